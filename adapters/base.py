@@ -1,0 +1,279 @@
+"""What every method is: an `Adapter` (its settings) that makes an `Attachment` (what it did to one model).
+
+Importing this package imports no torch, so that a command's `--help` answers at once; methods import torch where
+they use it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adapters.backbone import Backbone
+
+ENTRY_POINTS = "adapter_testbed.adapters"
+
+
+class AdapterError(ValueError):
+    """Settings that cannot work on this model: one sentence that says what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Adapter(ABC):
+    """One method. A subclass is a frozen dataclass whose fields are its settings and whose docstring is its help.
+
+    `class Lora(Adapter, name="lora")` registers it; a second class of one name is an error.
+    """
+
+    name: ClassVar[str]
+    size_field: ClassVar[str | None] = None  # the field that a sweep over sizes varies
+    starts_as_identity: ClassVar[bool] = True  # whether the model's output is unchanged when training starts
+    mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+    )  # settings that the contract tests try: {} is the defaults
+    _registry: ClassVar[dict[str, type[Adapter]]] = {}
+
+    def __init_subclass__(cls, name: str, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        known = Adapter._registry.get(name)
+        # dataclass(slots=True) and reloads define a class twice in one place: that is the same method
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"two methods are called '{name}': {known.__module__} and {cls.__module__}")
+        cls.name = name
+        Adapter._registry[name] = cls
+
+    @abstractmethod
+    def attach(self, backbone: Backbone) -> Attachment:
+        """Make `backbone.model` trainable in this way, in place.
+
+        Raises AdapterError where the settings cannot work on this model.
+        """
+
+    def parameter_count(self, backbone: Backbone) -> int | None:
+        """How many parameters would train, by the paper's formula from the model's dimensions; None without one."""
+        return None
+
+
+@cache
+def registry() -> Mapping[str, type[Adapter]]:
+    """All methods by name: the files of this package, then what other packages add through entry points."""
+    package = importlib.import_module("adapters")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"adapters.{module.name}")
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        entry_point.load()
+    return dict(Adapter._registry)
+
+
+class Attachment:
+    """One adapter attached to one model: what trains, what is saved, and the way back.
+
+    Only `owned` trains; every other parameter of the model is frozen until `detach()`. A method whose effect comes
+    from hooks on the model's modules sets `handles`; most methods need nothing else. The owned parameters must be
+    registered in the model's module tree (so that data parallel training finds them) under names of their own.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        owned: Mapping[str, nn.Parameter],
+        facts: Mapping[str, object] | None = None,
+    ):
+        if not owned:
+            raise AdapterError("the adapter trains no parameter of this model: check its targets")
+        self.backbone = backbone
+        self.facts = dict(facts or {})  # what the record says beside the settings: layers taken, positions left
+        self._owned = dict(owned)
+        self._trained_before = {name: p.requires_grad for name, p in backbone.model.named_parameters()}
+        for parameter in backbone.model.parameters():
+            parameter.requires_grad_(False)
+        for parameter in owned.values():
+            parameter.requires_grad_(True)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What trains, by name."""
+        return dict(self._owned)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is saved: copies on the CPU, by name."""
+        return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in self._owned.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take a `state()` of the same settings. Raises AdapterError where names or shapes differ."""
+        import torch
+
+        check_state(state, self._owned)
+        with torch.no_grad():
+            for name, parameter in self._owned.items():
+                parameter.copy_(state[name])
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """A context in which the model is the base model, bit for bit."""
+        raise NotImplementedError
+        yield
+
+    def merge(self) -> None:
+        """Fold the method into the model's weights: the same output, no cost at inference."""
+        raise AdapterError(f"{type(self).__name__} cannot be merged into the model's weights")
+
+    def unmerge(self) -> None:
+        """Undo `merge()`: the weights are those before, bit for bit."""
+        raise AdapterError(f"{type(self).__name__} cannot be merged into the model's weights")
+
+    def detach(self) -> None:
+        """Give the base model back, bit for bit; this attachment is of no use afterwards."""
+        raise NotImplementedError
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write the forms that other tools load as they are, beside our own file; the files written."""
+        return []
+
+    def restore_trained_flags(self) -> None:
+        """`requires_grad` of the base model's parameters as it was before attaching."""
+        for name, parameter in self.backbone.model.named_parameters():
+            if name in self._trained_before:
+                parameter.requires_grad_(self._trained_before[name])
+
+
+def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise AdapterError, in one sentence, unless names and shapes agree."""
+    missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or unknown:
+        example = sorted(missing or unknown)[0]
+        raise AdapterError(
+            f"the saved adapter does not fit this model: {len(missing)} tensors missing, {len(unknown)} unknown "
+            f"(for example '{example}'); attach the method with the settings that it was saved with"
+        )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise AdapterError(
+                f"the saved adapter does not fit this model: '{name}' has shape {tuple(state[name].shape)}, "
+                f"expected {tuple(tensor.shape)}"
+            )
+
+
+class HookedUpdate(ABC):
+    """Something that changes the input or output of one module through a hook, and may be switched off.
+
+    A plain object (no nn.Module), so that a method's file imports without torch. Its parameters are registered on
+    the hooked module as `PREFIX + name`; a deep copy of the model copies hook, object and parameters together.
+    """
+
+    PREFIX = "adapter_"
+    before: ClassVar[bool] = False  # whether it is called before the module's forward, and gives (args, kwargs)
+
+    def __init__(self, module: nn.Module, parameters: Mapping[str, nn.Parameter]):
+        self.module: Any = module
+        self.names = list(parameters)
+        self.enabled = True
+        for name, parameter in parameters.items():
+            module.register_parameter(self.PREFIX + name, parameter)
+        register = module.register_forward_pre_hook if self.before else module.register_forward_hook
+        self.handle = register(self, with_kwargs=True)
+
+    def __getitem__(self, name: str) -> nn.Parameter:
+        return getattr(self.module, self.PREFIX + name)
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output=None):
+        if not self.enabled:
+            return None
+        return self.update(args, kwargs, output)
+
+    @abstractmethod
+    def update(self, args: tuple, kwargs: dict, output):
+        """The module's new output, from its inputs and its own output; where `before`, its new (args, kwargs)."""
+
+    def remove(self) -> None:
+        self.handle.remove()
+        for name in self.names:
+            delattr(self.module, self.PREFIX + name)
+
+
+Update = TypeVar("Update", bound=HookedUpdate)
+
+
+class HookedAttachment(Attachment, Generic[Update]):
+    """An attachment made of `HookedUpdate`s, by the name of the module that each one hooks."""
+
+    def __init__(self, backbone: Backbone, updates: Mapping[str, Update], facts: Mapping | None = None):
+        self.updates = dict(updates)
+        owned = {f"{name}.{own}": update[own] for name, update in updates.items() for own in update.names}
+        super().__init__(backbone, owned, facts)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        for update in self.updates.values():
+            update.enabled = False
+        try:
+            yield
+        finally:
+            for update in self.updates.values():
+                update.enabled = True
+
+    def detach(self) -> None:
+        for update in self.updates.values():
+            update.remove()
+        self.restore_trained_flags()
+
+
+class MergeableAttachment(HookedAttachment[Update]):
+    """Hooks whose effect is a change of the model's weights; merged, it is in the weights and the hooks are off."""
+
+    def __init__(self, backbone: Backbone, updates: Mapping[str, Update], facts: Mapping | None = None):
+        self._kept: dict[nn.Parameter, Tensor] = {}  # merged weights as they were
+        super().__init__(backbone, updates, facts)
+
+    @abstractmethod
+    def changes(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Weights and what is added to each, in its own shape; one weight may come several times."""
+
+    def merge(self) -> None:
+        import torch
+
+        if self._kept:
+            return
+        with torch.no_grad():
+            for weight, change in self.changes():
+                if weight not in self._kept:
+                    self._kept[weight] = weight.detach().clone()
+                weight += change
+        for update in self.updates.values():
+            update.enabled = False
+
+    def unmerge(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            for weight, before in self._kept.items():
+                weight.copy_(before)
+        self._kept.clear()
+        for update in self.updates.values():
+            update.enabled = True
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        merged = bool(self._kept)
+        self.unmerge()
+        try:
+            with super().disabled():
+                yield
+        finally:
+            if merged:
+                self.merge()
+
+    def detach(self) -> None:
+        self.unmerge()
+        super().detach()

@@ -1,0 +1,94 @@
+"""Bottleneck adapters: small layers after the sublayers of each transformer block."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from adapters.backbone import Sublayer
+from adapters.base import Adapter, AdapterError, HookedAttachment, HookedUpdate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adapters.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Bottleneck(Adapter, name="adapter"):
+    """Bottleneck adapters: h + W_up f(W_down h) after a sublayer, before its residual sum, with W_up zero at the
+    start (Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247; Lin et al. 2020,
+    arXiv 2004.03829)."""
+
+    size_field = "width"
+    examples = (
+        {},
+        {"width": 3, "placement": "pfeiffer", "layer_norm": True, "activation": "relu"},
+    )
+
+    width: int = 16
+    """Width of the bottleneck."""
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    """"houlsby": after each sublayer (attention and feed-forward; in a UNet self-attention, cross-attention and
+    feed-forward); "pfeiffer": after the feed-forward alone, one a block, as Lin et al. too."""
+    layer_norm: bool = False
+    """A layer norm of its own before each bottleneck, as in Lin et al."""
+    activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
+    """The non-linearity f."""
+
+    def attach(self, backbone: Backbone) -> HookedAttachment:
+        if self.width < 1:
+            raise AdapterError(f"--adapter.width must be at least 1, not {self.width}")
+        chosen = self.sublayers(backbone)
+        updates = {sublayer.name: BottleneckUpdate(sublayer, self) for sublayer in chosen}
+        return HookedAttachment(backbone, updates, {"bottlenecks": len(chosen)})
+
+    def sublayers(self, backbone: Backbone) -> list[Sublayer]:
+        """The sublayers that a bottleneck follows."""
+        every = [sublayer for block in backbone.blocks() for sublayer in block.sublayers]
+        return every if self.placement == "houlsby" else [s for s in every if s.kind == "feed-forward"]
+
+    def parameter_count(self, backbone: Backbone) -> int:
+        """2 d m + m + d a bottleneck, and 2 d for its layer norm (Hu et al. 2021, section 5.1)."""
+        norm = 2 if self.layer_norm else 0
+        widths = [sublayer.width for sublayer in self.sublayers(backbone)]
+        return sum(2 * width * self.width + self.width + width + norm * width for width in widths)
+
+
+class BottleneckUpdate(HookedUpdate):
+    """Adds W_up f(W_down h + b_down) + b_up to a sublayer's output h of shape (..., d); W_down has shape (m, d)."""
+
+    def __init__(self, sublayer: Sublayer, settings: Bottleneck):
+        import torch
+        from torch import nn
+
+        weight = next(sublayer.module.parameters())
+        place = {"dtype": weight.dtype, "device": weight.device}
+        self.settings = settings
+        parameters = {
+            "down": nn.Parameter(torch.empty(settings.width, sublayer.width, **place)),
+            "down_bias": nn.Parameter(torch.zeros(settings.width, **place)),
+            "up": nn.Parameter(torch.zeros(sublayer.width, settings.width, **place)),
+            "up_bias": nn.Parameter(torch.zeros(sublayer.width, **place)),
+        }
+        nn.init.kaiming_uniform_(parameters["down"], a=math.sqrt(5))
+        if settings.layer_norm:
+            parameters["norm"] = nn.Parameter(torch.ones(sublayer.width, **place))
+            parameters["norm_bias"] = nn.Parameter(torch.zeros(sublayer.width, **place))
+        super().__init__(sublayer.module, parameters)
+
+    def update(self, args: tuple, kwargs: dict, output):
+        # transformers' attention gives (hidden states, attention weights), all others the hidden states
+        if isinstance(output, tuple):
+            return (output[0] + self.change(output[0]), *output[1:])
+        return output + self.change(output)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        activation = getattr(F, self.settings.activation)
+        if self.settings.layer_norm:
+            hidden = F.layer_norm(hidden, hidden.shape[-1:], self["norm"], self["norm_bias"])
+        narrow = activation(F.linear(hidden, self["down"], self["down_bias"]))
+        return F.linear(narrow, self["up"], self["up_bias"])

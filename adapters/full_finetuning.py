@@ -1,0 +1,78 @@
+"""Full fine-tuning: what every adapter is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapters.base import Adapter, AdapterError, Attachment
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adapters.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class FullFinetuning(Adapter, name="full"):
+    """Full fine-tuning: every weight trains; or the last blocks only (FT-Top2 of Li & Liang 2021, arXiv 2101.00190),
+    or biases only (BitFit, Ben Zaken et al. 2021, arXiv 2106.10199)."""
+
+    size_field = "top_blocks"
+    mergeable = True  # it is in the weights from the first step
+    examples = ({}, {"top_blocks": 1}, {"biases_only": True})
+
+    top_blocks: int | None = None
+    """Train the last so many transformer blocks only. Default: all weights."""
+    biases_only: bool = False
+    """Train the bias vectors only (of the top blocks where these are given)."""
+
+    def attach(self, backbone: Backbone) -> FullAttachment:
+        chosen = dict(backbone.model.named_parameters())
+        if self.top_blocks is not None:
+            blocks = backbone.blocks()
+            if not 1 <= self.top_blocks <= len(blocks):
+                raise AdapterError(f"--adapter.top-blocks must be 1 to {len(blocks)} here, not {self.top_blocks}")
+            prefixes = tuple(f"{block.name}." for block in blocks[-self.top_blocks :])
+            chosen = {name: p for name, p in chosen.items() if name.startswith(prefixes)}
+        if self.biases_only:
+            chosen = {name: p for name, p in chosen.items() if name.split(".")[-1] == "bias"}
+        return FullAttachment(backbone, chosen)
+
+
+class FullAttachment(Attachment):
+    """Keeps a copy of the base weights on the CPU: the way back to the base model, bit for bit."""
+
+    def __init__(self, backbone: Backbone, owned: Mapping[str, nn.Parameter]):
+        super().__init__(backbone, owned)
+        self._base = {
+            name: p.detach().clone() if p.is_meta else p.detach().to("cpu", copy=True) for name, p in owned.items()
+        }
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self._owned.items():
+                parameter.copy_(values[name])
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        tuned = {name: parameter.detach().clone() for name, parameter in self._owned.items()}
+        self._put(self._base)
+        try:
+            yield
+        finally:
+            self._put(tuned)
+
+    def merge(self) -> None:
+        """Nothing to fold: the update is in the weights already."""
+
+    def unmerge(self) -> None:
+        """Nothing to undo."""
+
+    def detach(self) -> None:
+        self._put(self._base)
+        self.restore_trained_flags()

@@ -1,0 +1,228 @@
+"""Prefix-tuning: trained keys and values in front of every attention layer's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adapters.backbone import AttentionLayer, Module, Projection
+from adapters.base import Adapter, AdapterError, HookedAttachment, HookedUpdate
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from adapters.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class PrefixTuning(Adapter, name="prefix"):
+    """Prefix-tuning: trained keys and values that every token attends to, in front of each attention layer's own
+    (Li & Liang 2021, arXiv 2101.00190)."""
+
+    size_field = "length"
+    starts_as_identity = False  # attention is shared with the prefix from the first step
+    examples = ({}, {"length": 3, "reparametrisation": True, "hidden": 8})
+
+    length: int = 16
+    """Number of prefix positions; a language model has so many fewer for its input."""
+    reparametrisation: bool = False
+    """Compute the prefix from a smaller matrix with an MLP that the layers share, as in the paper's section 4.3."""
+    hidden: int = 512
+    """Hidden width of that MLP."""
+
+    def attach(self, backbone: Backbone) -> HookedAttachment:
+        self.check(backbone)
+        through = {"transformers": through_cache, "diffusers": through_projections}[backbone.library]
+        shared = PrefixRoot(backbone, self)
+        updates: dict[str, HookedUpdate] = {"shared": shared, **through(backbone, self, shared)}
+        left = None if backbone.positions is None else backbone.positions - self.length
+        return HookedAttachment(backbone, updates, {"positions_left": left})
+
+    def check(self, backbone: Backbone) -> None:
+        """Raise AdapterError where this prefix cannot work on this model."""
+        positions, kind = backbone.positions, getattr(backbone.model.config, "_attn_implementation", "sdpa")
+        if self.length < 1 or self.hidden < 1:
+            raise AdapterError(f"a prefix needs a length and an MLP of at least 1, not {self.length} and {self.hidden}")
+        if positions is not None and self.length >= positions:
+            raise AdapterError(
+                f"a prefix of {self.length} leaves no room for input: this model has {positions} positions; "
+                f"set --adapter.length below {positions}"
+            )
+        if backbone.library == "transformers" and kind not in ("sdpa", "eager"):
+            raise AdapterError(f"prefix-tuning needs attention of kind sdpa or eager, not '{kind}'; load the base so")
+
+    def parameter_count(self, backbone: Backbone) -> int:
+        """2 * length * heads * head width a layer; with the MLP its hidden units in the place of the length, and it."""
+        features = sum(2 * layer.heads * layer.head_width for layer in backbone.attention_layers())
+        if not self.reparametrisation:
+            return self.length * features
+        return (self.length + self.hidden) * backbone.width + self.hidden + (self.hidden + 1) * features
+
+
+class PrefixRoot(HookedUpdate):
+    """On the whole model: the shared half of the MLP, and the shift of a language model's positions.
+
+    The input's positions begin after the prefix, as where the prefix is a part of the sequence.
+    """
+
+    before = True
+
+    def __init__(self, backbone: Backbone, settings: PrefixTuning):
+        import torch
+        from torch import nn
+
+        self.length, self.positions = settings.length, backbone.positions
+        parameters: dict[str, nn.Parameter] = {}
+        if settings.reparametrisation:
+            place = place_of(backbone.model)
+            embedding = nn.Parameter(torch.randn(settings.length, backbone.width, **place))
+            weight, bias = linear(backbone.width, settings.hidden, place)
+            parameters = {"embedding": embedding, "hidden": weight, "hidden_bias": bias}
+        super().__init__(backbone.model, parameters)
+
+    def states(self) -> Tensor:
+        """The MLP's hidden states, (length, hidden)."""
+        import torch.nn.functional as F
+
+        return F.linear(self["embedding"], self["hidden"], self["hidden_bias"]).tanh()
+
+    def update(self, args: tuple, kwargs: dict, output: Any):
+        import torch
+
+        if self.positions is None:
+            return None
+        tokens = next(x for x in (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None)
+        cache, positions = kwargs.get("past_key_values"), kwargs.get("position_ids")
+        seen = 0 if cache is None else cache.get_seq_length()
+        total = seen + tokens.shape[1]
+        if total + self.length > self.positions:
+            raise AdapterError(
+                f"an input of {total} tokens and a prefix of {self.length} exceed the model's {self.positions} "
+                "positions; shorten either"
+            )
+        if positions is None:
+            positions = torch.arange(seen, total, device=tokens.device)[None]
+        return args, {**kwargs, "position_ids": positions + self.length}
+
+
+class PrefixUpdate(HookedUpdate):
+    """The prefix of one attention layer: keys, values or both, each of shape (heads, length, head_width)."""
+
+    def __init__(self, module: Module, parts: tuple[str, ...], layer: AttentionLayer, settings, shared: PrefixRoot):
+        import torch
+        from torch import nn
+
+        self.shared, self.settings = shared, settings
+        self.shape = (layer.heads, settings.length, layer.head_width)
+        self.index = layer.index
+        place = place_of(layer.module)
+        parameters = {}
+        for part in parts:
+            if settings.reparametrisation:
+                weight, bias = linear(settings.hidden, layer.heads * layer.head_width, place)
+                parameters |= {part: weight, f"{part}_bias": bias}
+            else:
+                parameters[part] = nn.Parameter(0.02 * torch.randn(*self.shape, **place))
+        super().__init__(module, parameters)
+
+    def vectors(self, part: str) -> Tensor:
+        """The prefix's keys or values, (heads, length, head_width)."""
+        import torch.nn.functional as F
+
+        if not self.settings.reparametrisation:
+            return self[part]
+        heads, length, width = self.shape
+        rows = F.linear(self.shared.states(), self[part], self[f"{part}_bias"])
+        return rows.view(length, heads, width).transpose(0, 1)
+
+
+class CachePrefix(PrefixUpdate):
+    """On an attention module of transformers: its cache gives the prefix before all other keys and values.
+
+    The model's own cache never holds the prefix, so that generation, beam search and gradient checkpointing (which
+    takes the cache away) need to know nothing of it.
+    """
+
+    before = True
+
+    def update(self, args: tuple, kwargs: dict, output: Any):
+        hidden = args[0] if args else kwargs["hidden_states"]
+        cache = kwargs.get("past_key_values")
+        seen = 0 if cache is None else cache.get_seq_length(self.index)
+        mask = widened(kwargs.get("attention_mask"), self.shape[1], hidden.shape[1], seen, hidden.device)
+        prefixed = PrefixedCache(self.vectors("key"), self.vectors("value"), cache)
+        return args, {**kwargs, "past_key_values": prefixed, "attention_mask": mask}
+
+
+class PrefixedCache:
+    """The cache that one attention layer sees for one call: the prefix, then what the model's cache holds, if any."""
+
+    def __init__(self, prefix_keys: Tensor, prefix_values: Tensor, cache: Any):
+        self.prefix, self.cache = (prefix_keys, prefix_values), cache
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Keys and values of shape (batch, heads, length + positions, head_width)."""
+        import torch
+
+        if self.cache is not None:
+            keys, values = self.cache.update(keys, values, layer, *args, **kwargs)
+        batch = keys.shape[0]
+        front = [vectors.to(keys.dtype).expand(batch, -1, -1, -1) for vectors in self.prefix]
+        return torch.cat([front[0], keys], dim=2), torch.cat([front[1], values], dim=2)
+
+
+def widened(mask: Tensor | None, length: int, queries: int, seen: int, device: Any) -> Tensor | None:
+    """An attention mask (batch, 1, queries, keys) that lets every query see the prefix too; None means causal."""
+    import torch
+
+    if mask is None:
+        keys = length + seen + queries
+        ones = torch.ones(queries, keys, dtype=torch.bool, device=device)
+        return None if queries == 1 else ones.tril(length + seen)[None, None]
+    return torch.nn.functional.pad(mask, (length, 0), value=1 if mask.dtype == torch.bool else 0)
+
+
+class ProjectionPrefix(PrefixUpdate):
+    """On the key or value layer of an attention of diffusers: its output, (batch, positions, features), is longer."""
+
+    def __init__(self, projection: Projection, layer: AttentionLayer, settings, shared: PrefixRoot):
+        self.part = projection.part
+        super().__init__(projection.module, (projection.part,), layer, settings, shared)
+
+    def update(self, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
+        import torch
+
+        rows = self.vectors(self.part).transpose(0, 1).flatten(1).to(output.dtype)
+        return torch.cat([rows.expand(output.shape[0], -1, -1), output], dim=1)
+
+
+def through_cache(backbone: Backbone, settings: PrefixTuning, shared: PrefixRoot) -> Mapping[str, HookedUpdate]:
+    layers = backbone.attention_layers()
+    return {layer.name: CachePrefix(layer.module, ("key", "value"), layer, settings, shared) for layer in layers}
+
+
+def through_projections(backbone: Backbone, settings: PrefixTuning, shared: PrefixRoot) -> Mapping[str, HookedUpdate]:
+    projections = {(p.name.rpartition(".")[0], p.part): p for p in backbone.projections("key", "value")}
+    return {
+        projections[layer.name, part].name: ProjectionPrefix(projections[layer.name, part], layer, settings, shared)
+        for layer in backbone.attention_layers()
+        for part in ("key", "value")
+    }
+
+
+def place_of(module: Module) -> dict[str, Any]:
+    """The number format and device of a module's weights."""
+    weight = next(module.parameters())
+    return {"dtype": weight.dtype, "device": weight.device}
+
+
+def linear(inputs: int, outputs: int, place: Mapping[str, Any]) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weight and bias with the initialisation of torch's Linear."""
+    import torch
+    from torch import nn
+
+    bound = 1 / math.sqrt(inputs)
+    weight, bias = torch.empty(outputs, inputs, **place), torch.empty(outputs, **place)
+    return nn.Parameter(weight.uniform_(-bound, bound)), nn.Parameter(bias.uniform_(-bound, bound))

@@ -1,0 +1,236 @@
+"""What a run is (`RunConfig`) and how a command line becomes one; the only file that imports the CLI library."""
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from adapters.base import Adapter
+from adapters.base import registry as adapter_registry
+from tasks.base import Task
+from tasks.base import registry as task_registry
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+class UsageError(ValueError):
+    """What the user typed cannot work: one sentence that says what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training settings, the same for every method; what is not given is what the task's base recommends."""
+
+    steps: int | None = None
+    """Optimizer steps."""
+    batch: int | None = None
+    """Items a step and process (a step of gradient accumulation)."""
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW."""
+    schedule: Schedule | None = None
+    """Of the learning rate after the warm-up."""
+    warm_up: int | None = None
+    """Steps over which the learning rate rises."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    gradient_accumulation: int = 1
+    """Batches whose gradients are averaged in one optimizer step."""
+    maximal_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward pass (autocast); weights stay in fp32."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints, from which an interrupted run goes on."""
+    validate_every: int | None = None
+    """Steps between validation losses. Default: a tenth of the steps."""
+    seed: int = 0
+    """Of everything random in the run: initialisation, order of the data, noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run; "auto" takes CUDA where there is one."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Also log the steps to a tracker, through accelerate."""
+
+
+FALLBACK = {"steps": 1000, "batch": 8, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0}
+AT_LEAST = {
+    "steps": 1,
+    "batch": 1,
+    "warm_up": 0,
+    "weight_decay": 0,
+    "gradient_accumulation": 1,
+    "checkpoint_every": 1,
+    "seed": 0,
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: a method, a task, the training settings."""
+
+    adapter: Adapter
+    task: Task
+    train: Train = field(default_factory=Train)
+
+    def resolved(self) -> "RunConfig":
+        """The same with every training setting filled in: the user's, else the base's card's, else the fallback."""
+        recommended = FALLBACK | self.task.recommended(self.adapter.name)
+        known = {f.name for f in fields(Train)}
+        open_fields = {k: v for k, v in recommended.items() if k in known and getattr(self.train, k) is None}
+        train = replace(self.train, **open_fields)
+        if train.validate_every is None:
+            train = replace(train, validate_every=max(1, (train.steps or 1) // 10))
+        _check_train(train)
+        return replace(self, train=train)
+
+    def as_record(self) -> dict[str, Any]:
+        """The settings as JSON holds them; its hash is the run's fingerprint."""
+        return {
+            "adapter": {"method": self.adapter.name} | asdict(self.adapter),
+            "task": {"task": self.task.name} | asdict(self.task),
+            "train": asdict(self.train),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "RunConfig":
+        """The configuration that `as_record` gave. Raises UsageError for an unknown name or setting."""
+        adapter, task = dict(record["adapter"]), dict(record["task"])
+        adapter_class = _named(adapter_registry(), adapter.pop("method"), "method")
+        task_class = _named(task_registry(), task.pop("task"), "task")
+        return cls(_built(adapter_class, adapter), _built(task_class, task), _built(Train, record["train"]))
+
+
+def _named(known: Mapping[str, type], name: str, what: str) -> type:
+    if name not in known:
+        raise UsageError(f"there is no {what} '{name}'{meant(name, known)}; the {what}s are {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _built(cls: type, values: Mapping[str, Any]) -> Any:
+    """An instance from JSON values: lists become the tuples that the dataclass declares."""
+    known = {f.name for f in fields(cls)}
+    unknown = set(values) - known
+    if unknown:
+        name = sorted(unknown)[0]
+        raise UsageError(f"{cls.__name__} has no setting '{name}'{meant(name, known)}")
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _check_train(train: Train) -> None:
+    for name, least in AT_LEAST.items():
+        if getattr(train, name) < least:
+            raise UsageError(f"--train.{name.replace('_', '-')} must be at least {least}, not {getattr(train, name)}")
+    if not train.learning_rate or train.learning_rate <= 0 or train.learning_rate > 10:
+        raise UsageError(f"--train.learning-rate must be above 0 and at most 10, not {train.learning_rate}")
+    if train.maximal_gradient_norm <= 0:
+        raise UsageError(f"--train.maximal-gradient-norm must be above 0, not {train.maximal_gradient_norm}")
+
+
+def meant(name: str, known: Sequence[str] | Mapping | set) -> str:
+    """The words "; did you mean ...?" where a valid name is near, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train one adapter on one task, measure it, write one record: `python -m experiments.run METHOD TASK`."""
+
+    config: RunConfig
+    runs: Path
+    again: bool
+
+
+def parse_run(arguments: Sequence[str], program: str = "python -m experiments.run") -> Run:
+    """The run that a command line asks for; a wrong one ends the program with one sentence and status 2."""
+    import tyro
+
+    methods, tasks = adapter_registry(), task_registry()
+    _check_names(arguments, methods, tasks)
+    adapter_type = tyro.extras.subcommand_type_from_defaults(
+        {name: cls() for name, cls in sorted(methods.items())},
+        {name: first_sentence(cls) for name, cls in methods.items()},
+        prefix_names=False,
+    )
+    task_type = tyro.extras.subcommand_type_from_defaults(
+        {name: cls() for name, cls in sorted(tasks.items())},
+        {name: first_sentence(cls) for name, cls in tasks.items()},
+        prefix_names=False,
+    )
+
+    def run(
+        adapter: adapter_type,  # type: ignore[valid-type]
+        task: task_type,  # type: ignore[valid-type]
+        train: Train = Train(),
+        runs: Path = Path("runs"),
+        again: bool = False,
+    ) -> Run:
+        """Train one adapter on one task, measure it and write one record.
+
+        For example: python -m experiments.run lora sd-pokemon --adapter.rank 8 --train.seed 1
+
+        Args:
+            adapter: The method.
+            task: The task.
+            train: Training settings.
+            runs: Folder that the records go to.
+            again: Run even if this configuration has finished before; the old record is replaced.
+        """
+        return Run(RunConfig(adapter, task, train), runs, again)
+
+    found, unknown = tyro.cli(
+        run, args=arguments, prog=program, config=(tyro.conf.CascadeSubcommandArgs,), return_unknown_args=True
+    )
+    if unknown:
+        _refuse_option(unknown[0], found)
+    return found
+
+
+def first_sentence(cls: type) -> str:
+    """The method's or task's help, on one line."""
+    return " ".join((cls.__doc__ or "").split())
+
+
+def _check_names(arguments: Sequence[str], methods: Mapping[str, type], tasks: Mapping[str, type]) -> None:
+    """The first two words must name a method and a task; tyro's own message for that is a page long."""
+    words = [word for word in arguments[:2] if not word.startswith("-")]
+    for word, known, what in zip(words, (methods, tasks), ("method", "task"), strict=False):
+        if word not in known:
+            stop(f"there is no {what} '{word}'{meant(word, known)}; the {what}s are {', '.join(sorted(known))}")
+    if len(words) < 2 and not {"-h", "--help"}.intersection(arguments):
+        stop(
+            "expected METHOD TASK, for example: python -m experiments.run lora sd-pokemon; "
+            f"the methods are {', '.join(sorted(methods))}; the tasks are {', '.join(sorted(tasks))}"
+        )
+
+
+def _refuse_option(option: str, run: Run) -> NoReturn:
+    parts = {"adapter": run.config.adapter, "task": run.config.task, "train": run.config.train}
+    known = [f"--{part}.{f.name.replace('_', '-')}" for part, value in parts.items() for f in fields(value)]
+    method, task = run.config.adapter.name, run.config.task.name
+    stop(
+        f"unknown option '{option}'{meant(option, [*known, '--runs', '--again'])}; "
+        f"all options: python -m experiments.run {method} {task} --help"
+    )
+
+
+def stop(message: str, status: int = 2) -> NoReturn:
+    """End the program with one sentence on standard error."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a command's main: an error that the user can mend is one sentence, one that is ours keeps its traceback."""
+    from adapters.base import AdapterError
+    from tasks.base import TaskError
+
+    try:
+        main()
+    except (UsageError, AdapterError, TaskError) as error:
+        stop(str(error))
+    except KeyboardInterrupt:
+        stop("interrupted; the same command goes on from the last checkpoint", status=130)

@@ -1,0 +1,198 @@
+"""One run: attach one adapter to one task's backbone, train it, measure it, write one record."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import Run, RunConfig, command, parse_run
+from experiments.record import SCHEMA, RunFolder, environment, write_items, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from adapters.base import Attachment
+    from experiments.train import Trained
+    from tasks.base import Evaluation, PreparedTask
+
+
+def main() -> None:
+    run = parse_run(sys.argv[1:])
+    config = run.config.resolved()
+    folder = RunFolder.create(run.runs, config)
+    finished = folder.result()
+    if finished is not None and not run.again:
+        print(f"this configuration has finished before (--again runs it anew): {folder.path}")
+        record = finished
+    else:
+        record = execute(Run(config, run.runs, run.again), folder)
+    from experiments.summary import show
+
+    show(record, folder.path)
+    if record["status"] != "finished":
+        raise SystemExit(1)
+
+
+def execute(run: Run, folder: RunFolder, prepared: PreparedTask | None = None) -> dict[str, Any]:
+    """Run a resolved configuration and write its record; the record.
+
+    `prepared` shares a loaded task between runs of one process; its backbone is given back as it was.
+    """
+    from experiments.train import RunFailure, out_of_memory_is_a_record
+
+    config = run.config
+    if run.again:
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    folder.result_file.unlink(missing_ok=True)
+    began = time.perf_counter()
+    device = device_of(config)
+    if prepared is None:
+        prepared = config.task.prepare(device)
+    head = _head(config, folder, prepared, device)
+    attachment = None
+    try:
+        with out_of_memory_is_a_record():
+            base = base_evaluation(prepared)
+            attachment = attach(config, prepared)
+            setup = time.perf_counter() - began
+            body = _train_and_measure(config, folder, prepared, attachment, base)
+        body["seconds"]["setup"] = round(setup, 2)
+        record = head | {"status": "finished", "reason": None} | body
+    except RunFailure as failure:
+        record = head | {"status": "failed", "reason": str(failure)}
+    finally:
+        if attachment is not None:
+            attachment.detach()
+    write_json(folder.result_file, record)
+    shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    return record
+
+
+def device_of(config: RunConfig) -> torch.device:
+    import torch
+
+    wanted = config.train.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
+    """The adapter on the task's backbone, its initialisation drawn from the run's seed."""
+    import torch
+
+    torch.manual_seed(config.train.seed)
+    return config.adapter.attach(prepared.backbone)
+
+
+def base_evaluation(prepared: PreparedTask) -> Evaluation:
+    """The untuned base, measured the same way; kept by content, so that a sweep measures it once."""
+    from tasks.base import Evaluation, Figure
+    from tasks.cache import cached
+
+    def compute():
+        print("measuring the untuned base (once for these settings)", file=sys.stderr)
+        found = prepared.evaluate()
+        figures = {name: figure.as_record() for name, figure in found.figures.items()}
+        return found.artifacts, {"figures": figures, "items": found.items}
+
+    artifacts, value = cached("base-evaluation", prepared.evaluation_key, compute)
+    figures = {name: Figure(**record) for name, record in value["figures"].items()}
+    return Evaluation(figures, value["items"], artifacts)
+
+
+def _head(config: RunConfig, folder: RunFolder, prepared: PreparedTask, device: torch.device) -> dict[str, Any]:
+    """What is known of a run before it trains."""
+    size_field = config.adapter.size_field
+    size = None if size_field is None else getattr(config.adapter, size_field)
+    return {
+        "schema": SCHEMA,
+        "source": "run",
+        "task": config.task.name,
+        "method": config.adapter.name,
+        "fingerprint": folder.path.name,
+        "seed": config.train.seed,
+        "size": None if size is None else {"field": size_field, "value": size},
+        "headline": config.task.headline,
+        "config": config.as_record(),
+        "facts": prepared.facts,
+        **environment(str(device)),
+    }
+
+
+def _train_and_measure(
+    config: RunConfig, folder: RunFolder, prepared: PreparedTask, attachment: Attachment, base: Evaluation
+) -> dict[str, Any]:
+    from experiments.measure.memory import peak_bytes, reset_peak
+    from experiments.train import Trainer
+
+    reset_peak()
+    trained = Trainer(prepared, attachment, config.train, folder.path).run()
+    memory = peak_bytes()
+    adapter_bytes = _save_adapter(config, folder, attachment)
+    began = time.perf_counter()
+    tuned = measure(config, prepared, attachment, folder)
+    tuned = prepared.finish(tuned, base, folder.samples)
+    write_items(folder.path / "items.parquet", tuned.items)
+    return {
+        "metrics": {name: f.as_record() | _direction(config, name) for name, f in tuned.figures.items()},
+        "parameters": _parameters(prepared, attachment),
+        "adapter_bytes": adapter_bytes,
+        "seconds": _seconds(trained, time.perf_counter() - began),
+        "memory": memory,
+        "training": {"final_loss": trained.final_loss, "resumed_from": trained.resumed_from},
+        "facts": prepared.facts | attachment.facts,
+    }
+
+
+def measure(config: RunConfig, prepared: PreparedTask, attachment: Attachment, folder: RunFolder) -> Evaluation:
+    """The tuned model's evaluation; merged where the method can, which gives the same figures faster."""
+    if not config.adapter.mergeable:
+        return prepared.evaluate(folder.samples)
+    attachment.merge()
+    try:
+        return prepared.evaluate(folder.samples)
+    finally:
+        attachment.unmerge()
+
+
+def _save_adapter(config: RunConfig, folder: RunFolder, attachment: Attachment) -> int:
+    """Write `adapter.safetensors` and the forms of other tools; the bytes of our own file."""
+    import json
+
+    from safetensors.torch import save_file
+
+    metadata = {"adapter": json.dumps(config.as_record()["adapter"])}
+    beside = folder.adapter_file.with_suffix(".writing")
+    save_file(attachment.state(), beside, metadata=metadata)
+    beside.replace(folder.adapter_file)
+    attachment.export(folder.path)
+    return folder.adapter_file.stat().st_size
+
+
+def _direction(config: RunConfig, name: str) -> dict[str, str]:
+    metric = asdict(config.task.metrics[name])
+    return {"better": metric["better"], "meaning": metric["meaning"]}
+
+
+def _parameters(prepared: PreparedTask, attachment: Attachment) -> dict[str, int]:
+    owned = attachment.parameters()
+    own = {id(parameter) for parameter in owned.values()}
+    frozen = sum(p.numel() for p in prepared.backbone.model.parameters() if id(p) not in own)
+    trainable = sum(parameter.numel() for parameter in owned.values())
+    return {"trainable": trainable, "total": frozen + trainable}
+
+
+def _seconds(trained: Trained, evaluate: float) -> dict[str, float]:
+    return {
+        "train": round(trained.seconds, 2),
+        "evaluate": round(evaluate, 2),
+        "step_median": round(trained.step_median, 5),
+    }
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,1 @@
+"""What is read: tables, comparisons, plots and the page, made from run records alone."""

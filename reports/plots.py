@@ -1,0 +1,65 @@
+"""All plots of all tasks, as SVG and PNG; drawing them again gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from reports import canvas, footers, tables
+from reports.arms import Arm
+from reports.curves import loss_curves, size_curves
+from reports.montage import montage
+from reports.pareto import pareto
+from reports.records import Collection
+from reports.tables import Table
+
+
+def draw(collection: Collection, out: Path) -> list[Path]:
+    """The files written: OUT/<task>/size-<metric>, pareto-<metric>, loss, samples."""
+    files: list[Path] = []
+    for task in collection.tasks():
+        table = tables.build(collection, task)
+        folder = out / canvas.slug(task)
+        with canvas.style():
+            for name, figure, metric in _figures(table):
+                notes = _notes(table, collection.of_task(task), metric)
+                files += canvas.save(figure, folder / name, notes)
+        grid = montage(sorted(table.rows, key=_by_method), folder / "samples.png")
+        files += [grid] if grid else []
+    return files
+
+
+def _figures(table: Table) -> Iterator[tuple[str, Figure, str | None]]:
+    kinds: dict[str, Callable] = {"size": size_curves, "pareto": pareto}
+    for metric in table.metrics:
+        for kind, make in kinds.items():
+            figure = make(table.rows, metric)
+            if figure is not None:
+                figure.suptitle(canvas.plain(table.task), x=0.01, ha="left", fontsize=11, fontweight="bold")
+                yield f"{kind}-{canvas.slug(metric)}", figure, metric
+    figure = loss_curves(table.rows)
+    if figure is not None:
+        figure.suptitle(canvas.plain(table.task), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        yield "loss", figure, None
+
+
+def _by_method(arm: Arm) -> tuple[str, float]:
+    return arm.method, arm.size.value if arm.size else 0.0
+
+
+def _notes(table: Table, part: Collection, metric: str | None) -> list[str]:
+    """The small print: what was counted and measured with, and what is mixed."""
+    metrics = [metric] if metric else []
+    seeds = sorted({len(arm.finished) for arm in table.rows if arm.finished})
+    span = " to ".join(str(n) for n in dict.fromkeys([*seeds[:1], *seeds[-1:]])) or "no"
+    interval = (
+        "95 % intervals of the mean over seeds" if seeds[-1:] > [1] else "nothing is known of the noise between seeds"
+    )
+    return [
+        *footers.measured_with(table.rows, metrics),
+        *(footers.held_against(table.rows, name) for name in metrics),
+        footers.counts(part)[0] + (f" Seeds a point: {span}; {interval}." if metric else " A line a run."),
+        *footers.warnings(table.rows, metrics),
+    ]

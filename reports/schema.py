@@ -1,0 +1,117 @@
+"""What `result.json` holds, written down once as types: msgspec checks a record against them.
+
+`experiments.record` writes it. Keys that these types do not know are left alone, so that a later writer may add some.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+SCHEMA = 1
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Count = Annotated[int, Meta(ge=0, lt=2**62)]
+Amount = Annotated[float, Meta(ge=0, lt=1e12)]  # seconds
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A measured figure with what it was measured with; see `tasks.base.Figure`, which writes it."""
+
+    value: float
+    unit: str = ""
+    n: Count | None = None  # evaluated items
+    extractor: str = ""
+    low: float | None = None  # 95 % interval over the items
+    high: float | None = None
+    base: float | None = None
+    floor: float | None = None
+    reconstruction: float | None = None
+    ceiling: float | None = None
+    shuffled: float | None = None
+    better: Literal["lower", "higher"] = "higher"
+    meaning: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high", *REFERENCES):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"'{name}' is {number}, expected a finite number")
+
+
+REFERENCES = ("base", "floor", "reconstruction", "ceiling", "shuffled")  # what a figure may be held against
+
+
+class Size(msgspec.Struct, frozen=True):
+    field: Name
+    value: Annotated[float, Meta(gt=0, lt=1e12)]
+
+
+class Config(msgspec.Struct, frozen=True):
+    adapter: dict[str, Any] = {}
+    task: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    trainable: Count
+    total: Count | None = None
+
+
+class Seconds(msgspec.Struct, frozen=True):
+    setup: Amount | None = None
+    train: Amount | None = None
+    evaluate: Amount | None = None
+    step_median: Amount | None = None
+    total: Amount | None = None  # where a source gives no parts
+
+    @property
+    def whole(self) -> float | None:
+        """The whole run: as recorded, or the sum of its parts where all are known."""
+        parts = (self.setup, self.train, self.evaluate)
+        return self.total if self.total is not None else sum(p for p in parts if p) if None not in parts else None
+
+
+class Memory(msgspec.Struct, frozen=True):
+    peak_bytes: Count
+    how: str = ""
+
+
+class Git(msgspec.Struct, frozen=True):
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """`result.json` as a whole."""
+
+    schema: int
+    status: Literal["finished", "failed"]
+    task: Name
+    method: Name
+    fingerprint: Name
+    seed: Annotated[int, Meta(ge=-(2**62), lt=2**62)]
+    reason: str | None = None
+    source: Name = "run"
+    size: Size | None = None
+    config: Config = Config()
+    headline: str | None = None
+    metrics: dict[Name, Figure] = {}
+    parameters: Parameters | None = None
+    adapter_bytes: Count | None = None
+    seconds: Seconds = Seconds()
+    memory: Memory | None = None
+    facts: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    device: str | None = None
+    host: dict[str, Any] = {}
+    git: Git | None = None
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ValueError(f"schema version {self.schema}, expected {SCHEMA}: read it with the testbed that wrote it")
+        if self.status == "finished" and self.headline not in self.metrics:
+            raise ValueError(f"the headline '{self.headline}' is not among the metrics {sorted(self.metrics)}")

@@ -1,0 +1,199 @@
+// What the page does: choosing a task, the axes, sorting, filtering, enlarging.
+
+const COLOURS = 7; // more methods than these are grey, and the front is told apart instead
+const data = JSON.parse(document.getElementById("data").textContent);
+
+function options(select, entries) {
+  for (const [value, text] of entries) select.add(new Option(text, value));
+}
+
+function kinds(methods) {
+  return Object.fromEntries(methods.map((name, i) => [name, { kind: methods.length > COLOURS ? 7 : i, shape: i }]));
+}
+
+// indices of arms that no other is at least as good as in both, in order of cost
+function frontOf(points, lower) {
+  let best = Infinity;
+  const sign = lower ? 1 : -1;
+  return points.map((p, i) => [p, i]).sort(([a], [b]) => a.x - b.x || sign * (a.y - b.y))
+    .filter(([p]) => sign * p.y < best && ((best = sign * p.y), true)).map(([, i]) => i);
+}
+
+function detailOf(arm, metric, more = "") {
+  const seeds = `${arm.seeds} seed${arm.seeds === 1 ? "" : "s"}`;
+  const parts = [`${arm.label}: ${metric.name} ${arm.texts[metric.name]}`, more, seeds, metric.note, arm.settings];
+  return parts.filter(Boolean).join("; ");
+}
+
+function pointOf(arm, metric, x, look, more) {
+  const [y, low, high] = arm.values[metric.name];
+  return { x, y, low, high, ...look[arm.method], label: arm.label, detail: detailOf(arm, metric, more) };
+}
+
+function titleOf(metric) {
+  return `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}, ${metric.lower ? "lower" : "higher"} is better`;
+}
+
+function wirePareto(card, task, look) {
+  const [x, y, log] = [".x", ".y", ".log"].map((name) => card.querySelector(name));
+  const metricAxes = task.metrics.map((m) => [`metric:${m.name}`, m.name]);
+  options(x, [...task.costs.map((c) => [`cost:${c.name}`, c.title]), ...metricAxes]);
+  options(y, task.metrics.map((m) => [m.name, m.name]));
+  const draw = () => {
+    const metric = task.metrics.find((m) => m.name === y.value), cut = x.value.indexOf(":");
+    const [kind, name] = [x.value.slice(0, cut), x.value.slice(cut + 1)];
+    const cost = task.costs.find((c) => kind === "cost" && c.name === name);
+    const read = (arm) => (cost ? arm.costs[name] : arm.values[name]?.[0]);
+    const arms = task.arms.filter((arm) => arm.values[metric.name] && read(arm) !== undefined);
+    const points = arms.map((arm) => pointOf(arm, metric, read(arm), look, cost ? `${cost.title} ${short(read(arm), cost.unit)}` : ""));
+    const front = cost ? frontOf(points, metric.lower) : [];
+    points.forEach((p, i) => { p.named = front.includes(i); p.faint = p.kind === 7 && !p.named; if (p.kind === 7 && p.named) p.kind = 0; });
+    const title = cost ? cost.title : titleOf(task.metrics.find((m) => m.name === name));
+    chart(card.querySelector(".chart"), {
+      points, front: front.map((i) => [points[i].x, points[i].y]), held: metric.held, xTitle: title, xUnit: cost ? cost.unit : "",
+      yTitle: titleOf(metric), log: log.checked, title: `${metric.name} over ${title}`, onDetail: detailTo(card),
+    });
+  };
+  [x, y, log].forEach((control) => control.addEventListener("change", draw));
+  return draw;
+}
+
+function wireCurve(card, task, look) {
+  const [x, y] = [".x", ".y"].map((name) => card.querySelector(name));
+  if (!task.fields.length) { card.hidden = true; return () => {}; }
+  options(x, task.fields.map((f) => [f, f]));
+  options(y, task.metrics.map((m) => [m.name, m.name]));
+  const draw = () => {
+    const metric = task.metrics.find((m) => m.name === y.value);
+    const arms = task.arms.filter((arm) => arm.values[metric.name]);
+    const sized = arms.filter((arm) => arm.field === x.value);
+    const across = arms.filter((arm) => arm.field === null && task.methods.length <= COLOURS)
+      .map((arm) => ({ title: arm.label, value: arm.values[metric.name][0], within: true }));
+    chart(card.querySelector(".chart"), {
+      points: sized.map((arm) => pointOf(arm, metric, arm.size, look, "")), lines: linesOf(sized, metric, look),
+      held: [...metric.held, ...across], xTitle: x.value, yTitle: titleOf(metric), log: true, exact: true,
+      title: `${metric.name} over ${x.value}`, onDetail: detailTo(card),
+    });
+  };
+  [x, y].forEach((control) => control.addEventListener("change", draw));
+  return draw;
+}
+
+// arms of a method are joined in order of size, or of one setting where a size occurs twice
+function linesOf(arms, metric, look) {
+  const lines = new Map();
+  for (const arm of [...arms].sort((a, b) => a.size - b.size)) {
+    const own = arms.filter((other) => other.method === arm.method);
+    const once = new Set(own.map((other) => other.size)).size === own.length;
+    const key = JSON.stringify(once ? [arm.method] : [arm.method, arm.settings]);
+    if (!lines.has(key)) lines.set(key, { kind: look[arm.method].kind, at: [] });
+    lines.get(key).at.push([arm.size, arm.values[metric.name][0]]);
+  }
+  return [...lines.values()];
+}
+
+function detailTo(card) {
+  const detail = card.querySelector(".detail");
+  detail.textContent = "Point at a mark, or reach the chart with Tab and go on with the arrow keys.";
+  return (text) => { detail.textContent = text; };
+}
+
+function wireLegend(list, task, look) {
+  if (task.methods.length > COLOURS) {
+    list.replaceChildren(Object.assign(document.createElement("li"), { textContent: "Blue: no other arm is better and cheaper. Grey: all others." }));
+    return;
+  }
+  for (const method of task.methods) {
+    const item = document.createElement("li"), svg = element("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" });
+    const group = element("g", { class: `point k${look[method].kind}` });
+    group.append(mark(look[method].shape, 7, 7));
+    svg.append(group);
+    item.append(svg, method);
+    list.append(item);
+  }
+}
+
+function keyOf(row, column, number) {
+  const cell = row.cells[column];
+  if (!number) return cell.textContent.trim();
+  return cell.dataset.number === undefined ? null : Number(cell.dataset.number);
+}
+
+function sortBy(table, column) {
+  const header = table.tHead.rows[0].cells[column], number = header.classList.contains("number");
+  const down = header.getAttribute("aria-sort") === "ascending";
+  const order = (a, b) => {
+    const [p, q] = [keyOf(a, column, number), keyOf(b, column, number)];
+    if (p === null || q === null) return (p === null) - (q === null); // absent stays last
+    const sign = number ? p - q : p.localeCompare(q, "en");
+    return down ? -sign : sign;
+  };
+  for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", down ? "descending" : "ascending");
+  table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
+}
+
+// every word must occur
+function filterBy(text, nodes, read) {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const node of nodes) node.hidden = !words.every((word) => read(node).toLowerCase().includes(word));
+  return nodes.filter((node) => !node.hidden).length;
+}
+
+function wireTable(section) {
+  const table = section.querySelector("table"), rows = [...table.tBodies[0].rows];
+  [...table.tHead.rows[0].cells].forEach((cell, column) => {
+    const button = cell.querySelector("button");
+    button.disabled = false;
+    button.addEventListener("click", () => sortBy(table, column));
+  });
+  const filter = section.querySelector(".filter"), shown = section.querySelector(".shown");
+  const apply = () => { shown.textContent = `${filterBy(filter.value, rows, (row) => row.textContent.replace(/\s+/g, " "))} of ${rows.length} rows`; };
+  filter.addEventListener("input", apply);
+  apply();
+}
+
+function wireGallery(gallery) {
+  if (!gallery) return;
+  const figures = [...gallery.querySelectorAll("figure")], dialog = document.getElementById("picture");
+  gallery.querySelector(".filter").addEventListener("input", (event) => filterBy(event.target.value, figures, (figure) => figure.dataset.label));
+  for (const figure of figures) {
+    const button = figure.querySelector("button"), picture = figure.querySelector("img");
+    button.disabled = false;
+    button.addEventListener("click", () => {
+      dialog.querySelector("img").src = picture.src;
+      dialog.querySelector("img").alt = picture.alt;
+      dialog.querySelector("p").textContent = picture.alt;
+      dialog.showModal();
+    });
+  }
+}
+
+const drawn = {}; // by task, what draws its charts
+
+function showTask(id) {
+  for (const section of document.querySelectorAll("section.task")) section.hidden = section.id !== id;
+  for (const draw of drawn[id]) draw(); // only what is shown has a width to draw for
+}
+
+for (const node of document.querySelectorAll(".needs-script")) node.hidden = false;
+for (const [id, task] of Object.entries(data)) {
+  const section = document.getElementById(id), look = kinds(task.methods);
+  drawn[id] = [];
+  if (task.metrics.length) {
+    drawn[id].push(wirePareto(section.querySelector(".pareto"), task, look), wireCurve(section.querySelector(".curve"), task, look));
+    wireLegend(section.querySelector(".legend"), task, look);
+  } else section.querySelector(".charts").remove();
+  wireTable(section);
+  wireGallery(section.querySelector(".gallery"));
+}
+const chooser = document.getElementById("task");
+const asked = decodeURIComponent(location.hash.slice(1));
+if (data[asked]) chooser.value = asked;
+chooser.addEventListener("change", () => { history.replaceState(null, "", `#${chooser.value}`); showTask(chooser.value); });
+let width = window.innerWidth;
+window.addEventListener("resize", () => {
+  if (width !== window.innerWidth && chooser.value) showTask(chooser.value);
+  width = window.innerWidth;
+});
+if (chooser.value) showTask(chooser.value);

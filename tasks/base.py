@@ -1,0 +1,154 @@
+"""What every task is: a `Task` (its settings) that prepares a `PreparedTask` (backbone, data, loss, evaluation).
+
+Importing this package imports no torch; a task imports torch and the model libraries where it prepares.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+    from adapters.backbone import Backbone
+
+ENTRY_POINTS = "adapter_testbed.tasks"
+PACKAGES = ("tasks.diffusion", "tasks.language")
+
+
+class TaskError(ValueError):
+    """Settings or data that cannot work: one sentence that says what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a report must know of a figure: which direction is better, its unit, a short meaning."""
+
+    better: Literal["lower", "higher"]
+    unit: str
+    meaning: str
+
+
+@dataclass
+class Figure:
+    """One measured figure with all that it must travel with.
+
+    `low` and `high` bound a 95 % interval over the `n` items. `base` is the untuned base measured the same way,
+    `floor` real data against real data of the same sizes, `reconstruction` real pictures through the VAE,
+    `ceiling` what real data reaches and `shuffled` what data with shuffled captions reaches, each where it applies.
+    """
+
+    value: float
+    unit: str
+    n: int
+    extractor: str
+    low: float | None = None
+    high: float | None = None
+    base: float | None = None
+    floor: float | None = None
+    reconstruction: float | None = None
+    ceiling: float | None = None
+    shuffled: float | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass
+class Evaluation:
+    """`figures` by name (the task's `metrics` say their direction), and one row an evaluated item in `items`.
+
+    Each item is a flat mapping of column to value with an "item" column that is the same over all runs that share
+    the evaluation's settings, so that two runs can be compared item by item.
+    """
+
+    figures: dict[str, Figure]
+    items: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # what `finish` compares with the base's own
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One thing to learn. A subclass is a frozen dataclass whose fields are its settings, its docstring its help.
+
+    `class Pokemon(Task, name="sd-pokemon")` registers it; a second class of one name is an error.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[Mapping[str, Metric]] = {}
+    headline: ClassVar[str]  # the metric that a table sorts by and a study chooses by
+    _registry: ClassVar[dict[str, type[Task]]] = {}
+
+    def __init_subclass__(cls, name: str, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        known = Task._registry.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"two tasks are called '{name}': {known.__module__} and {cls.__module__}")
+        cls.name = name
+        Task._registry[name] = cls
+
+    def recommended(self, adapter: str) -> dict[str, Any]:
+        """Training settings (fields of `experiments.config.Train`) that this task's base recommends for a method.
+
+        They stand where the user gave none; cheap, without loading a model.
+        """
+        return {}
+
+    @abstractmethod
+    def prepare(self, device: torch.device) -> PreparedTask:
+        """Load the base and the data. Raises TaskError where either cannot be had."""
+
+
+class PreparedTask(ABC):
+    """A task ready to train: model loaded, frozen parts computed once."""
+
+    backbone: Backbone
+    facts: dict[str, Any]  # what the record says of model and data: revisions, counts, what was left out
+
+    @abstractmethod
+    def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
+        """Endless training batches of `size` items from step `start` on, all randomness drawn from (seed, step)."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The training loss of one batch, a scalar."""
+
+    @abstractmethod
+    def validation_loss(self) -> float:
+        """The loss on items kept from training, with the same noise each time."""
+
+    @abstractmethod
+    def evaluate(self, output: Path | None = None) -> Evaluation:
+        """Measure the model as it is now; pictures or texts for people go below `output`."""
+
+    @property
+    @abstractmethod
+    def evaluation_key(self) -> str:
+        """Names base, data and evaluation settings: the untuned base's figures are cached under it."""
+
+    def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
+        """Add what needs both evaluations (drift, a grid of before and after); every figure gets its `base`."""
+        for name, figure in tuned.figures.items():
+            if name in base.figures and figure.base is None:
+                figure.base = base.figures[name].value
+        return tuned
+
+
+@cache
+def registry() -> Mapping[str, type[Task]]:
+    """All tasks by name: the files of this package, then what other packages add through entry points."""
+    for package_name in PACKAGES:
+        package = importlib.import_module(package_name)
+        # a package says in TASKS which of its files hold tasks, so that --help imports no model library
+        for module in getattr(package, "TASKS", ()):
+            importlib.import_module(f"{package_name}.{module}")
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        entry_point.load()
+    return dict(Task._registry)

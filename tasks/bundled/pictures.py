@@ -1,0 +1,77 @@
+"""The picture sets that the bundled parts are pretrained and probed on, drawn once a process."""
+
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import Pool
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.diffusion import openmoji
+from tasks.diffusion.creatures import Creatures
+from tasks.diffusion.drawing import SIZE, Attributes, Drawing, DrawnWorld
+from tasks.diffusion.objects import Objects
+
+# Streams of drawings; evaluation of a run uses others (tasks/diffusion/pokemon.py), so nothing it shows was seen here.
+TRAIN_SEED, PROBE_SEED = 101, 102
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """`pixels` uint8 (n, 3, 32, 32); one caption and the attributes (empty where unknown) of each."""
+
+    pixels: Tensor
+    captions: list[str]
+    attributes: list[Attributes]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def scaled(self, index: Tensor | slice) -> Tensor:
+        """Pictures in [-1, 1], channels last in memory."""
+        pictures = self.pixels[index].float() / 127.5 - 1
+        return pictures.to(memory_format=torch.channels_last)
+
+    def __add__(self, other: "PictureSet") -> "PictureSet":
+        pixels = torch.cat([self.pixels, other.pixels])
+        return PictureSet(pixels, self.captions + other.captions, self.attributes + other.attributes)
+
+
+def _draw(job: tuple[DrawnWorld, int, int, bool | None, bool]) -> Drawing:
+    world, seed, index, held_out, full_caption = job
+    return world.example(seed, index, held_out, full_caption)
+
+
+def drawn(
+    world: DrawnWorld, count: int, seed: int, held_out: bool | None = None, full_caption: bool = False
+) -> PictureSet:
+    jobs = [(world, seed, index, held_out, full_caption) for index in range(count)]
+    with Pool(2) as pool:
+        drawings = pool.map(_draw, jobs, chunksize=500)
+    pixels = torch.from_numpy(np.stack([drawing.pixels for drawing in drawings])).permute(0, 3, 1, 2).contiguous()
+    return PictureSet(pixels, [drawing.caption for drawing in drawings], [drawing.attributes for drawing in drawings])
+
+
+@cache
+def objects(count: int, seed: int = TRAIN_SEED) -> PictureSet:
+    return drawn(Objects(), count, seed)
+
+
+@cache
+def creatures(count: int, seed: int = TRAIN_SEED, held_out: bool | None = False) -> PictureSet:
+    return drawn(Creatures(), count, seed, held_out)
+
+
+@cache
+def openmoji_pictures(unseen: bool) -> PictureSet:
+    """Every tenth emoji is unseen: kept from all training."""
+    names = {code: name for i, (code, name) in enumerate(openmoji.names().items()) if (i % 10 == 0) == unseen}
+    pixels = np.stack([openmoji.rasterise(code, SIZE) for code in names])
+    captions = [f"a picture of {name}" for name in names.values()]
+    return PictureSet(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), captions, [{} for _ in names])
+
+
+def batch_indices(step: int, count: int, batch: int) -> Tensor:
+    """The picture numbers of one step: a fresh draw a step, from the step's number alone."""
+    return torch.from_numpy(np.random.default_rng([7, step]).integers(0, count, batch))

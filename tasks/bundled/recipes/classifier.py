@@ -1,0 +1,71 @@
+"""The bundled attribute classifier, trained on both drawn worlds with blur and noise as generated pictures have."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks.bundled import pictures
+from tasks.bundled.pretraining import Recipe, channels_last, pretrain
+from tasks.diffusion.attributes import HEADS, AttributeClassifier
+
+RECIPE = Recipe(steps=1500, learning_rate=2e-3)
+EXPECTED = "10 minutes on one core"
+BATCH = 64  # of each world
+
+
+def build(target: Path, work: Path) -> dict:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(2)
+    model = channels_last(AttributeClassifier())
+    worlds = {"objects": pictures.objects(20_000), "creatures": pictures.creatures(20_000, held_out=None)}
+    probes = {
+        "objects": pictures.objects(1000, pictures.PROBE_SEED),
+        "creatures": pictures.creatures(1000, pictures.PROBE_SEED, True),
+    }
+    labels = {name: _labels(name, worlds[name.split(".")[0]]) for name in HEADS}
+
+    def loss_of_step(step: int) -> Tensor:
+        total = torch.zeros(())
+        for world, real in worlds.items():
+            index = pictures.batch_indices(step, len(real), BATCH)
+            logits = model(_spoil(real.pixels[index]))
+            own = [name for name in HEADS if name.startswith(world)]
+            total = total + sum(F.cross_entropy(logits[name].float(), labels[name][index]) for name in own)
+        return total
+
+    def probe() -> dict[str, float]:
+        found = {}
+        for world, real in probes.items():
+            seen = model.predict(real.pixels, world)
+            for name in real.attributes[0]:
+                right = sum(a[name] == b[name] for a, b in zip(seen, real.attributes, strict=True))
+                found[f"accuracy_{world}_{name}"] = right / len(real)
+        return found
+
+    seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
+    model.eval()
+    folder = target / "classifier"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    return {"seconds": round(seconds), "parameters": sum(p.numel() for p in model.parameters())} | probe()
+
+
+def _labels(head: str, real: pictures.PictureSet) -> Tensor:
+    number = {value: i for i, value in enumerate(HEADS[head])}
+    return torch.tensor([number[attributes[head.split(".")[1]]] for attributes in real.attributes])
+
+
+def _spoil(pixels: Tensor) -> Tensor:
+    """Blur, noise and a shift of up to two pixels, each drawn anew for the batch."""
+    real = pixels.float()
+    kernel = torch.rand(1).item() * 0.15
+    blur = torch.tensor([kernel, 1 - 2 * kernel, kernel])
+    weight = (blur[:, None] * blur[None, :]).expand(3, 1, 3, 3)
+    real = F.conv2d(F.pad(real, (1, 1, 1, 1), mode="replicate"), weight, groups=3)
+    dx, dy = torch.randint(-2, 3, (2,)).tolist()
+    real = F.pad(real, (2, 2, 2, 2), mode="replicate")[:, :, 2 + dy : 34 + dy, 2 + dx : 34 + dx]
+    noisy = real + torch.randn_like(real) * torch.rand(len(real), 1, 1, 1) * 16
+    return noisy.clamp(0, 255).to(memory_format=torch.channels_last)

@@ -1,0 +1,57 @@
+"""Learning captions and pictures together (CLIP, Radford et al. 2021): the loss, the probe, the tokenizer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks.bundled import pictures
+from tasks.diffusion.creatures import Creatures
+from tasks.diffusion.objects import Objects
+
+VOCABULARY = 800
+POSITIONS = 32
+
+
+def training_pictures() -> pictures.PictureSet:
+    return pictures.objects(20_000) + pictures.creatures(20_000, held_out=None)
+
+
+def train_tokenizer(captions: list[str]):
+    """A CLIPTokenizer (byte-pair encoding, end-of-word suffix) of `VOCABULARY` entries."""
+    from transformers import CLIPTokenizer
+
+    empty = CLIPTokenizer(model_max_length=POSITIONS)
+    trained = empty.train_new_from_iterator(captions, VOCABULARY, initial_alphabet=[])
+    trained.model_max_length = POSITIONS
+    return trained
+
+
+def tokens_of(tokenizer, captions: list[str]) -> dict[str, Tensor]:
+    return dict(tokenizer(captions, padding="max_length", max_length=POSITIONS, truncation=True, return_tensors="pt"))
+
+
+def contrastive_loss(picture: Tensor, text: Tensor, scale: Tensor, captions: list[str]) -> Tensor:
+    """Symmetric cross-entropy over a batch (n, width); pictures with the same caption share their target."""
+    picture, text = F.normalize(picture.float(), dim=-1), F.normalize(text.float(), dim=-1)
+    logits = scale.exp().clamp(max=100) * picture @ text.T
+    same = torch.tensor([[a == b for b in captions] for a in captions], dtype=torch.float)
+    target = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def probe_sets() -> dict[str, pictures.PictureSet]:
+    """1,000 pictures a family with captions that say everything; the creatures' combinations are held-out ones."""
+    return {
+        "objects": pictures.drawn(Objects(), 1000, pictures.PROBE_SEED, full_caption=True),
+        "held_out_creatures": pictures.drawn(Creatures(), 1000, pictures.PROBE_SEED, True, full_caption=True),
+    }
+
+
+def recall_at_1(picture: Tensor, text: Tensor, captions: list[str], candidates: int = 200) -> float:
+    """Share of pictures whose own caption scores highest among `candidates`; equal captions count as its own."""
+    hits = 0
+    for start in range(0, len(captions), candidates):
+        part = slice(start, start + candidates)
+        best = (F.normalize(picture[part], dim=-1) @ F.normalize(text[part], dim=-1).T).argmax(dim=1)
+        hits += sum(captions[start + chosen] == captions[start + i] for i, chosen in enumerate(best.tolist()))
+    return round(hits / len(captions), 4)

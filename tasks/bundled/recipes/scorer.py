@@ -1,0 +1,61 @@
+"""The bundled scorer: a CLIPModel of its own, never the one that conditions the UNet, for the CLIP score."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tasks.bundled import pictures
+from tasks.bundled.pretraining import Recipe, pretrain
+from tasks.bundled.recipes import contrastive
+
+RECIPE = Recipe(steps=2200, learning_rate=1e-3, weight_decay=0.05)
+EXPECTED = "15 minutes on one core"
+BATCH, EMOJI = 88, 8
+
+
+def build(target: Path, work: Path) -> dict:
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+
+    torch.manual_seed(1)
+    drawn = contrastive.training_pictures()
+    emoji = pictures.openmoji_pictures(unseen=False)
+    tokenizer = contrastive.train_tokenizer(drawn.captions + emoji.captions)
+    text = dict(hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4)
+    text |= dict(max_position_embeddings=contrastive.POSITIONS, vocab_size=len(tokenizer))
+    text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    vision = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=4)
+    vision |= dict(image_size=32, patch_size=4)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
+    everything = drawn + emoji
+    tokens = contrastive.tokens_of(tokenizer, everything.captions)
+    probes = contrastive.probe_sets()
+
+    def loss_of_step(step: int) -> Tensor:
+        first = pictures.batch_indices(step, len(drawn), BATCH)
+        second = pictures.batch_indices(step, len(emoji), EMOJI) + len(drawn)
+        index = torch.cat([first, second])
+        found = model(pixel_values=everything.scaled(index), **{name: value[index] for name, value in tokens.items()})
+        captions = [everything.captions[i] for i in index.tolist()]
+        return contrastive.contrastive_loss(found.image_embeds, found.text_embeds, model.logit_scale, captions)
+
+    def probe() -> dict[str, float]:
+        found = {}
+        for name, real in probes.items():
+            inputs = contrastive.tokens_of(tokenizer, real.captions)
+            output = model(pixel_values=real.scaled(slice(None)), **inputs)
+            found[f"recall_at_1_of_200_{name}"] = contrastive.recall_at_1(
+                output.image_embeds, output.text_embeds, real.captions
+            )
+        return found
+
+    seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
+    model.eval()
+    with torch.no_grad():
+        figures = probe()
+    processor = CLIPImageProcessorPil(
+        size={"height": 32, "width": 32}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    model.half().save_pretrained(target / "scorer")
+    CLIPProcessor(processor, tokenizer).save_pretrained(target / "scorer")
+    return {"seconds": round(seconds), "parameters": sum(p.numel() for p in model.parameters())} | figures

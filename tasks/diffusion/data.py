@@ -1,0 +1,196 @@
+"""Captioned pictures for training and evaluation: the drawn creatures, OpenMoji's animals, or any image folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tasks.base import TaskError
+from tasks.diffusion.creatures import Creatures
+from tasks.diffusion.drawing import SIZE, Attributes, DrawnWorld
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Streams of drawings, apart from those that the bundled parts were trained and probed on.
+TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """`pixels` uint8 (n, 3, height, width), a caption each, the attributes where the world is a drawn one."""
+
+    pixels: Tensor
+    captions: list[str]
+    attributes: list[Attributes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, index: list[int]) -> Pictures:
+        attributes = [self.attributes[i] for i in index] if self.attributes else []
+        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a task learns from and is measured on. `floor` is real data for the real-against-real distance."""
+
+    train: Pictures
+    validation: Pictures
+    test: Pictures
+    reference: Pictures
+    floor: Pictures
+    facts: dict
+
+
+def draw(world: DrawnWorld, count: int, stream: int, held_out: bool | None, full_caption: bool = False) -> Pictures:
+    examples = [world.example(stream, index, held_out, full_caption) for index in range(count)]
+    return Pictures(
+        _stack([example.pixels for example in examples]),
+        [example.caption for example in examples],
+        [example.attributes for example in examples],
+    )
+
+
+def _stack(pictures: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def creatures(train: int, test: int, resolution: int) -> Splits:
+    """Training combinations for training; held-out ones, captions that say everything, for the test."""
+    world = Creatures()
+    tested = draw(world, test, TEST_STREAM, True, full_caption=True)
+    splits = Splits(
+        train=draw(world, train, TRAIN_STREAM, False),
+        validation=draw(world, 128, VALIDATION_STREAM, False),
+        test=tested,
+        reference=tested,
+        floor=draw(world, test, FLOOR_STREAM, True),
+        facts={"data": "creatures", "test": "held-out combinations of colour, eyes and head"},
+    )
+    return splits if resolution == SIZE else _resized(splits, resolution)
+
+
+def _resized(splits: Splits, resolution: int) -> Splits:
+    def larger(pictures: Pictures) -> Pictures:
+        pixels = torch.nn.functional.interpolate(pictures.pixels, size=(resolution, resolution), mode="nearest")
+        return Pictures(pixels, pictures.captions, pictures.attributes)
+
+    sets = (splits.train, splits.validation, splits.test, splits.reference, splits.floor)
+    return Splits(*map(larger, sets), facts=splits.facts)
+
+
+def openmoji_animals(test: int, resolution: int) -> Splits:
+    """OpenMoji's animals by their English names; every fifth is kept for the test."""
+    from tasks.diffusion import openmoji
+
+    try:
+        names = openmoji.animals()
+    except ModuleNotFoundError as missing:
+        raise TaskError(str(missing)) from None
+    pixels = [openmoji.rasterise(code, resolution) for code in tqdm(names, "OpenMoji", leave=False)]
+    facts = {"data": "openmoji", "attribution": openmoji.ATTRIBUTION}
+    return split(Pictures(_stack(pixels), [f"a picture of {name}" for name in names.values()]), test, facts)
+
+
+def image_folder(folder: Path, test: int, resolution: int, caption_column: str | None = None) -> Splits:
+    """Any folder that `datasets`' imagefolder reads: pictures and a `metadata.jsonl` (or .csv) with a caption column.
+
+    Pictures are centre-cropped to squares and resized. Raises TaskError that names what cannot be read.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    check_folder(folder)
+    try:
+        rows = load_dataset("imagefolder", data_dir=str(folder), split="train")
+    except (DatasetsError, ValueError, OSError) as broken:
+        reason = str(broken.__cause__ or broken).splitlines()[0]
+        raise TaskError(f"--task.data '{folder}' cannot be read as an image folder: {reason}") from None
+    column = _caption_column(rows.column_names, folder, caption_column)
+    pixels, captions = [], []
+    for position in tqdm(range(len(rows)), "pictures", leave=False):
+        picture, caption = _row(rows, position, column, folder)
+        pixels.append(_square(picture, resolution))
+        captions.append(caption)
+    return split(Pictures(_stack(pixels), captions), test, {"data": str(folder), "caption_column": column})
+
+
+def check_folder(folder: Path) -> None:
+    """Raise TaskError unless the folder holds pictures and a metadata file."""
+    if not folder.is_dir():
+        raise TaskError(f"--task.data '{folder}' is neither 'creatures', 'openmoji' nor an existing folder")
+    if not any(file.suffix.lower() in SUFFIXES for file in folder.rglob("*")):
+        raise TaskError(f"--task.data '{folder}' holds no picture; expected {', '.join(sorted(SUFFIXES))} files")
+    if not any(folder.glob("metadata.*")):
+        raise TaskError(
+            f"--task.data '{folder}' has no metadata.jsonl; expected one line a picture such as "
+            '{"file_name": "cat.png", "text": "a cat"}'
+        )
+
+
+def _caption_column(columns: list[str], folder: Path, wanted: str | None) -> str:
+    candidates = [column for column in columns if column not in ("image", "label")]
+    if wanted is not None:
+        if wanted not in candidates:
+            raise TaskError(f"--task.caption-column '{wanted}' is not in {folder}; it has {', '.join(candidates)}")
+        return wanted
+    if len(candidates) != 1:
+        raise TaskError(
+            f"the captions of {folder} may be any of {', '.join(candidates) or 'no column at all'}: "
+            "name one with --task.caption-column"
+        )
+    return candidates[0]
+
+
+def _row(rows, position: int, column: str, folder: Path) -> tuple[Image.Image, str]:
+    import io
+
+    from datasets import Image as ImageFeature
+    from PIL import Image, UnidentifiedImageError
+
+    raw = rows.cast_column("image", ImageFeature(decode=False))[position]
+    name = raw["image"]["path"] or f"picture {position}"
+    try:
+        content = raw["image"]["bytes"] or Path(name).read_bytes()
+        picture = Image.open(io.BytesIO(content)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
+        raise TaskError(f"the picture '{name}' in {folder} cannot be read ({broken}): mend or remove it") from None
+    caption = raw[column]
+    if not isinstance(caption, str) or not caption.strip():
+        raise TaskError(f"the picture '{name}' in {folder} has an empty caption in column '{column}': write one")
+    return picture, caption.strip()
+
+
+def _square(picture: Image.Image, resolution: int) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def split(pictures: Pictures, test: int, facts: dict) -> Splits:
+    """Every fifth picture is kept for the test (at most `test`); with few of them, all pictures are the reference."""
+    count = len(pictures)
+    if count < 5:
+        raise TaskError(f"{facts['data']} has {count} pictures; at least 5 are needed to keep one for the test")
+    tested = list(range(0, count, 5))[:test]
+    kept = set(tested)
+    trained = [i for i in range(count) if i not in kept]
+    reference = tested if len(tested) >= 100 else list(range(count))
+    facts = facts | {"reference": "test pictures" if reference == tested else "all pictures, as the test has few"}
+    return Splits(
+        train=pictures[trained],
+        validation=pictures[tested[:128]],
+        test=pictures[tested],
+        reference=pictures[reference],
+        floor=pictures[trained[: len(tested)]],
+        facts=facts,
+    )

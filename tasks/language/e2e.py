@@ -1,0 +1,75 @@
+"""Data-to-text generation on the E2E data's slots (Novikova et al. 2017), as in LoRA's Table 3 (Hu et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.base import Metric, Task, TaskError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.language.data_to_text import DataToText
+
+METRICS = {
+    "bleu": Metric("higher", "%", "n-grams shared with the references (BLEU)"),
+    "nist": Metric("higher", "", "the same, weighted by information (NIST)"),
+    "meteor": Metric("higher", "%", "words, stems and synonyms shared with a reference (METEOR)"),
+    "rouge_l": Metric("higher", "%", "longest common subsequence with a reference (ROUGE-L)"),
+    "cider": Metric("higher", "", "n-grams shared with the references, weighted by rarity (CIDEr)"),
+    "slot_accuracy": Metric("higher", "share", "slots of the meaning that the text says rightly"),
+    "slots_missing": Metric("lower", "per slot", "slots of the meaning that the text leaves out"),
+    "slots_wrong": Metric("lower", "per slot", "slots that the text says with another value"),
+    "slots_added": Metric("lower", "per slot", "slots that the text says and the meaning has not"),
+    "reference_perplexity": Metric("lower", "per token", "perplexity of the references, given their meaning"),
+    "familiar_perplexity": Metric("lower", "per token", "perplexity of held-out text of the base's own kinds"),
+    "drift": Metric("lower", "nats per token", "how much worse familiar text is predicted than by the base"),
+    "validation_loss": Metric("lower", "nats per token", "loss on kept items, without label smoothing"),
+}
+
+
+@dataclass(frozen=True)
+class EndToEnd(Task, name="e2e"):
+    """Data to text: from "name[The Mill], food[Thai]" to a sentence about a restaurant (Hu et al. 2021, Table 3)."""
+
+    metrics = METRICS
+    headline = "bleu"
+
+    base: str = "gpt-mini"
+    """The language model: the bundled "gpt-mini", "smollm2-135m" (from its package), a folder or a hub name."""
+    data: str = "restaurants"
+    """"restaurants" (drawn), the folder of the official CSV files, one CSV file (split by meaning), or a hub name."""
+    train_items: int = 1000
+    """Meanings drawn for training (other data are taken whole)."""
+    test_items: int = 60
+    """Meanings in validation and in test, at most."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over the vocabulary, in training."""
+    beams: int = 4
+    """Width of the beam search (the paper's is 10)."""
+    length_penalty: float = 0.9
+    """Exponent of the length by which a beam's score is divided (the paper's; its released code has 0.8)."""
+    no_repeat_ngram: int | None = None
+    """No n-gram of so many tokens occurs twice in a text; 0 allows all. Default: the base's card (the paper's is 4)."""
+    new_tokens: int = 80
+    """Length of a generated text, at most."""
+    familiar_items: int = 60
+    """Texts of each of the base's own kinds on which drift is measured."""
+
+    def recommended(self, adapter: str) -> dict[str, Any]:
+        from tasks.language.bases import recommended
+
+        return recommended(self.base, self.name, adapter)
+
+    def prepare(self, device: torch.device) -> DataToText:
+        from tasks.language.data_to_text import DataToText
+
+        if not 0 <= self.label_smoothing < 1:
+            raise TaskError(f"--task.label-smoothing must be at least 0 and below 1, not {self.label_smoothing}")
+        least = {"train_items": 1, "test_items": 2, "beams": 1, "no_repeat_ngram": 0, "new_tokens": 1}
+        for name, lowest in (least | {"familiar_items": 2}).items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise TaskError(f"--task.{name.replace('_', '-')} must be at least {lowest}, not {value}")
+        return DataToText(self, device)

@@ -1,0 +1,53 @@
+"""Next-token modelling of a text in another style than the base's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.base import Metric, Task, TaskError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.language.text_modelling import TextModelling
+
+METRICS = {
+    "perplexity": Metric("lower", "per token", "perplexity of the text's kept parts"),
+    "bits_per_byte": Metric("lower", "bits per byte", "the same, comparable between tokenizers"),
+    "familiar_perplexity": Metric("lower", "per token", "perplexity of held-out text of the base's own kinds"),
+    "drift": Metric("lower", "nats per token", "how much worse familiar text is predicted than by the base"),
+    "validation_loss": Metric("lower", "nats per token", "loss on kept parts other than the test's"),
+}
+
+
+@dataclass(frozen=True)
+class Style(Task, name="style"):
+    """A text in another style: next-token modelling; perplexity on its kept parts, before and after."""
+
+    metrics = METRICS
+    headline = "perplexity"
+
+    base: str = "gpt-mini"
+    """The language model: the bundled "gpt-mini", "smollm2-135m" (from its package), a folder or a hub name."""
+    data: str = "python-reference"
+    """The text: "python-reference" (Python's own language reference, kept from gpt-mini), or a text file in UTF-8."""
+    length: int = 128
+    """Tokens of a training row, at most."""
+    test_items: int = 60
+    """Kept parts (of about 1,000 characters) in validation and in test, at most."""
+    familiar_items: int = 60
+    """Texts of each of the base's own kinds on which drift is measured."""
+
+    def recommended(self, adapter: str) -> dict[str, Any]:
+        from tasks.language.bases import recommended
+
+        return recommended(self.base, self.name, adapter)
+
+    def prepare(self, device: torch.device) -> TextModelling:
+        from tasks.language.text_modelling import TextModelling
+
+        for name in ("length", "test_items", "familiar_items"):
+            if getattr(self, name) < 2:
+                raise TaskError(f"--task.{name.replace('_', '-')} must be at least 2, not {getattr(self, name)}")
+        return TextModelling(self, device)

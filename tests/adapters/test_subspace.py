@@ -1,0 +1,142 @@
+"""Fastfood against the product of its five matrices, its norm preservation, and subspaces of whole models."""
+
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from scipy.linalg import hadamard
+
+from adapters.base import AdapterError
+from adapters.subspace import DenseProjection, Fastfood, Subspace, walsh_hadamard
+from tests.contract.tiny import loss, output
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 16, 32, 512, 4096])
+def test_walsh_hadamard_equals_scipys_matrix(size):
+    vector = torch.randn(size, dtype=torch.float64)
+    expected = torch.from_numpy(hadamard(size).astype(numpy.float64)) @ vector
+    torch.testing.assert_close(walsh_hadamard(vector), expected)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 5), (3, 50), (64, 64), (30, 33), (100, 7), (17, 1)])
+def test_fastfood_equals_the_dense_product(inputs, outputs):
+    """H G Pi H B x over sqrt(L sum(G^2)) sqrt(D / L), each matrix written out; x folded where it is longer than L."""
+    fastfood = Fastfood(inputs, outputs, seed=3, device="cpu")
+    size = fastfood.size
+    transform = torch.from_numpy(hadamard(size).astype(numpy.float32))
+    permutation = torch.eye(size)[fastfood.order.long()]
+    pieces = -(-inputs // size)
+    signs = torch.diag(fastfood.signs.float())
+    fold = torch.cat([torch.eye(size)] * pieces, dim=1)[:, :inputs]
+    dense = (transform @ torch.diag(fastfood.normals) @ permutation @ transform @ fold @ signs)[:outputs]
+    vector = torch.randn(inputs)
+    torch.testing.assert_close(fastfood(vector), dense @ vector, atol=1e-5, rtol=1e-4)
+
+
+def test_diagonals_have_the_papers_scale():
+    """With G as drawn, the divisor is sqrt(L sum(G^2)) and the cut to D rows is undone by sqrt(D / L)."""
+    fastfood = Fastfood(10, 100, seed=0, device="cpu")
+    assert fastfood.size == 128
+    assert float(fastfood.normals.square().sum()) == pytest.approx(1 / 100)
+    assert set(fastfood.signs.tolist()) == {-1, 1}
+    assert sorted(fastfood.order.tolist()) == list(range(128))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1000), (50, 1000), (1000, 1000), (5000, 1000)])
+@pytest.mark.parametrize("kind", [Fastfood, DenseProjection])
+def test_projections_keep_the_norm(kind, inputs, outputs):
+    vector = torch.randn(inputs)
+    ratios = [float(kind(inputs, outputs, seed, "cpu")(vector).norm() / vector.norm()) for seed in range(20)]
+    assert numpy.mean(ratios) == pytest.approx(1, abs=0.05)
+
+
+def test_fastfoods_columns_are_nearly_orthogonal_as_a_dense_projections():
+    columns = torch.stack([Fastfood(8, 4000, 1, "cpu")(unit) for unit in torch.eye(8)], dim=1)
+    torch.testing.assert_close(columns.T @ columns, torch.eye(8), atol=0.1, rtol=0)
+
+
+def attached(backbone, **settings) -> Any:
+    torch.manual_seed(0)
+    attachment = Subspace(**settings).attach(backbone)
+    with torch.no_grad():
+        for parameter in attachment.parameters().values():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return attachment
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "unet"])
+def test_every_tensor_of_the_model_takes_part(request, kind):
+    """The learned scale of a tensor has a gradient only where the forward used the tensor's projected weights."""
+    backbone = request.getfixturevalue(kind)
+    attachment = attached(backbone, dimension=500, scales=True)
+    loss(backbone).backward()
+    gradient = attachment.parameters()["subspace.scales"].grad
+    assert len(gradient) == len(list(backbone.model.parameters())) - 2
+    assert gradient.ne(0).all()
+
+
+def test_gradient_is_the_transposed_projection_of_the_weights(gpt2):
+    """dL/dtheta_d = sum over tensors of P_i^T dL/dW_i, with the weights' gradients of the merged model."""
+    attachment = attached(gpt2, dimension=40)
+    loss(gpt2).backward()
+    ours = attachment.parameters()["subspace.theta"].grad
+    attachment.merge()
+    for weight in attachment.tensors.values():
+        weight.requires_grad_(True)
+    loss(gpt2).backward()
+    expected = torch.zeros(40)
+    for name, weight in attachment.tensors.items():
+        projection = attachment.coordinates.projections[name, torch.device("cpu")]
+        expected += torch.stack([projection(unit) for unit in torch.eye(40)]) @ weight.grad.flatten()
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_tied_weights_change_alike(gpt2):
+    attachment = attached(gpt2, dimension=40)
+    assert "transformer.wte.weight" in attachment.tensors
+    assert "lm_head.weight" not in attachment.tensors
+    tuned = output(gpt2)
+    attachment.merge()
+    torch.testing.assert_close(output(gpt2), tuned, atol=1e-5, rtol=1e-5)
+    assert gpt2.model.lm_head.weight is gpt2.model.transformer.wte.weight
+
+
+def test_only_theta_and_the_seed_are_saved(gpt2):
+    state = attached(gpt2, dimension=40).state()
+    assert {name: tensor.shape for name, tensor in state.items()} == {"subspace.theta": (40,), "seed": ()}
+
+
+def test_another_seed_is_another_subspace(gpt2):
+    changes = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        attachment = Subspace(dimension=10).attach(gpt2)
+        attachment.parameters()["subspace.theta"].data.fill_(1.0)
+        changes.append(output(gpt2))
+        attachment.detach()
+    assert not torch.equal(*changes)
+
+
+def test_a_million_dimensions(gpt2):
+    attachment = attached(gpt2, dimension=1_000_000)
+    assert output(gpt2).isfinite().all()
+    assert attachment.parameters()["subspace.theta"].shape == (1_000_000,)
+
+
+def test_bf16_autocast_projects_in_float32(gpt2):
+    attached(gpt2, dimension=40)
+    expected = output(gpt2)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(output(gpt2).float(), expected, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("settings", [{"dimension": 0}, {"dimension": 3, "scales": True}])
+def test_too_few_dimensions(gpt2, settings):
+    with pytest.raises(AdapterError, match="at least"):
+        Subspace(**settings).attach(gpt2)
+
+
+def test_a_dense_projection_too_large(gpt2):
+    with pytest.raises(AdapterError, match="fastfood"):
+        Subspace(dimension=1_000_000, projection="dense").attach(gpt2)

@@ -1,0 +1,89 @@
+"""Tiny models of each kind of backbone, random but with weights large enough that every part matters."""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from adapters.backbone import Backbone
+from tasks.language.backbone import CausalLanguageModel
+
+
+def gpt2(width: int = 32, layers: int = 2, heads: int = 4, **overrides) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    settings = {"vocab_size": 64, "n_positions": 64, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    tokens = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    config = GPT2Config(**{"n_embd": width, "n_layer": layers, "n_head": heads, **settings, **tokens, **overrides})
+    return GPT2LMHeadModel(config)
+
+
+def llama(width: int = 32, layers: int = 2, heads: int = 4, **overrides) -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    settings = {"vocab_size": 64, "max_position_embeddings": 64, "intermediate_size": 2 * width}
+    shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 2}
+    biases = {"attention_bias": True, "mlp_bias": True}
+    tokens = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    return LlamaForCausalLM(LlamaConfig(**{**settings, **shape, **biases, **tokens, **overrides}))
+
+
+def unet() -> nn.Module:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=24,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        use_linear_projection=True,
+    )
+
+
+def stable_diffusion() -> Backbone:
+    from tasks.diffusion.backbone import StableDiffusionBackbone
+
+    return StableDiffusionBackbone(unet())
+
+
+BUILDERS: dict[str, Callable[[], Backbone]] = {
+    "gpt2": lambda: CausalLanguageModel(gpt2()),
+    "llama": lambda: CausalLanguageModel(llama()),
+    "unet": stable_diffusion,
+}
+
+
+@cache
+def built(kind: str) -> Backbone:
+    """One backbone of a kind, in evaluation mode; copy it before use."""
+    torch.manual_seed(0)
+    backbone = BUILDERS[kind]()
+    with torch.no_grad():
+        for parameter in backbone.model.parameters():  # biases and norms must not be zeros and ones
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    backbone.model.eval()
+    return backbone
+
+
+def example(backbone: Backbone) -> dict[str, Tensor]:
+    """The same small input each time, in the model's own number format."""
+    dtype = next(backbone.model.parameters()).dtype
+    inputs = backbone.example_input(torch.Generator().manual_seed(1))
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
+
+
+def output(backbone: Backbone, wrapped: nn.Module | None = None) -> Tensor:
+    """What the model, or its wrapped form, gives for the example: logits or the predicted noise."""
+    return (wrapped or backbone.model)(**example(backbone))[0]
+
+
+def loss(backbone: Backbone, wrapped: nn.Module | None = None) -> Tensor:
+    """A scalar that depends on every element of the output in its own way."""
+    result = output(backbone, wrapped).float()
+    target = torch.randn(result.shape, generator=torch.Generator().manual_seed(2))
+    return (result - target).square().mean()

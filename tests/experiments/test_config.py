@@ -1,0 +1,68 @@
+"""Configurations: round trip, recommendations, and the mistakes that people make."""
+
+import json
+
+import pytest
+
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train, UsageError, parse_run
+from experiments.record import fingerprint
+from tasks.diffusion.pokemon import Pokemon
+
+
+def test_a_command_line_becomes_a_configuration():
+    run = parse_run(["lora", "sd-pokemon", "--adapter.rank", "8", "--train.steps", "5", "--task.data", "openmoji"])
+    assert run.config == RunConfig(Lora(rank=8), Pokemon(data="openmoji"), Train(steps=5))
+
+
+def test_a_configuration_survives_its_record():
+    config = RunConfig(Lora(ranks={"query": 2}, targets=("all",)), Pokemon(), Train(seed=3)).resolved()
+    record = json.loads(json.dumps(config.as_record()))
+    assert RunConfig.from_record(record) == config
+
+
+def test_what_the_user_gave_stands_and_the_card_fills_the_rest():
+    config = RunConfig(Lora(), Pokemon(), Train(steps=7)).resolved()
+    assert config.train.steps == 7
+    card = Pokemon().recommended("lora")
+    assert config.train.batch == card["batch"]
+    assert config.train.learning_rate == card["learning_rate"]
+
+
+def test_the_fingerprint_tells_settings_apart():
+    first, second = (RunConfig(Lora(), Pokemon(), Train(seed=seed)).resolved() for seed in (0, 1))
+    assert fingerprint(first) == fingerprint(first)
+    assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["lorra", "sd-pokemon"], "did you mean 'lora'"),
+        (["lora", "sd-pokemn"], "did you mean 'sd-pokemon'"),
+        (["lora", "sd-pokemon", "--adapter.rnak", "8"], "did you mean '--adapter.rank'"),
+        ([], "expected METHOD TASK"),
+    ],
+)
+def test_a_typo_names_the_nearest_name(arguments, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_run(arguments)
+    assert stopped.value.code != 0
+    message = capsys.readouterr().err
+    assert says in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "train", [Train(steps=0), Train(batch=0), Train(learning_rate=-1.0), Train(seed=-1), Train(checkpoint_every=0)]
+)
+def test_settings_that_cannot_work_are_refused(train):
+    with pytest.raises(UsageError, match="must be"):
+        RunConfig(Lora(), Pokemon(), train).resolved()
+
+
+def test_an_unknown_setting_in_a_record_is_refused():
+    record = RunConfig(Lora(), Pokemon()).resolved().as_record()
+    record["adapter"]["rnak"] = 3
+    with pytest.raises(UsageError, match="did you mean 'rank'"):
+        RunConfig.from_record(record)

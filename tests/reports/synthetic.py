@@ -1,0 +1,83 @@
+"""Small run folders made by hand, so that a table of them can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def figure(value: float, **fields: Any) -> dict[str, Any]:
+    return {"value": value, "unit": "x1000", "n": 500, "extractor": "net-a", "better": "lower", "base": 1486.0} | fields
+
+
+def record(
+    method: str = "lora", size: float | None = 8, seed: int = 0, kid: float = 300.0, **fields: Any
+) -> dict[str, Any]:
+    field = {"field": "rank", "value": size} if size is not None else None
+    return {
+        "schema": 1,
+        "status": "finished",
+        "reason": None,
+        "source": "run",
+        "task": "drawings",
+        "method": method,
+        "fingerprint": f"{method}-{size}-{seed}",
+        "seed": seed,
+        "size": field,
+        "config": {
+            "adapter": {"method": method} | ({"rank": size} if size is not None else {}),
+            "task": {"task": "drawings", "base": "mini"},
+            "train": {"seed": seed, "steps": 400, "learning_rate": 0.005},
+        },
+        "headline": "kid",
+        "metrics": {
+            "kid": figure(kid, floor=-1.0),
+            "clip": figure(0.25 + kid / 1e5, better="higher", unit="", base=0.2),
+        },
+        "parameters": {"trainable": 1000 * int(size or 50), "total": 5_400_000},
+        "adapter_bytes": 4000 * int(size or 50),
+        "seconds": {"setup": 9.0, "train": 100.0, "evaluate": 60.0, "step_median": 0.25},
+        "memory": {"peak_bytes": 1_200_000_000, "how": "peak resident set"},
+        "versions": {"torch": "2.13.0"},
+        "device": "cpu",
+        "git": {"commit": "abc", "dirty": False},
+    } | fields
+
+
+def write(runs: Path, content: dict[str, Any]) -> Path:
+    folder = runs / content["task"] / content["method"] / content["fingerprint"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(content["config"]))
+    (folder / "result.json").write_text(json.dumps(content))
+    return folder
+
+
+def write_items(folder: Path, scores: list[float], prompts: list[str] | None = None) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"item": range(len(scores)), "clip": scores})
+    if prompts is not None:
+        table["prompt"] = prompts
+    table.to_parquet(folder / "items.parquet")
+
+
+def samples(folder: Path, count: int) -> None:
+    """Pictures of one colour each, told apart by their number."""
+    from PIL import Image
+
+    (folder / "samples").mkdir(exist_ok=True)
+    for i in range(count):
+        Image.new("RGB", (32, 32), (10 * (i + 1), 0, 200)).save(folder / "samples" / f"{i}.png")
+
+
+def study(runs: Path) -> None:
+    """Two ranks of one method and one method without a size, three seeds each; one failed, one unfinished."""
+    for seed, (small, large, whole) in enumerate([(400, 302, 299), (410, 300, 303), (405, 298, 301)]):
+        write(runs, record("lora", 1, seed, small))
+        write(runs, record("lora", 8, seed, large))
+        write(runs, record("full", None, seed, whole))
+    write(runs, record("lora", 8, 3, status="failed", reason="out of memory", metrics={}, headline=None))
+    unfinished = runs / "drawings" / "lora" / "unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "config.json").write_text("{}")

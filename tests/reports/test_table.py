@@ -1,0 +1,138 @@
+"""The table of a small study, checked by hand, and what its footers must own up to."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import main
+from tests.reports.synthetic import figure, record, study, write
+
+# Student's t with 2 degrees of freedom is 4.3027, so the half-width over three seeds is 2.4841 standard deviations:
+# lora 1: 400 410 405 -> 405, sd 5 -> 12.4; lora 8: 302 300 298 -> 300, sd 2 -> 4.97; full: 299 303 301 -> 301, same.
+# Welch of lora 1 against lora 8: t = 105 / sqrt(29/3) = 33.8, df = 2 x 29^2 / 641 = 2.624, p = 0.00015; of three pairs
+# this is the smallest, so Holm gives 3 x 0.00015 = 0.00046.
+GOLDEN = """\
+                                                                 against            trained  train
+method                  rank        seeds                 kid ↓  lora 8              params   time
+lora                       8  3 +1 failed  300.0 [295.0, 305.0]  (reference)            8 k  100 s
+full                                    3  301.0 [296.0, 306.0]  not told apart        50 k  100 s
+lora                       1            3        405 [393, 417]  worse (p 0.00046)      1 k  100 s
+untuned base                                               1486
+real data against real                                   -1.000
+Runs: 9 finished, 1 failed, 1 unfinished, 0 unreadable.
+Failed (1): out of memory
+kid: lower is better, x1000, n=500, measured with net-a.
+[ ]: 95 % interval of the mean over seeds (Student's t).
+Differences to lora 8 are called so only where Welch's test over seeds stays below 0.05 after Holm's
+correction over the arms compared; 'cannot tell' needs at least two seeds in both arms.
+No room for file, step time, total time, peak memory, clip: use --format csv or md.
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    study(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *arguments: object) -> str:
+    assert main([str(a) for a in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_golden(runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run(capsys, "table", "drawings", "--runs", runs) == GOLDEN
+
+
+def test_csv_has_every_number(runs, capsys):
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "table", "drawings", "--runs", runs, "--format", "csv"))))
+    assert [row["method"] for row in rows] == ["lora", "full", "lora"]
+    last = rows[-1]
+    assert float(last["kid"]) == 405
+    assert float(last["kid_low"]) == pytest.approx(392.579, abs=1e-3)
+    assert float(last["kid_base"]) == 1486
+    assert float(last["train_seconds"]) == 100
+    assert [row["clip_verdict"] for row in rows] == ["", "not told apart", "better"]  # higher is better here
+
+
+@pytest.mark.parametrize("form", ["md", "latex"])
+def test_other_formats_hold_the_same_figures(runs, capsys, form):
+    text = run(capsys, "table", "drawings", "--runs", runs, "--format", form)
+    assert "300.0 [295.0, 305.0]" in text
+    assert "9 finished, 1 failed, 1 unfinished" in text
+
+
+def test_ordered_by_rank(runs, capsys):
+    rows = list(
+        csv.DictReader(io.StringIO(run(capsys, "table", "drawings", "--runs", runs, "--format", "csv", "--by", "rank")))
+    )
+    assert [row["size"] for row in rows] == ["1.0", "8.0", ""]
+
+
+def test_against_an_arm_corrects_for_fewer_pairs(runs, capsys):
+    text = run(capsys, "table", "drawings", "--runs", runs, "--format", "csv", "--against", "lora:1")
+    rows = {(row["method"], row["size"]): row for row in csv.DictReader(io.StringIO(text))}
+    assert rows["full", ""]["kid_verdict"] == "better"
+    assert float(rows["lora", "8.0"]["kid_p_holm"]) < 2 * 0.00016  # two pairs, not three
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"git": {"commit": "def", "dirty": False}}, "mixes 2 commits"),
+        ({"git": {"commit": "abc", "dirty": True}}, "uncommitted changes"),
+        ({"metrics": {"kid": figure(1, extractor="net-b")}}, "mixes 2 extractors of kid"),
+        ({"metrics": {"kid": figure(1, n=50)}}, "mixes 2 sample counts of kid"),
+        ({"metrics": {"kid": figure(1, base=1400.0)}}, "kid of the untuned base differs"),
+        ({"device": "cuda"}, "mixes 2 devices"),
+        ({"source": "elsewhere"}, "mixes 2 sources"),
+        ({"fingerprint": "copy", "seed": 1}, "a seed is counted twice"),
+    ],
+)
+def test_what_is_mixed_is_said(runs, capsys, changes, sentence):
+    write(runs, record("lora", 8, 7) | changes)
+    assert sentence in " ".join(run(capsys, "table", "drawings", "--runs", runs).split())
+
+
+def test_settings_that_differ_make_rows_of_their_own(tmp_path, capsys):
+    for rate in (0.1, 0.01):
+        content = record(fingerprint=f"at-{rate}")
+        content["config"]["train"]["learning_rate"] = rate
+        write(tmp_path, content)
+    text = run(capsys, "table", "drawings", "--runs", tmp_path)
+    assert "learning_rate 0.1" in text
+    assert "learning_rate 0.01" in text
+    assert "cannot tell" in text  # one seed each
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nothing"], "0 unfinished, 0 unreadable): tasks that have some are drawings"),
+        (["drawings", "--by", "rnk"], "expected one of method, rank, kid, clip"),
+        (["drawings", "--against", "lora:3"], "expected METHOD or METHOD:SIZE, of full, lora"),
+    ],
+)
+def test_errors_are_one_sentence(runs, capsys, arguments, sentence):
+    assert main(["table", *arguments, "--runs", str(runs)]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+
+
+def test_only_failed_runs_still_make_a_table(tmp_path, capsys):
+    write(tmp_path, record(status="failed", reason="diverged", headline=None, metrics={}))
+    text = run(capsys, "table", "drawings", "--runs", tmp_path)
+    assert "0 +1 failed" in text
+    assert "Failed (1): diverged" in text
+
+
+def test_a_hostile_name_reaches_no_terminal(tmp_path, capsys):
+    write(tmp_path, record(method="lo\u001b[31m[bold]ra|", fingerprint="x"))
+    assert "\x1b" not in run(capsys, "table", "drawings", "--runs", tmp_path)
+    assert "[bold]ra\\|" in run(capsys, "table", "drawings", "--runs", tmp_path, "--format", "md")
