@@ -3,9 +3,8 @@
 import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
@@ -67,6 +66,9 @@ AT_LEAST = {
 }
 
 
+WITHOUT_EFFECT = ("checkpoint_every", "tracker")  # training settings that change no result
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run: a method, a task, the training settings."""
@@ -87,11 +89,26 @@ class RunConfig:
         return replace(self, train=train)
 
     def as_record(self) -> dict[str, Any]:
-        """The settings as JSON holds them; its hash is the run's fingerprint."""
+        """All settings as JSON holds them."""
         return {
             "adapter": {"method": self.adapter.name} | asdict(self.adapter),
             "task": {"task": self.task.name} | asdict(self.task),
             "train": asdict(self.train),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this run from others: the settings that are not at their default and can change the result.
+
+        Its hash is the run's fingerprint; so a setting that a later version adds does not rename finished runs.
+        """
+        default = RunConfig(type(self.adapter)(), type(self.task)()).as_record()
+        return {
+            part: {
+                name: value
+                for name, value in settings.items()
+                if name in ("method", "task") or (name not in WITHOUT_EFFECT and value != default[part][name])
+            }
+            for part, settings in self.as_record().items()
         }
 
     @classmethod
@@ -135,58 +152,45 @@ def meant(name: str, known: Sequence[str] | Mapping | set) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
-@dataclass(frozen=True)
-class Run:
-    """Train one adapter on one task, measure it, write one record: `python -m experiments.run METHOD TASK`."""
-
-    config: RunConfig
-    runs: Path
-    again: bool
+Options = TypeVar("Options")
 
 
-def parse_run(arguments: Sequence[str], program: str = "python -m experiments.run") -> Run:
-    """The run that a command line asks for; a wrong one ends the program with one sentence and status 2."""
+def parse(options: type[Options], arguments: Sequence[str], program: str) -> tuple[RunConfig, Options]:
+    """The configuration and the command's own `options` (a dataclass with defaults; its docstring is the help).
+
+    Every command that takes METHOD TASK and their settings is parsed here; a wrong command line ends the program with
+    one sentence and status 2.
+    """
     import tyro
 
     methods, tasks = adapter_registry(), task_registry()
-    _check_names(arguments, methods, tasks)
-    adapter_type = tyro.extras.subcommand_type_from_defaults(
-        {name: cls() for name, cls in sorted(methods.items())},
-        {name: first_sentence(cls) for name, cls in methods.items()},
-        prefix_names=False,
+    _check_names(arguments, methods, tasks, program)
+    adapter_type, task_type = (
+        tyro.extras.subcommand_type_from_defaults(
+            {name: cls() for name, cls in sorted(known.items())},
+            {name: first_sentence(cls) for name, cls in known.items()},
+            prefix_names=False,
+        )
+        for known in (methods, tasks)
     )
-    task_type = tyro.extras.subcommand_type_from_defaults(
-        {name: cls() for name, cls in sorted(tasks.items())},
-        {name: first_sentence(cls) for name, cls in tasks.items()},
-        prefix_names=False,
-    )
-
-    def run(
-        adapter: adapter_type,  # type: ignore[valid-type]
-        task: task_type,  # type: ignore[valid-type]
-        train: Train = Train(),
-        runs: Path = Path("runs"),
-        again: bool = False,
-    ) -> Run:
-        """Train one adapter on one task, measure it and write one record.
-
-        For example: python -m experiments.run lora sd-pokemon --adapter.rank 8 --train.seed 1
-
-        Args:
-            adapter: The method.
-            task: The task.
-            train: Training settings.
-            runs: Folder that the records go to.
-            again: Run even if this configuration has finished before; the old record is replaced.
-        """
-        return Run(RunConfig(adapter, task, train), runs, again)
-
+    parts = [
+        ("adapter", Annotated[adapter_type, tyro.conf.arg(help="The method.")]),
+        ("task", Annotated[task_type, tyro.conf.arg(help="The task.")]),
+        ("train", Annotated[Train, tyro.conf.arg(help="Training settings.")], field(default_factory=Train)),
+        ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options)),
+    ]
     found, unknown = tyro.cli(
-        run, args=arguments, prog=program, config=(tyro.conf.CascadeSubcommandArgs,), return_unknown_args=True
+        make_dataclass("Command", parts),
+        args=arguments,
+        prog=program,
+        description=options.__doc__,
+        config=(tyro.conf.CascadeSubcommandArgs,),
+        return_unknown_args=True,
     )
+    config = RunConfig(found.adapter, found.task, found.train)
     if unknown:
-        _refuse_option(unknown[0], found)
-    return found
+        _refuse_option(unknown[0], config, options, program)
+    return config, found.options
 
 
 def first_sentence(cls: type) -> str:
@@ -194,7 +198,9 @@ def first_sentence(cls: type) -> str:
     return " ".join((cls.__doc__ or "").split())
 
 
-def _check_names(arguments: Sequence[str], methods: Mapping[str, type], tasks: Mapping[str, type]) -> None:
+def _check_names(
+    arguments: Sequence[str], methods: Mapping[str, type], tasks: Mapping[str, type], program: str
+) -> None:
     """The first two words must name a method and a task; tyro's own message for that is a page long."""
     words = [word for word in arguments[:2] if not word.startswith("-")]
     for word, known, what in zip(words, (methods, tasks), ("method", "task"), strict=False):
@@ -202,18 +208,17 @@ def _check_names(arguments: Sequence[str], methods: Mapping[str, type], tasks: M
             stop(f"there is no {what} '{word}'{meant(word, known)}; the {what}s are {', '.join(sorted(known))}")
     if len(words) < 2 and not {"-h", "--help"}.intersection(arguments):
         stop(
-            "expected METHOD TASK, for example: python -m experiments.run lora sd-pokemon; "
+            f"expected METHOD TASK, for example: {program} lora sd-pokemon; "
             f"the methods are {', '.join(sorted(methods))}; the tasks are {', '.join(sorted(tasks))}"
         )
 
 
-def _refuse_option(option: str, run: Run) -> NoReturn:
-    parts = {"adapter": run.config.adapter, "task": run.config.task, "train": run.config.train}
-    known = [f"--{part}.{f.name.replace('_', '-')}" for part, value in parts.items() for f in fields(value)]
-    method, task = run.config.adapter.name, run.config.task.name
+def _refuse_option(option: str, config: RunConfig, options: type, program: str) -> NoReturn:
+    parts = {"--adapter.": config.adapter, "--task.": config.task, "--train.": config.train, "--": options}
+    known = [f"{prefix}{f.name.replace('_', '-')}" for prefix, part in parts.items() for f in fields(part)]
     stop(
-        f"unknown option '{option}'{meant(option, [*known, '--runs', '--again'])}; "
-        f"all options: python -m experiments.run {method} {task} --help"
+        f"unknown option '{option}'{meant(option, known)}; "
+        f"all options: {program} {config.adapter.name} {config.task.name} --help"
     )
 
 

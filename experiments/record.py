@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def fingerprint(config: RunConfig) -> str:
-    """A short name of a resolved configuration: the first 12 hex digits of its SHA-256."""
-    text = json.dumps(config.as_record(), sort_keys=True, default=str)
+    """A short name of a resolved configuration: the first 12 hex digits of the SHA-256 of its identity."""
+    text = json.dumps(config.identity(), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import Run, RunConfig, command, parse_run
+from experiments.config import RunConfig, command, parse
 from experiments.record import SCHEMA, RunFolder, environment, write_items, write_json
 
 if TYPE_CHECKING:
@@ -19,16 +20,29 @@ if TYPE_CHECKING:
     from tasks.base import Evaluation, PreparedTask
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Train one adapter on one task, measure it and write one record.
+
+    For example: python -m experiments.run lora sd-pokemon --adapter.rank 8 --train.seed 1
+    """
+
+    runs: Path = Path("runs")
+    """Folder that the records go to."""
+    again: bool = False
+    """Run even if this configuration has finished before; the old record is replaced."""
+
+
 def main() -> None:
-    run = parse_run(sys.argv[1:])
-    config = run.config.resolved()
-    folder = RunFolder.create(run.runs, config)
+    config, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
+    config = config.resolved()
+    folder = RunFolder.create(options.runs, config)
     finished = folder.result()
-    if finished is not None and not run.again:
+    if finished is not None and not options.again:
         print(f"this configuration has finished before (--again runs it anew): {folder.path}")
         record = finished
     else:
-        record = execute(Run(config, run.runs, run.again), folder)
+        record = execute(config, folder, again=options.again)
     from experiments.summary import show
 
     show(record, folder.path)
@@ -36,15 +50,16 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def execute(run: Run, folder: RunFolder, prepared: PreparedTask | None = None) -> dict[str, Any]:
-    """Run a resolved configuration and write its record; the record.
+def execute(
+    config: RunConfig, folder: RunFolder, prepared: PreparedTask | None = None, again: bool = False
+) -> dict[str, Any]:
+    """Run a resolved configuration, from its checkpoint unless `again`, and write its record; the record.
 
     `prepared` shares a loaded task between runs of one process; its backbone is given back as it was.
     """
     from experiments.train import RunFailure, out_of_memory_is_a_record
 
-    config = run.config
-    if run.again:
+    if again:
         shutil.rmtree(folder.checkpoint, ignore_errors=True)
     folder.result_file.unlink(missing_ok=True)
     began = time.perf_counter()

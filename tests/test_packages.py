@@ -38,8 +38,8 @@ def test_imports_take_one_direction(package):
 
 def test_help_imports_no_torch():
     program = "import sys; sys.argv = ['run', 'lora', 'sd-pokemon', '--help']\n"
-    program += "from experiments.config import parse_run\n"
-    program += "try:\n    parse_run(sys.argv[1:])\nexcept SystemExit: pass\n"
+    program += "from experiments.run import main\n"
+    program += "try:\n    main()\nexcept SystemExit: pass\n"
     program += (
         "heavy = {'torch', 'transformers', 'diffusers', 'pandas', 'numpy'} & set(sys.modules); assert not heavy, heavy"
     )

@@ -17,7 +17,7 @@ def backbone(request) -> Backbone:
     return copy.deepcopy(tiny.built(request.param))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a group that outlived this module would make other tests' trainings parallel
 def process_group(tmp_path_factory) -> Iterator[None]:
     """Data parallel training in one process."""
     store = tmp_path_factory.mktemp("group") / "store"

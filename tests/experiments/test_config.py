@@ -1,18 +1,22 @@
 """Configurations: round trip, recommendations, and the mistakes that people make."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from adapters.lora import Lora
-from experiments.config import RunConfig, Train, UsageError, parse_run
+from experiments.config import RunConfig, Train, UsageError, parse
 from experiments.record import fingerprint
+from experiments.run import RunOptions
 from tasks.diffusion.pokemon import Pokemon
 
 
 def test_a_command_line_becomes_a_configuration():
-    run = parse_run(["lora", "sd-pokemon", "--adapter.rank", "8", "--train.steps", "5", "--task.data", "openmoji"])
-    assert run.config == RunConfig(Lora(rank=8), Pokemon(data="openmoji"), Train(steps=5))
+    words = ["lora", "sd-pokemon", "--adapter.rank", "8", "--train.steps", "5", "--task.data", "openmoji"]
+    config, options = parse(RunOptions, [*words, "--runs", "elsewhere"], "run")
+    assert config == RunConfig(Lora(rank=8), Pokemon(data="openmoji"), Train(steps=5))
+    assert options == RunOptions(runs=Path("elsewhere"))
 
 
 def test_a_configuration_survives_its_record():
@@ -33,6 +37,8 @@ def test_the_fingerprint_tells_settings_apart():
     first, second = (RunConfig(Lora(), Pokemon(), Train(seed=seed)).resolved() for seed in (0, 1))
     assert fingerprint(first) == fingerprint(first)
     assert fingerprint(first) != fingerprint(second)
+    other = RunConfig(Lora(), Pokemon(), Train(checkpoint_every=7)).resolved()
+    assert fingerprint(other) == fingerprint(first), "how often a run is saved changes no result"
 
 
 @pytest.mark.parametrize(
@@ -41,12 +47,13 @@ def test_the_fingerprint_tells_settings_apart():
         (["lorra", "sd-pokemon"], "did you mean 'lora'"),
         (["lora", "sd-pokemn"], "did you mean 'sd-pokemon'"),
         (["lora", "sd-pokemon", "--adapter.rnak", "8"], "did you mean '--adapter.rank'"),
+        (["lora", "sd-pokemon", "--rnus", "8"], "did you mean '--runs'"),
         ([], "expected METHOD TASK"),
     ],
 )
 def test_a_typo_names_the_nearest_name(arguments, says, capsys):
     with pytest.raises(SystemExit) as stopped:
-        parse_run(arguments)
+        parse(RunOptions, arguments, "run")
     assert stopped.value.code != 0
     message = capsys.readouterr().err
     assert says in message

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
-from experiments.config import Run, RunConfig, Train
+from experiments.config import RunConfig, Train
 from experiments.record import RunFolder
 from experiments.run import execute
 from experiments.train import Trainer
@@ -30,7 +30,7 @@ def prepared():
 def start(adapter, folder, prepared, settings=SETTINGS):
     config = RunConfig(adapter, TASK, settings).resolved()
     made = RunFolder.create(folder, config)
-    return made, execute(Run(config, folder, False), made, prepared)
+    return made, execute(config, made, prepared)
 
 
 @pytest.fixture(scope="module")
