@@ -30,7 +30,9 @@ def loop(method: str, task: str, rounds: int, steps: int) -> float:
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):  # the first round warms up
-            trainer = Trainer(prepared, attachment, config.train, Path(folder))
+            own = Path(folder) / str(number)  # a finished training's checkpoint would leave nothing to do
+            own.mkdir()
+            trainer = Trainer(prepared, attachment, config.train, own)
             bare = _bare_seconds(prepared, attachment, config.train)
             ours = _loop_seconds(trainer)
             if number:

@@ -50,6 +50,8 @@ class Train:
     """Of everything random in the run: initialisation, order of the data, noise."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to run; "auto" takes CUDA where there is one."""
+    deterministic: bool = False
+    """On CUDA: only algorithms that give the same bits each time (slower); on a CPU they do anyway."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     """Also log the steps to a tracker, through accelerate."""
 
@@ -231,11 +233,14 @@ def stop(message: str, status: int = 2) -> NoReturn:
 def command(main: Callable[[], None]) -> None:
     """Run a command's main: an error that the user can mend is one sentence, one that is ours keeps its traceback."""
     from adapters.base import AdapterError
+    from experiments.interruption import Interrupted
     from tasks.base import TaskError
 
     try:
         main()
     except (UsageError, AdapterError, TaskError) as error:
         stop(str(error))
+    except Interrupted as stopped:
+        stop(str(stopped), stopped.status)
     except KeyboardInterrupt:
         stop("interrupted; the same command goes on from the last checkpoint", status=130)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import secrets
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from experiments.config import RunConfig, UsageError
+from experiments.failure import DiskFull, is_disk_full
 
 SCHEMA = 1
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "torchmetrics", "numpy")
+RESERVE = 2**16  # bytes, enough for any record
+WRITING = ".writing"  # how the name of a file ends that is being written
 ROOT = Path(__file__).parent.parent
 
 
@@ -38,6 +45,8 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", config.as_record())
+        except DiskFull as full:
+            raise UsageError(str(full)) from None
         except OSError as unwritable:
             raise UsageError(
                 f"--runs '{runs}' cannot be written ({unwritable.strerror}): name a folder that can"
@@ -61,26 +70,96 @@ class RunFolder:
         return self.path / "samples"
 
     def result(self) -> dict[str, Any] | None:
-        """The record where the run has finished, else None."""
+        """The record where the run has ended, else None; a failed run whose checkpoint is kept can go on.
+
+        Raises UsageError for a file that is no record.
+        """
         if not self.result_file.exists():
             return None
-        return json.loads(self.result_file.read_text())
+        try:
+            record = json.loads(self.result_file.read_text())
+            goes_on = record["status"] == "failed" and self.checkpoint.exists()
+        except (OSError, ValueError, TypeError, KeyError):
+            raise UsageError(f"'{self.result_file}' is no record: --again runs this configuration anew") from None
+        return None if goes_on else record
+
+    def clear(self) -> None:
+        """Remove what a run has written here."""
+        self.result_file.unlink(missing_ok=True)  # first: from here on the run is unfinished
+        for folder in (self.checkpoint, self.samples):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.path / "steps.jsonl", self.path / "items.parquet", self.adapter_file):
+            file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep some space while the run lasts and give it back at its end: a full disk is a record, too.
+
+        Raises UsageError where not even that is free.
+        """
+        file = self.path / f"reserve{WRITING}"
+        try:
+            write_bytes(file, bytes(RESERVE))
+        except DiskFull as full:
+            raise UsageError(str(full)) from None
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(file: Path, needed: int | None = None) -> Iterator[Path]:
+    """A path to write to; it is then renamed over `file`, so that a reader sees the old file or the new one, whole.
+
+    Both the content and the name are on the disk at the end. Raises DiskFull where the `needed` bytes do not fit.
+    """
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}{WRITING}")
+    try:
+        yield beside
+        _sync(beside)
+        beside.replace(file)
+        _sync(file.parent)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise DiskFull(file, needed) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file, or a folder's names, are on the disk; some systems cannot open a folder."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for file in folder.rglob(f"*{WRITING}"):
+        file.unlink(missing_ok=True)
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Through `replacing`."""
+    with replacing(file, len(content)) as beside:
+        beside.write_bytes(content)
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Written beside and renamed over: a reader sees the old file or the new one, whole."""
-    beside = file.with_suffix(".writing")
-    beside.write_text(json.dumps(value, indent=2, default=str) + "\n")
-    beside.replace(file)
+    write_bytes(file, (json.dumps(value, indent=2, default=str) + "\n").encode())
 
 
 def write_items(file: Path, items: list[dict[str, Any]]) -> None:
     """One row an evaluated item, as parquet."""
     import pandas as pd
 
-    beside = file.with_suffix(".writing")
-    pd.DataFrame(items).to_parquet(beside)
-    beside.replace(file)
+    write_bytes(file, pd.DataFrame(items).to_parquet())
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -88,7 +167,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": device,
-        "host": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+        "host": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "git": _git(),
     }
 
@@ -100,7 +179,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]

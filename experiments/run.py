@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, command, parse
-from experiments.record import SCHEMA, RunFolder, environment, write_items, write_json
+from experiments.record import SCHEMA, RunFolder, environment, remove_unfinished, replacing, write_items, write_json
 
 if TYPE_CHECKING:
     import torch
 
     from adapters.base import Attachment
+    from experiments.interruption import Interruption
     from experiments.train import Trained
     from tasks.base import Evaluation, PreparedTask
 
@@ -39,7 +41,7 @@ def main() -> None:
     folder = RunFolder.create(options.runs, config)
     finished = folder.result()
     if finished is not None and not options.again:
-        print(f"this configuration has finished before (--again runs it anew): {folder.path}")
+        print(f"this configuration has run before (--again runs it anew): {folder.path}")
         record = finished
     else:
         record = execute(config, folder, again=options.again)
@@ -55,35 +57,78 @@ def execute(
 ) -> dict[str, Any]:
     """Run a resolved configuration, from its checkpoint unless `again`, and write its record; the record.
 
-    `prepared` shares a loaded task between runs of one process; its backbone is given back as it was.
+    A run that has ended before is not run again. `prepared` shares a loaded task between runs of one process; its
+    backbone is given back as it was. Raises UsageError where another process runs it, Interrupted after a signal.
     """
-    from experiments.train import RunFailure, out_of_memory_is_a_record
+    from experiments.interruption import Interruption
+    from experiments.lease import only_writer
+    from experiments.train import deterministic_algorithms
 
-    if again:
-        shutil.rmtree(folder.checkpoint, ignore_errors=True)
-    folder.result_file.unlink(missing_ok=True)
+    with Interruption() as interruption, only_writer(folder.path) as check_writer:
+        if again:
+            folder.clear()
+        record = folder.result()
+        if record is None:
+            folder.result_file.unlink(missing_ok=True)
+            remove_unfinished(folder.path)
+            with folder.reserve(), deterministic_algorithms(config.train.deterministic):
+                record = _record(_Session(config, folder, interruption, check_writer), prepared)
+            check_writer()
+            write_json(folder.result_file, record)
+        if record["status"] == "finished":
+            shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    return record
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One process's work on one run."""
+
+    config: RunConfig
+    folder: RunFolder
+    interruption: Interruption
+    check_writer: Callable[[], None]
+
+
+def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
+    """Train and measure; whatever becomes of it, as a record."""
+    from experiments.failure import Diverged, RunFailure, failures_are_records
+
+    config, folder = session.config, session.folder
+    device, attachment = device_of(config), None
+    head = _head(config, folder, device)
     began = time.perf_counter()
-    device = device_of(config)
-    if prepared is None:
-        prepared = config.task.prepare(device)
-    head = _head(config, folder, prepared, device)
-    attachment = None
     try:
-        with out_of_memory_is_a_record():
+        with failures_are_records(folder.path, lambda: None):
+            prepared = prepared or config.task.prepare(device)
+            head["facts"] = prepared.facts
             base = base_evaluation(prepared)
             attachment = attach(config, prepared)
             setup = time.perf_counter() - began
-            body = _train_and_measure(config, folder, prepared, attachment, base)
+            body = _train_and_measure(session, prepared, attachment, base)
         body["seconds"]["setup"] = round(setup, 2)
-        record = head | {"status": "finished", "reason": None} | body
+        return head | {"status": "finished", "reason": None} | body
+    except Diverged as failure:
+        kept = None if attachment is None else _keep_last_good(session, attachment)
+        return head | {"status": "failed", "reason": f"{failure}; {kept}"}
     except RunFailure as failure:
-        record = head | {"status": "failed", "reason": str(failure)}
+        return head | {"status": "failed", "reason": str(failure)}
     finally:
         if attachment is not None:
             attachment.detach()
-    write_json(folder.result_file, record)
-    shutil.rmtree(folder.checkpoint, ignore_errors=True)
-    return record
+
+
+def _keep_last_good(session: _Session, attachment: Attachment) -> str:
+    """After divergence: the weights of the last checkpoint become the adapter file; what was kept, in words."""
+    from experiments.checkpoint import load_parameters
+
+    folder = session.folder
+    step = load_parameters(folder.checkpoint, attachment.parameters())
+    if step is None:
+        return "there was no checkpoint yet whose weights could be kept"
+    _save_adapter(session.config, folder, attachment)
+    shutil.rmtree(folder.checkpoint)  # going on from it would diverge again
+    return f"the weights of step {step} are kept in {folder.adapter_file.name}"
 
 
 def device_of(config: RunConfig) -> torch.device:
@@ -97,9 +142,9 @@ def device_of(config: RunConfig) -> torch.device:
 
 def attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
     """The adapter on the task's backbone, its initialisation drawn from the run's seed."""
-    import torch
+    from accelerate.utils import set_seed
 
-    torch.manual_seed(config.train.seed)
+    set_seed(config.train.seed)  # Python's and numpy's generators too: a method from elsewhere may draw from them
     return config.adapter.attach(prepared.backbone)
 
 
@@ -119,7 +164,7 @@ def base_evaluation(prepared: PreparedTask) -> Evaluation:
     return Evaluation(figures, value["items"], artifacts)
 
 
-def _head(config: RunConfig, folder: RunFolder, prepared: PreparedTask, device: torch.device) -> dict[str, Any]:
+def _head(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[str, Any]:
     """What is known of a run before it trains."""
     size_field = config.adapter.size_field
     size = None if size_field is None else getattr(config.adapter, size_field)
@@ -133,20 +178,18 @@ def _head(config: RunConfig, folder: RunFolder, prepared: PreparedTask, device: 
         "size": None if size is None else {"field": size_field, "value": size},
         "headline": config.task.headline,
         "config": config.as_record(),
-        "facts": prepared.facts,
         **environment(str(device)),
     }
 
 
 def _train_and_measure(
-    config: RunConfig, folder: RunFolder, prepared: PreparedTask, attachment: Attachment, base: Evaluation
+    session: _Session, prepared: PreparedTask, attachment: Attachment, base: Evaluation
 ) -> dict[str, Any]:
-    from experiments.measure.memory import peak_bytes, reset_peak
     from experiments.train import Trainer
 
-    reset_peak()
-    trained = Trainer(prepared, attachment, config.train, folder.path).run()
-    memory = peak_bytes()
+    config, folder = session.config, session.folder
+    trainer = Trainer(prepared, attachment, config.train, folder.path, session.interruption, session.check_writer)
+    trained = trainer.run()
     adapter_bytes = _save_adapter(config, folder, attachment)
     began = time.perf_counter()
     tuned = measure(config, prepared, attachment, folder)
@@ -157,8 +200,12 @@ def _train_and_measure(
         "parameters": _parameters(prepared, attachment),
         "adapter_bytes": adapter_bytes,
         "seconds": _seconds(trained, time.perf_counter() - began),
-        "memory": memory,
-        "training": {"final_loss": trained.final_loss, "resumed_from": trained.resumed_from},
+        "memory": dict(trained.memory),
+        "training": {
+            "final_loss": trained.final_loss,
+            "resumed_from": trained.resumed_from,
+            "differs": trained.differs,
+        },
         "facts": prepared.facts | attachment.facts,
     }
 
@@ -181,9 +228,9 @@ def _save_adapter(config: RunConfig, folder: RunFolder, attachment: Attachment) 
     from safetensors.torch import save_file
 
     metadata = {"adapter": json.dumps(config.as_record()["adapter"])}
-    beside = folder.adapter_file.with_suffix(".writing")
-    save_file(attachment.state(), beside, metadata=metadata)
-    beside.replace(folder.adapter_file)
+    state = attachment.state()
+    with replacing(folder.adapter_file, sum(tensor.nbytes for tensor in state.values())) as beside:
+        save_file(state, beside, metadata=metadata)
     attachment.export(folder.path)
     return folder.adapter_file.stat().st_size
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -20,24 +22,30 @@ from tqdm import tqdm
 from transformers import get_scheduler
 
 from adapters.base import Attachment
-from experiments.config import Train
+from experiments import checkpoint
+from experiments.config import Train, UsageError
+from experiments.divergence import first_not_finite
+from experiments.failure import Diverged
+from experiments.interruption import Interrupted, Interruption
+from experiments.measure.memory import peak_bytes, reset_peak
+from experiments.record import processor
 from tasks.base import PreparedTask
 
 Value = TypeVar("Value")
 
 
-class RunFailure(RuntimeError):
-    """Training cannot go on; the reason becomes the failed run's record."""
-
-
 @dataclass(frozen=True)
 class Trained:
-    """What training gives the record. Seconds are wall-clock; `step_median` is that of one optimizer step."""
+    """What training gives the record. Seconds are wall-clock, of all sessions of a resumed run; `step_median` is that
+    of one optimizer step. `differs`: what changed at a resumption and may change the last bits.
+    """
 
     seconds: float
     step_median: float
     final_loss: float
     resumed_from: int
+    memory: Mapping[str, Any]
+    differs: list[str]
 
 
 def given(value: Value | None) -> Value:
@@ -72,11 +80,36 @@ def make_accelerator(settings: Train, folder: Path | None = None) -> Accelerator
     )
 
 
-class Trainer:
-    """One training: the loop, its log `steps.jsonl` and its checkpoints in `folder`."""
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """A context in which CUDA's algorithms give the same bits each time, where `wanted`."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
-    def __init__(self, prepared: PreparedTask, attachment: Attachment, settings: Train, folder: Path):
+
+class Trainer:
+    """One training: the loop, its log `steps.jsonl` and its checkpoints in `folder`.
+
+    `check_writer` raises where this process may write to the folder no longer.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedTask,
+        attachment: Attachment,
+        settings: Train,
+        folder: Path,
+        interruption: Interruption | None = None,
+        check_writer: Callable[[], None] = lambda: None,
+    ):
         self.prepared, self.attachment, self.settings, self.folder = prepared, attachment, settings, folder
+        self.interruption, self.check_writer = interruption or Interruption(), check_writer
         self.accelerator = make_accelerator(settings, folder)
         self.owned = attachment.parameters()
         self.steps, self.batch = given(settings.steps), given(settings.batch)
@@ -87,34 +120,37 @@ class Trainer:
         self.loss_module, self.optimizer = self.accelerator.prepare(
             LossModule(prepared.backbone.model, prepared.loss), optimizer
         )
+        self.log_file, self.checkpoint = folder / "steps.jsonl", folder / "checkpoint"
+        self.parts = checkpoint.Parts(self.owned, self.optimizer, self.schedule, self.accelerator.scaler)
 
     def run(self) -> Trained:
-        """Train to the last step, from the last checkpoint where there is one."""
+        """Train to the last step, from the last checkpoint where there is one; the end is a checkpoint too.
+
+        Raises Diverged, and Interrupted once a step that a signal fell into is done and saved.
+        """
         settings, model = self.settings, self.prepared.backbone.model
-        start = self._resume()
+        self.start = self._resume()
+        self.began = time.perf_counter()
+        reset_peak()
         model.train()
         if settings.gradient_checkpointing:
             self.prepared.backbone.enable_gradient_checkpointing()
-        batches = self.prepared.batches(settings.seed, start * settings.gradient_accumulation, self.batch)
+        batches = self.prepared.batches(settings.seed, self.start.batches, self.batch)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
-        began = time.perf_counter()
-        loss, durations = torch.tensor(float("nan")), []
-        with (self.folder / "steps.jsonl").open("a") as log, self._bar(start) as bar:
-            for step in range(start, self.steps):
+        with self.log_file.open("a", buffering=1) as log, self._bar() as bar, self.interruption.deferred():
+            for step in range(self.start.step, self.steps):
                 line = self._step(step, batches)
-                durations.append(line["seconds"])
-                loss = line["loss"]
                 self._after_step(step, line, log, bar)
         self.accelerator.end_training()
         model.eval()
-        return Trained(time.perf_counter() - began, statistics.median(durations or [0.0]), float(loss), start)
+        return self._trained()
 
     def _step(self, step: int, batches) -> dict[str, Any]:
         """One optimizer step; everything random in it is drawn from (seed, step)."""
         settings = self.settings
         began = time.perf_counter()
-        torch.manual_seed((settings.seed * 1_000_003 + step) % 2**63)  # dropout; the batch has its own generator
+        self._seed(step)
         total = torch.zeros((), device=self.accelerator.device)
         norm: Any = None
         for _ in range(settings.gradient_accumulation):
@@ -124,27 +160,40 @@ class Trainer:
                 total += loss.detach() / settings.gradient_accumulation
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.owned.values(), settings.maximal_gradient_norm)
+                    self._check_finite(step, total, norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         rate = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()
-        value = total.item()
         return {
             "step": step + 1,
-            "loss": value,
+            "loss": total.item(),
             "learning_rate": rate,
             "gradient_norm": float(norm),
             "seconds": round(time.perf_counter() - began, 5),
         }
 
-    def _after_step(self, step: int, line: dict[str, Any], log, bar: tqdm) -> None:
+    def _seed(self, step: int) -> None:
+        """Of dropout; the batch has its own generator."""
+        torch.manual_seed((self.settings.seed * 1_000_003 + step) % 2**63)
+
+    def _check_finite(self, step: int, loss: Tensor, norm: Any) -> None:
+        """Raise Diverged before the optimizer takes the step. In fp16 the loss scaling skips steps that overflow."""
+        if math.isfinite(loss.item()) and (self.accelerator.scaler is not None or math.isfinite(float(norm))):
+            return
+        settings, accumulation = self.settings, self.settings.gradient_accumulation
+        self._seed(step)
+        again = islice(self.prepared.batches(settings.seed, step * accumulation, self.batch), accumulation)
+        model = self.prepared.backbone.model
+        names = (first_not_finite(model, self.owned, batch, self.loss_module) for batch in again)
+        name = next(filter(None, names), "the sum of the losses")
+        raise Diverged(
+            f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than "
+            f"{settings.learning_rate:g} may help, unless the data or the base are at fault"
+        )
+
+    def _after_step(self, step: int, line: dict[str, Any], log: TextIO, bar: tqdm) -> None:
         done = step + 1
-        settings = self.settings
-        if line["loss"] != line["loss"] or abs(line["loss"]) == float("inf"):
-            raise RunFailure(
-                f"diverged: the loss is {line['loss']} at step {done}; a lower --train.learning-rate than "
-                f"{settings.learning_rate:g} may help"
-            )
         if done % self.validate_every == 0 or done == self.steps:
             model = self.prepared.backbone.model
             model.eval()
@@ -155,54 +204,58 @@ class Trainer:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
         bar.update()
         bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
-        if done % settings.checkpoint_every == 0 and done < self.steps:
-            log.flush()
-            os.fsync(log.fileno())
-            self._save(done)
+        asked = self.interruption.asked
+        if done % self.settings.checkpoint_every == 0 or done == self.steps or asked is not None:
+            self._save(done, log)
+        if asked is not None:
+            raise Interrupted(asked, f"step {done} of {self.steps} is saved; the same command goes on from there")
 
-    def _bar(self, start: int) -> tqdm:
+    def _bar(self) -> tqdm:
         quiet = not self.accelerator.is_main_process
-        return tqdm(total=self.steps, initial=start, desc="training", unit="step", disable=quiet)
+        return tqdm(total=self.steps, initial=self.start.step, desc="training", unit="step", disable=quiet)
 
-    def _save(self, step: int) -> None:
-        """A checkpoint, written beside and renamed: the last good one survives a crash in the writing."""
-        folder = self.folder / "checkpoint"
-        folder.mkdir(exist_ok=True)
-        state = {
-            "step": step,
-            "adapter": self.attachment.state(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-        torch.save(state, folder / "state.writing")
-        (folder / "state.writing").replace(folder / "state.pt")
+    def _save(self, step: int, log: TextIO) -> None:
+        """A checkpoint. The log is on the disk before it, so that the log is never shorter than a checkpoint says."""
+        self.check_writer()
+        log.flush()
+        os.fsync(log.fileno())
+        progress = checkpoint.Progress(
+            step=step,
+            batches=step * self.settings.gradient_accumulation,
+            log_bytes=os.fstat(log.fileno()).st_size,
+            seconds=self._seconds(),
+            peak=self._peak(),
+            made_with=self._made_with(),
+        )
+        checkpoint.save(self.checkpoint, self.parts, progress)
 
-    def _resume(self) -> int:
-        """Load the last checkpoint and cut the log back to it; the step to go on from."""
-        file, log = self.folder / "checkpoint" / "state.pt", self.folder / "steps.jsonl"
-        if not file.exists():
-            log.unlink(missing_ok=True)
-            return 0
-        saved = torch.load(file, weights_only=True)
-        self.attachment.load(saved["adapter"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule.load_state_dict(saved["schedule"])
-        lines = log.read_text().splitlines(keepends=True)[: saved["step"]]
-        beside = log.with_suffix(".writing")
-        beside.write_text("".join(lines))
-        beside.replace(log)
-        return saved["step"]
+    def _resume(self) -> checkpoint.Progress:
+        """Load the last checkpoint and cut the log back to it; where to go on from."""
+        found = checkpoint.load(self.checkpoint, self.parts)
+        self.log_file.touch()
+        if self.log_file.stat().st_size < found.log_bytes:
+            raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --again runs it anew")
+        os.truncate(self.log_file, found.log_bytes)
+        return found
 
+    def _trained(self) -> Trained:
+        lines = [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        durations = [line["seconds"] for line in lines]
+        now = self._made_with()
+        differs = [f"{k}: {v}, then {now[k]}" for k, v in (self.start.made_with or now).items() if v != now[k]]
+        return Trained(
+            self._seconds(), statistics.median(durations), lines[-1]["loss"], self.start.step, self._peak(), differs
+        )
 
-@contextlib.contextmanager
-def out_of_memory_is_a_record():
-    """Turns running out of memory into a RunFailure that says so."""
-    try:
-        yield
-    except torch.OutOfMemoryError as full:
-        reason = str(full).splitlines()[0]
-        raise RunFailure(f"out of memory: {reason}; try a smaller --train.batch or gradient checkpointing") from full
-    except (MemoryError, RuntimeError) as full:
-        if isinstance(full, RunFailure) or "can't allocate memory" not in str(full):
-            raise
-        raise RunFailure(f"out of memory: {str(full).splitlines()[0]}; try a smaller --train.batch") from full
+    def _seconds(self) -> float:
+        return self.start.seconds + time.perf_counter() - self.began
+
+    def _peak(self) -> Mapping[str, Any]:
+        """The largest of all sessions."""
+        return max(peak_bytes(), self.start.peak or {"peak_bytes": 0}, key=lambda peak: peak["peak_bytes"])
+
+    def _made_with(self) -> dict[str, Any]:
+        """What the last bits of a result depend on beside the configuration."""
+        device = self.accelerator.device
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": f"{device.type}: {kind}"}
