@@ -83,6 +83,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]] = {}
+    extent_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, length
     headline: ClassVar[str]  # the metric that a table sorts by and a study chooses by
     _registry: ClassVar[dict[str, type[Task]]] = {}
 
@@ -104,6 +105,29 @@ class Task(ABC):
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:
         """Load the base and the data. Raises TaskError where either cannot be had."""
+
+    def skeleton(self) -> Skeleton:
+        """The task's shapes from configuration alone: no weights, no data, nothing allocated.
+
+        Raises TaskError where the base has no configuration, or the task cannot be planned so.
+        """
+        raise TaskError(f"the task {self.name} cannot be planned: it makes no skeleton")
+
+
+class Skeleton(ABC):
+    """What costs are predicted from: a backbone on the meta device, the real loss, batches of real shapes."""
+
+    backbone: Backbone
+    frozen: Mapping[str, Any]  # the other models, by name, that the task keeps on the device while it trains
+    facts: dict[str, Any]  # what a plan says of the shapes: base, resolution or length
+
+    @abstractmethod
+    def batch(self, size: int, device: torch.device) -> Any:
+        """A training batch of the largest shapes that a real one of `size` items has; its values mean nothing."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The task's training loss, a scalar."""
 
 
 class PreparedTask(ABC):

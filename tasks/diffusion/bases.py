@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.base import TaskError
+from tasks.configurations import STABLE_DIFFUSION, published
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,8 @@ def folder_of(base: str) -> Path:
 
 def card_of(base: str) -> dict[str, Any]:
     """What the base recommends: its own `card.json`, or the published recipe where it has none."""
+    if published(base, STABLE_DIFFUSION):
+        return PUBLISHED_CARD
     file = folder_of(base) / "card.json"
     return json.loads(file.read_text()) if file.is_file() else PUBLISHED_CARD
 

@@ -11,6 +11,7 @@ from tasks.base import Metric, Task, TaskError
 if TYPE_CHECKING:
     import torch
 
+    from tasks.diffusion.skeleton import DiffusionSkeleton
     from tasks.diffusion.text_to_image import TextToImage
 
 IMAGE_METRICS = {
@@ -34,6 +35,7 @@ class Pokemon(Task, name="sd-pokemon"):
 
     metrics = IMAGE_METRICS
     headline = "kid"
+    extent_field = "resolution"
 
     base: str = "mini"
     """The Stable Diffusion: the bundled "mini", or a folder in diffusers' layout."""
@@ -75,6 +77,11 @@ class Pokemon(Task, name="sd-pokemon"):
             if getattr(self, name) < 10:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least 10, not {getattr(self, name)}")
         return TextToImage(self, device)
+
+    def skeleton(self) -> DiffusionSkeleton:
+        from tasks.diffusion.skeleton import DiffusionSkeleton
+
+        return DiffusionSkeleton(self.base, self.resolution)
 
     def splits(self, resolution: int):
         """The pictures, at `resolution` pixels a side."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from tasks.language.data_to_text import DataToText
+    from tasks.language.skeleton import LanguageSkeleton
 
 METRICS = {
     "bleu": Metric("higher", "%", "n-grams shared with the references (BLEU)"),
@@ -73,3 +74,9 @@ class EndToEnd(Task, name="e2e"):
             if value is not None and value < lowest:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least {lowest}, not {value}")
         return DataToText(self, device)
+
+    def skeleton(self) -> LanguageSkeleton:
+        from tasks.language.skeleton import LanguageSkeleton
+
+        # a meaning's line and its text have about as many tokens
+        return LanguageSkeleton(self.base, 2 * self.new_tokens, self.label_smoothing)

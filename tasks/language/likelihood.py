@@ -23,10 +23,13 @@ EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids, mask and labels, each (n, length), padded on the right; labels are IGNORED outside the text."""
+    """Token ids, mask and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
+
+    Without padding the mask is None: the attention is causal, and the model need not look into a mask to know it.
+    """
 
     tokens: Tensor
-    mask: Tensor
+    mask: Tensor | None
     labels: Tensor
 
 
@@ -56,7 +59,8 @@ def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
         tokens[i, :end] = torch.tensor(prompt + text)
         mask[i, :end] = 1
         labels[i, len(prompt) : end] = torch.tensor(text)
-    return TokenBatch(tokens.to(device), mask.to(device), labels.to(device))
+    is_padded = any(len(prompt) + len(text) < length for prompt, text in rows)
+    return TokenBatch(tokens.to(device), mask.to(device) if is_padded else None, labels.to(device))
 
 
 def cross_entropy(model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0) -> Tensor:

@@ -10,6 +10,7 @@ from tasks.base import Metric, Task, TaskError
 if TYPE_CHECKING:
     import torch
 
+    from tasks.language.skeleton import LanguageSkeleton
     from tasks.language.text_modelling import TextModelling
 
 METRICS = {
@@ -27,6 +28,7 @@ class Style(Task, name="style"):
 
     metrics = METRICS
     headline = "perplexity"
+    extent_field = "length"
 
     base: str = "gpt-mini"
     """The language model: the bundled "gpt-mini", "smollm2-135m" (from its package), a folder or a hub name."""
@@ -51,3 +53,8 @@ class Style(Task, name="style"):
             if getattr(self, name) < 2:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least 2, not {getattr(self, name)}")
         return TextModelling(self, device)
+
+    def skeleton(self) -> LanguageSkeleton:
+        from tasks.language.skeleton import LanguageSkeleton
+
+        return LanguageSkeleton(self.base, self.length)

@@ -1,0 +1,70 @@
+"""A diffusion task's shapes: the parts made from their configurations alone, and noisy batches of real shapes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.base import Skeleton, TaskError
+from tasks.configurations import STABLE_DIFFUSION, published
+from tasks.diffusion import bases
+from tasks.diffusion.backbone import StableDiffusionBackbone
+from tasks.diffusion.noising import NoisyBatch, diffusion_loss
+
+MODELS = ("unet", "vae", "text_encoder")
+
+
+class DiffusionSkeleton(Skeleton):
+    """Latents and text states are cached on the CPU; VAE and text encoder stay on the device for evaluation."""
+
+    def __init__(self, base: str, resolution: int | None = None):
+        unet, vae, text_encoder = models_of(base)
+        self.base = bases.StableDiffusion(unet, vae, text_encoder, None, None, bases.card_of(base), base)
+        self.backbone = StableDiffusionBackbone(unet, tuple(self.base.card["targets"]))
+        self.frozen = {"vae": vae, "text_encoder": text_encoder}
+        self.resolution = resolution or self.base.resolution
+        if self.resolution % self.base.latent_factor:
+            raise TaskError(
+                f"--task.resolution must be a multiple of {self.base.latent_factor} here, not {self.resolution}"
+            )
+        self.facts = {"base": base, "resolution": self.resolution}
+
+    def batch(self, size: int, device: torch.device) -> NoisyBatch:
+        side = self.resolution // self.base.latent_factor
+        latents = torch.zeros(size, self.base.unet.config.in_channels, side, side, device=device)
+        text = self.base.text_encoder.config
+        states = torch.zeros(size, text.max_position_embeddings, text.hidden_size, device=device)
+        return NoisyBatch(latents, latents.clone(), torch.zeros(size, dtype=torch.long, device=device), states)
+
+    def loss(self, batch: NoisyBatch) -> Tensor:
+        return diffusion_loss(self.base.unet, batch)
+
+
+def models_of(base: str) -> list[Any]:
+    """UNet (channels last, as in training), VAE and text encoder on the meta device, frozen."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    bases.quiet_loading()
+    values = configurations(base)
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(values["unet"])
+        vae: Any = AutoencoderKL.from_config(values["vae"])
+        text_encoder = CLIPTextModel(CLIPTextConfig(**values["text_encoder"]))
+    unet.to(memory_format=torch.channels_last)
+    return [model.requires_grad_(False) for model in (unet, vae, text_encoder)]
+
+
+def configurations(base: str) -> dict[str, dict[str, Any]]:
+    """The models' configurations by part: of a published base by name, or of a folder in diffusers' layout."""
+    found = published(base, STABLE_DIFFUSION)
+    if found is not None:
+        return found
+    folder = bases.folder_of(base)
+    missing = [part for part in MODELS if not (folder / part / "config.json").is_file()]
+    if missing:
+        raise TaskError(f"--task.base '{base}': the folder {folder} lacks {missing[0]}/config.json")
+    return {part: json.loads((folder / part / "config.json").read_text()) for part in MODELS}
