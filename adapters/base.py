@@ -43,6 +43,7 @@ class Adapter(ABC):
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},
     )  # settings that the contract tests try: {} is the defaults
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that have a name of their own in the papers
     _registry: ClassVar[dict[str, type[Adapter]]] = {}
 
     def __init_subclass__(cls, name: str, **kwargs) -> None:
@@ -64,6 +65,10 @@ class Adapter(ABC):
     def parameter_count(self, backbone: Backbone) -> int | None:
         """How many parameters would train, by the paper's formula from the model's dimensions; None without one."""
         return None
+
+    def least_size(self, backbone: Backbone) -> int:
+        """The smallest value of `size_field` that these settings allow on this model."""
+        return 1
 
 
 @cache

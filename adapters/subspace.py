@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters.base import Adapter, AdapterError, HookedUpdate, MergeableAttachment, check_state
 
@@ -28,6 +28,7 @@ class Subspace(Adapter, name="subspace"):
     size_field = "dimension"
     mergeable = True
     examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"DID": {"scales": False}, "SAID": {"scales": True}}
 
     dimension: int = 1000
     """How many numbers train: d."""
@@ -39,9 +40,9 @@ class Subspace(Adapter, name="subspace"):
     def attach(self, backbone: Backbone) -> SubspaceAttachment:
         import torch
 
-        tensors = {name: p for name, p in backbone.model.named_parameters() if p.is_floating_point()}
+        tensors = _projected(backbone)
         total = sum(p.numel() for p in tensors.values())
-        least = 1 + (len(tensors) if self.scales else 0)
+        least = self.least_size(backbone)
         if self.dimension < least:
             raise AdapterError(f"--adapter.dimension must be at least {least} here, not {self.dimension}")
         if self.projection == "dense" and total * self.dimension > DENSE_LIMIT:
@@ -55,6 +56,15 @@ class Subspace(Adapter, name="subspace"):
     def parameter_count(self, backbone: Backbone) -> int:
         """d, whatever the model."""
         return self.dimension
+
+    def least_size(self, backbone: Backbone) -> int:
+        """One, and one for each tensor that has a scale."""
+        return 1 + (len(_projected(backbone)) if self.scales else 0)
+
+
+def _projected(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """The tensors of the model that the subspace spans, by name."""
+    return {name: p for name, p in backbone.model.named_parameters() if p.is_floating_point()}
 
 
 class Coordinates(HookedUpdate):

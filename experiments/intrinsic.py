@@ -1,0 +1,225 @@
+"""The intrinsic dimension of a task: `python -m experiments.intrinsic [METHOD] TASK`.
+
+d90 is the smallest d at which training in a random subspace reaches 90 % of full fine-tuning's gain over the untuned
+base (Li et al. 2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3.2).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.bracket import Bracket, Crossing, over_seeds
+from experiments.config import RunConfig, UsageError, command, meant, parse
+from experiments.record import environment, write_json
+from experiments.smallest import Curve, Study, size_field
+from tasks.cache import digest
+
+if TYPE_CHECKING:
+    from adapters.backbone import Backbone
+    from adapters.base import Adapter
+
+PROGRAM = "python -m experiments.intrinsic"
+METHOD = "subspace"  # where the command line names none
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class IntrinsicOptions:
+    """The smallest size at which METHOD (default: subspace) comes close to full fine-tuning, over seeds: d90.
+
+    For example: python -m experiments.intrinsic e2e --seeds 0 1 2. Every point is an ordinary run, and a finished one
+    is not run again. --train.learning-rate and --adapter.* are METHOD's own; the others take what the base recommends.
+    """
+
+    runs: Path = Path("runs")
+    """Folder that the records and the outcome go to."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each seed is measured on its own, against full fine-tuning of that seed."""
+    threshold: float = 0.9
+    """Share of the way from the untuned base to full fine-tuning, in the task's headline metric."""
+    variants: tuple[str, ...] = ()
+    """Named forms of METHOD to search (DID, SAID). Default: all that it has."""
+    smallest: int = 10
+    """Lower end of the range searched (raised where a variant needs more)."""
+    largest: int | None = None
+    """Upper end of the range searched. Default: as many as the model has weights."""
+    factor: float = 10.0
+    """Step of the first, coarse search."""
+    resolution: float = 2.0
+    """Bisection stops where the size that reaches is at most so many times one that does not."""
+    rate_exponent: float = 0.5
+    """METHOD's learning rate at size s is its rate times (default size / s) to this power: at 0.5 a step of Adam moves
+    the weights as far at every dimension; 0 keeps the rate."""
+    beside: tuple[str, ...] = ("lora",)
+    """Methods whose smallest size that reaches the same is looked for too, by powers of 4."""
+    beside_largest: int = 64
+    """Upper end of their range."""
+    goal: str = "full"
+    """The method that says what 100 % is."""
+    jobs: int = 1
+    """Seeds measured at a time, each in a process with one thread."""
+
+
+def main() -> None:
+    config, options = parse(IntrinsicOptions, with_method(sys.argv[1:]), PROGRAM)
+    check(options)
+    outcome = measure(config, options)
+    name = digest(json.dumps(outcome["settings"], sort_keys=True, default=str).encode())[:12]
+    file = options.runs / config.task.name / f"intrinsic-{name}.json"
+    write_json(file, outcome)
+    print(*summary(outcome), f"written: {file}", sep="\n")
+
+
+def with_method(arguments: Sequence[str]) -> list[str]:
+    """The command line with its METHOD: one word before the options is the task."""
+    words = [word for word in arguments[:2] if not word.startswith("-")]
+    return [METHOD, *arguments] if len(words) == 1 else list(arguments)
+
+
+def check(options: IntrinsicOptions) -> None:
+    rules = {
+        "--seeds must name each seed once": len(set(options.seeds)) == len(options.seeds) > 0,
+        "--threshold must be above 0 and at most 1": 0 < options.threshold <= 1,
+        "--smallest must be at least 1 and --largest not below it": 1
+        <= options.smallest
+        <= (options.largest or sys.maxsize),
+        "--factor and --resolution must be above 1": min(options.factor, options.resolution) > 1,
+        "--beside-largest and --jobs must be at least 1": min(options.beside_largest, options.jobs) >= 1,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise UsageError(rule)
+
+
+def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
+    """The whole outcome. Raises UsageError where full fine-tuning gains nothing in any seed."""
+    from experiments.run import base_evaluation, device_of
+
+    prepared = config.task.prepare(device_of(config))
+    goal = RunConfig(_method(options.goal)(), config.task, replace(config.train, learning_rate=None))
+    study = Study(goal, tuple(curves_of(config, options, prepared.backbone)), options.threshold, options.runs)
+    print(f"at most {study.most * len(options.seeds)} runs: {study.most} in each of {len(options.seeds)} seeds")
+    base_evaluation(prepared)  # once, before several processes would each
+    if options.jobs == 1:
+        seeds = [study.measure(seed, prepared) for seed in options.seeds]
+    else:
+        with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=_one_thread) as pool:
+            seeds = list(pool.map(study.measure, options.seeds))
+    if all("target" not in seed for seed in seeds):
+        raise UsageError(f"there is no way to measure: {seeds[0]['reason']}")
+    metric = config.task.headline
+    return {
+        "schema": SCHEMA,
+        "task": config.task.name,
+        "method": config.adapter.name,
+        "metric": metric,
+        "better": config.task.metrics[metric].better,
+        "threshold": options.threshold,
+        "goal": options.goal,
+        "settings": config.identity() | {"options": asdict(replace(options, runs=Path(), jobs=1))},
+        "seeds": [{k: v for k, v in seed.items() if k != "curves"} for seed in seeds],
+        "curves": [_over_seeds(curve, seeds) for curve in study.curves],
+        **environment(str(device_of(config))),
+    }
+
+
+def curves_of(config: RunConfig, options: IntrinsicOptions, backbone: Backbone) -> list[Curve]:
+    """What is searched: METHOD's variants, then the methods beside it."""
+    largest = options.largest or sum(parameter.numel() for parameter in backbone.model.parameters())
+    curves = []
+    for name, adapter in variants_of(config.adapter, options.variants).items():
+        size_field(adapter)
+        smallest = max(options.smallest, adapter.least_size(backbone))
+        if smallest > largest:
+            raise UsageError(f"--largest must be at least {smallest} for {name} here, not {largest}")
+        bracket = Bracket.over(smallest, largest, options.factor, options.resolution)
+        curves.append(Curve(name, replace(config, adapter=adapter), bracket, options.rate_exponent))
+    train = replace(config.train, learning_rate=None)
+    for name in options.beside:
+        adapter = _method(name)()
+        size_field(adapter)
+        bracket = Bracket.over(adapter.least_size(backbone), options.beside_largest, 4, options.resolution)
+        curves.append(Curve(name, RunConfig(adapter, config.task, train), bracket, 0.0))
+    return curves
+
+
+def variants_of(adapter: Adapter, wanted: Sequence[str]) -> dict[str, Adapter]:
+    """The adapter in each of its named forms, or as it is where it has none."""
+    known = adapter.variants or {adapter.name: {}}
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"{adapter.name} has no variant '{name}'{meant(name, known)}; it has {', '.join(known)}")
+    return {name: replace(adapter, **known[name]) for name in wanted or known}
+
+
+def _method(name: str) -> type[Adapter]:
+    from adapters.base import registry
+
+    if name not in registry():
+        known = ", ".join(sorted(registry()))
+        raise UsageError(f"there is no method '{name}'{meant(name, registry())}; the methods are {known}")
+    return registry()[name]
+
+
+def _over_seeds(curve: Curve, seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    own = [found for seed in seeds for found in seed.get("curves", ()) if found["curve"] == curve.name]
+    crossings = [Crossing(found["crossing"], found["below"], found["reaching"]) for found in own]
+    span = [curve.bracket.grid[0], curve.bracket.grid[-1]]
+    head = {"name": curve.name, "method": curve.config.adapter.name, "field": curve.field, "range": span}
+    return head | over_seeds(crossings) | {"seeds": own}
+
+
+def summary(outcome: dict[str, Any]) -> list[str]:
+    """What came out, for the terminal: a line a curve, and a line for each of its seeds."""
+    metric, share = outcome["metric"], f"{100 * outcome['threshold']:g} %"
+    whole = next(seed["goal"] for seed in outcome["seeds"] if "target" in seed)
+    lines = [
+        f"{outcome['task']}: the smallest size that reaches {share} of the way from the untuned base to "
+        f"{outcome['goal']} in {metric} ({outcome['better']} is better, n={whole['n']}, {whole['extractor']})"
+    ]
+    lines += [f"left out: {seed['reason']}" for seed in outcome["seeds"] if "reason" in seed]
+    for curve in outcome["curves"]:
+        lines.append(f"{curve['name']}: {curve['field']} {_found(curve)}; {curve['how']}, n={curve['n']} seeds")
+        lines += [f"  seed {found['seed']}: {_place(found)}" for found in curve["seeds"]]
+    return lines
+
+
+def _found(curve: dict[str, Any]) -> str:
+    """The size with its interval; an end that lies outside the range searched is that end of the range, and open."""
+    smallest, largest = curve["range"]
+    low = f"at most {smallest:,}" if curve["low"] is None else _size(curve["low"])
+    high = f"above {largest:,}" if curve["high"] is None else _size(curve["high"])
+    if curve["above"] == curve["n"] or curve["at_or_below"] == curve["n"]:
+        return high if curve["above"] else low
+    return f"{_size(curve['value']) or 'at the end of the range searched'} [{low}, {high}]"
+
+
+def _place(found: dict[str, Any]) -> str:
+    """Where a seed's crossing is, in words: a crossing outside the range is said so."""
+    if found["reaching"] is None:
+        return f"above {found['below']:,}: not reached within the range searched"
+    if found["below"] is None:
+        return f"at or below {found['reaching']:,}: reached at the lower end of the range searched"
+    return f"{_size(found['crossing'])}, between {found['below']:,} (not reached) and {found['reaching']:,} (reached)"
+
+
+def _size(value: float | None) -> str:
+    """Three digits; empty for None."""
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,149 @@
+"""The intrinsic dimension on a toy task, where every run is a real one of a moment."""
+
+import copy
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from adapters.subspace import Subspace
+from experiments.config import RunConfig, Train, UsageError
+from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_of, with_method
+from reports.records import collect
+from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task
+from tests.contract.tiny import built, loss
+
+
+@dataclass(frozen=True)
+class Toy(Task, name="toy"):
+    """A tiny GPT-2 is to give numbers of no meaning."""
+
+    metrics = {"error": Metric("lower", "squared", "distance to the numbers")}  # noqa: RUF012
+    headline = "error"
+
+    worse_when_tuned: bool = False
+
+    def prepare(self, device):
+        return PreparedToy(self)
+
+
+class PreparedToy(PreparedTask):
+    def __init__(self, task):
+        self.task, self.backbone, self.facts = task, copy.deepcopy(built("gpt2")), {}
+
+    def batches(self, seed, start, size):
+        while True:
+            yield None
+
+    def loss(self, batch):
+        return loss(self.backbone)
+
+    def validation_loss(self):
+        with torch.no_grad():
+            return float(loss(self.backbone))
+
+    def evaluate(self, output=None):
+        error = self.validation_loss()
+        error = 10 - error if self.task.worse_when_tuned else error
+        return Evaluation({"error": Figure(error, "squared", 1, "exact")}, [{"item": 0, "error": error}])
+
+    @property
+    def evaluation_key(self):
+        return repr(self.task)
+
+
+SETTINGS = Train(steps=10, batch=1, device="cpu", schedule="cosine", learning_rate=0.001)
+OPTIONS = {"seeds": (0, 1), "smallest": 4, "largest": 800, "beside": ("lora",), "beside_largest": 2}
+
+
+def measured(folder, task=None, **changes):
+    options = IntrinsicOptions(runs=folder, **OPTIONS | changes)
+    return measure(RunConfig(Subspace(), task or Toy(), SETTINGS), options)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, measured(folder)
+
+
+def test_every_point_is_an_ordinary_run(outcome):
+    folder, found = outcome
+    records = {str(run.folder.relative_to(folder)): run.record for run in collect(folder).finished}
+    points = [(curve, seed, point) for curve in found["curves"] for seed in curve["seeds"] for point in seed["points"]]
+    assert len(records) == len(points) + 2  # and the goal's, a seed
+    for curve, seed, point in points:
+        record = records[point["run"]]
+        assert (record.method, record.seed) == (curve["method"], seed["seed"])
+        assert record.size is not None
+        assert (record.size.field, record.size.value) == (curve["field"], point["size"])
+        assert record.metrics["error"].value == point["value"]
+
+
+def test_a_point_reaches_where_it_gains_the_share(outcome):
+    _, found = outcome
+    seeds = {seed["seed"]: seed for seed in found["seeds"]}
+    for curve in found["curves"]:
+        for own in curve["seeds"]:
+            goal = seeds[own["seed"]]["goal"]
+            for point in own["points"]:
+                gained = (goal["base"] - point["value"]) / (goal["base"] - goal["value"])
+                assert point["reached"] == (gained >= 0.9)
+
+
+def test_did_said_and_what_is_beside(outcome):
+    _, found = outcome
+    did, said, lora = found["curves"]
+    assert (did["name"], said["name"], lora["name"]) == ("DID", "SAID", "lora")
+    tensors = len(dict(built("gpt2").model.named_parameters()))
+    assert said["range"][0] == tensors + 1 > did["range"][0], "a scale a tensor needs a dimension each"
+    assert did["value"] is not None
+    assert did["low"] <= did["value"] <= did["high"]
+    assert all(own["below"] < own["crossing"] <= own["reaching"] <= 2 * own["below"] for own in did["seeds"])
+    assert (lora["value"], lora["above"]) == (None, 2), "so short a training at the fallback's rate: not reached"
+    assert all(curve["n"] == 2 for curve in found["curves"])
+
+
+def test_the_summary_says_how_it_was_measured(outcome):
+    text = "\n".join(summary(outcome[1]))
+    for part in ("90 %", "error (lower is better, n=1, exact)", "DID: dimension ", "n=2 seeds", "seed 1: "):
+        assert part in text
+
+
+def test_again_nothing_is_run(outcome, monkeypatch):
+    folder, found = outcome
+    monkeypatch.setattr("experiments.run.execute", None)
+    again = measured(folder)
+    assert json.dumps(again["curves"]) == json.dumps(found["curves"])
+
+
+def test_a_small_dimension_moves_the_weights_as_far_in_a_step(outcome):
+    for point in outcome[1]["curves"][0]["seeds"][0]["points"]:
+        assert point["learning_rate"] == pytest.approx(0.001 * (Subspace().dimension / point["size"]) ** 0.5, rel=5e-3)
+
+
+def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match="no way to measure: full does not beat the untuned base in seed 0"):
+        measured(tmp_path, Toy(worse_when_tuned=True), seeds=(0,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"variants": ("DDI",)}, "did you mean 'DID'"),
+        ({"goal": "ful"}, "did you mean 'full'"),
+        ({"beside": ("full",)}, "has no size to search"),
+        ({"smallest": 5000}, "--largest must be at least 5000 for DID"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(tmp_path, changes, says):
+    with pytest.raises(UsageError, match=says):
+        measured(tmp_path, **changes)
+
+
+def test_the_method_may_be_left_out():
+    assert with_method(["e2e", "--seeds", "0"]) == ["subspace", "e2e", "--seeds", "0"]
+    assert with_method(["lora", "e2e"]) == ["lora", "e2e"]
+    assert with_method(["--help"]) == ["--help"]
+    assert list(variants_of(Subspace(), ())) == ["DID", "SAID"]
