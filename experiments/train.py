@@ -100,7 +100,7 @@ class Trainer:
             self.accelerator.init_trackers("adapter-testbed")
         began = time.perf_counter()
         loss, durations = torch.tensor(float("nan")), []
-        with (self.folder / "steps.jsonl").open("a") as log, self._bar(start) as bar:
+        with (self.folder / "steps.jsonl").open("a", buffering=1) as log, self._bar(start) as bar:
             for step in range(start, self.steps):
                 line = self._step(step, batches)
                 durations.append(line["seconds"])
