@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from inspect import cleandoc, getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
@@ -24,9 +24,11 @@ from experiments.config import (
     parse_task,
     stop,
 )
+from experiments.learning_rates import Arm, Search, arms_of
 from experiments.record import RunFolder
 from experiments.studies import STUDIES
 from experiments.worker import Job, Run
+from experiments.worker import arm as describe
 from tasks.base import registry as task_registry
 
 if TYPE_CHECKING:
@@ -57,29 +59,41 @@ class SweepOptions:
     """A named study in the place of --methods and --sizes; TASK keeps the study's runs on that task alone."""
     runs: Path = Path("runs")
     """Folder that the records go to."""
+    launcher: Literal["local", "ray"] = "local"
+    """Worker processes here, or Ray, here or on a cluster whose nodes share the storage of --runs."""
     jobs: int = 1
-    """Runs at a time, each in a process with its share of the cores."""
+    """Runs at a time with the local launcher, each in a process with its share of the cores."""
+    ray_address: str | None = None
+    """The cluster for "ray": "auto" or host:port. Default: Ray on this machine."""
+    run_cpus: int = 1
+    """Cores that a run asks Ray for."""
+    run_gpus: float | None = None
+    """GPUs that a run asks Ray for; 0.5 lets two runs share one. Default: 1 where there are any."""
     retry_failed: bool = False
     """Try runs again that failed before."""
+    search_lr: int | None = None
+    """First try so many learning rates for every arm, and take the one of the lowest validation loss."""
+    search_factor: float = 2.0
+    """Between neighbouring rates; the grid's middle is the rate that would be taken without a search."""
+    search_share: float = 0.25
+    """Share of an arm's steps that a trial takes."""
     dry_run: bool = False
     """Only say what would run, and how much of it is there already."""
 
 
 def main() -> None:
     given, options = parse_task(SweepOptions, sys.argv[1:], PROGRAM, description())
-    runs = [Run(config, options.runs) for config in configurations(given, options)]
+    configs = configurations(given, options)
+    arms = arms_of(configs, options.runs, search_of(options))
     if options.dry_run:
-        from experiments.progress import show_plan
-
-        show_plan(runs)
+        show_state(arms)
         return
-    failures = earlier_failures(runs) if not options.retry_failed else {}
-    waiting = [run for run in runs if not run.done and run not in failures]
-    print(f"{len(runs)} runs: {sum(run.done for run in runs)} have finished before, {len(waiting)} to do")
+    launcher = launcher_of(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's notice ends workers as Ctrl-C does
-    failures |= perform(waiting, launcher_of(options), "runs")
+    find_rates(arms, launcher)
+    failures = perform_runs(arms, configs, launcher, options.retry_failed)
     if failures:
-        stop_with(failures, len(runs))
+        stop_with(failures, len(configs))
 
 
 def description() -> str:
@@ -148,16 +162,78 @@ def sized(method: type[Adapter], sizes: Sequence[int], settings: dict) -> list[A
     return [replace(default, **{size_field: size}) for size in sizes]
 
 
-def earlier_failures(runs: Sequence[Run]) -> dict[Job, str]:
-    """The runs that failed in an earlier sweep, with their reasons."""
-    records = {run: run.folder.result() for run in runs}
-    return {run: f"{r['reason']} (before)" for run, r in records.items() if r is not None and r["status"] == "failed"}
+def search_of(options: SweepOptions) -> Search | None:
+    if options.search_lr is None:
+        return None
+    return Search(options.search_lr, options.search_factor, options.search_share)
 
 
 def launcher_of(options: SweepOptions) -> Launcher:
+    if options.launcher == "ray":
+        from experiments.cluster import RayLauncher
+
+        return RayLauncher(options.ray_address, options.run_cpus, options.run_gpus)
     from experiments.launch import LocalLauncher
 
     return LocalLauncher(options.jobs)
+
+
+def show_state(arms: Sequence[Arm]) -> None:
+    """Trials and runs with how far each one is; runs whose search is not over have no rate yet."""
+    from experiments.progress import show_plan
+
+    jobs: list[Job] = [trial for arm in arms for trial in arm.trials]
+    runs, waiting = runs_of(arms)
+    show_plan([*jobs, *runs.values()])
+    if waiting:
+        print(f"{len(waiting)} more runs wait for their learning rate")
+    finished = sum(run.done for run in runs.values())
+    print(f"{len(runs) + len(waiting)} runs: {finished} finished, {len(runs) + len(waiting) - finished} not")
+
+
+def find_rates(arms: Sequence[Arm], launcher: Launcher) -> None:
+    """Perform the trials that are left; says where the best rate is the last one tried."""
+    trials = [trial for arm in arms for trial in arm.trials]
+    left = [trial for trial in trials if not trial.done]
+    if trials:
+        print(f"{len(trials)} trials of learning rates: {len(trials) - len(left)} are there, {len(left)} to do")
+    perform(left, launcher, "trials of learning rates")
+    for arm in arms:
+        with suppress(UsageError):  # its runs will say so
+            found = arm.outcome()
+            if found is not None and found["edge"] is not None:
+                print(
+                    f"{arm.trials[0].config.task.name} {describe(arm.configs[0].adapter)}: the best rate, "
+                    f"{found['chosen']:g}, is the {found['edge']} of {len(arm.trials)}: a better one may lie beyond"
+                )
+
+
+def runs_of(arms: Sequence[Arm]) -> tuple[dict[int, Run], dict[Job, str]]:
+    """The runs by the identity of their configuration; those that cannot begin, with the reason."""
+    runs, stuck = {}, {}
+    for arm in arms:
+        try:
+            runs |= {id(config): run for config, run in zip(arm.configs, arm.runs(), strict=True)}
+        except UsageError as reason:
+            stuck |= {Run(config, arm.root): str(reason) for config in arm.configs}
+    return runs, stuck
+
+
+def perform_runs(
+    arms: Sequence[Arm], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
+) -> dict[Job, str]:
+    """Perform the runs that are left, in the order of `configs`; those that failed, with their reasons."""
+    by_config, failures = runs_of(arms)
+    runs = [by_config[id(config)] for config in configs if id(config) in by_config]
+    for run in runs:
+        run.keep_search()
+    if not retry_failed:
+        records = {run: run.folder.result() for run in runs}
+        before = {run: record["reason"] for run, record in records.items() if record and record["status"] == "failed"}
+        failures |= {run: f"{reason} (in an earlier sweep)" for run, reason in before.items()}
+    left = [run for run in runs if not run.done and run not in failures]
+    print(f"{len(configs)} runs: {sum(run.done for run in runs)} have finished before, {len(left)} to do")
+    return failures | perform(left, launcher, "runs")
 
 
 def perform(jobs: Sequence[Job], launcher: Launcher, what: str) -> dict[Job, str]:
@@ -178,11 +254,9 @@ def perform(jobs: Sequence[Job], launcher: Launcher, what: str) -> dict[Job, str
 
 def stop_with(failures: dict[Job, str], total: int) -> NoReturn:
     """End with status 1, every failed run named, those of one reason together."""
-    from experiments.progress import label
-
     by_reason: dict[str, list[str]] = {}
     for job, reason in failures.items():
-        by_reason.setdefault(reason, []).append(label(job.config))
+        by_reason.setdefault(reason, []).append(job.label)
     lines = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     again = "the same command with --retry-failed tries again what has a failed record"
     stop("\n  ".join([f"{len(failures)} of {total} runs failed; {again}", *lines]), status=1)
