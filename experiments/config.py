@@ -1,6 +1,9 @@
 """What a run is (`RunConfig`) and how a command line becomes one; the only file that imports the CLI library."""
 
+import contextlib
 import difflib
+import io
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
@@ -191,8 +194,127 @@ def parse(options: type[Options], arguments: Sequence[str], program: str) -> tup
     )
     config = RunConfig(found.adapter, found.task, found.train)
     if unknown:
-        _refuse_option(unknown[0], config, options, program)
+        parts = {"--adapter.": config.adapter, "--task.": config.task, "--train.": config.train, "--": found.options}
+        _refuse_option(unknown[0], parts, f"{program} {config.adapter.name} {config.task.name} --help")
     return config, found.options
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a command line says of task and training, and no more: it goes over what a sweep or a study says."""
+
+    task_name: str | None = None
+    task: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def over(self, config: RunConfig) -> RunConfig:
+        """The configuration with the given settings in the place of its own."""
+        return replace(config, task=replace(config.task, **self.task), train=replace(config.train, **self.train))
+
+
+def parse_task(
+    options: type[Options], arguments: Sequence[str], program: str, description: str | None = None
+) -> tuple[Given, Options]:
+    """The sibling of `parse` for a command that takes [TASK] and no method: what was given, and the command's options.
+
+    TASK, where there is one, comes first. A wrong command line ends the program with one sentence and status 2.
+    """
+    import tyro
+
+    tasks, asks_help = task_registry(), bool({"-h", "--help"}.intersection(arguments))
+    named = bool(arguments) and not arguments[0].startswith("-")
+    if named and arguments[0] not in tasks:
+        stop(f"there is no task '{arguments[0]}'{meant(arguments[0], tasks)}; the tasks are {', '.join(sorted(tasks))}")
+    names = _option_names(arguments)
+    for name in {name for name in names if names.count(name) > 1}:
+        stop(f"{name} is given twice: give all its values at once")
+    parts: list[Any] = [
+        ("train", Annotated[Train, tyro.conf.arg(help="Training settings.")], field(default_factory=Train)),
+        ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options)),
+    ]
+    if named or asks_help:
+        task_type = tyro.extras.subcommand_type_from_defaults(
+            {name: cls() for name, cls in sorted(tasks.items())},
+            {name: first_sentence(cls) for name, cls in tasks.items()},
+            prefix_names=False,
+        )
+        parts.insert(0, ("task", Annotated[task_type, tyro.conf.arg(help="The task.")]))
+    found, unknown = tyro.cli(
+        make_dataclass("Command", parts),
+        args=arguments,
+        prog=program,
+        description=description or options.__doc__,
+        config=(tyro.conf.CascadeSubcommandArgs,),
+        return_unknown_args=True,
+    )
+    task = getattr(found, "task", None)
+    if unknown:
+        settings = {"--task.": task} if task is not None else {}
+        help_command = f"{program} {task.name} --help" if task is not None else f"{program} TASK --help"
+        _refuse_option(unknown[0], {**settings, "--train.": found.train, "--": found.options}, help_command)
+    given = Given(
+        None if task is None else task.name,
+        {} if task is None else _given(names, "--task.", task),
+        _given(names, "--train.", found.train),
+    )
+    return given, found.options
+
+
+def _option_names(arguments: Sequence[str]) -> list[str]:
+    """The options that are named, as `--help` writes them."""
+    return [word.split("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
+
+
+def _given(names: Sequence[str], prefix: str, value: Any) -> dict[str, Any]:
+    """The settings of `value` that the command line names."""
+    spelt = {f.name: f.name.replace("_", "-") for f in fields(value)}
+    return {
+        name: getattr(value, name)
+        for name, word in spelt.items()
+        if f"{prefix}{word}" in names or f"{prefix}no-{word}" in names
+    }
+
+
+def method_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by method from METHOD.SETTING=VALUE, where VALUE is what --adapter.SETTING takes on other commands.
+
+    Raises UsageError for an unknown method or setting, or a value that does not fit.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for word in words:
+        place, equals, value = word.partition("=")
+        method, dot, setting = place.partition(".")
+        if not equals or not dot:
+            raise UsageError(f"expected METHOD.SETTING=VALUE, for example lora.alpha=8, not '{word}'")
+        cls = _named(adapter_registry(), method, "method")
+        setting = setting.replace("-", "_")
+        found.setdefault(method, {})[setting] = _setting(cls, setting, value)
+    return found
+
+
+def _setting(cls: type[Adapter], setting: str, value: str) -> Any:
+    """One setting's value from its text. Raises UsageError where it is unknown or does not fit."""
+    import tyro
+
+    known = {f.name for f in fields(cls)}
+    if setting not in known:
+        raise UsageError(f"{cls.name} has no setting '{setting}'{meant(setting, known)}; it has {_listed(known)}")
+    several = isinstance(getattr(cls(), setting), (tuple, dict))
+    option = f"--{setting.replace('_', '-')}"
+    words = [option, *(shlex.split(value) if several else [value])]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # tyro's own message is a page long
+            parsed = tyro.cli(cls, args=words, config=(tyro.conf.FlagConversionOff,), console_outputs=False)
+    except (SystemExit, ValueError):
+        raise UsageError(
+            f"'{value}' is no value for {cls.name}.{setting}; see --adapter.{setting.replace('_', '-')} in "
+            f"`python -m experiments.run {cls.name} TASK --help`"
+        ) from None
+    return getattr(parsed, setting)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def first_sentence(cls: type) -> str:
@@ -215,13 +337,10 @@ def _check_names(
         )
 
 
-def _refuse_option(option: str, config: RunConfig, options: type, program: str) -> NoReturn:
-    parts = {"--adapter.": config.adapter, "--task.": config.task, "--train.": config.train, "--": options}
+def _refuse_option(option: str, parts: Mapping[str, Any], help_command: str) -> NoReturn:
+    """`parts`: what holds the valid options, by the prefix of their names."""
     known = [f"{prefix}{f.name.replace('_', '-')}" for prefix, part in parts.items() for f in fields(part)]
-    stop(
-        f"unknown option '{option}'{meant(option, known)}; "
-        f"all options: {program} {config.adapter.name} {config.task.name} --help"
-    )
+    stop(f"unknown option '{option}'{meant(option, known)}; all options: {help_command}")
 
 
 def stop(message: str, status: int = 2) -> NoReturn:

@@ -39,9 +39,14 @@ class RunFolder:
     path: Path
 
     @classmethod
+    def of(cls, runs: Path, config: RunConfig) -> RunFolder:
+        """Where the record of a resolved configuration is, or will be."""
+        return cls(runs / config.task.name / config.adapter.name / fingerprint(config))
+
+    @classmethod
     def create(cls, runs: Path, config: RunConfig) -> RunFolder:
         """The folder of a configuration, with its `config.json`. Raises UsageError where it cannot be written."""
-        path = runs / config.task.name / config.adapter.name / fingerprint(config)
+        path = cls.of(runs, config).path
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", config.as_record())

@@ -1,0 +1,172 @@
+"""Sweeps: what a command line expands to, and that every run is done once, whatever happens to the others."""
+
+import json
+import sys
+
+import pytest
+
+from experiments import sweep
+from experiments.config import Given, UsageError, parse_task
+from experiments.sweep import SweepOptions, configurations
+from experiments.worker import Run
+
+METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1", "--train.device", "cpu"]
+
+
+@pytest.fixture
+def swept(monkeypatch, tmp_path, tiny_task, here):
+    """Runs the command in this process: its exit status, and the jobs that it performed."""
+
+    def run(*words: str):
+        here.performed.clear()
+        monkeypatch.setattr(sys, "argv", ["sweep", *words, "--runs", str(tmp_path / "runs")])
+        monkeypatch.setattr(sweep, "launcher_of", lambda options: here)
+        monkeypatch.setattr(sweep.signal, "signal", lambda *_: None)
+        try:
+            sweep.main()
+        except SystemExit as stopped:
+            return stopped.code, list(here.performed)
+        return 0, list(here.performed)
+
+    return run
+
+
+def expanded(*words: str):
+    given, options = parse_task(SweepOptions, words, "sweep")
+    return configurations(given, options)
+
+
+def test_every_method_at_every_size_with_every_seed(tiny_task, capsys):
+    configs = expanded("tiny", *METHODS, "--set", "lora.alpha=8", "lora.targets=query value", "--train.steps", "3")
+    told = [(c.adapter.name, getattr(c.adapter, "rank", None), c.train.seed) for c in configs]
+    per_seed = [("lora", 1), ("lora", 4), ("full", None)]
+    assert told == [(*arm, seed) for seed in (0, 1) for arm in per_seed]
+    lora = [c.adapter for c in configs if c.adapter.name == "lora"]
+    assert {(adapter.alpha, adapter.targets) for adapter in lora} == {(8.0, ("query", "value"))}
+    assert {c.train.steps for c in configs} == {3}
+    assert "full has no size" in capsys.readouterr().out
+
+
+def test_a_study_is_narrowed_and_changed_by_the_command_line():
+    configs = expanded("sd-pokemon", "--study", "rank", "--seeds", "5", "--train.steps", "9", "--task.test-items", "50")
+    assert len(configs) == 6
+    assert {(c.task.name, c.task.test_items, c.train.steps, c.train.seed) for c in configs} == {
+        ("sd-pokemon", 50, 9, 5)
+    }
+
+
+def test_what_is_not_typed_stays_as_the_study_has_it(tiny_task):
+    given, _ = parse_task(SweepOptions, ["tiny", "--train.seed", "0", "--train.no-gradient-checkpointing"], "sweep")
+    assert given == Given("tiny", {}, {"seed": 0, "gradient_checkpointing": False})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tiny"], "--methods"),
+        (["--methods", "lora"], "TASK"),
+        (["tiny", "--methods", "lorra"], "did you mean 'lora'"),
+        (["--study", "rnk"], "did you mean 'rank'"),
+        (["tiny", "--study", "rank"], "not on tiny"),
+        (["--study", "rank", "--methods", "lora"], "leave"),
+        (["tiny", "--methods", "lora", "--set", "lora.rnak=3"], "did you mean 'rank'"),
+        (["tiny", "--methods", "lora", "--set", "lora.rank=many"], "no value"),
+        (["tiny", "--methods", "lora", "--set", "rank=3"], "METHOD.SETTING=VALUE"),
+        (["tiny", "--methods", "lora", "--set", "full.top_blocks=1"], "not among the methods"),
+        (["tiny", "--methods", "lora", "--sizes", "1", "--set", "lora.rank=3"], "--sizes varies"),
+        (["tiny", "--methods", "lora", "--jobs", "0"], "--jobs"),
+    ],
+)
+def test_a_command_line_without_sense_is_one_sentence(tiny_task, words, says):
+    with pytest.raises(UsageError, match=says) as refused:
+        expanded(*words)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tinny"], "did you mean 'tiny'"),
+        (["tiny", "--metods", "lora"], "did you mean '--methods'"),
+        (["tiny", "--set", "lora.rank=1", "--set", "lora.alpha=1"], "--set is given twice"),
+    ],
+)
+def test_a_typo_names_the_nearest_name(tiny_task, words, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        expanded(*words)
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_finished_runs_are_not_done_again(swept):
+    status, performed = swept("tiny", *METHODS)
+    assert (status, len(performed)) == (0, 6)
+    assert all(job.done for job in performed)
+    assert swept("tiny", *METHODS) == (0, [])
+    performed[2].folder.result_file.unlink()
+    status, again = swept("tiny", *METHODS)
+    assert (status, [job.folder for job in again]) == (0, [performed[2].folder])
+
+
+def test_a_failed_run_stops_no_other_and_is_named(swept, monkeypatch, capsys):
+    from tests.experiments.tiny_task import PreparedTiny
+
+    ordinary = PreparedTiny.loss
+
+    def diverging(self, batch):
+        trained = [p.shape for p in self.backbone.model.parameters() if p.requires_grad]
+        return ordinary(self, batch) * (float("nan") if any(4 in shape[:1] for shape in trained) else 1.0)
+
+    monkeypatch.setattr(PreparedTiny, "loss", diverging)  # LoRA's A of rank 4 has four rows
+    status, performed = swept("tiny", *METHODS)
+    assert (status, len(performed)) == (1, 6)
+    assert [job.done for job in performed] == [True, False, True, True, False, True]
+    told = capsys.readouterr().err
+    assert "2 of 6 runs failed" in told
+    assert "lora rank 4 seed 1" in told
+    assert "diverged" in told
+    monkeypatch.setattr(PreparedTiny, "loss", ordinary)
+    assert swept("tiny", *METHODS) == (1, []), "a failed run is tried again only when asked"
+    status, again = swept("tiny", *METHODS, "--retry-failed")
+    assert (status, len(again), all(job.done for job in again)) == (0, 2, True)
+
+
+def test_settings_that_a_model_refuses_are_a_sentence_and_a_bug_keeps_its_traceback(swept, monkeypatch, capsys):
+    from adapters.full_finetuning import FullFinetuning
+
+    def broken(self, backbone):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(FullFinetuning, "attach", broken)
+    status, performed = swept("tiny", "--methods", "prefix", "full", "lora", "--set", "prefix.length=64", "--seeds", "0")
+    assert (status, len(performed)) == (1, 3)
+    assert [job.done for job in performed] == [False, False, True]
+    told = capsys.readouterr().err
+    assert "set --adapter.length below 64" in told
+    assert "ZeroDivisionError: ours" in told
+    assert "Traceback" in (performed[1].folder.path / "output.log").read_text()
+
+
+def test_a_dry_run_runs_nothing_and_says_how_far_each_run_is(swept, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COLUMNS", "300")
+    _, performed = swept("tiny", *METHODS)
+    performed[0].folder.result_file.unlink()
+    (performed[0].folder.path / "steps.jsonl").write_text('{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert swept("tiny", *METHODS, "--dry-run") == (0, [])
+    told = capsys.readouterr().out
+    assert "step 2 of 4" in told
+    assert told.count("finished") == 5 + 1
+    assert "6 runs: 5 finished, 1 not" in told
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+def test_runs_of_one_process_share_the_prepared_task_and_give_the_figures_of_their_own(swept, tmp_path):
+    """A run after others in a process has the figures that it has alone."""
+    _, performed = swept("tiny", *METHODS)
+    last: Run = performed[-1]
+    shared = json.loads(last.folder.result_file.read_text())["metrics"]
+    last.folder.result_file.unlink()
+    swept("tiny", *METHODS)
+    assert json.loads(last.folder.result_file.read_text())["metrics"] == shared
