@@ -1,0 +1,160 @@
+"""Floating-point operations of a training step, the time that it takes, and the share of the machine that it uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
+
+Shape = torch.Size
+aten: Any = torch.ops.aten
+
+
+def attention_forward(query: Shape, key: Shape, value: Shape, *args: Any, **kwargs: Any) -> int:
+    """Two products: the scores, and the sum of the values; shapes are (batch, heads, positions, width)."""
+    return sdpa_flop_count(query, key, value)
+
+
+def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *args: Any, **kwargs: Any) -> int:
+    """Five products: the fused kernel computes the scores again."""
+    return sdpa_backward_flop_count(gradient, query, key, value)
+
+
+# torch counts nothing for the CPU's fused attention
+FORMULAS: Mapping[Any, Callable[..., int]] = {
+    aten._scaled_dot_product_flash_attention_for_cpu: attention_forward,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+}
+
+# Operations of torch's AdamW a trained parameter (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2)
+ADAMW: Mapping[str, int] = {
+    "weight decay: p *= 1 - lr * decay": 1,
+    "first moment: m += (1 - b1) * (g - m)": 3,
+    "second moment: v = b2 * v + (1 - b2) * g * g": 4,
+    "denominator: sqrt(v) / correction + eps": 3,
+    "update: p += -step * m / denominator": 3,
+}
+
+HOW = (
+    "forward and backward: matrix products, convolutions and attention (torch's FlopCounterMode; a product and its sum "
+    "are two operations, causal masks save none), elementwise operations are not counted; "
+    f"optimizer: {sum(ADAMW.values())} a trained parameter (AdamW)"
+)
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """Floating-point operations of one optimizer step."""
+
+    forward: int
+    backward: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.backward + self.optimizer
+
+    def as_record(self) -> dict[str, Any]:
+        return asdict(self) | {"total": self.total, "how": HOW}
+
+
+def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accumulation: int = 1) -> StepFlops:
+    """Count one step by running it: `loss()` is a batch's loss, `accumulation` so many batches a step.
+
+    What gradient checkpointing computes again counts to the backward pass. No parameter changes, no gradient stays.
+    """
+    trained = list(trained)
+    with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
+        value = loss()
+        forward = counter.get_total_flops()
+        value.backward()
+        backward = counter.get_total_flops() - forward
+    for parameter in trained:
+        parameter.grad = None
+    return StepFlops(accumulation * forward, accumulation * backward, adamw_flops(sum(p.numel() for p in trained)))
+
+
+def adamw_flops(parameters: int) -> int:
+    """Elementwise operations of one AdamW step by the formula `ADAMW`."""
+    return parameters * sum(ADAMW.values())
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The fastest matrix product that was seen on this machine, in operations a second."""
+
+    flops_per_second: float
+    how: str
+
+
+PRODUCT = {"cpu": 1024, "cuda": 8192}  # rows and columns; large enough to keep the device busy
+REPETITIONS = 10
+
+
+@cache
+def measured_peak(device_type: str, dtype: torch.dtype = torch.float32) -> Peak:
+    """The best of `REPETITIONS` square matrix products; measured once a process."""
+    size = PRODUCT.get(device_type, 1024)
+    left, right = (torch.rand(size, size, device=device_type).to(dtype) for _ in range(2))
+    seconds = min(timed(lambda: left @ right, device_type) for _ in range(REPETITIONS))
+    threads = f", {torch.get_num_threads()} threads" if device_type == "cpu" else ""
+    kind = str(dtype).removeprefix("torch.")
+    how = f"best of {REPETITIONS} products of two {size} x {size} {kind} matrices on {device_type}{threads}"
+    return Peak(2 * size**3 / seconds, how)
+
+
+def timed(call: Callable[[], object], device_type: str) -> float:
+    """Wall-clock seconds of one call, until the device is done with it."""
+    synchronise(device_type)
+    began = time.perf_counter()
+    call()
+    synchronise(device_type)
+    return time.perf_counter() - began
+
+
+def synchronise(device_type: str) -> None:
+    if device_type == "cuda":
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What a step's time amounts to. `step_seconds` is the median; `low` and `high` are the quartiles of `n` steps."""
+
+    step_seconds: float
+    low: float
+    high: float
+    n: int
+    samples_per_second: float
+    tokens_per_second: float | None
+    flops_per_second: float
+    share_of_peak: float
+    peak: Peak
+
+
+def throughput(seconds: list[float], samples: int, tokens: int | None, flops: int, peak: Peak) -> Throughput:
+    """From the seconds of each step, and the samples, tokens (None where items have none) and operations of a step."""
+    low, median, high = torch.tensor(seconds, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75]).double())
+    step = median.item()
+    rate = flops / step
+    return Throughput(
+        step,
+        low.item(),
+        high.item(),
+        len(seconds),
+        samples / step,
+        None if tokens is None else tokens / step,
+        rate,
+        rate / peak.flops_per_second,
+        peak,
+    )
