@@ -25,10 +25,10 @@ class DiskFull(RunFailure):
     def __init__(self, file: Path, needed: int | None = None):
         """`needed`: the file's bytes, where they are known. What was written of it is to be removed before."""
         free = shutil.disk_usage(file.parent).free
-        missing = "" if needed is None else f" and needs {size(needed)}, so at least {size(max(needed - free, 1))} miss"
+        missing = "" if needed is None else f" of {size(needed)}: {size(max(needed - free, 1))} are missing"
         super().__init__(
-            f"the disk is full: '{file.name}' did not fit into {file.parent}, where {size(free)} are free{missing}; "
-            "what was finished stays: free some space and give the same command again"
+            f"the disk is full: {file.parent} has {size(free)} left for '{file.name}'{missing}; what was finished "
+            "stays: free some space and give the same command again"
         )
 
 

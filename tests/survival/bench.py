@@ -1,0 +1,144 @@
+"""Runs in processes of their own, forked from one that has loaded everything, and what they end with.
+
+pytest's own process cannot be that parent: torch refuses a backward pass in a fork of a process that made one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from adapters.base import Adapter
+from adapters.full_finetuning import FullFinetuning
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train
+from experiments.record import RunFolder
+from experiments.run import execute
+from tasks.base import PreparedTask
+from tasks.bundled import text
+from tasks.language.style import Style
+
+POSITIONS = 64
+METHODS: tuple[Adapter, ...] = (Lora(rank=2, dropout=0.1), FullFinetuning())
+TRAIN = Train(
+    steps=6, batch=2, learning_rate=1e-3, schedule="cosine", warm_up=2, checkpoint_every=2, validate_every=3,
+    gradient_accumulation=2, device="cpu",
+)  # fmt: skip
+
+
+def tiny_style(folder: Path) -> Style:
+    """Text modelling with a tiny random GPT-2, written below `folder`: a run takes about a second."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    documents = list(islice(text.drawn_documents(0, 900), 900))
+    tokenizer = text.train_tokenizer(iter(documents[:300]), 400, POSITIONS)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=POSITIONS, n_embd=64, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "text.txt").write_text("\n".join(documents))
+    return Style(base=str(folder), data=str(folder / "text.txt"), test_items=3, length=POSITIONS, familiar_items=2)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The task, loaded once, and a place for runs."""
+
+    task: Style
+    prepared: PreparedTask
+    place: Path
+
+    @classmethod
+    def create(cls, place: Path) -> Bench:
+        torch.set_num_threads(1)
+        os.environ["ADAPTER_TESTBED_CACHE"] = str(place / "cache")
+        task = tiny_style(place / "base")
+        return cls(task, task.prepare(torch.device("cpu")), place)
+
+    def folder(self, name: str, method: int) -> tuple[RunConfig, RunFolder]:
+        config = RunConfig(METHODS[method], self.task, TRAIN).resolved()
+        return config, RunFolder.create(self.place / name, config)
+
+    def run(self, name: str, method: int) -> None:
+        config, folder = self.folder(name, method)
+        execute(config, folder, self.prepared)
+
+    def whole(self, method: int) -> dict[str, str]:
+        """What an uninterrupted run ends with."""
+        assert ended(in_child(lambda: self.run("whole", method), self.place / "whole.log")) == 0
+        return outcome(self.folder("whole", method)[1].path)
+
+
+def in_child(work: Callable[[], object], output: Path) -> int:
+    """Fork and work; the child's pid. What it prints goes to a file, and a failure ends it with status 1."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        work()
+        status = 0
+    except SystemExit as ended_with:
+        status = ended_with.code if isinstance(ended_with.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def ended(pid: int) -> int:
+    """Wait for the child: its exit status, or minus the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def command_line(task: Style, runs: Path, *more: str, method: Sequence[str] = ("lora",)) -> list[str]:
+    """The words of a run of the tiny task, as a user types them."""
+    words = [method[0], "style", *method[1:], "--runs", str(runs)]
+    for name in ("base", "data", "test_items", "length", "familiar_items"):
+        words += [f"--task.{name.replace('_', '-')}", str(getattr(task, name))]
+    return [*words, "--train.steps", "6", "--train.batch", "2", "--train.device", "cpu", *more]
+
+
+def run_command(words: Sequence[str]) -> None:
+    """`python -m experiments.run WORDS`, in this process."""
+    from experiments import run
+    from experiments.config import command
+
+    sys.argv = ["run", *words]
+    command(run.main)
+
+
+def outcome(folder: Path) -> dict[str, str]:
+    """Hashes of the final weights, of the step log without its times, of the metrics and of the items."""
+    from safetensors.torch import load_file
+
+    weights = hashlib.sha256()
+    for name, tensor in sorted(load_file(folder / "adapter.safetensors").items()):
+        weights.update(name.encode() + tensor.numpy().tobytes())
+    lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    log = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    record = json.loads((folder / "result.json").read_text())
+    parts = {"log": log, "status": record["status"], "metrics": record["metrics"]}
+    found = {name: hashlib.sha256(json.dumps(part).encode()).hexdigest() for name, part in parts.items()}
+    return found | {
+        "weights": weights.hexdigest(),
+        "items": hashlib.sha256((folder / "items.parquet").read_bytes()).hexdigest(),
+        "files": str(sorted(path.name for path in folder.iterdir())),
+    }
