@@ -13,6 +13,7 @@ from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
 from tasks.base import Task
 from tasks.base import registry as task_registry
+from tasks.processes import started
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -28,7 +29,10 @@ class Train:
     steps: int | None = None
     """Optimizer steps."""
     batch: int | None = None
-    """Items a step and process (a step of gradient accumulation)."""
+    """Items a step and process (a step of gradient accumulation). N processes of batch b take the items, the noise
+    and the gradient of one process of batch N b; only dropout draws otherwise."""
+    processes: int = 1
+    """Processes that train together; torchrun sets it: torchrun --nproc_per_node 2 -m experiments.run ..."""
     learning_rate: float | None = None
     """Peak learning rate of AdamW."""
     schedule: Schedule | None = None
@@ -87,7 +91,7 @@ class RunConfig:
         recommended = FALLBACK | self.task.recommended(self.adapter.name)
         known = {f.name for f in fields(Train)}
         open_fields = {k: v for k, v in recommended.items() if k in known and getattr(self.train, k) is None}
-        train = replace(self.train, **open_fields)
+        train = replace(self.train, processes=_processes(self.train), **open_fields)
         if train.validate_every is None:
             train = replace(train, validate_every=max(1, (train.steps or 1) // 10))
         _check_train(train)
@@ -139,6 +143,16 @@ def _built(cls: type, values: Mapping[str, Any]) -> Any:
         name = sorted(unknown)[0]
         raise UsageError(f"{cls.__name__} has no setting '{name}'{meant(name, known)}")
     return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _processes(train: Train) -> int:
+    """How many processes torchrun started."""
+    if train.processes not in (1, started()):
+        raise UsageError(
+            f"--train.processes {train.processes} needs as many processes, and {started()} was started: "
+            f"torchrun --nproc_per_node {train.processes} -m experiments.run ..."
+        )
+    return started()
 
 
 def _check_train(train: Train) -> None:

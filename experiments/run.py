@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, command, parse
 from experiments.record import SCHEMA, RunFolder, environment, remove_unfinished, replacing, write_items, write_json
+from tasks import processes
 
 if TYPE_CHECKING:
     import torch
@@ -38,16 +41,21 @@ class RunOptions:
 def main() -> None:
     config, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
     config = config.resolved()
-    folder = RunFolder.create(options.runs, config)
-    finished = folder.result()
+    if processes.started() > 1:
+        processes.join(on_cpu=device_of(config).type == "cpu")
+    folder = processes.on_main(lambda: RunFolder.create(options.runs, config))
+    finished = processes.on_main(folder.result)
     if finished is not None and not options.again:
-        print(f"this configuration has run before (--again runs it anew): {folder.path}")
         record = finished
     else:
         record = execute(config, folder, again=options.again)
-    from experiments.summary import show
+    if processes.is_main():
+        from experiments.summary import show
 
-    show(record, folder.path)
+        if record is finished:
+            print(f"this configuration has run before (--again runs it anew): {folder.path}")
+        show(record, folder.path)
+    processes.leave()
     if record["status"] != "finished":
         raise SystemExit(1)
 
@@ -64,19 +72,29 @@ def execute(
     from experiments.lease import only_writer
     from experiments.train import deterministic_algorithms
 
-    with Interruption() as interruption, only_writer(folder.path) as check_writer:
-        if again:
-            folder.clear()
-        record = folder.result()
+    writing = only_writer(folder.path) if processes.is_main() else contextlib.nullcontext(lambda: None)
+    with Interruption() as interruption, writing as check_writer:
+        record = processes.on_main(lambda: _begun(folder, again))
         if record is None:
-            folder.result_file.unlink(missing_ok=True)
-            remove_unfinished(folder.path)
-            with folder.reserve(), deterministic_algorithms(config.train.deterministic):
+            reserved = folder.reserve() if processes.is_main() else contextlib.nullcontext()
+            with reserved, deterministic_algorithms(config.train.deterministic):
                 record = _record(_Session(config, folder, interruption, check_writer), prepared)
-            check_writer()
-            write_json(folder.result_file, record)
-        if record["status"] == "finished":
+            if processes.is_main():
+                check_writer()
+                write_json(folder.result_file, record)
+        if processes.is_main() and record["status"] == "finished":
             shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    return record
+
+
+def _begun(folder: RunFolder, again: bool) -> dict[str, Any] | None:
+    """The record of a run that has ended before; else the folder is made ready to go on, or to begin anew."""
+    if again:
+        folder.clear()
+    record = folder.result()
+    if record is None:
+        folder.result_file.unlink(missing_ok=True)
+        remove_unfinished(folder.path)
     return record
 
 
@@ -126,8 +144,9 @@ def _keep_last_good(session: _Session, attachment: Attachment) -> str:
     step = load_parameters(folder.checkpoint, attachment.parameters())
     if step is None:
         return "there was no checkpoint yet whose weights could be kept"
-    _save_adapter(session.config, folder, attachment)
-    shutil.rmtree(folder.checkpoint)  # going on from it would diverge again
+    processes.on_main(lambda: _save_adapter(session.config, folder, attachment))
+    if processes.is_main():
+        shutil.rmtree(folder.checkpoint)  # going on from it would diverge again
     return f"the weights of step {step} are kept in {folder.adapter_file.name}"
 
 
@@ -137,6 +156,8 @@ def device_of(config: RunConfig) -> torch.device:
     wanted = config.train.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and processes.started() > 1:
+        return torch.device(wanted, int(os.environ["LOCAL_RANK"]))
     return torch.device(wanted)
 
 
@@ -154,7 +175,8 @@ def base_evaluation(prepared: PreparedTask) -> Evaluation:
     from tasks.cache import cached
 
     def compute():
-        print("measuring the untuned base (once for these settings)", file=sys.stderr)
+        if processes.is_main():
+            print("measuring the untuned base (once for these settings)", file=sys.stderr)
         found = prepared.evaluate()
         figures = {name: figure.as_record() for name, figure in found.figures.items()}
         return found.artifacts, {"figures": figures, "items": found.items}
@@ -190,11 +212,11 @@ def _train_and_measure(
     config, folder = session.config, session.folder
     trainer = Trainer(prepared, attachment, config.train, folder.path, session.interruption, session.check_writer)
     trained = trainer.run()
-    adapter_bytes = _save_adapter(config, folder, attachment)
+    adapter_bytes = processes.on_main(lambda: _save_adapter(config, folder, attachment))
     began = time.perf_counter()
     tuned = measure(config, prepared, attachment, folder)
-    tuned = prepared.finish(tuned, base, folder.samples)
-    write_items(folder.path / "items.parquet", tuned.items)
+    tuned = prepared.finish(tuned, base, folder.samples if processes.is_main() else None)
+    processes.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
     return {
         "metrics": {name: f.as_record() | _direction(config, name) for name, f in tuned.figures.items()},
         "parameters": _parameters(prepared, attachment),
@@ -212,11 +234,12 @@ def _train_and_measure(
 
 def measure(config: RunConfig, prepared: PreparedTask, attachment: Attachment, folder: RunFolder) -> Evaluation:
     """The tuned model's evaluation; merged where the method can, which gives the same figures faster."""
+    output = folder.samples if processes.is_main() else None
     if not config.adapter.mergeable:
-        return prepared.evaluate(folder.samples)
+        return prepared.evaluate(output)
     attachment.merge()
     try:
-        return prepared.evaluate(folder.samples)
+        return prepared.evaluate(output)
     finally:
         attachment.unmerge()
 

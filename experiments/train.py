@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -29,6 +28,7 @@ from experiments.failure import Diverged
 from experiments.interruption import Interrupted, Interruption
 from experiments.measure.memory import peak_bytes, reset_peak
 from experiments.record import processor
+from tasks import processes
 from tasks.base import PreparedTask
 
 Value = TypeVar("Value")
@@ -71,7 +71,7 @@ def make_accelerator(settings: Train, folder: Path | None = None) -> Accelerator
     """accelerate's Accelerator for these settings; one process may make several with different precision."""
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
-        cpu=settings.device == "cpu",
+        cpu=settings.device == "cpu" or not torch.cuda.is_available(),
         mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
         gradient_accumulation_steps=settings.gradient_accumulation,
         log_with=None if settings.tracker == "none" else settings.tracker,
@@ -111,6 +111,7 @@ class Trainer:
         self.prepared, self.attachment, self.settings, self.folder = prepared, attachment, settings, folder
         self.interruption, self.check_writer = interruption or Interruption(), check_writer
         self.accelerator = make_accelerator(settings, folder)
+        self.device: Any = self.accelerator.device
         self.owned = attachment.parameters()
         self.steps, self.batch = given(settings.steps), given(settings.batch)
         self.validate_every = given(settings.validate_every)
@@ -135,30 +136,47 @@ class Trainer:
         model.train()
         if settings.gradient_checkpointing:
             self.prepared.backbone.enable_gradient_checkpointing()
-        batches = self.prepared.batches(settings.seed, self.start.batches, self.batch)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
-        with self.log_file.open("a", buffering=1) as log, self._bar() as bar, self.interruption.deferred():
+        with self._log() as log, self._bar() as bar, self.interruption.deferred():
             for step in range(self.start.step, self.steps):
-                line = self._step(step, batches)
+                line = self._step(step)
                 self._after_step(step, line, log, bar)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # end_training() would part the processes: evaluation needs them
+            tracker.finish()
         model.eval()
-        return self._trained()
+        return processes.on_main(self._trained)
 
-    def _step(self, step: int, batches) -> dict[str, Any]:
-        """One optimizer step; everything random in it is drawn from (seed, step)."""
+    def _batches(self, step: int) -> list[Any]:
+        """This process's batches of one optimizer step: of the step's consecutive batches, every n-th."""
+        whole = self.settings.gradient_accumulation * processes.count()
+        mine = range(step * whole + processes.index(), (step + 1) * whole, processes.count())
+        return [next(self.prepared.batches(self.settings.seed, place, self.batch)) for place in mine]
+
+    def _weights(self, batches: list[Any]) -> list[float]:
+        """What each batch counts in the mean over the step's batches, 1 where all are worth the same."""
+        worth = [self.prepared.weight(batch) for batch in batches]
+        whole = self.accelerator.reduce(torch.tensor(sum(worth), dtype=torch.float64, device=self.device), "sum")
+        return [each * len(batches) * processes.count() / whole.item() for each in worth]
+
+    def _step(self, step: int) -> dict[str, Any]:
+        """One optimizer step; everything random in it is drawn from (seed, step).
+
+        Its loss and gradient are those of one batch of all that the processes take in the step.
+        """
         settings = self.settings
         began = time.perf_counter()
         self._seed(step)
-        total = torch.zeros((), device=self.accelerator.device)
+        batches = self._batches(step)
+        total = torch.zeros((), device=self.device)
         norm: Any = None
-        for _ in range(settings.gradient_accumulation):
+        for batch, weight in zip(batches, self._weights(batches), strict=True):
             with self.accelerator.accumulate(self.loss_module):
-                loss = self.loss_module(next(batches))
+                loss = self.loss_module(batch) * weight
                 self.accelerator.backward(loss)
                 total += loss.detach() / settings.gradient_accumulation
                 if self.accelerator.sync_gradients:
+                    total = self.accelerator.reduce(total, "mean")
                     norm = self.accelerator.clip_grad_norm_(self.owned.values(), settings.maximal_gradient_norm)
                     self._check_finite(step, total, norm)
                 self.optimizer.step()
@@ -174,23 +192,27 @@ class Trainer:
         }
 
     def _seed(self, step: int) -> None:
-        """Of dropout; the batch has its own generator."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + step) % 2**63)
+        """Of dropout, each process its own; a batch's items have their own generators."""
+        torch.manual_seed((self.settings.seed * 1_000_003 + step + (processes.index() << 40)) % 2**63)
 
     def _check_finite(self, step: int, loss: Tensor, norm: Any) -> None:
         """Raise Diverged before the optimizer takes the step. In fp16 the loss scaling skips steps that overflow."""
         if math.isfinite(loss.item()) and (self.accelerator.scaler is not None or math.isfinite(float(norm))):
             return
-        settings, accumulation = self.settings, self.settings.gradient_accumulation
-        self._seed(step)
-        again = islice(self.prepared.batches(settings.seed, step * accumulation, self.batch), accumulation)
-        model = self.prepared.backbone.model
-        names = (first_not_finite(model, self.owned, batch, self.loss_module) for batch in again)
+        own = [self._not_finite(step)]
+        names = processes.shared_out([None] * processes.count(), lambda _: own[0])
         name = next(filter(None, names), "the sum of the losses")
         raise Diverged(
             f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than "
-            f"{settings.learning_rate:g} may help, unless the data or the base are at fault"
+            f"{self.settings.learning_rate:g} may help, unless the data or the base are at fault"
         )
+
+    def _not_finite(self, step: int) -> str | None:
+        """What is not finite first in this process's batches of the step."""
+        self._seed(step)
+        model, loss = self.prepared.backbone.model, self.accelerator.unwrap_model(self.loss_module)
+        names = (first_not_finite(model, self.owned, batch, loss) for batch in self._batches(step))
+        return next(filter(None, names), None)
 
     def _after_step(self, step: int, line: dict[str, Any], log: TextIO, bar: tqdm) -> None:
         done = step + 1
@@ -204,11 +226,15 @@ class Trainer:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
         bar.update()
         bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
-        asked = self.interruption.asked
+        asked = processes.on_main(lambda: self.interruption.asked)
         if done % self.settings.checkpoint_every == 0 or done == self.steps or asked is not None:
-            self._save(done, log)
+            processes.on_main(lambda: self._save(done, log))
         if asked is not None:
             raise Interrupted(asked, f"step {done} of {self.steps} is saved; the same command goes on from there")
+
+    def _log(self) -> TextIO:
+        """The step log, which the main process alone writes."""
+        return (self.log_file if processes.is_main() else Path(os.devnull)).open("a", buffering=1)
 
     def _bar(self) -> tqdm:
         quiet = not self.accelerator.is_main_process
@@ -221,7 +247,7 @@ class Trainer:
         os.fsync(log.fileno())
         progress = checkpoint.Progress(
             step=step,
-            batches=step * self.settings.gradient_accumulation,
+            batches=step * self.settings.gradient_accumulation * processes.count(),
             log_bytes=os.fstat(log.fileno()).st_size,
             seconds=self._seconds(),
             peak=self._peak(),
@@ -232,6 +258,8 @@ class Trainer:
     def _resume(self) -> checkpoint.Progress:
         """Load the last checkpoint and cut the log back to it; where to go on from."""
         found = checkpoint.load(self.checkpoint, self.parts)
+        if not processes.is_main():
+            return found
         self.log_file.touch()
         if self.log_file.stat().st_size < found.log_bytes:
             raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --again runs it anew")

@@ -138,11 +138,20 @@ class PreparedTask(ABC):
 
     @abstractmethod
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
-        """Endless training batches of `size` items from step `start` on, all randomness drawn from (seed, step)."""
+        """Endless training batches of `size` items: the `start`-th and those after it.
+
+        Batch k holds the items at the places k*size to (k+1)*size of the seed's endless order, and all randomness of
+        an item is drawn from (seed, place): so one batch of 8 holds what two of 4 hold, whether one process takes
+        them one after the other (gradient accumulation) or two processes take one each.
+        """
 
     @abstractmethod
     def loss(self, batch: Any) -> torch.Tensor:
         """The training loss of one batch, a scalar."""
+
+    def weight(self, batch: Any) -> float:
+        """How many things the mean in `loss` is taken over, where batches of one size differ in it (tokens)."""
+        return 1
 
     @abstractmethod
     def validation_loss(self) -> float:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import processes
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,15 +35,20 @@ def cached(
 ) -> tuple[dict[str, Tensor], Any]:
     """Named tensors and a JSON value: read where `key` (anything JSON can hold) was computed before, else computed.
 
-    A damaged file is computed anew; a cache that cannot be written costs time, never a run.
+    A damaged file is computed anew; a cache that cannot be written costs time, never a run. Processes that work
+    together compute together, unless all of them find the file.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
     file = cache_folder() / kind / f"{digest(json.dumps(key, sort_keys=True).encode())}.safetensors"
+    found = None
     with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(str(file), "pt") as saved:
         value = json.loads(saved.metadata()["json"])
-        return {name: saved.get_tensor(name) for name in saved.keys()}, value  # noqa: SIM118
+        found = {name: saved.get_tensor(name) for name in saved.keys()}, value  # noqa: SIM118
+    everywhere = processes.all_of(found is not None)
+    if found is not None and everywhere:
+        return found
     tensors, value = compute()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from tasks.base import Figure
+from tasks.processes import shared_out
 
 GROUPS = 10  # of the jackknife
 
@@ -123,12 +124,14 @@ class ClipScorer:
     @torch.no_grad()
     def scores(self, pixels: Tensor, captions: list[str]) -> np.ndarray:
         """One score a picture, shape (n,); pictures uint8 (n, 3, height, width)."""
-        found = []
-        for start in range(0, len(captions), 250):
+
+        def cosines(start: int) -> Tensor:
             part = slice(start, start + 250)
             inputs = self.processor(
                 text=captions[part], images=list(pixels[part]), padding=True, truncation=True, return_tensors="pt"
             ).to(self.model.device)
             output = self.model(**inputs)
-            found.append((output.image_embeds * output.text_embeds).sum(dim=-1))
-        return (100 * torch.cat(found)).clamp(min=0).cpu().numpy()
+            return (output.image_embeds * output.text_embeds).sum(dim=-1).cpu()
+
+        found = shared_out(range(0, len(captions), 250), cosines)
+        return (100 * torch.cat(found)).clamp(min=0).numpy()

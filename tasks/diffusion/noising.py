@@ -1,4 +1,4 @@
-"""The diffusion training step: noise drawn from (seed, step), and the loss on the base's own prediction type."""
+"""The diffusion training step: noise drawn from (seed, place), and the loss on the base's own prediction type."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ class Noising:
     empty_text: Tensor  # (positions, width)
     caption_dropout: float
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> NoisyBatch:
+    def batch(self, index: Tensor, seed: int, first: int) -> NoisyBatch:
+        """The items `index`, which stand at the places `first`, `first` + 1, ... of the seed's order.
+
+        All that is random in an item comes from (seed, place), whatever batch it stands in.
+        """
         mean, deviation = self.moments[index].unbind(dim=1)
-        latents = mean + deviation * _normal(mean, generator)
-        noise = _normal(mean, generator)
         steps = self.scheduler.config.num_train_timesteps
-        timestep = torch.randint(0, steps, (len(index),), generator=generator)
+        draws = [_draw(mean[0], steps, generator_of(seed, first + i)) for i in range(len(index))]
+        posterior, noise, timestep, chance = (torch.stack(drawn) for drawn in zip(*draws, strict=True))
+        latents = mean + deviation * posterior
         text = self.text[index]
-        text[torch.rand(len(index), generator=generator) < self.caption_dropout] = self.empty_text
+        text[chance < self.caption_dropout] = self.empty_text
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         return NoisyBatch(noisy, self._target(latents, noise, timestep), timestep, text)
 
@@ -53,8 +57,11 @@ class Noising:
         raise ValueError(f"unknown prediction type '{kind}' of the base's scheduler")
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator)
+def _draw(like: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One item's draws: of the posterior and the noise, each shaped as the latents, a timestep, a chance in [0, 1)."""
+    posterior, noise = (torch.randn(like.shape, generator=generator) for _ in range(2))
+    timestep = torch.randint(0, steps, (), generator=generator)
+    return posterior, noise, timestep, torch.rand((), generator=generator)
 
 
 def diffusion_loss(unet: Any, batch: NoisyBatch) -> Tensor:
@@ -65,9 +72,9 @@ def diffusion_loss(unet: Any, batch: NoisyBatch) -> Tensor:
     return F.mse_loss(predicted.float(), batch.target.to(device))
 
 
-def generator_of(seed: int, step: int) -> torch.Generator:
-    """The generator of one training step: a stream of its own for every (seed, step)."""
-    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+def generator_of(seed: int, place: int) -> torch.Generator:
+    """The generator of one item: a stream of its own for every (seed, place)."""
+    state = np.random.SeedSequence([seed, place]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % MAXIMAL_SEED)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tasks.diffusion.bases import StableDiffusion
+from tasks.processes import shared_out
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sampling:
     seed: int = 0
     """Of the start noise: picture i starts from noise (seed, i)."""
     batch: int = 100
-    """Pictures sampled together."""
+    """Pictures sampled together; several processes take a batch each."""
 
 
 def noise_seed(seed: int, index: int) -> int:
@@ -54,13 +54,17 @@ def pipeline_of(base: StableDiffusion) -> Any:
 def sample(base: StableDiffusion, prompts: list[str], settings: Sampling, title: str = "sampling") -> Tensor:
     """One picture a prompt: uint8 (n, 3, height, width). Picture i depends on its prompt, seed and i alone."""
     pipeline = pipeline_of(base)
-    pictures = []
-    for start in tqdm(range(0, len(prompts), settings.batch), desc=title, leave=False):
-        part = prompts[start : start + settings.batch]
-        generators = [torch.Generator().manual_seed(noise_seed(settings.seed, start + i)) for i in range(len(part))]
+
+    def sampled(places: range) -> Tensor:
         result = pipeline(
-            part, num_inference_steps=settings.steps, guidance_scale=settings.guidance, generator=generators,
+            [prompts[place] for place in places],
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=[torch.Generator().manual_seed(noise_seed(settings.seed, place)) for place in places],
             output_type="pt",
-        )  # fmt: skip
-        pictures.append((result.images * 255).round().to(torch.uint8).cpu())
-    return torch.cat(pictures)
+        )
+        return (result.images * 255).round().to(torch.uint8).cpu()
+
+    starts = range(0, len(prompts), settings.batch)
+    batches = [range(start, min(start + settings.batch, len(prompts))) for start in starts]
+    return torch.cat(shared_out(batches, sampled, title))

@@ -16,8 +16,9 @@ from tasks.diffusion.backbone import StableDiffusionBackbone
 from tasks.diffusion.data import Pictures
 from tasks.diffusion.encoding import encode_captions, encode_pictures
 from tasks.diffusion.evaluation import ImageEvaluation
-from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss, generator_of, shuffled_indices
+from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss, shuffled_indices
 from tasks.diffusion.sampling import Sampling
+from tasks.processes import shared_out
 
 if TYPE_CHECKING:
     from tasks.diffusion.pokemon import Pokemon
@@ -70,7 +71,7 @@ class TextToImage(PreparedTask):
         step = start
         while True:
             index = shuffled_indices(seed, step, size, len(self.training.moments))
-            yield self.training.batch(index, generator_of(seed, step))
+            yield self.training.batch(index, seed, step * size)
             step += 1
 
     def loss(self, batch: NoisyBatch) -> Tensor:
@@ -78,11 +79,12 @@ class TextToImage(PreparedTask):
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        total, count = 0.0, len(self.validation.moments)
-        for part, index in enumerate(torch.arange(count).split(VALIDATION_BATCH)):
-            batch = self.validation.batch(index, generator_of(noising.MAXIMAL_SEED, part))
-            total += diffusion_loss(self.base.unet, batch).item() * len(index)
-        return total / count
+        def total(index: Tensor) -> float:
+            batch = self.validation.batch(index, noising.MAXIMAL_SEED, int(index[0]))
+            return diffusion_loss(self.base.unet, batch).item() * len(index)
+
+        count = len(self.validation.moments)
+        return sum(shared_out(torch.arange(count).split(VALIDATION_BATCH), total)) / count
 
     @property
     def evaluation_key(self) -> Any:

@@ -77,6 +77,9 @@ class DataToText(PreparedTask):
     def loss(self, batch: TokenBatch) -> Tensor:
         return likelihood.cross_entropy(self.base.model, batch, self.task.label_smoothing)
 
+    def weight(self, batch: TokenBatch) -> float:
+        return likelihood.predicted_tokens(batch)
+
     def validation_loss(self) -> float:
         found = likelihood.losses(self.base, self.validation)
         return float(found.nats.sum() / found.tokens.sum())

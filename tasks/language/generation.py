@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
 from tasks.base import TaskError
 from tasks.language.bases import LanguageModel
+from tasks.processes import shared_out
 
 ROWS = 96  # prompts x beams in one batch
 
@@ -48,9 +48,13 @@ def generate(base: LanguageModel, prompts: Sequence[list[int]], search: Search) 
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     size = max(1, ROWS // search.beams)
     texts = [""] * len(prompts)
-    for start in tqdm(range(0, len(prompts), size), desc="generating", mininterval=5):
-        chosen = order[start : start + size]
-        for i, text in zip(chosen, _generate_batch(base, [prompts[i] for i in chosen], search), strict=True):
+    batches = [order[start : start + size] for start in range(0, len(prompts), size)]
+
+    def generated(chosen: list[int]) -> list[str]:
+        return _generate_batch(base, [prompts[i] for i in chosen], search)
+
+    for chosen, found in zip(batches, shared_out(batches, generated, "generating"), strict=True):
+        for i, text in zip(chosen, found, strict=True):
             texts[i] = text
     return texts
 

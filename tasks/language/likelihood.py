@@ -14,6 +14,7 @@ from torch import Tensor
 from tasks.base import Figure
 from tasks.language.bases import BUNDLED, LanguageModel
 from tasks.language.intervals import interval
+from tasks.processes import shared_out
 
 Row = tuple[list[int], list[int]]  # prompt and text; the loss counts the text
 
@@ -69,6 +70,11 @@ def cross_entropy(model: torch.nn.Module, batch: TokenBatch, smoothing: float = 
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
 
 
+def predicted_tokens(batch: TokenBatch) -> int:
+    """How many tokens the mean of `cross_entropy` is taken over."""
+    return int((batch.labels[:, 1:] != IGNORED).sum())
+
+
 def _logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Logits (n, length - 1, vocabulary) in fp32 and the labels that they predict."""
     output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False)
@@ -79,14 +85,19 @@ def _logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
 def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
     """The loss of each row's text given its prompt."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    batches = [order[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
     nats, tokens = np.zeros(len(rows)), np.zeros(len(rows), int)
-    for start in range(0, len(rows), EVALUATION_BATCH):
-        chosen = order[start : start + EVALUATION_BATCH]
-        logits, targets = _logits(base.model, padded([rows[i] for i in chosen], base.device))
-        each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-        nats[chosen] = each.sum(dim=1).cpu().numpy()
-        tokens[chosen] = (targets != IGNORED).sum(dim=1).cpu().numpy()
+    found = shared_out(batches, lambda chosen: _batch_losses(base, [rows[i] for i in chosen]))
+    for chosen, (batch_nats, batch_tokens) in zip(batches, found, strict=True):
+        nats[chosen], tokens[chosen] = batch_nats, batch_tokens
     return Losses(nats, tokens)
+
+
+def _batch_losses(base: LanguageModel, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Nats and tokens of each row, (n,)."""
+    logits, targets = _logits(base.model, padded(rows, base.device))
+    each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+    return each.sum(dim=1).cpu().numpy(), (targets != IGNORED).sum(dim=1).cpu().numpy()
 
 
 def document_rows(base: LanguageModel, texts: Sequence[str], maximal: int) -> list[Row]:

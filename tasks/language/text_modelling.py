@@ -62,6 +62,9 @@ class TextModelling(PreparedTask):
     def loss(self, batch: TokenBatch) -> Tensor:
         return likelihood.cross_entropy(self.base.model, batch)
 
+    def weight(self, batch: TokenBatch) -> float:
+        return likelihood.predicted_tokens(batch)
+
     def validation_loss(self) -> float:
         found = likelihood.losses(self.base, self.validation)
         return float(found.nats.sum() / found.tokens.sum())
