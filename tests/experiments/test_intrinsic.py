@@ -54,7 +54,14 @@ class PreparedToy(PreparedTask):
 
 
 SETTINGS = Train(steps=10, batch=1, device="cpu", schedule="cosine", learning_rate=0.001)
-OPTIONS = {"seeds": (0, 1), "smallest": 4, "largest": 800, "beside": ("lora",), "beside_largest": 2}
+OPTIONS = {
+    "seeds": (0, 1),
+    "smallest": 4,
+    "largest": 800,
+    "rate_exponent": 0.5,
+    "beside": ("lora",),
+    "beside_largest": 2,
+}
 
 
 def measured(folder, task=None, **changes):
@@ -118,7 +125,7 @@ def test_again_nothing_is_run(outcome, monkeypatch):
     assert json.dumps(again["curves"]) == json.dumps(found["curves"])
 
 
-def test_a_small_dimension_moves_the_weights_as_far_in_a_step(outcome):
+def test_the_rate_is_shared_among_the_dimensions(outcome):
     for point in outcome[1]["curves"][0]["seeds"][0]["points"]:
         assert point["learning_rate"] == pytest.approx(0.001 * (Subspace().dimension / point["size"]) ** 0.5, rel=5e-3)
 
