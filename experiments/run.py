@@ -47,13 +47,13 @@ def main() -> None:
     finished = processes.on_main(folder.result)
     if finished is not None and not options.again:
         record = finished
+        if processes.is_main():
+            print(f"this configuration has run before (--again runs it anew): {folder.path}")
     else:
         record = execute(config, folder, again=options.again)
     if processes.is_main():
         from experiments.summary import show
 
-        if record is finished:
-            print(f"this configuration has run before (--again runs it anew): {folder.path}")
         show(record, folder.path)
     processes.leave()
     if record["status"] != "finished":

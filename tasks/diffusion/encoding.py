@@ -9,7 +9,6 @@ from torch import Tensor
 
 from tasks.processes import shared_out
 
-
 PIXELS = 128 * 32 * 32  # that the VAE takes at once: 128 small pictures, or one of 512 pixels a side
 
 
@@ -37,7 +36,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def at_once(pictures: Tensor, side: int = 1) -> int:
-    """How many of the pictures (or latents, each position of which stands for `side` pixels) a network takes at once."""
+    """How many of the pictures (or latents, whose positions stand for `side` pixels a side) are taken at once."""
     height, width = pictures.shape[-2:]
     return max(1, PIXELS // (height * width * side**2))
 
