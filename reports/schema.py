@@ -85,6 +85,27 @@ class Git(msgspec.Struct, frozen=True):
     dirty: bool | None = None
 
 
+class Trial(msgspec.Struct, frozen=True):
+    """One learning rate of a search; without a loss where its training failed."""
+
+    learning_rate: Annotated[float, Meta(gt=0, lt=1e3)]
+    validation_loss: float | None = None
+    failure: str | None = None
+
+
+class Search(msgspec.Struct, frozen=True):
+    """How a run's learning rate was chosen; see `experiments.learning_rates`, which writes it."""
+
+    chosen: Annotated[float, Meta(gt=0, lt=1e3)]
+    trials: list[Trial]
+    steps: Count  # of a trial
+    share: float  # of the run's steps
+    factor: float  # between neighbouring rates
+    seed: int = 0
+    edge: Literal["lowest", "highest"] | None = None  # the end of the grid that won: a better rate may lie beyond
+    chosen_by: str = ""
+
+
 class Record(msgspec.Struct, frozen=True):
     """`result.json` as a whole."""
 
@@ -109,6 +130,7 @@ class Record(msgspec.Struct, frozen=True):
     device: str | None = None
     host: dict[str, Any] = {}
     git: Git | None = None
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
