@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from experiments.record import write_json
 from experiments.worker import Job, Run
 
 if TYPE_CHECKING:
+    from experiments.interruption import Interruption
     from tasks.base import PreparedTask
 
 FOLDER = ".learning-rates"  # below the runs' folder; a report takes nothing here for a run
@@ -53,25 +54,37 @@ class Trial(Job):
         return f"validation loss {found['validation_loss']:.4g}" if found["failure"] is None else found["failure"]
 
     def perform(self, prepared: PreparedTask) -> str | None:
-        from experiments.run import attach
-        from experiments.train import RunFailure, Trainer, out_of_memory_is_a_record
+        from experiments.interruption import Interruption
+        from experiments.lease import only_writer
 
-        loss, failure = None, None
-        attachment = attach(self.config, prepared)
-        try:
-            with out_of_memory_is_a_record():
-                Trainer(prepared, attachment, self.config.train, self.folder.path).run()
-            loss = last_validation_loss(self.folder.path / "steps.jsonl")
-            if loss is None:
-                failure = "the validation loss is not finite"
-        except RunFailure as failed:
-            failure = str(failed)
-        finally:
-            attachment.detach()
-        rate = self.config.train.learning_rate
-        write_json(self.file, {"learning_rate": rate, "validation_loss": loss, "failure": failure})
+        with Interruption() as interruption, only_writer(self.folder.path) as check_writer:
+            if not self.done:
+                loss, failure = self._train(prepared, interruption, check_writer)
+                rate = self.config.train.learning_rate
+                write_json(self.file, {"learning_rate": rate, "validation_loss": loss, "failure": failure})
         shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
         return None
+
+    def _train(
+        self, prepared: PreparedTask, interruption: Interruption, check_writer: Callable[[], None]
+    ) -> tuple[float | None, str | None]:
+        """The validation loss, or why there is none."""
+        from experiments.failure import DiskFull, RunFailure, failures_are_records
+        from experiments.run import attach
+        from experiments.train import Trainer
+
+        folder, attachment = self.folder.path, attach(self.config, prepared)
+        try:
+            with failures_are_records(folder, lambda: None):
+                Trainer(prepared, attachment, self.config.train, folder, interruption, check_writer).run()
+        except DiskFull:
+            raise  # it says nothing of the rate
+        except RunFailure as failed:
+            return None, str(failed)
+        finally:
+            attachment.detach()
+        loss = last_validation_loss(folder / "steps.jsonl")
+        return loss, "the validation loss is not finite" if loss is None else None
 
 
 def last_validation_loss(log: Path) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -24,6 +23,7 @@ from experiments.config import (
     parse_task,
     stop,
 )
+from experiments.interruption import Interruption
 from experiments.learning_rates import Arm, Search, arms_of
 from experiments.record import RunFolder
 from experiments.studies import STUDIES
@@ -89,9 +89,9 @@ def main() -> None:
         show_state(arms)
         return
     launcher = launcher_of(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's notice ends workers as Ctrl-C does
-    find_rates(arms, launcher)
-    failures = perform_runs(arms, configs, launcher, options.retry_failed)
+    with Interruption():  # a scheduler's SIGTERM ends the workers as Ctrl-C does
+        find_rates(arms, launcher)
+        failures = perform_runs(arms, configs, launcher, options.retry_failed)
     if failures:
         stop_with(failures, len(configs))
 
@@ -227,10 +227,13 @@ def perform_runs(
     runs = [by_config[id(config)] for config in configs if id(config) in by_config]
     for run in runs:
         run.keep_search()
-    if not retry_failed:
-        records = {run: run.folder.result() for run in runs}
-        before = {run: record["reason"] for run, record in records.items() if record and record["status"] == "failed"}
-        failures |= {run: f"{reason} (in an earlier sweep)" for run, reason in before.items()}
+    records = {run: run.folder.result() for run in runs}
+    failed = {run: record["reason"] for run, record in records.items() if record and record["status"] == "failed"}
+    if retry_failed:
+        for run in failed:
+            run.folder.clear()
+    else:
+        failures |= {run: f"{reason} (in an earlier sweep)" for run, reason in failed.items()}
     left = [run for run in runs if not run.done and run not in failures]
     print(f"{len(configs)} runs: {sum(run.done for run in runs)} have finished before, {len(left)} to do")
     return failures | perform(left, launcher, "runs")

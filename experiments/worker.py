@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import Adapter, AdapterError
 from experiments.config import RunConfig, UsageError
+from experiments.failure import RunFailure
 from experiments.record import RunFolder, write_json
 from tasks.base import TaskError
 
 if TYPE_CHECKING:
     from tasks.base import PreparedTask
 
-ONE_SENTENCE = (UsageError, AdapterError, TaskError)  # errors that the user can mend
+ONE_SENTENCE = (UsageError, AdapterError, TaskError, RunFailure)  # errors that the user can mend
 OUTPUT = "output.log"  # what a job prints goes to this file of its folder
 LAST_LINES = 4096  # bytes of a step log that hold its last line
 
