@@ -122,27 +122,38 @@ class RunConfig:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "RunConfig":
-        """The configuration that `as_record` gave. Raises UsageError for an unknown name or setting."""
-        adapter, task = dict(record["adapter"]), dict(record["task"])
-        adapter_class = _named(adapter_registry(), adapter.pop("method"), "method")
-        task_class = _named(task_registry(), task.pop("task"), "task")
-        return cls(_built(adapter_class, adapter), _built(task_class, task), _built(Train, record["train"]))
+        """The configuration that `as_record` gave. Raises UsageError for a name or value that does not fit."""
+        try:
+            adapter, task, train = (dict(record[part]) for part in ("adapter", "task", "train"))
+            method, name = str(adapter.pop("method")), str(task.pop("task"))
+        except (KeyError, TypeError, ValueError):
+            raise UsageError(
+                "this is no run's configuration: expected adapter (with its method), task (with its task) and train"
+            ) from None
+        adapter_class = _named(adapter_registry(), method, "method")
+        task_class = _named(task_registry(), name, "task")
+        return cls(_built(adapter_class, adapter), _built(task_class, task), _built(Train, train))
 
 
 def _named(known: Mapping[str, type], name: str, what: str) -> type:
     if name not in known:
-        raise UsageError(f"there is no {what} '{name}'{meant(name, known)}; the {what}s are {', '.join(sorted(known))}")
+        raise UsageError(f"there is no {what} {name!r}{meant(name, known)}; the {what}s are {', '.join(sorted(known))}")
     return known[name]
 
 
 def _built(cls: type, values: Mapping[str, Any]) -> Any:
-    """An instance from JSON values: lists become the tuples that the dataclass declares."""
+    """An instance from JSON values, each checked against the type that the dataclass declares."""
+    import msgspec
+
     known = {f.name for f in fields(cls)}
     unknown = set(values) - known
     if unknown:
         name = sorted(unknown)[0]
-        raise UsageError(f"{cls.__name__} has no setting '{name}'{meant(name, known)}")
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        raise UsageError(f"{cls.__name__} has no setting {name!r}{meant(name, known)}")
+    try:
+        return msgspec.convert(values, cls)
+    except msgspec.ValidationError as wrong:
+        raise UsageError(f"the settings of {cls.__name__} cannot be read ({wrong}): mend the configuration") from None
 
 
 def _processes(train: Train) -> int:
@@ -157,11 +168,11 @@ def _processes(train: Train) -> int:
 
 def _check_train(train: Train) -> None:
     for name, least in AT_LEAST.items():
-        if getattr(train, name) < least:
+        if not getattr(train, name) >= least:  # NaN is not
             raise UsageError(f"--train.{name.replace('_', '-')} must be at least {least}, not {getattr(train, name)}")
-    if not train.learning_rate or train.learning_rate <= 0 or train.learning_rate > 10:
+    if train.learning_rate is None or not 0 < train.learning_rate <= 10:
         raise UsageError(f"--train.learning-rate must be above 0 and at most 10, not {train.learning_rate}")
-    if train.maximal_gradient_norm <= 0:
+    if not train.maximal_gradient_norm > 0:
         raise UsageError(f"--train.maximal-gradient-norm must be above 0, not {train.maximal_gradient_norm}")
 
 

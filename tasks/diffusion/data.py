@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tasks.bad_items import BadItem, BadItems, OnBadItem
 from tasks.base import TaskError
 from tasks.diffusion.creatures import Creatures
 from tasks.diffusion.drawing import SIZE, Attributes, DrawnWorld
@@ -101,7 +102,9 @@ def openmoji_animals(test: int, resolution: int) -> Splits:
     return split(Pictures(_stack(pixels), [f"a picture of {name}" for name in names.values()]), test, facts)
 
 
-def image_folder(folder: Path, test: int, resolution: int, caption_column: str | None = None) -> Splits:
+def image_folder(
+    folder: Path, test: int, resolution: int, caption_column: str | None = None, on_bad_item: OnBadItem = "fail"
+) -> Splits:
     """Any folder that `datasets`' imagefolder reads: pictures and a `metadata.jsonl` (or .csv) with a caption column.
 
     Pictures are centre-cropped to squares and resized. Raises TaskError that names what cannot be read.
@@ -116,12 +119,15 @@ def image_folder(folder: Path, test: int, resolution: int, caption_column: str |
         reason = str(broken.__cause__ or broken).splitlines()[0]
         raise TaskError(f"--task.data '{folder}' cannot be read as an image folder: {reason}") from None
     column = _caption_column(rows.column_names, folder, caption_column)
-    pixels, captions = [], []
+    pixels, captions, bad = [], [], BadItems(on_bad_item)
     for position in tqdm(range(len(rows)), "pictures", leave=False):
-        picture, caption = _row(rows, position, column, folder)
-        pixels.append(_square(picture, resolution))
-        captions.append(caption)
-    return split(Pictures(_stack(pixels), captions), test, {"data": str(folder), "caption_column": column})
+        with bad.left_out():
+            picture, caption = _row(rows, position, column, folder)
+            pixels.append(_square(picture, resolution))
+            captions.append(caption)
+    facts = {"data": str(folder), "caption_column": column} | bad.facts()
+    check_count(len(captions), facts)
+    return split(Pictures(_stack(pixels), captions), test, facts)
 
 
 def check_folder(folder: Path) -> None:
@@ -163,10 +169,12 @@ def _row(rows, position: int, column: str, folder: Path) -> tuple[Image.Image, s
         content = raw["image"]["bytes"] or Path(name).read_bytes()
         picture = Image.open(io.BytesIO(content)).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
-        raise TaskError(f"the picture '{name}' in {folder} cannot be read ({broken}): mend or remove it") from None
+        sentence = f"the picture '{name}' in {folder} cannot be read ({broken}): mend or remove it"
+        raise BadItem("unreadable pictures", name, sentence) from None
     caption = raw[column]
     if not isinstance(caption, str) or not caption.strip():
-        raise TaskError(f"the picture '{name}' in {folder} has an empty caption in column '{column}': write one")
+        sentence = f"the picture '{name}' in {folder} has an empty caption in column '{column}': write one"
+        raise BadItem("pictures with an empty caption", name, sentence)
     return picture, caption.strip()
 
 
@@ -176,11 +184,15 @@ def _square(picture: Image.Image, resolution: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS))
 
 
+def check_count(count: int, facts: dict) -> None:
+    if count < 5:
+        raise TaskError(f"{facts['data']} has {count} pictures; at least 5 are needed to keep one for the test")
+
+
 def split(pictures: Pictures, test: int, facts: dict) -> Splits:
     """Every fifth picture is kept for the test (at most `test`); with few of them, all pictures are the reference."""
     count = len(pictures)
-    if count < 5:
-        raise TaskError(f"{facts['data']} has {count} pictures; at least 5 are needed to keep one for the test")
+    check_count(count, facts)
     tested = list(range(0, count, 5))[:test]
     kept = set(tested)
     trained = [i for i in range(count) if i not in kept]

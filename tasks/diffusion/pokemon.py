@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.bad_items import OnBadItem
 from tasks.base import Metric, Task, TaskError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Pokemon(Task, name="sd-pokemon"):
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), or an image folder."""
     caption_column: str | None = None
     """The image folder's caption column. Default: the only one."""
+    on_bad_item: OnBadItem = "fail"
+    """A picture that cannot be read, or has no caption: fail and name it, or skip and count it in the record."""
     resolution: int | None = None
     """Pixels a side. Default: the base's own."""
     train_items: int = 1500
@@ -91,4 +94,4 @@ class Pokemon(Task, name="sd-pokemon"):
             return data.creatures(self.train_items, self.test_items, resolution)
         if self.data == "openmoji":
             return data.openmoji_animals(self.test_items, resolution)
-        return data.image_folder(Path(self.data), self.test_items, resolution, self.caption_column)
+        return data.image_folder(Path(self.data), self.test_items, resolution, self.caption_column, self.on_bad_item)

@@ -30,7 +30,7 @@ class DataToText(PreparedTask):
         self.task = task
         self.base = bases.load(task.base, device)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
-        self.splits = meanings.load(task.data, task.train_items, task.test_items)
+        self.splits = meanings.load(task.data, task.train_items, task.test_items, task.on_bad_item)
         self.training, left_out = self._fitting(self._rows(self.splits.train))
         self.validation, _ = self._fitting(self._rows(self.splits.validation))
         if not self.training or not self.validation:
@@ -40,6 +40,7 @@ class DataToText(PreparedTask):
         self.names = slots.known_names(item.meaning for item in (*self.splits.train, *self.splits.test))
         texts = likelihood.familiar_texts(task.familiar_items)
         self.familiar = likelihood.document_rows(self.base, texts, self.base.positions // 2)
+        too_long = {"training pairs longer than the base's positions": left_out}
         self.facts = {
             "base": task.base,
             "base_revision": self.base.revision,
@@ -49,7 +50,8 @@ class DataToText(PreparedTask):
             "train_meanings": len(self.splits.train),
             "test_items": len(self.splits.test),
             "generation": asdict(self.search),
-            "left_out": {"training pairs longer than the base's positions": left_out},
+            "left_out": too_long | self.splits.facts.get("left_out", {}),
+            "left_out_items": self.splits.facts.get("left_out_items", {}),
         }
 
     def _prompt(self, item: meanings.Item) -> list[int]:

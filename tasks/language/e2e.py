@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks.bad_items import OnBadItem
 from tasks.base import Metric, Task, TaskError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class EndToEnd(Task, name="e2e"):
     """The language model: the bundled "gpt-mini", "smollm2-135m" (from its package), a folder or a hub name."""
     data: str = "restaurants"
     """"restaurants" (drawn), the folder of the official CSV files, one CSV file (split by meaning), or a hub name."""
+    on_bad_item: OnBadItem = "fail"
+    """A row without a text, or whose meaning cannot be read: fail and name it, or skip and count it in the record."""
     train_items: int = 1000
     """Meanings drawn for training (other data are taken whole)."""
     test_items: int = 60

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from tasks.bad_items import BadItem, BadItems, OnBadItem
 from tasks.base import TaskError
 
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
@@ -29,12 +31,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint by meaning; `revision` says exactly which data this is."""
+    """Disjoint by meaning; `revision` says exactly which data this is, `facts` what was left out of them."""
 
     train: list[Item]
     validation: list[Item]
     test: list[Item]
     revision: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_meaning(line: str) -> dict[str, str]:
@@ -51,21 +54,22 @@ def parse_meaning(line: str) -> dict[str, str]:
     return meaning
 
 
-def load(data: str, train_items: int, test_items: int) -> Splits:
+def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
     """`data` is "restaurants", a folder with the official files, a CSV file, or a dataset's name on the hub.
 
     At most `test_items` meanings are kept in validation and in test; `train_items` are drawn for "restaurants".
     """
     if data == "restaurants":
         return _restaurants(train_items, test_items)
-    path = Path(data).expanduser()
+    path, bad = Path(data).expanduser(), BadItems(on_bad_item)
     if path.is_dir():
-        splits = _from_folder(path)
+        splits = _from_folder(path, bad)
     elif path.is_file():
-        splits = _from_file(path)
+        splits = _from_file(path, bad)
     else:
-        splits = _from_hub(data)
-    return Splits(splits.train, sample(splits.validation, test_items), sample(splits.test, test_items), splits.revision)
+        splits = _from_hub(data, bad)
+    validation, test = sample(splits.validation, test_items), sample(splits.test, test_items)
+    return Splits(splits.train, validation, test, splits.revision, bad.facts())
 
 
 def sample(items: list[Item], count: int) -> list[Item]:
@@ -91,22 +95,23 @@ def _restaurants(train_items: int, test_items: int) -> Splits:
     return Splits(train, validation, test, f"restaurants-1 ({train_items} drawn)")
 
 
-def _from_folder(folder: Path) -> Splits:
+def _from_folder(folder: Path, bad: BadItems) -> Splits:
     missing = [name for name in OFFICIAL_FILES.values() if not (folder / name).is_file()]
     if missing:
         raise TaskError(
             f"--task.data '{folder}' lacks {', '.join(missing)}: expected the E2E data's official files "
             f"({', '.join(OFFICIAL_FILES.values())}); name that folder, or one CSV file"
         )
-    parts = {split: grouped(read_csv(folder / name), str(folder / name)) for split, name in OFFICIAL_FILES.items()}
+    files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
+    parts = {split: grouped(read_csv(file), str(file), bad) for split, file in files.items()}
     held_out = {item.line for split in ("validation", "test") for item in parts[split]}
     train = [item for item in parts["train"] if item.line not in held_out]
-    return Splits(train, parts["validation"], parts["test"], _digest(*(folder / n for n in OFFICIAL_FILES.values())))
+    return Splits(train, parts["validation"], parts["test"], _digest(*files.values()))
 
 
-def _from_file(file: Path) -> Splits:
+def _from_file(file: Path, bad: BadItems) -> Splits:
     """A tenth of the meanings for validation, a tenth for test."""
-    items = grouped(read_csv(file), str(file))
+    items = grouped(read_csv(file), str(file), bad)
     if len(items) < 10:
         raise TaskError(
             f"--task.data '{file}' has {len(items)} meanings; expected at least 10, which are split by meaning "
@@ -117,7 +122,7 @@ def _from_file(file: Path) -> Splits:
     return Splits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], _digest(file))
 
 
-def _from_hub(name: str) -> Splits:
+def _from_hub(name: str, bad: BadItems) -> Splits:
     import datasets
 
     try:
@@ -130,7 +135,7 @@ def _from_hub(name: str) -> Splits:
         ) from error
     if not isinstance(loaded, Mapping) or not OFFICIAL_FILES.keys() <= loaded.keys():
         raise TaskError(f"--task.data '{name}': expected the splits train, validation and test; name such a dataset")
-    parts = {split: grouped(_hub_pairs(loaded[split], name), name) for split in OFFICIAL_FILES}
+    parts = {split: grouped(_hub_pairs(loaded[split], name), name, bad) for split in OFFICIAL_FILES}
     fingerprint = "-".join(loaded[split]._fingerprint for split in OFFICIAL_FILES)
     return Splits(parts["train"], parts["validation"], parts["test"], fingerprint)
 
@@ -164,23 +169,31 @@ def read_csv(file: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def grouped(pairs: Iterable[tuple[str, str]], source: str) -> list[Item]:
-    """The references of each meaning together, in the order of first appearance."""
+def grouped(pairs: Iterable[tuple[str, str]], source: str, bad: BadItems) -> list[Item]:
+    """The references of each meaning together, in the order of first appearance. Raises BadItem where `bad` says so."""
     references: dict[str, list[str]] = {}
     for number, (line, reference) in enumerate(pairs, start=1):
-        if not reference:
-            raise TaskError(f"--task.data '{source}', item {number}, has an empty reference: expected a text; mend it")
-        references.setdefault(line, []).append(reference)
+        with bad.left_out():
+            if not reference:
+                sentence = f"--task.data '{source}', item {number}, has an empty reference: expected a text; mend it"
+                raise BadItem("empty references", f"item {number}", sentence)
+            references.setdefault(line, []).append(reference)
     items = []
     for line, texts in references.items():
-        try:
-            items.append(Item(line, parse_meaning(line), tuple(texts)))
-        except ValueError as error:
-            raise TaskError(
-                f"--task.data '{source}' has a meaning that cannot be read ({error}): expected "
-                "'name[The Mill], food[Thai]'; mend that row"
-            ) from None
+        with bad.left_out():
+            items.append(_item(line, texts, source))
     return items
+
+
+def _item(line: str, texts: Iterable[str], source: str) -> Item:
+    try:
+        return Item(line, parse_meaning(line), tuple(texts))
+    except ValueError as error:
+        sentence = (
+            f"--task.data '{source}' has a meaning that cannot be read ({error}): expected "
+            "'name[The Mill], food[Thai]'; mend that row"
+        )
+        raise BadItem("unreadable meanings", line[:40], sentence) from None
 
 
 def _digest(*files: Path) -> str:

@@ -68,6 +68,26 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, damage, says):
     assert "\n" not in str(error.value)
 
 
+def test_bad_items_are_left_out_and_counted_where_asked_for(tmp_path):
+    folder = write_folder(tmp_path / "p", 9)
+    corrupt(folder)
+    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    lines[4]["text"] = " "
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    splits = data.image_folder(folder, 500, 32, on_bad_item="skip")
+    assert len(splits.train) + len(splits.test) == 7
+    assert splits.facts["left_out"] == {"unreadable pictures": 1, "pictures with an empty caption": 1}
+    assert "2.png" in splits.facts["left_out_items"]["unreadable pictures"][0]
+    with pytest.raises(TaskError, match=r"2\.png.*--task\.on-bad-item skip"):
+        data.image_folder(folder, 500, 32)
+
+
+def test_when_nothing_is_left_it_says_so(tmp_path):
+    folder = write_folder(tmp_path / "p", caption="")
+    with pytest.raises(TaskError, match="has 0 pictures"):
+        data.image_folder(folder, 500, 32, on_bad_item="skip")
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(TaskError, match="neither 'creatures'"):
         data.image_folder(tmp_path / "nowhere", 500, 32)

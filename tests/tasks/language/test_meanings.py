@@ -82,6 +82,17 @@ def test_a_broken_file_gives_one_sentence(tmp_path, content, expected):
     check_refusal(file, expected)
 
 
+def test_bad_rows_are_left_out_and_counted_where_asked_for(e2e_csv, tmp_path):
+    file = tmp_path / "some-bad.csv"
+    file.write_bytes(e2e_csv.read_bytes() + b'no meaning,A text.\n"name[The Mill]",\n')
+    splits = load(str(file), 1, 100, "skip")
+    assert splits.facts["left_out"] == {"empty references": 1, "unreadable meanings": 1}
+    assert splits.facts["left_out_items"]["unreadable meanings"] == ["no meaning"]
+    assert splits.train == load(str(e2e_csv), 1, 100).train
+    with pytest.raises(TaskError, match=r"--task\.on-bad-item skip"):
+        load(str(file), 1, 100)
+
+
 def check_refusal(file, expected: str) -> None:
     with pytest.raises(TaskError, match=expected) as caught:
         load(str(file), 10, 10)

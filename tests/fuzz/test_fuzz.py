@@ -1,0 +1,184 @@
+"""A thousand inputs that a user could cause: each is taken, or refused in one sentence, never with a traceback.
+
+`python -m pytest -m fuzz`. Examples are drawn anew each time; hypothesis prints the smallest that fails.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from adapters.base import AdapterError
+from adapters.lora import Lora
+from experiments import checkpoint
+from experiments.config import RunConfig, UsageError, parse
+from experiments.record import fingerprint
+from experiments.run import RunOptions
+from reports.__main__ import main as reports
+from reports.records import collect
+from tasks.base import TaskError
+from tasks.diffusion import data
+from tasks.diffusion.pokemon import Pokemon
+from tasks.language import meanings, texts
+from tests.contract import tiny
+from tests.fuzz import inputs
+from tests.reports.synthetic import record, study, write
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
+
+
+def examples(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def one_sentence(error: BaseException) -> None:
+    assert str(error).strip()
+    assert "\n" not in str(error)
+
+
+@examples(250)
+@given(words=inputs.command_lines())
+def test_command_lines(words):
+    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
+        try:
+            config = parse(RunOptions, words, "run")[0].resolved()
+            fingerprint(config)
+            assert RunConfig.from_record(json.loads(json.dumps(config.as_record()))) == config
+        except (UsageError, TaskError, AdapterError) as refusal:
+            one_sentence(refusal)
+        except SystemExit:
+            assert "Traceback" not in said.getvalue()
+
+
+@examples(150)
+@given(value=inputs.changed(RunConfig(Lora(), Pokemon()).resolved().as_record()))
+def test_configurations_from_records(value):
+    try:
+        RunConfig.from_record(value).resolved()
+    except (UsageError, TaskError, AdapterError) as refusal:
+        one_sentence(refusal)
+
+
+@examples(150)
+@given(value=inputs.changed(record()), content=inputs.damaged(json.dumps(record()).encode()))
+def test_records(tmp_path_factory, value, content):
+    runs = tmp_path_factory.mktemp("runs")
+    for name, damaged in (("a", json.dumps(value).encode()), ("b", content)):
+        folder = runs / "drawings" / "lora" / name
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_bytes(damaged)
+    found = collect(runs)
+    assert len(found.finished) + len(found.failed) + len(found.unreadable) == 2
+    assert all("\n" not in why for _, why in found.unreadable)
+
+
+@examples(50)
+@given(words=st.lists(inputs.VALUE | st.sampled_from(["table", "compare", "plots", "--runs", "--by"]), max_size=5))
+def test_report_commands(tmp_path_factory, words):
+    write(tmp_path_factory.mktemp("runs"), record())
+    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()), suppress(SystemExit):
+        assert reports(words) in (0, 1)
+    assert "Traceback" not in said.getvalue()
+
+
+@examples(30)
+@given(value=inputs.changed(record("lora", 8, 0)))
+def test_tables_of_odd_records(tmp_path_factory, value):
+    runs = tmp_path_factory.mktemp("runs")
+    study(runs)
+    folder = runs / "drawings" / "lora" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(value))
+    with redirect_stdout(io.StringIO()):
+        for format in ("terminal", "md", "csv", "latex"):
+            assert reports(["table", "drawings", "--runs", str(runs), "--format", format]) == 0
+
+
+def attached():
+    torch.manual_seed(0)
+    return Lora(rank=2).attach(tiny.BUILDERS["gpt2"]())
+
+
+def training(folder: Path) -> checkpoint.Parts:
+    owned = attached().parameters()
+    optimizer = torch.optim.AdamW(owned.values())
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    sum(p.sum() for p in owned.values()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.step()
+    parts = checkpoint.Parts(owned, optimizer, schedule, None)  # pyright: ignore[reportArgumentType]
+    checkpoint.save(folder, parts, checkpoint.Progress(1))
+    return parts
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[Path, checkpoint.Parts, bytes]:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    parts = training(folder)
+    return folder, parts, (folder / checkpoint.FILE).read_bytes()
+
+
+@examples(100)
+@given(choice=st.data())
+def test_checkpoints(saved, choice):
+    folder, parts, whole = saved
+    (folder / checkpoint.FILE).write_bytes(choice.draw(inputs.damaged(whole)))
+    try:
+        checkpoint.load(folder, parts)
+    except UsageError as refusal:
+        one_sentence(refusal)
+
+
+@examples(70)
+@given(content=st.binary(max_size=300) | inputs.damaged(b'mr,ref\n"name[a], food[b]",A text.\n"name[c]",Other.\n'))
+def test_tables_of_meanings(tmp_path_factory, content):
+    file = tmp_path_factory.mktemp("data") / "rows.csv"
+    file.write_bytes(content)
+    for policy in ("fail", "skip"):
+        try:
+            meanings.load(str(file), 5, 5, policy)
+        except TaskError as refusal:
+            one_sentence(refusal)
+
+
+@examples(50)
+@given(content=st.binary(max_size=3000), name=inputs.VALUE)
+def test_texts(tmp_path_factory, content, name):
+    file = tmp_path_factory.mktemp("data") / "text.txt"
+    file.write_bytes(content)
+    for source in (str(file), name):
+        try:
+            texts.load(source, 5)
+        except TaskError as refusal:
+            one_sentence(refusal)
+
+
+def picture(format: str) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.arange(3 * 64, dtype=np.uint8).reshape(8, 8, 3)).save(content, format)
+    return content.getvalue()
+
+
+LINES = "\n".join(json.dumps({"file_name": f"{i}.png", "text": f"thing {i}"}) for i in range(6)).encode()
+
+
+@examples(30)
+@given(content=inputs.damaged(picture("png")) | inputs.damaged(picture("gif")), lines=inputs.damaged(LINES))
+def test_picture_folders(tmp_path_factory, content, lines):
+    for damaged_picture, metadata in ((content, LINES), (picture("png"), lines)):
+        folder = tmp_path_factory.mktemp("pictures")
+        for i in range(6):
+            (folder / f"{i}.png").write_bytes(damaged_picture if i == 3 else picture("png"))
+        (folder / "metadata.jsonl").write_bytes(metadata)
+        try:
+            data.image_folder(folder, 5, 8, on_bad_item="skip")
+        except TaskError as refusal:
+            one_sentence(refusal)
