@@ -37,7 +37,7 @@ class Factors:
 
 def whole(number: float) -> float:
     """An integer where the number is one, but for rounding: other tools print and compare it."""
-    return int(round(number)) if abs(number - round(number)) < 1e-9 * max(1.0, abs(number)) else number
+    return round(number) if abs(number - round(number)) < 1e-9 * max(1.0, abs(number)) else number
 
 
 def factors_of(attachment: LoraAttachment) -> dict[str, Factors]:
@@ -108,7 +108,7 @@ def split(attachment: LoraAttachment, name: str, found: Factors, source: str) ->
         raise _wrong_shape(name, found, source)
     parts, rest = {}, found.up.clone()
     for update in updates:
-        rows = slice(*update.projection.rows)
+        rows = slice(*(update.projection.rows or ()))
         used = found.up[rows].any(dim=0)
         parts[update.projection.key] = Factors(found.down[used], found.up[rows][:, used], found.scale)
         rest[rows] = 0

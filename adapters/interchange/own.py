@@ -32,7 +32,8 @@ def read_own(source: Path, adapter: Adapter) -> dict[str, Tensor]:
         if name not in WITHOUT_EFFECT and saved.get(name, value) != value:
             option = name.replace("_", "-")
             raise AdapterError(
-                f"'{file}' was saved with --adapter.{option} {saved[name]}, not {value}: give the settings it was saved with"
+                f"'{file}' was saved with --adapter.{option} {saved[name]}, not {value}: "
+                "give the settings that it was saved with"
             )
     return tensors
 

@@ -49,7 +49,10 @@ def check_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 def adapter_file(source: Path, names: tuple[str, ...]) -> Path:
-    """`source` where it is a file, else the first of `names` in that folder. Raises AdapterError where none is there."""
+    """`source` where it is a file, else the first of `names` in that folder.
+
+    Raises AdapterError where none is there.
+    """
     if source.is_file():
         return source
     if not source.is_dir():

@@ -52,12 +52,20 @@ def test_peft_loads_the_folder_as_it_is(adapter, kind, tmp_path):
     torch.testing.assert_close(output(base, theirs), output(tuned), atol=1e-5, rtol=1e-5)
 
 
+def as_diffusers_reads(place: Any) -> tuple[Any, Any, Any]:
+    """Tensors, alphas and metadata as `pipe.load_lora_weights` has them."""
+    from diffusers import StableDiffusionPipeline
+
+    found: Any = StableDiffusionPipeline.lora_state_dict(place, return_lora_metadata=True)
+    return found
+
+
 def load_into_unet(folder: Any) -> Any:
     """A fresh tiny UNet with what diffusers itself reads from the folder."""
     from diffusers import StableDiffusionPipeline
 
     base = twin("unet")
-    tensors, alphas, metadata = StableDiffusionPipeline.lora_state_dict(folder, return_lora_metadata=True)
+    tensors, alphas, metadata = as_diffusers_reads(folder)
     StableDiffusionPipeline.load_lora_into_unet(tensors, alphas, base.model, metadata=metadata)
     return base
 
@@ -113,7 +121,7 @@ def test_diffusers_own_file_begins_ours(tmp_path):
     for name, parameter in base.model.named_parameters():
         if "lora_" in name:
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-    state = peft.get_peft_model_state_dict(base.model)
+    state: Any = peft.get_peft_model_state_dict(base.model)
     metadata = _collate_lora_metadata({"unet": base.model})
     StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=state, **metadata)
     assert_same_output(started(Lora(rank=4), "unet", tmp_path), base)
@@ -121,7 +129,7 @@ def test_diffusers_own_file_begins_ours(tmp_path):
 
 def test_files_of_diffusers_first_years_begin_ours(tmp_path):
     """`attn1.processor.to_q_lora.down.weight`, as the first tutorial saved it; the scale was 1."""
-    tuned, attachment = exported(Lora(rank=4), "unet", tmp_path)
+    tuned, _ = exported(Lora(rank=4), "unet", tmp_path)
     old = {}
     for name, tensor in load_file(tmp_path / DIFFUSERS_FILE).items():
         layer, side = name.rsplit(".lora_", 1)[0], "down" if "lora_A" in name else "up"
@@ -212,7 +220,7 @@ def test_text_encoder_travels_below_its_own_prefix(tmp_path):
         from diffusers import StableDiffusionPipeline
 
         theirs: Any = copy.deepcopy(encoder)
-        tensors, alphas, metadata = StableDiffusionPipeline.lora_state_dict(file, return_lora_metadata=True)
+        tensors, alphas, metadata = as_diffusers_reads(file)
         StableDiffusionPipeline.load_lora_into_text_encoder(tensors, alphas, theirs, metadata=metadata)
         torch.testing.assert_close(states(theirs), expected, atol=1e-5, rtol=1e-5)
 

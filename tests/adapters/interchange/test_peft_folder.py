@@ -34,7 +34,7 @@ def test_a_prefix_comes_back(adapter, kind, tmp_path):
 
 def test_a_prefix_of_another_length_or_through_an_mlp_is_refused(tmp_path):
     exported(PLAIN, "gpt2", tmp_path)
-    with pytest.raises(AdapterError, match="--adapter.length"):
+    with pytest.raises(AdapterError, match=r"--adapter\.length"):
         started(PrefixTuning(length=6), "gpt2", tmp_path)
     with pytest.raises(AdapterError, match="plain prefix"):
         started(THROUGH_AN_MLP, "gpt2", tmp_path)
