@@ -11,7 +11,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -46,6 +46,10 @@ class Adapter(ABC):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that have a name of their own in the papers
     _registry: ClassVar[dict[str, type[Adapter]]] = {}
 
+    init: str | None = field(default=None, kw_only=True)
+    """Start from this adapter, a file or a folder: a run's own of the same settings; for lora diffusers', kohya's and
+    peft's too."""
+
     def __init_subclass__(cls, name: str, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
         known = Adapter._registry.get(name)
@@ -61,6 +65,18 @@ class Adapter(ABC):
 
         Raises AdapterError where the settings cannot work on this model.
         """
+
+    def start(self, backbone: Backbone) -> Attachment:
+        """Attach, and begin from `init` where it is given. Raises AdapterError where that does not fit."""
+        attachment = self.attach(backbone)
+        if self.init is not None:
+            try:
+                attachment.begin_from(Path(self.init), self)
+            except BaseException:
+                attachment.detach()
+                raise
+            attachment.facts["init"] = self.init
+        return attachment
 
     def parameter_count(self, backbone: Backbone) -> int | None:
         """How many parameters would train, by the paper's formula from the model's dimensions; None without one."""
@@ -142,9 +158,24 @@ class Attachment:
         """Give the base model back, bit for bit; this attachment is of no use afterwards."""
         raise NotImplementedError
 
-    def export(self, folder: Path) -> list[Path]:
-        """Write the forms that other tools load as they are, beside our own file; the files written."""
+    def begin_from(self, source: Path, adapter: Adapter) -> None:
+        """Take the values of a saved adapter, a file or its folder, for the settings `adapter`."""
+        from adapters.interchange.own import read_own
+
+        self.load(read_own(source, adapter))
+
+    def export(self, folder: Path, form: str | None = None) -> list[Path]:
+        """Write a form that other tools load ("diffusers", "kohya", "peft"); the files written.
+
+        Without `form` it is the one that the model's own library loads as it is, and nothing where there is none.
+        """
+        if form is not None:
+            raise AdapterError(f"{type(self).__name__} has no form '{form}' that other tools load")
         return []
+
+    def rescale(self, factor: float) -> None:
+        """Multiply the method's change of the model; for good."""
+        raise AdapterError(f"{type(self).__name__} has no scale: its change of the model is not a multiple of anything")
 
     def restore_trained_flags(self) -> None:
         """`requires_grad` of the base model's parameters as it was before attaching."""

@@ -121,6 +121,11 @@ class LowRankUpdate(HookedUpdate):
         first, last = self.projection.rows
         return output + self.scaling * F.pad(change, (first, output.shape[-1] - last))
 
+    @property
+    def module_features(self) -> int:
+        """Output features of the whole module, of which a fused one's projection is a part."""
+        return self.module.weight.shape[1 if self.projection.transposed else 0]
+
     def delta(self) -> Tensor:
         """The change of the module's weight, in the weight's own layout and shape."""
         import torch
@@ -131,8 +136,7 @@ class LowRankUpdate(HookedUpdate):
             return change.view_as(self.module.weight)
         if self.projection.rows is not None:
             first, last = self.projection.rows
-            total = self.module.weight.shape[1 if self.projection.transposed else 0]
-            change = torch.nn.functional.pad(change, (0, 0, first, total - last))
+            change = torch.nn.functional.pad(change, (0, 0, first, self.module_features - last))
         return change.T if self.projection.transposed else change
 
 
@@ -142,7 +146,16 @@ class LoraAttachment(MergeableAttachment[LowRankUpdate]):
     def changes(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         return ((update.module.weight, update.delta()) for update in self.updates.values())
 
-    def export(self, folder: Path) -> list[Path]:
-        from adapters.interchange import export_lora
+    def export(self, folder: Path, form: str | None = None) -> list[Path]:
+        from adapters.interchange.lora import write_lora
 
-        return export_lora(self, folder)
+        return write_lora(self, folder, form)
+
+    def begin_from(self, source: Path, adapter: Adapter) -> None:
+        from adapters.interchange.lora import read_lora
+
+        read_lora(self, source)
+
+    def rescale(self, factor: float) -> None:
+        for update in self.updates.values():
+            update.scaling *= factor

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import Adapter, AdapterError, Attachment, check_state
@@ -186,6 +188,20 @@ class PeftAttachment(Attachment):
 
         check_state(state, self.state())
         set_peft_model_state_dict(self.wrapped, dict(state))
+
+    def begin_from(self, source: Path, adapter: Adapter) -> None:
+        from adapters.interchange.peft_folder import read_state
+
+        self.load(read_state(source, self.wrapped.active_peft_config, adapter))
+
+    def export(self, folder: Path, form: str | None = None) -> list[Path]:
+        from adapters.interchange.peft_folder import save
+
+        if form not in (None, "peft"):
+            raise AdapterError(f"the methods of peft have no form '{form}'; theirs is peft")
+        config = copy(self.wrapped.active_peft_config)
+        config.inference_mode = True
+        return save(config, self.state(), folder)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from adapters.backbone import AttentionLayer, Module, Projection
 from adapters.base import Adapter, AdapterError, HookedAttachment, HookedUpdate
@@ -32,13 +33,13 @@ class PrefixTuning(Adapter, name="prefix"):
     hidden: int = 512
     """Hidden width of that MLP."""
 
-    def attach(self, backbone: Backbone) -> HookedAttachment:
+    def attach(self, backbone: Backbone) -> PrefixAttachment:
         self.check(backbone)
         through = {"transformers": through_cache, "diffusers": through_projections}[backbone.library]
         shared = PrefixRoot(backbone, self)
         updates: dict[str, HookedUpdate] = {"shared": shared, **through(backbone, self, shared)}
         left = None if backbone.positions is None else backbone.positions - self.length
-        return HookedAttachment(backbone, updates, {"positions_left": left})
+        return PrefixAttachment(backbone, updates, {"positions_left": left})
 
     def check(self, backbone: Backbone) -> None:
         """Raise AdapterError where this prefix cannot work on this model."""
@@ -59,6 +60,28 @@ class PrefixTuning(Adapter, name="prefix"):
         if not self.reparametrisation:
             return self.length * features
         return (self.length + self.hidden) * backbone.width + self.hidden + (self.hidden + 1) * features
+
+
+class PrefixAttachment(HookedAttachment[HookedUpdate]):
+    """A prefix on one model."""
+
+    def vectors(self) -> dict[str, Tensor]:
+        """What the prefix is now, computed where an MLP gives it: keys and values by layer, on the CPU."""
+        found = {}
+        for name, update in self.updates.items():
+            if isinstance(update, PrefixUpdate):
+                found |= {f"{name}.{part}": update.vectors(part).detach().cpu() for part in update.parts}
+        return found
+
+    def export(self, folder: Path, form: str | None = None) -> list[Path]:
+        from adapters.interchange.prefix import write_prefix
+
+        return write_prefix(self, folder, form)
+
+    def begin_from(self, source: Path, adapter: Adapter) -> None:
+        from adapters.interchange.prefix import read_prefix
+
+        read_prefix(self, source, cast(PrefixTuning, adapter))
 
 
 class PrefixRoot(HookedUpdate):
@@ -114,7 +137,7 @@ class PrefixUpdate(HookedUpdate):
         import torch
         from torch import nn
 
-        self.shared, self.settings = shared, settings
+        self.shared, self.settings, self.parts = shared, settings, parts
         self.shape = (layer.heads, settings.length, layer.head_width)
         self.index = layer.index
         place = place_of(layer.module)

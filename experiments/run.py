@@ -166,7 +166,7 @@ def attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
     from accelerate.utils import set_seed
 
     set_seed(config.train.seed)  # Python's and numpy's generators too: a method from elsewhere may draw from them
-    return config.adapter.attach(prepared.backbone)
+    return config.adapter.start(prepared.backbone)
 
 
 def base_evaluation(prepared: PreparedTask) -> Evaluation:

@@ -1,0 +1,234 @@
+"""LoRA to other tools and back: the outputs are equal, by their own loaders and by ours."""
+
+import copy
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adapters.interchange.diffusers_file import DIFFUSERS_FILE
+from adapters.interchange.kohya import KOHYA_FILE
+from adapters.interchange.peft_folder import PEFT_FILE
+from adapters.lora import Lora
+from tests.adapters.interchange.moved import assert_same_output, exported, moved, started, twin
+from tests.contract import tiny
+from tests.contract.tiny import output
+
+SETTINGS = {
+    "alpha": Lora(rank=4, alpha=16.0, targets=("linear",)),
+    "rank-stabilised": Lora(rank=3, alpha=8.0, rank_stabilised=True),
+    "ranks-by-role": Lora(rank=2, alpha=12.0, ranks={"query": 1, "value": 5}, targets=("linear",)),
+    "query-and-value": Lora(rank=4, alpha=16.0, targets=("query", "value")),
+}
+EVERYWHERE = Lora(rank=4, alpha=16.0, targets=("all",), ranks={"convolution": 2, "feed-forward": 3})
+FORMS = [("unet", "diffusers"), ("unet", "kohya"), ("unet", "peft"), ("gpt2", "peft"), ("llama", "peft")]
+
+
+@pytest.fixture(params=SETTINGS)
+def adapter(request) -> Lora:
+    return SETTINGS[request.param]
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMS)
+def test_there_and_back(adapter, kind, form, tmp_path):
+    tuned, _ = exported(adapter, kind, tmp_path, form)
+    assert not torch.allclose(output(tuned), output(twin(kind)), atol=1e-2), "the update must be seen"
+    assert_same_output(started(adapter, kind, tmp_path), tuned)
+
+
+@pytest.mark.parametrize("form", ["diffusers", "kohya", "peft"])
+def test_convolutions_and_embeddings_travel_too(form, tmp_path):
+    tuned, _ = exported(EVERYWHERE, "unet", tmp_path, form)
+    assert_same_output(started(EVERYWHERE, "unet", tmp_path), tuned)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_peft_loads_the_folder_as_it_is(adapter, kind, tmp_path):
+    tuned, _ = exported(adapter, kind, tmp_path)
+    base = twin(kind)
+    theirs = peft.PeftModel.from_pretrained(base.model, tmp_path)
+    torch.testing.assert_close(output(base, theirs), output(tuned), atol=1e-5, rtol=1e-5)
+
+
+def as_diffusers_reads(place: Any) -> tuple[Any, Any, Any]:
+    """Tensors, alphas and metadata as `pipe.load_lora_weights` has them."""
+    from diffusers import StableDiffusionPipeline
+
+    found: Any = StableDiffusionPipeline.lora_state_dict(place, return_lora_metadata=True)
+    return found
+
+
+def load_into_unet(folder: Any) -> Any:
+    """A fresh tiny UNet with what diffusers itself reads from the folder."""
+    from diffusers import StableDiffusionPipeline
+
+    base = twin("unet")
+    tensors, alphas, metadata = as_diffusers_reads(folder)
+    StableDiffusionPipeline.load_lora_into_unet(tensors, alphas, base.model, metadata=metadata)
+    return base
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "everywhere"])
+def test_diffusers_loads_the_folder_as_it_is(name, tmp_path):
+    adapter = SETTINGS.get(name, EVERYWHERE)
+    tuned, _ = exported(adapter, "unet", tmp_path)
+    assert_same_output(load_into_unet(tmp_path), tuned)
+
+
+def test_diffusers_reads_our_kohya_file(adapter, tmp_path):
+    tuned, _ = exported(adapter, "unet", tmp_path, "kohya")
+    assert_same_output(load_into_unet(tmp_path / KOHYA_FILE), tuned)
+
+
+def trained_by_peft(kind: str, **settings: Any) -> tuple[Any, Any]:
+    """A model that peft itself has changed, with B away from zero."""
+    base = twin(kind)
+    theirs: Any = peft.get_peft_model(base.model, peft.LoraConfig(**settings))
+    generator = torch.Generator().manual_seed(4)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return base, theirs.eval()
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+def test_pefts_own_folder_begins_ours(rank_stabilised, tmp_path):
+    settings = {"r": 4, "lora_alpha": 16, "use_rslora": rank_stabilised, "target_modules": ["q_proj", "o_proj"]}
+    base, theirs = trained_by_peft("llama", **settings, rank_pattern={"o_proj": 2}, alpha_pattern={"o_proj": 5})
+    theirs.save_pretrained(tmp_path)
+    ours = started(Lora(rank=4, targets=("query", "output")), "llama", tmp_path)
+    torch.testing.assert_close(output(ours), output(base, theirs), atol=1e-5, rtol=1e-5)
+
+
+def test_pefts_update_of_the_whole_fused_layer_begins_ours(tmp_path):
+    """A dense B on c_attn is three updates with the same A."""
+    base, theirs = trained_by_peft("gpt2", r=3, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
+    theirs.save_pretrained(tmp_path)
+    ours = started(Lora(rank=3, alpha=6.0, targets=("query", "key", "value")), "gpt2", tmp_path)
+    torch.testing.assert_close(output(ours), output(base, theirs), atol=1e-5, rtol=1e-5)
+
+
+def test_diffusers_own_file_begins_ours(tmp_path):
+    from diffusers import StableDiffusionPipeline
+    from diffusers.training_utils import _collate_lora_metadata
+
+    base = twin("unet")
+    config = peft.LoraConfig(r=4, lora_alpha=16, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+    base.model.add_adapter(config)
+    generator = torch.Generator().manual_seed(4)
+    for name, parameter in base.model.named_parameters():
+        if "lora_" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    state: Any = peft.get_peft_model_state_dict(base.model)
+    metadata = _collate_lora_metadata({"unet": base.model})
+    StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=state, **metadata)
+    assert_same_output(started(Lora(rank=4), "unet", tmp_path), base)
+
+
+def test_files_of_diffusers_first_years_begin_ours(tmp_path):
+    """`attn1.processor.to_q_lora.down.weight`, as the first tutorial saved it; the scale was 1."""
+    tuned, _ = exported(Lora(rank=4), "unet", tmp_path)
+    old = {}
+    for name, tensor in load_file(tmp_path / DIFFUSERS_FILE).items():
+        layer, side = name.rsplit(".lora_", 1)[0], "down" if "lora_A" in name else "up"
+        attention, part = layer.removeprefix("unet.").removesuffix(".0").rsplit(".", 1)
+        old[f"{attention}.processor.{part}_lora.{side}.weight"] = tensor
+    save_file(old, tmp_path / "old.safetensors")
+    assert any("to_out_lora.up" in name for name in old)
+    assert_same_output(started(Lora(rank=4), "unet", tmp_path / "old.safetensors"), tuned)
+
+
+def test_a_kohya_file_by_hand(tmp_path):
+    """One layer, alpha 16 with rank 4: the weight's change is 16 / 4 B A."""
+    down, up = torch.randn(4, 32), torch.randn(32, 4)
+    key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    file = tmp_path / "one.safetensors"
+    save_file({f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(16.0)}, file)
+    base = twin("unet")
+    chosen = {p.name: 0 for p in base.projections("self-attention.query") if not p.name.startswith("mid_block")}
+    attachment: Any = Lora(rank=4, targets=("self-attention.query",), init=str(file))
+    with pytest.raises(Exception, match=f"no update for {len(chosen)} layers"):
+        attachment.start(base)
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    base.projections = lambda *roles: [p for p in base.all_projections() if p.name == layer]  # type: ignore[method-assign]
+    update = attachment.start(base).updates[layer]
+    torch.testing.assert_close(update.delta(), 4 * up @ down)
+
+
+def test_a_lower_rank_begins_a_higher_one(tmp_path):
+    tuned, _ = exported(Lora(rank=2, alpha=6.0), "unet", tmp_path)
+    higher = started(Lora(rank=5, alpha=1.0), "unet", tmp_path)
+    assert_same_output(higher, tuned)
+
+
+@pytest.mark.parametrize("kind", tiny.BUILDERS)
+def test_a_runs_own_file_begins_another_alpha(kind, tmp_path):
+    import json
+
+    adapter = Lora(rank=4, alpha=16.0, targets=("query", "value"))
+    tuned = twin(kind)
+    attachment = moved(adapter, tuned)
+    settings = json.dumps({"method": "lora", "alpha": 16.0, "rank": 4, "rank_stabilised": False})
+    save_file(attachment.state(), tmp_path / "adapter.safetensors", metadata={"adapter": settings})
+    assert_same_output(started(Lora(rank=4, targets=("query", "value")), kind, tmp_path), tuned)
+
+
+def test_text_encoder_travels_below_its_own_prefix(tmp_path):
+    """The model of a task that trains both holds them as `unet` and `text_encoder`."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from adapters.backbone import Projection
+
+    config = CLIPTextConfig(
+        vocab_size=64, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        bos_token_id=0, eos_token_id=1, max_position_embeddings=16,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    encoder = CLIPTextModel(config).eval()
+
+    def both() -> Any:
+        backbone: Any = twin("unet")
+        unet_layers = [
+            Projection(f"unet.{p.name}", p.module, p.role, p.in_features, p.out_features)
+            for p in backbone.projections("self-attention.query")
+        ]
+        text = copy.deepcopy(encoder)
+        backbone.model = torch.nn.ModuleDict({"unet": backbone.model, "text_encoder": text})
+        layers = [
+            (f"text_encoder.{name}", m) for name, m in text.named_modules() if name.endswith(("q_proj", "out_proj"))
+        ]
+        more = [Projection(name, module, "self-attention.query", 24, 24) for name, module in layers]
+        backbone.projections = lambda *roles: [*unet_layers, *more]
+        return backbone
+
+    def states(model: Any) -> torch.Tensor:
+        return model(input_ids=torch.arange(8)[None]).last_hidden_state
+
+    tuned = both()
+    attachment = moved(Lora(rank=4, alpha=16.0), tuned)
+    expected = states(tuned.model["text_encoder"])
+    assert not torch.allclose(expected, states(encoder), atol=1e-2)
+    for form in ("diffusers", "kohya"):
+        folder = tmp_path / form
+        folder.mkdir()
+        file = attachment.export(folder, form)[0]
+        again = both()
+        Lora(rank=4, init=str(file)).start(again)
+        torch.testing.assert_close(states(again.model["text_encoder"]), expected, atol=1e-5, rtol=1e-5)
+        from diffusers import StableDiffusionPipeline
+
+        theirs: Any = copy.deepcopy(encoder)
+        tensors, alphas, metadata = as_diffusers_reads(file)
+        StableDiffusionPipeline.load_lora_into_text_encoder(tensors, alphas, theirs, metadata=metadata)
+        torch.testing.assert_close(states(theirs), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_peft_folder_holds_what_peft_itself_would_save(tmp_path):
+    exported(SETTINGS["alpha"], "llama", tmp_path)
+    theirs = peft.PeftModel.from_pretrained(twin("llama").model, tmp_path)
+    theirs.save_pretrained(tmp_path / "again")
+    first, second = load_file(tmp_path / PEFT_FILE), load_file(tmp_path / "again" / PEFT_FILE)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
