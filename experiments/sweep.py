@@ -15,7 +15,6 @@ from adapters.base import registry as adapter_registry
 from experiments.config import (
     Given,
     RunConfig,
-    Train,
     UsageError,
     command,
     meant,
@@ -26,7 +25,8 @@ from experiments.config import (
 from experiments.interruption import Interruption
 from experiments.learning_rates import Arm, Search, arms_of
 from experiments.record import RunFolder
-from experiments.studies import STUDIES
+from experiments.studies import SEEDS, STUDIES
+from experiments.studies import crossed as every
 from experiments.worker import Job, Run
 from experiments.worker import arm as describe
 from tasks.base import registry as task_registry
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from experiments.launch import Launcher
 
 PROGRAM = "python -m experiments.sweep"
-SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def of_study(given: Given, options: SweepOptions) -> list[RunConfig]:
     name = options.study or ""
     if name not in STUDIES:
         raise UsageError(f"there is no study '{name}'{meant(name, STUDIES)}; the studies are {', '.join(STUDIES)}")
-    configs = STUDIES[name](options.seeds) if options.seeds else STUDIES[name]()
+    configs = STUDIES[name](options.seeds or None)
     tasks = {config.task.name for config in configs}
     if given.task_name is not None and given.task_name not in tasks:
         raise UsageError(f"the study '{name}' is on {', '.join(sorted(tasks))}, not on {given.task_name}")
@@ -146,7 +145,7 @@ def crossed(given: Given, options: SweepOptions, settings: dict[str, dict]) -> l
             raise UsageError(f"there is no method '{name}'{meant(name, methods)}; the methods are {known}")
     task = task_registry()[given.task_name]()
     arms = [arm for name in options.methods for arm in sized(methods[name], options.sizes, settings.get(name, {}))]
-    return [RunConfig(arm, task, Train(seed=seed)) for seed in options.seeds or SEEDS for arm in arms]
+    return every([task], options.seeds or SEEDS, arms)
 
 
 def sized(method: type[Adapter], sizes: Sequence[int], settings: dict) -> list[Adapter]:

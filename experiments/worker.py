@@ -100,9 +100,10 @@ class Run(Job):
 
     def outcome(self) -> str:
         record = self.folder.result() or {}
-        figure = record["metrics"][record["headline"]]
-        base = "" if "base" not in figure else f" (untuned base {figure['base']:.4g})"
-        return f"{record['headline']} {figure['value']:.4g}{base}, training {record['seconds']['train']:.0f} s"
+        figure = record["metrics"].get(record["headline"])
+        shown = "not evaluated" if figure is None else f"{record['headline']} {figure['value']:.4g}"
+        base = f" (untuned base {figure['base']:.4g})" if figure is not None and "base" in figure else ""
+        return f"{shown}{base}, training {record['seconds']['train']:.0f} s"
 
     def perform(self, prepared: PreparedTask) -> str | None:
         from experiments.run import execute

@@ -26,6 +26,7 @@ def runs_of(folder, count, **settings):
     return [Run(RunConfig(arm, task, train).resolved(), folder / "runs") for arm in arms]
 
 
+@pytest.mark.slow
 def test_a_killed_process_fails_its_run_alone_and_each_process_prepares_once(tmp_path):
     runs = runs_of(tmp_path, 5, deadly=True)
     with closing(LocalLauncher(2).launch(runs)) as events:
