@@ -1,12 +1,12 @@
 """Stable Diffusion bases: the bundled `mini` or any folder in diffusers' layout, and what each recommends."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.base import TaskError
 from tasks.configurations import STABLE_DIFFUSION, published
+from tasks.pretrained import load_data_only, load_whole, read_card
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def card_of(base: str) -> dict[str, Any]:
     if published(base, STABLE_DIFFUSION):
         return PUBLISHED_CARD
     file = folder_of(base) / "card.json"
-    return json.loads(file.read_text()) if file.is_file() else PUBLISHED_CARD
+    return read_card(file) if file.is_file() else PUBLISHED_CARD
 
 
 def load(base: str, device: "torch.device") -> StableDiffusion:
@@ -82,15 +82,14 @@ def load(base: str, device: "torch.device") -> StableDiffusion:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise TaskError(f"--task.base '{base}': the folder {folder} lacks {', '.join(missing)}")
-    options = {"torch_dtype": torch.float32, "use_safetensors": True}
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
-    vae = AutoencoderKL.from_pretrained(folder / "vae", **options)
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    unet = load_whole(UNet2DConditionModel, folder / "unet", base, torch_dtype=torch.float32)
+    vae = load_whole(AutoencoderKL, folder / "vae", base, torch_dtype=torch.float32)
+    text_encoder = load_whole(CLIPTextModel, folder / "text_encoder", base, dtype=torch.float32)
     models: list[Any] = [unet, vae, text_encoder]
     for model in models:
         model.to(device).eval().requires_grad_(False)
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+    tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", base)
+    scheduler = load_data_only(DDPMScheduler, folder / "scheduler", base)
     return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.base import TaskError
+from tasks.pretrained import load_data_only, load_whole, read_card
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ class LanguageModel:
 def card_of(base: str) -> dict[str, Any]:
     """What the base recommends: its own `recommended.json`, or the published recipe where it has none."""
     file = (BUNDLED if base == "gpt-mini" else Path(base)) / "recommended.json"
-    return json.loads(file.read_text()) if file.is_file() else PUBLISHED_CARD
+    return read_card(file) if file.is_file() else PUBLISHED_CARD
 
 
 def recommended(base: str, task: str, adapter: str) -> dict[str, Any]:
@@ -82,17 +82,12 @@ def load(base: str, device: torch.device) -> LanguageModel:
         from transformers import GgufConfig
 
         # without it the model stays quantised and refuses to train and to save
+        model_options["use_safetensors"] = None
         model_options["quantization_config"] = GgufConfig(dequantize=True)
-    model: Any
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **model_options)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TaskError(
-            f"--task.base '{base}' could not be loaded ({reason}); expected 'gpt-mini', 'smollm2-135m', a folder "
-            "with a causal language model of transformers, or such a model's name on the hub while online"
-        ) from error
+    tokenizer = load_data_only(AutoTokenizer, source, base, trust_remote_code=False, **options)
+    model: Any = load_whole(
+        AutoModelForCausalLM, source, base, dtype=torch.float32, trust_remote_code=False, **model_options
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.to(device).eval().requires_grad_(False)
