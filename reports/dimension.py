@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reports.canvas import COLOURS, GREY, MARKERS, QUIET, canvas, plain
 from reports.intrinsic import Curve, Outcome, number
@@ -27,7 +27,7 @@ def crossings(outcome: Outcome) -> Figure:
     for panel in panels:
         _levels(panel, outcome)
     for panel in panels:
-        panel.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=8)
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
     panels[0].set_ylabel(plain(f"{outcome.metric} ({outcome.better} is better)"))
     return figure
 
@@ -54,7 +54,7 @@ def _size_axis(panel: Axes, field: str) -> None:
         panel.xaxis.set_major_locator(LogLocator())
     else:
         panel.xaxis.set_major_locator(LogLocator(2, numticks=12))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     panel.set_xlim(low / 1.4, high * 1.4)
     panel.set_xlabel(plain(field))

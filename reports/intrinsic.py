@@ -34,6 +34,15 @@ class Place(msgspec.Struct, frozen=True):
     reaching: Extent | None
     points: list[Point]
 
+    @property
+    def text(self) -> str:
+        """The crossing; where it lies outside the range searched, at which end."""
+        if self.crossing is not None:
+            return number(self.crossing)
+        return (
+            f"above {number(self.below)}" if self.below else f"at most {number(self.reaching)}" if self.reaching else ""
+        )
+
 
 class Curve(msgspec.Struct, frozen=True):
     """One method in one form: the size over seeds with its interval, an end of which may be open (None)."""
@@ -59,8 +68,7 @@ class Curve(msgspec.Struct, frozen=True):
         high = f"above {number(largest)}" if self.high is None else number(self.high)
         if self.n and self.n in (self.above, self.at_or_below):
             return high if self.above else low
-        value = "at the end of the range searched" if self.value is None else number(self.value)
-        return f"{value} [{low}, {high}]"
+        return f"{'unknown' if self.value is None else number(self.value)} [{low}, {high}]"
 
 
 class Goal(msgspec.Struct, frozen=True):

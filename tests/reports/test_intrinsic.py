@@ -26,7 +26,7 @@ def test_it_counts_as_no_run(runs):
 def test_what_lies_outside_the_range_is_said(runs):
     (found,) = collect(runs).outcomes.values()
     texts = [curve.text for curve in found.curves]
-    assert texts == ["3,162 [1,500, 6,700]", "at the end of the range searched [9,000, above 100,000]", "at most 1"]
+    assert texts == ["3,162 [1,500, 6,700]", "unknown [9,000, above 100,000]", "at most 1"]
 
 
 def test_the_plot_marks_the_size_and_the_target(runs):
@@ -36,6 +36,13 @@ def test_the_plot_marks_the_size_and_the_target(runs):
     assert upright == [3162.0]
     assert (sizes.get_xscale(), sizes.get_xlabel(), ranks.get_xlabel()) == ("log", "dimension", "rank")
     assert {"90 %", "full", "untuned base"} <= {text.get_text() for text in sizes.texts}
+
+
+def test_the_page_has_it_too(runs, tmp_path):
+    assert main(["page", "--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "index.html").read_text()
+    for part in ("Smallest size that reaches 90 % of what full gains in kid", "3,162 [1,500, 6,700]", "n=500"):
+        assert part in text
 
 
 def test_a_broken_one_is_counted_and_named(runs, tmp_path, capsys):
