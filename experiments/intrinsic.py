@@ -198,7 +198,7 @@ def _found(curve: dict[str, Any]) -> str:
     high = f"above {largest:,}" if curve["high"] is None else _size(curve["high"])
     if curve["above"] == curve["n"] or curve["at_or_below"] == curve["n"]:
         return high if curve["above"] else low
-    return f"{_size(curve['value']) or 'at the end of the range searched'} [{low}, {high}]"
+    return f"{_size(curve['value']) or 'unknown'} [{low}, {high}]"
 
 
 def _place(found: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """Commands import what they need when they run, so that --help answers at once."""
     top = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_table, _compare, _plots, _page, _import_peft):
+    for add in (_table, _compare, _spectra, _plots, _page, _import_peft):
         add(commands)
     return top
 
@@ -69,6 +69,22 @@ def compare(options: argparse.Namespace) -> None:
     from reports.comparison import compare
 
     print(compare(options.first, options.second))
+
+
+def _spectra(commands) -> None:
+    text = "effective rank and amplification of one run's update, or how alike the directions of two runs' updates are"
+    command = commands.add_parser("spectra", help=text, description=text)
+    command.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="one run's folder, or two")
+    command.add_argument("--out", type=Path, metavar="DIR", help="also draw it there, as SVG and PNG")
+    command.set_defaults(command=spectra)
+
+
+def spectra(options: argparse.Namespace) -> None:
+    from reports.directions import report
+
+    if len(options.folders) > 2:
+        raise ReportError(f"expected one run or two, not {len(options.folders)}")
+    print(report(options.folders, options.out))
 
 
 def _plots(commands) -> None:

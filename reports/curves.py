@@ -143,7 +143,10 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     }
     grey = any(isinstance(handle, Line2D) and handle.get_color() == GREY for handle in found.values())
     if found and not grey:
-        figure.legend([*found.values()], [*found], loc="outside upper right", ncols=min(5, len(found)), fontsize=8)
+        names = sorted(found)
+        figure.legend(
+            [found[name] for name in names], names, loc="outside upper right", ncols=min(5, len(names)), fontsize=8
+        )
 
 
 def loss_curves(arms: Sequence[Arm]) -> Figure | None:

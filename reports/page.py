@@ -85,6 +85,7 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
             *footers.how(table),
         ],
         "warnings": footers.warnings(table.rows, table.metrics),
+        "outcomes": [*part.outcomes.values()],
         "gallery": _gallery(table.rows),
         "sourced": sorted({run.record.source for arm in table.rows for run in arm.finished} - {"run"}),
     }

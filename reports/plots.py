@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from reports import canvas, footers, tables
 from reports.arms import Arm
 from reports.curves import loss_curves, size_curves
+from reports.dimension import crossings
 from reports.montage import montage
 from reports.pareto import pareto
 from reports.records import Collection
@@ -17,7 +18,7 @@ from reports.tables import Table
 
 
 def draw(collection: Collection, out: Path) -> list[Path]:
-    """The files written: OUT/<task>/size-<metric>, pareto-<metric>, loss, samples."""
+    """The files written: OUT/<task>/size-<metric>, pareto-<metric>, loss, intrinsic-<hash>, samples."""
     files: list[Path] = []
     for task in collection.tasks():
         table = tables.build(collection, task)
@@ -26,6 +27,10 @@ def draw(collection: Collection, out: Path) -> list[Path]:
             for name, figure, metric in _figures(table):
                 notes = _notes(table, collection.of_task(task), metric)
                 files += canvas.save(figure, folder / name, notes)
+            for path, outcome in collection.of_task(task).outcomes.items():
+                figure = crossings(outcome)
+                _title(figure, outcome.title)
+                files += canvas.save(figure, folder / path.stem, [f"{table.task}.", *outcome.notes])
         grid = montage(sorted(table.rows, key=_by_method), folder / "samples.png")
         files += [grid] if grid else []
     return files
@@ -37,12 +42,16 @@ def _figures(table: Table) -> Iterator[tuple[str, Figure, str | None]]:
         for kind, make in kinds.items():
             figure = make(table.rows, metric)
             if figure is not None:
-                figure.suptitle(canvas.plain(table.task), x=0.01, ha="left", fontsize=11, fontweight="bold")
+                _title(figure, table.task)
                 yield f"{kind}-{canvas.slug(metric)}", figure, metric
     figure = loss_curves(table.rows)
     if figure is not None:
-        figure.suptitle(canvas.plain(table.task), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        _title(figure, table.task)
         yield "loss", figure, None
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(canvas.plain(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def _by_method(arm: Arm) -> tuple[str, float]:

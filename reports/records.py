@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reports.errors import ReportError
+from reports.intrinsic import Outcome
 from reports.schema import Record
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Collection:
     failed: list[Run] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    outcomes: dict[Path, Outcome] = field(default_factory=dict)  # of searches over many runs
 
     def tasks(self) -> list[str]:
         return sorted({run.record.task for run in [*self.finished, *self.failed]})
@@ -93,6 +95,7 @@ class Collection:
             [run for run in self.failed if run.record.task == task],
             [path for path in self.unfinished if self._task_of(path) == task],
             [(path, why) for path, why in self.unreadable if self._task_of(path) == task],
+            {path: outcome for path, outcome in self.outcomes.items() if outcome.task == task},
         )
 
     def _task_of(self, path: Path) -> str:
@@ -107,6 +110,11 @@ def collect(folder: Path) -> Collection:
     for path in sorted(folder.glob("*/*/*")):
         if path.is_dir() and not path.name.startswith("."):
             _add(collection, path)
+    for path in sorted(folder.glob("*/intrinsic-*.json")):
+        try:
+            collection.outcomes[path] = msgspec.convert(load_json(path), Outcome)
+        except (OSError, ValueError, OverflowError) as error:
+            collection.unreadable.append((path, f"it is no outcome of experiments.intrinsic: {first_line(error)}"))
     if not (collection.finished or collection.failed or collection.unfinished or collection.unreadable):
         raise ReportError(
             f"'{folder}' holds no runs: expected {folder}/TASK/METHOD/FINGERPRINT/result.json; run something"

@@ -81,3 +81,54 @@ def study(runs: Path) -> None:
     unfinished = runs / "drawings" / "lora" / "unfinished"
     unfinished.mkdir(parents=True)
     (unfinished / "config.json").write_text("{}")
+
+
+def outcome(runs: Path, broken: bool = False) -> Path:
+    """The file of a search over two seeds: DID crosses in both, SAID lies above the range in one, a rank below it."""
+
+    def place(seed: int, at: float | None, below: int | None, reaching: int | None, **kid: float) -> dict[str, Any]:
+        points = [
+            {"size": int(k[1:]), "value": v, "reached": v <= 420, "low": v - 9, "high": v + 9} for k, v in kid.items()
+        ]
+        return {"seed": seed, "crossing": at, "below": below, "reaching": reaching, "points": points}
+
+    def curve(name: str, places: list, value, low, high, span=(100, 100_000), field="dimension", **counts: int) -> dict:
+        head = {
+            "name": name,
+            "method": "random",
+            "field": field,
+            "range": span,
+            "value": value,
+            "low": low,
+            "high": high,
+        }
+        return head | {"n": 2, "above": 0, "at_or_below": 0, "how": "made up", "seeds": places} | counts
+
+    did = [
+        place(0, 2500.0, 1778, 3162, d100=1300, d1000=700, d10000=390, d3162=410, d1778=500),
+        place(1, 4000.0, 3162, 5623, d1000=740, d10000=395, d3162=450, d5623=405),
+    ]
+    said = [
+        place(0, 9000.0, 5623, 10_000, d1000=800, d10000=410, d5623=600),
+        place(1, None, 100_000, None, d100000=430),
+    ]
+    rank = [place(0, None, None, 1, d4=380, d1=415), place(1, None, None, 1, d4=385, d1=418)]
+    goals = [{"value": 300.0 + s, "base": 1486.0, "n": 500, "unit": "x1000", "extractor": "net-a"} for s in (0, 4)]
+    content = {
+        "schema": 1,
+        "task": "drawings",
+        "metric": "kid",
+        "better": "lower",
+        "threshold": 0.9,
+        "goal": "full",
+        "seeds": [{"seed": s, "goal": goals[s], "target": 418.6 + 3.6 * s} for s in (0, 1)],
+        "curves": [
+            curve("DID", did, 3162.0, 1500.0, 6700.0),
+            curve("SAID", said, None, 9000.0, None, above=1),
+            curve("lora", rank, None, None, None, (1, 64), "rank", at_or_below=2),
+        ],
+    }
+    file = runs / "drawings" / "intrinsic-abc.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{" if broken else json.dumps(content))
+    return file

@@ -1,0 +1,47 @@
+"""A task of a moment: its runs are real ones, of a tiny model."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+
+from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task
+from tests.contract.tiny import built, loss
+
+
+@dataclass(frozen=True)
+class Toy(Task, name="toy"):
+    """A tiny GPT-2 is to give numbers of no meaning."""
+
+    metrics = {"error": Metric("lower", "squared", "distance to the numbers")}  # noqa: RUF012
+    headline = "error"
+
+    worse_when_tuned: bool = False
+
+    def prepare(self, device):
+        return PreparedToy(self)
+
+
+class PreparedToy(PreparedTask):
+    def __init__(self, task):
+        self.task, self.backbone, self.facts = task, copy.deepcopy(built("gpt2")), {}
+
+    def batches(self, seed, start, size):
+        while True:
+            yield None
+
+    def loss(self, batch):
+        return loss(self.backbone)
+
+    def validation_loss(self):
+        with torch.no_grad():
+            return float(loss(self.backbone))
+
+    def evaluate(self, output=None):
+        error = self.validation_loss()
+        error = 10 - error if self.task.worse_when_tuned else error
+        return Evaluation({"error": Figure(error, "squared", 1, "exact")}, [{"item": 0, "error": error}])
+
+    @property
+    def evaluation_key(self):
+        return repr(self.task)

@@ -1,0 +1,61 @@
+"""The outcome of a search: read beside the runs, drawn, and said in words where it lies outside the range."""
+
+from __future__ import annotations
+
+import pytest
+
+from reports.__main__ import main
+from reports.dimension import crossings
+from reports.records import collect
+from tests.reports.synthetic import outcome, study
+
+
+@pytest.fixture
+def runs(tmp_path):
+    study(tmp_path / "runs")
+    outcome(tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_it_counts_as_no_run(runs):
+    found = collect(runs)
+    assert (len(found.finished), len(found.unreadable), len(found.outcomes)) == (9, 0, 1)
+    assert list(found.of_task("drawings").outcomes) == list(found.outcomes)
+
+
+def test_what_lies_outside_the_range_is_said(runs):
+    (found,) = collect(runs).outcomes.values()
+    texts = [curve.text for curve in found.curves]
+    assert texts == ["3,162 [1,500, 6,700]", "unknown [9,000, above 100,000]", "at most 1"]
+
+
+def test_the_plot_marks_the_size_and_the_target(runs):
+    (found,) = collect(runs).outcomes.values()
+    sizes, ranks = crossings(found).axes
+    upright = [line.get_xdata()[0] for line in sizes.lines if len(set(line.get_xdata())) == 1 < len(line.get_xdata())]
+    assert upright == [3162.0]
+    assert (sizes.get_xscale(), sizes.get_xlabel(), ranks.get_xlabel()) == ("log", "dimension", "rank")
+    assert {"90 %", "full", "untuned base"} <= {text.get_text() for text in sizes.texts}
+
+
+def test_the_page_has_it_too(runs, tmp_path):
+    assert main(["page", "--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "index.html").read_text()
+    for part in ("Smallest size that reaches 90 % of what full gains in kid", "3,162 [1,500, 6,700]", "n=500"):
+        assert part in text
+
+
+def test_a_broken_one_is_counted_and_named(runs, tmp_path, capsys):
+    outcome(runs, broken=True)
+    assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    assert not list((tmp_path / "out").rglob("intrinsic*"))
+    assert main(["table", "drawings", "--runs", str(runs)]) == 0
+    assert "intrinsic-abc.json: it is no outcome" in " ".join(capsys.readouterr().out.split())
+
+
+def test_drawn_again_it_is_the_same(runs, tmp_path):
+    for out in ("one", "two"):
+        assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
+    for kind in ("svg", "png"):
+        first, second = ((tmp_path / out / "drawings" / f"intrinsic-abc.{kind}").read_bytes() for out in ("one", "two"))
+        assert first == second
