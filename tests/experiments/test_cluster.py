@@ -13,7 +13,6 @@ from experiments.launch import Ended
 from experiments.worker import Run
 from tests.experiments.tiny_task import Tiny, diary_of
 
-ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
 pytestmark = pytest.mark.slow
 GATE = 3  # steps that a run takes before it waits for the test
 COUNT = 4
@@ -22,6 +21,7 @@ COUNT = 4
 @pytest.fixture
 def cluster(monkeypatch, tiny_task):
     """A head with one core and another node with one core."""
+    ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
@@ -89,6 +89,7 @@ def test_what_no_node_has_is_refused_at_once(cluster, tmp_path):
 
 
 def test_no_cluster_is_one_sentence(tmp_path, tiny_task):
+    pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
     run = Run(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
     with pytest.raises(UsageError, match="ray start"):
         next(RayLauncher(address="auto").launch([run]))
