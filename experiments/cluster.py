@@ -61,7 +61,8 @@ class RayLauncher:
 
     def _connect(self, ray: Any) -> None:
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        variables |= {"PYTHONPATH": str(PROJECT), "TQDM_MININTERVAL": PROGRESS_BAR_SECONDS}
+        places = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables |= {"PYTHONPATH": os.pathsep.join(places), "TQDM_MININTERVAL": PROGRESS_BAR_SECONDS}
         try:
             ray.init(self.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
         except (ConnectionError, ValueError) as failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -67,10 +68,24 @@ class LocalLauncher:
                         idle.append(worker)
                     yield ended
         finally:
-            for worker in (workers := [*busy, *idle]):
-                worker.process.terminate()
-            for worker in workers:
-                worker.end()
+            end([*busy, *idle])
+
+
+def end(workers: Sequence[WorkerProcess]) -> None:
+    """Let each worker save the step at hand; at once where the launcher is interrupted again."""
+    running = sum(worker.running for worker in workers)
+    if running:
+        print(f"ending {running} runs: each saves its step first (once more: at once)", file=sys.stderr, flush=True)
+    for worker in workers:
+        worker.process.terminate()
+    try:
+        for worker in workers:
+            worker.process.join(ENDING_SECONDS)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.connection.close()
 
 
 def usable_cores() -> int:
@@ -89,23 +104,18 @@ class WorkerProcess:
         theirs.close()
 
     def give(self, job: Job) -> Job:
-        self.job = job
+        self.job, self.running = job, True
         self.connection.send(job)
         return job
 
     def ended(self) -> Ended:
         """The outcome of the job at hand; a process that died takes its job with it."""
+        self.running = False
         try:
             return Ended(self.job, self.connection.recv())
         except EOFError:
             self.process.join()
             return Ended(self.job, f"its process ended {described(self.process.exitcode)}")
-
-    def end(self) -> None:
-        self.process.join(ENDING_SECONDS)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
 
 
 def described(exit_code: int | None) -> str:

@@ -115,9 +115,11 @@ class Search:
         return [float(f"{centre * self.factor ** (i - middle):.4g}") for i in range(self.count)]
 
     def trials(self, config: RunConfig, runs: Path) -> list[Trial]:
-        """The trials of one arm, whose first run is `config` (resolved)."""
+        """The trials of one arm, whose first run is `config` (resolved). Raises UsageError where it has no steps."""
         train = config.train
-        steps = max(1, round(self.share * (train.steps or 1)))
+        if train.steps is None:
+            raise UsageError("a search of learning rates needs --train.steps: its budget is a share of them")
+        steps = max(1, round(self.share * train.steps))
         short = replace(train, steps=steps, warm_up=round(self.share * (train.warm_up or 0)), validate_every=steps)
         return [
             Trial(replace(config, train=replace(short, learning_rate=rate)), runs / FOLDER)

@@ -111,6 +111,12 @@ def test_a_trial_that_diverges_is_an_outcome(arms, here, monkeypatch):
     assert "diverged" in arms[0].trials[0].found()["failure"]
 
 
+def test_a_budget_is_a_share_of_steps(tiny_task, tmp_path):
+    config = RunConfig(Lora(), Tiny(), Train(device="cpu"))
+    with pytest.raises(UsageError, match=r"--train\.steps"):
+        SEARCH.trials(config, tmp_path)
+
+
 def test_runs_wait_for_the_whole_search(arms, here):
     write(arms[0].trials[0], 1.0)
     with pytest.raises(UsageError, match="not complete"):

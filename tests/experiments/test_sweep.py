@@ -1,6 +1,7 @@
 """Sweeps: what a command line expands to, and that every run is done once, whatever happens to the others."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from adapters.lora import Lora
 from experiments import sweep
 from experiments.config import Given, UsageError, parse_task
-from experiments.sweep import SweepOptions, configurations
+from experiments.expansion import SweepOptions, configurations
+from experiments.studies import STUDIES
 from experiments.worker import Run
 from tasks.diffusion.pokemon import Pokemon
 
@@ -172,3 +174,15 @@ def test_runs_of_one_process_share_the_prepared_task_and_give_the_figures_of_the
     last.folder.result_file.unlink()
     swept("tiny", *METHODS)
     assert json.loads(last.folder.result_file.read_text())["metrics"] == shared
+
+
+def test_help_imports_no_torch():
+    program = (
+        "import sys, experiments.sweep as s; sys.argv = ['sweep', '--help']\ntry: s.main()\nexcept SystemExit: pass\n"
+    )
+    program += (
+        "print({'torch', 'transformers', 'diffusers', 'pandas', 'numpy', 'ray'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr == "set()\n"
+    assert all(name in done.stdout for name in STUDIES)
