@@ -126,14 +126,17 @@ def _edges(phi: np.ndarray) -> Any:
 
 
 def _decay(found: Mapping[str, Spectrum]) -> Figure:
-    """Singular values over their number, as shares of the largest: a thin line a matrix, the median thick."""
+    """Singular values over their number, as shares of the largest: a thin line a matrix, the median thick.
+
+    The median ends where the smallest tenth of the matrices ends, for beyond it is that of other matrices.
+    """
     from reports.canvas import COLOURS, canvas
 
     figure, (panel,) = canvas(1)
     curves = [s.values[: s.rank] / s.values[0] for s in found.values()]
     for curve in curves:
         panel.plot(np.arange(1, len(curve) + 1), curve, color=COLOURS[0], alpha=0.2, linewidth=0.8)
-    length = int(np.median([len(curve) for curve in curves]))
+    length = int(np.percentile([len(curve) for curve in curves], 10))
     middle = [np.median([curve[i] for curve in curves if len(curve) > i]) for i in range(length)]
     panel.plot(np.arange(1, length + 1), middle, color=COLOURS[1], linewidth=2, label="median matrix")
     panel.set_yscale("log")

@@ -61,7 +61,7 @@ function mark(shape, x, y, r = 5) {
 }
 
 // points: {x, y, low, high, kind, shape, label, detail, faint}; lines: [{kind, at: [[x, y]]}], front: [[x, y]], held: [{title, value, within}]
-function chart(container, { points, lines = [], front = [], held = [], xTitle, yTitle, xUnit = "", log = false, exact = false, title, onDetail }) {
+function chart(container, { points, lines = [], front = [], held = [], xTitle, yTitle, xUnit = "", log = false, exact = false, below = false, title, onDetail }) {
   BOX.width = Math.max(280, container.clientWidth); // so that text is as large on a phone as elsewhere
   BOX.height = Math.round(Math.max(260, BOX.width * 0.62));
   const { width, height, left, right, top, bottom } = BOX;
@@ -84,7 +84,7 @@ function chart(container, { points, lines = [], front = [], held = [], xTitle, y
   if (front.length) svg.append(element("path", { class: "front", d: steps(front, x, y) }));
   for (const line of lines)
     svg.append(element("polyline", { class: `line k${line.kind}`, points: line.at.map(([a, b]) => `${x.place(a)},${y.place(b)}`).join(" ") }));
-  draw(svg, points, x, y, clip, onDetail);
+  draw(svg, points, x, y, clip, below, onDetail);
 }
 
 function steps(front, x, y) {
@@ -106,7 +106,7 @@ function axes(svg, x, y, { xTitle, yTitle, xUnit }) {
 }
 
 // One stop of the tab key; the arrow keys go from point to point.
-function draw(svg, points, x, y, clip, onDetail) {
+function draw(svg, points, x, y, clip, below, onDetail) {
   const taken = [];
   const nodes = [...points].sort((a, b) => a.x - b.x || a.y - b.y).map((point, i) => {
     const [px, py] = [x.place(point.x), y.place(point.y)];
@@ -116,8 +116,8 @@ function draw(svg, points, x, y, clip, onDetail) {
     node.append(mark(point.shape, px, py));
     if (point.named && taken.every(([a, b]) => Math.abs(a - px) > 90 || Math.abs(b - py) > 13)) {
       taken.push([px, py]);
-      const end = px > BOX.width * 0.75;
-      node.append(element("text", { class: "name", stroke: "none", x: px + (end ? -8 : 8), y: py - 7, "text-anchor": end ? "end" : "start" }, point.label));
+      const end = px > BOX.width * 0.4; // names lie on the empty side of the front
+      node.append(element("text", { class: "name", stroke: "none", x: px + (end ? -8 : 8), y: py + (below ? 15 : -7), "text-anchor": end ? "end" : "start" }, point.label));
     }
     return node;
   });

@@ -51,7 +51,7 @@ function wirePareto(card, task, look) {
     const title = cost ? cost.title : titleOf(task.metrics.find((m) => m.name === name));
     chart(card.querySelector(".chart"), {
       points, front: front.map((i) => [points[i].x, points[i].y]), held: metric.held, xTitle: title, xUnit: cost ? cost.unit : "",
-      yTitle: titleOf(metric), log: log.checked, title: `${metric.name} over ${title}`, onDetail: detailTo(card),
+      yTitle: titleOf(metric), log: log.checked, below: metric.lower, title: `${metric.name} over ${title}`, onDetail: detailTo(card),
     });
   };
   [x, y, log].forEach((control) => control.addEventListener("change", draw));

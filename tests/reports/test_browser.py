@@ -1,6 +1,6 @@
 """The page in headless Chromium: axes, filter, sorting, gallery, keyboard, and no error on the console.
 
-Skipped where Chromium with its driver (Debian: chromium, chromium-driver) or selenium is absent.
+Skipped where Chromium with its driver (Debian: chromium, chromium-driver) is absent, and there only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import pytest
 from reports.__main__ import main
 from tests.reports.synthetic import record, samples, study, write, write_items
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
     pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver", allow_module_level=True)

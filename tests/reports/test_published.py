@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from reports.__main__ import main
+from reports.pareto import pareto
 from reports.records import collect
+from reports.tables import build
 
-SHARED = Path("/work/shared/data/peft_method_comparison")
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "peft_method_comparison"
 
 
 def published(**train_info) -> dict:
@@ -96,12 +99,36 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, capsys, content):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def rows_of(runs: Path, capsys) -> dict[str, list[dict[str, str]]]:
+    found = {}
+    for task in ("peft-MetaMathQA", "peft-image-gen"):
+        assert main(["table", task, "--runs", str(runs), "--format", "csv"]) == 0
+        found[task] = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    return found
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason=f"PEFT's published records are not at {SHARED}")
 def test_all_94(tmp_path, capsys):
     assert main(["import-peft", str(SHARED), "--runs", str(tmp_path)]) == 0
     assert "94 records" in capsys.readouterr().out
-    rows = []
-    for task in ("peft-MetaMathQA", "peft-image-gen"):
-        assert main(["table", task, "--runs", str(tmp_path), "--format", "csv"]) == 0
-        rows += csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert sum(int(row["seeds"]) for row in rows) == 94
+    found = rows_of(tmp_path, capsys)
+    assert sum(int(row["seeds"]) for rows in found.values() for row in rows) == 94
+    collection = collect(tmp_path)
+    for task, rows in found.items():
+        table = build(collection, task)
+        figure = pareto(table.rows, table.metrics[0])
+        assert figure is not None
+        marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+        assert len(marks) == len(rows), "a mark an arm"
+
+    gone = collection.finished[40]
+    (gone.folder / "result.json").unlink()
+    left = rows_of(tmp_path, capsys)
+    before, after = (Counter(own_figures(row) for part in rows.values() for row in part) for rows in (found, left))
+    assert after <= before
+    assert (before - after).total() == 1
+
+
+def own_figures(row: dict[str, str]) -> tuple[str, ...]:
+    """What of a row depends on no other row, as the verdicts and the settings that are worth showing do."""
+    return tuple(row[name] for name in ("method", "size", "seeds", "parameters", "memory_bytes", "total_seconds"))
