@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from adapters.base import AdapterError
+from adapters.interchange.diffusers_file import DIFFUSERS_FILE
+from adapters.interchange.kohya import KOHYA_FILE
+from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE
 from adapters.lora import Lora
 from experiments import checkpoint
 from experiments.config import RunConfig, UsageError, parse
@@ -34,6 +41,9 @@ from tests.fuzz import inputs
 from tests.reports.synthetic import record, study, write
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
+
+LORA = Lora(rank=2)
+SETTINGS = {"method": "lora"} | asdict(LORA)
 
 
 def examples(count: int) -> settings:
@@ -126,7 +136,7 @@ def saved(tmp_path_factory) -> tuple[Path, checkpoint.Parts, bytes]:
     return folder, parts, (folder / checkpoint.FILE).read_bytes()
 
 
-@examples(100)
+@examples(120)
 @given(choice=st.data())
 def test_checkpoints(saved, choice):
     folder, parts, whole = saved
@@ -137,7 +147,7 @@ def test_checkpoints(saved, choice):
         one_sentence(refusal)
 
 
-@examples(70)
+@examples(80)
 @given(content=st.binary(max_size=300) | inputs.damaged(b'mr,ref\n"name[a], food[b]",A text.\n"name[c]",Other.\n'))
 def test_tables_of_meanings(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("data") / "rows.csv"
@@ -149,7 +159,7 @@ def test_tables_of_meanings(tmp_path_factory, content):
             one_sentence(refusal)
 
 
-@examples(50)
+@examples(70)
 @given(content=st.binary(max_size=3000), name=inputs.VALUE)
 def test_texts(tmp_path_factory, content, name):
     file = tmp_path_factory.mktemp("data") / "text.txt"
@@ -182,3 +192,47 @@ def test_picture_folders(tmp_path_factory, content, lines):
             data.image_folder(folder, 5, 8, on_bad_item="skip")
         except TaskError as refusal:
             one_sentence(refusal)
+
+
+# of each form: the adapter's settings, the kind of model, the form (None: our own file), the files that may be damaged
+FORMS = [
+    ("unet", None, ["adapter.safetensors"]),
+    ("unet", "diffusers", [DIFFUSERS_FILE]),
+    ("unet", "kohya", [KOHYA_FILE]),
+    ("gpt2", "peft", [PEFT_FILE, PEFT_CONFIG]),
+]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> list[Path]:
+    """A folder of each form with a LoRA in it."""
+    folders = []
+    for kind, form, _ in FORMS:
+        folder = tmp_path_factory.mktemp(str(form))
+        torch.manual_seed(0)
+        attachment = LORA.attach(copy.deepcopy(tiny.built(kind)))
+        if form is None:
+            save_file(attachment.state(), folder / "adapter.safetensors", {"adapter": json.dumps(SETTINGS)})
+        else:
+            attachment.export(folder, form)
+        folders.append(folder)
+    return folders
+
+
+@examples(70)
+@given(choice=st.data())
+def test_adapter_files(written, tmp_path_factory, choice):
+    number = choice.draw(st.integers(0, len(FORMS) - 1))
+    kind, _, names = FORMS[number]
+    folder = tmp_path_factory.mktemp("adapter")
+    shutil.copytree(written[number], folder, dirs_exist_ok=True)
+    file = folder / choice.draw(st.sampled_from(names))
+    if file.suffix == ".json":
+        value = choice.draw(inputs.changed(json.loads(file.read_text())))
+        file.write_text(json.dumps(value))
+    else:
+        file.write_bytes(choice.draw(inputs.damaged(file.read_bytes())))
+    try:
+        replace(LORA, init=str(folder)).start(copy.deepcopy(tiny.built(kind)))
+    except AdapterError as refusal:
+        one_sentence(refusal)
