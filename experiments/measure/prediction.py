@@ -38,6 +38,8 @@ class Prediction:
     trainable: int  # parameters
     total: int
     files: Mapping[str, int]  # bytes of what a run writes, by name
+    shapes: Mapping[str, Any]  # the skeleton's facts
+    notes: tuple[str, ...]
 
     @property
     def peak(self) -> int:
@@ -64,7 +66,7 @@ def predict(
         files = adapter_files(config, attachment)
         make_empty(model)
         categories = peak_of_steps(config, skeleton, target, fused_attention)
-    return Prediction(categories, parts, trainable, total, files)
+    return Prediction(categories, parts, trainable, total, files, skeleton.facts, skeleton.notes)
 
 
 def count(model: nn.Module) -> int:
