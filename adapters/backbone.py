@@ -126,10 +126,12 @@ class Backbone(ABC):
     def example_input(self, generator: Any = None) -> dict[str, Tensor]:
         """A small valid input of the model's forward, for checks and cost measurements."""
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Compute the blocks' activations again in the backward pass."""
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Whether the blocks' activations are computed again in the backward pass."""
         if self.library == "diffusers":
-            self.model.enable_gradient_checkpointing()
+            self.model.enable_gradient_checkpointing() if on else self.model.disable_gradient_checkpointing()
+        elif not on:
+            self.model.gradient_checkpointing_disable()
         else:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 

@@ -133,8 +133,7 @@ class Trainer:
         self.start = self._resume()
         self.began = time.perf_counter()
         model.train()
-        if settings.gradient_checkpointing:
-            self.prepared.backbone.enable_gradient_checkpointing()
+        self.prepared.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
         with self._log() as log, self._bar() as bar, self.interruption.deferred(), watched(self) as self.memory:

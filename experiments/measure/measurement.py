@@ -66,8 +66,7 @@ def train(config: RunConfig, trainer: Trainer, prepared: PreparedTask) -> None:
     """The loop's first steps, without its validation."""
     model = prepared.backbone.model
     model.train()
-    if config.train.gradient_checkpointing:
-        prepared.backbone.enable_gradient_checkpointing()
+    prepared.backbone.set_gradient_checkpointing(config.train.gradient_checkpointing)
     for step in range(STEPS):
         trainer._step(step)
     model.eval()

@@ -99,8 +99,7 @@ def peak_of_steps(config: RunConfig, skeleton: Skeleton, target: Target, fused_a
     loss = LossModule(skeleton.backbone.model, skeleton.loss).train()
     owned = [parameter for parameter in loss.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(owned, lr=given(settings.learning_rate), foreach=target.foreach)
-    if settings.gradient_checkpointing:
-        skeleton.backbone.enable_gradient_checkpointing()
+    skeleton.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
     ledger = Ledger(target.granularity)
     ledger.watch(loss, optimizer)
     with ExitStack() as stack:

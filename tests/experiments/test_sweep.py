@@ -138,7 +138,9 @@ def test_settings_that_a_model_refuses_are_a_sentence_and_a_bug_keeps_its_traceb
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(FullFinetuning, "attach", broken)
-    status, performed = swept("tiny", "--methods", "prefix", "full", "lora", "--set", "prefix.length=64", "--seeds", "0")
+    status, performed = swept(
+        "tiny", "--methods", "prefix", "full", "lora", "--set", "prefix.length=64", "--seeds", "0"
+    )
     assert (status, len(performed)) == (1, 3)
     assert [job.done for job in performed] == [False, False, True]
     told = capsys.readouterr().err
