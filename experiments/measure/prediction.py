@@ -111,6 +111,7 @@ def peak_of_steps(config: RunConfig, skeleton: Skeleton, target: Target, fused_a
                 with autocast(settings.precision):
                     value = loss(skeleton.batch(given(settings.batch), device))
                 value.backward()
+                del value  # its graph keeps what checkpointing computes from
             torch.nn.utils.clip_grad_norm_(owned, settings.maximal_gradient_norm, foreach=target.foreach)
             optimizer.step()
             optimizer.zero_grad()
