@@ -126,12 +126,17 @@ class Backbone(ABC):
     def example_input(self, generator: Any = None) -> dict[str, Tensor]:
         """A small valid input of the model's forward, for checks and cost measurements."""
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Compute the blocks' activations again in the backward pass."""
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Whether the blocks' activations are computed again in the backward pass."""
+        if on == any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+            return
         if self.library == "diffusers":
-            self.model.enable_gradient_checkpointing()
-        else:
+            self.model.enable_gradient_checkpointing() if on else self.model.disable_gradient_checkpointing()
+        elif on:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.model.disable_input_require_grads()  # which only reentrant checkpointing needs
+        else:
+            self.model.gradient_checkpointing_disable()
 
     def projections(self, *roles: str) -> list[Projection]:
         """The projections that play one of `roles`; "auto" is what the base's card recommends.

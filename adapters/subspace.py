@@ -216,21 +216,18 @@ def walsh_hadamard(vector: Tensor) -> Tensor:
     size, done = vector.numel(), 1
     while done < size:
         factor = min(RADIX, size // done)
-        matrix = hadamard(factor).to(vector)
+        matrix = torch.as_tensor(hadamard(factor)).to(vector)
         vector = vector.view(-1, factor) @ matrix if done == 1 else torch.matmul(matrix, vector.view(-1, factor, done))
         done *= factor
     return vector.reshape(size)
 
 
 @cache
-def hadamard(size: int) -> Tensor:
-    """The Hadamard matrix of Sylvester, (size, size)."""
-    import torch
+def hadamard(size: int) -> Any:
+    """The Hadamard matrix of Sylvester, (size, size), as an array: a tensor kept from a dry run has no values."""
+    from scipy.linalg import hadamard
 
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix
+    return hadamard(size, dtype="float32")
 
 
 def seed_of(seed: int, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -244,16 +245,18 @@ def measure(config: RunConfig, prepared: PreparedTask, attachment: Attachment, f
         attachment.unmerge()
 
 
+def adapter_metadata(config: RunConfig) -> dict[str, str]:
+    """What `adapter.safetensors` says of itself: the method and its settings."""
+    return {"adapter": json.dumps(config.as_record()["adapter"])}
+
+
 def _save_adapter(config: RunConfig, folder: RunFolder, attachment: Attachment) -> int:
     """Write `adapter.safetensors` and the forms of other tools; the bytes of our own file."""
-    import json
-
     from safetensors.torch import save_file
 
-    metadata = {"adapter": json.dumps(config.as_record()["adapter"])}
     state = attachment.state()
     with replacing(folder.adapter_file, sum(tensor.nbytes for tensor in state.values())) as beside:
-        save_file(state, beside, metadata=metadata)
+        save_file(state, beside, metadata=adapter_metadata(config))
     attachment.export(folder.path)
     return folder.adapter_file.stat().st_size
 

@@ -26,7 +26,7 @@ from experiments.config import Train, UsageError
 from experiments.divergence import first_not_finite
 from experiments.failure import Diverged
 from experiments.interruption import Interrupted, Interruption
-from experiments.measure.memory import peak_bytes, reset_peak
+from experiments.measure.memory import watched
 from experiments.record import processor
 from tasks import processes
 from tasks.base import PreparedTask
@@ -132,13 +132,11 @@ class Trainer:
         settings, model = self.settings, self.prepared.backbone.model
         self.start = self._resume()
         self.began = time.perf_counter()
-        reset_peak()
         model.train()
-        if settings.gradient_checkpointing:
-            self.prepared.backbone.enable_gradient_checkpointing()
+        self.prepared.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
-        with self._log() as log, self._bar() as bar, self.interruption.deferred():
+        with self._log() as log, self._bar() as bar, self.interruption.deferred(), watched(self) as self.memory:
             for step in range(self.start.step, self.steps):
                 line = self._step(step)
                 self._after_step(step, line, log, bar)
@@ -280,7 +278,8 @@ class Trainer:
 
     def _peak(self) -> Mapping[str, Any]:
         """The largest of all sessions."""
-        return max(peak_bytes(), self.start.peak or {"peak_bytes": 0}, key=lambda peak: peak["peak_bytes"])
+        now = self.memory.record()
+        return max(now, self.start.peak or {"peak_bytes": 0}, key=lambda peak: peak["peak_bytes"])
 
     def _made_with(self) -> dict[str, Any]:
         """What the last bits of a result depend on beside the configuration."""

@@ -120,6 +120,7 @@ class Skeleton(ABC):
     backbone: Backbone
     frozen: Mapping[str, Any]  # the other models, by name, that the task keeps on the device while it trains
     facts: dict[str, Any]  # what a plan says of the shapes: base, resolution or length
+    notes: tuple[str, ...] = ()  # what a reader must know of them
 
     @abstractmethod
     def batch(self, size: int, device: torch.device) -> Any:

@@ -20,6 +20,11 @@ MODELS = ("unet", "vae", "text_encoder")
 class DiffusionSkeleton(Skeleton):
     """Latents and text states are cached on the CPU; VAE and text encoder stay on the device for evaluation."""
 
+    notes = (
+        "latents and text states are computed before training and kept in the CPU's memory; VAE and text encoder stay "
+        "on the device, for evaluation",
+    )
+
     def __init__(self, base: str, resolution: int | None = None):
         unet, vae, text_encoder = models_of(base)
         self.base = bases.StableDiffusion(unet, vae, text_encoder, None, None, bases.card_of(base), base)

@@ -21,6 +21,8 @@ from tasks.language.likelihood import TokenBatch
 class LanguageSkeleton(Skeleton):
     """Rows of `length` tokens; in a batch of several one is shorter, as real rows are, so that there is a mask."""
 
+    notes = ("every row is as long as the longest that training can meet",)
+
     def __init__(self, base: str, length: int, label_smoothing: float = 0.0):
         model = model_of(base)
         self.backbone = CausalLanguageModel(model, tuple(bases.card_of(base)["targets"]))

@@ -151,7 +151,7 @@ def test_gradient_checkpointing_changes_no_gradient(adapter, backbone):
     attachment = perturbed(adapter, backbone)
     backbone.model.train()
     plain = gradients(backbone, attachment)
-    backbone.enable_gradient_checkpointing()
+    backbone.set_gradient_checkpointing(True)
     checkpointed = gradients(backbone, attachment)
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, atol=1e-6, rtol=1e-4)

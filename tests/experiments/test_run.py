@@ -50,6 +50,9 @@ def test_the_record_says_all_that_it_must(finished):
         assert {"floor", "reconstruction"} <= record["metrics"][name].keys()
     assert {"setup", "train", "evaluate"} <= record["seconds"].keys()
     assert record["memory"]["peak_bytes"] > 1e8
+    frozen = record["parameters"]["total"] - record["parameters"]["trainable"]
+    assert record["memory"]["categories"]["weights"] >= 4 * frozen
+    assert record["memory"]["categories"]["optimizer state"] >= 8 * record["parameters"]["trainable"]
     assert record["git"].keys() == {"commit", "dirty"}
 
 

@@ -100,7 +100,7 @@ def test_checkpointing_counts_the_forward_pass_again():
         return count_step(lambda: backbone.model(tokens(), labels=tokens()).loss, attachment.parameters().values())
 
     plain = count()
-    backbone.enable_gradient_checkpointing()
+    backbone.set_gradient_checkpointing(True)
     checkpointed = count()
     head = 2 * 2 * 16 * 32 * 64  # it is in no block
     last = 2 * 2 * 2 * 16 * 128 * 32  # the last product of each of the two blocks: no gradient needs its result

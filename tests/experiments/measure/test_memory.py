@@ -1,0 +1,126 @@
+"""Peak memory: the ledger against a hand-computed case, predictions against the training loop counted twice."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from adapters.base import registry
+from experiments.config import RunConfig, Train
+from experiments.measure.files import adapter_files, safetensors_bytes
+from experiments.measure.ledger import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, Ledger
+from experiments.measure.measurement import RandomWeights, measure
+from experiments.measure.prediction import predict
+from experiments.measure.target import CUDA
+from experiments.run import adapter_metadata
+from tasks.language.style import Style
+
+SHAPE = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 4}
+TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> Style:
+    """Rows of 48 tokens on a tiny GPT-2 that has no weights."""
+    folder = tmp_path_factory.mktemp("shape")
+    dropout = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.0}
+    (folder / "config.json").write_text(json.dumps(SHAPE | TOKENS | dropout))
+    return Style(base=str(folder), length=48)
+
+
+def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
+    return RunConfig(registry()[method](), task, Train(device="cpu", **{"batch": 4, **train})).resolved()
+
+
+def test_a_layer_and_adamw_by_hand():
+    layer = nn.Linear(10, 10, bias=False)  # 400 bytes
+    optimizer = torch.optim.AdamW(layer.parameters())
+    ledger = Ledger()
+    ledger.watch(layer, optimizer)
+    with ledger:
+        batch = torch.ones(100, 10)  # 4,000 bytes; so has its output
+        layer(batch).sum().backward()
+        del batch
+        optimizer.step()
+    found = ledger.peak
+    assert found[WEIGHTS] == 400
+    assert found[ACTIVATIONS] == 8000  # batch and output, both alive in the backward pass
+    assert found[TEMPORARIES] <= 4008  # the output's gradient, where it is more than a view of one number
+    assert found[OPTIMIZER] == 0
+    ledger.events = [event for event in ledger.events if event[1].category != ACTIVATIONS]
+    assert ledger.peak[OPTIMIZER] == 2 * 400 + 4  # both moments and the count of steps
+    assert ledger.peak[GRADIENTS] == 400
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", ["lora", "full", "adapter", "prefix", "subspace"])
+def test_the_prediction_is_what_the_loop_takes(task, method, checkpointing):
+    config = configuration(task, method, gradient_checkpointing=checkpointing)
+    predicted = predict(config).categories
+    found = measure(config, RandomWeights(task.skeleton()))
+    total = sum(predicted.values())
+    assert total == pytest.approx(found.peak, rel=0.02)
+    assert total == pytest.approx(found.profiler_peak, rel=0.05)
+    for category, size in predicted.items():
+        assert size == pytest.approx(found.categories[category], abs=0.03 * total), category
+
+
+def test_in_bf16_too(task):
+    config = configuration(task, precision="bf16")
+    found = measure(config, RandomWeights(task.skeleton()))
+    assert predict(config).peak == pytest.approx(found.profiler_peak, rel=0.05)
+
+
+def test_accumulated_gradients_live_through_the_next_batch(task):
+    config = configuration(task, "full", gradient_accumulation=2)
+    found = measure(config, RandomWeights(task.skeleton()))
+    assert predict(config).peak == pytest.approx(found.profiler_peak, rel=0.05)
+    assert predict(config).peak > predict(configuration(task, "full")).peak
+
+
+def test_what_each_setting_does(task):
+    config = configuration(task)
+    usual = predict(config)
+    assert predict(config, fused_attention=False).peak > usual.peak
+    checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
+    assert predict(checkpointed).peak < usual.peak
+    half = replace(config, train=replace(config.train, precision="bf16"))
+    frozen = 4 * (usual.total - usual.trainable)
+    kept, halved = (predict(half, weights=weights).categories[WEIGHTS] for weights in ("fp32", "bf16"))
+    assert kept - halved == frozen // 2
+
+
+def test_adamw_copies_its_moments_on_cuda(task):
+    config = configuration(task, "full", batch=1)
+    on_cpu, on_cuda = predict(config), predict(config, CUDA)
+    assert on_cuda.peak - on_cpu.peak > 2 * on_cpu.trainable
+
+
+def test_a_dry_run_leaves_nothing_behind(task):
+    """Caches of the methods must not keep tensors without values."""
+    config = configuration(task, "subspace")
+    assert predict(config).peak == predict(config).peak
+    prepared = RandomWeights(task.skeleton())
+    attachment = config.adapter.attach(prepared.backbone)
+    loss = prepared.loss(next(prepared.batches(0, 0, 2)))
+    attachment.detach()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("metadata", [None, {"adapter": '{"rank": 4, "täg": "ü"}'}])
+def test_a_safetensors_file_by_its_format(tmp_path, metadata):
+    tensors = {"a.weight": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16), "seed": torch.tensor(3)}
+    save_file(tensors, tmp_path / "file", metadata=metadata)
+    assert safetensors_bytes(tensors, metadata) == (tmp_path / "file").stat().st_size
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix", "subspace"])
+def test_the_adapter_file_is_as_large_as_predicted(task, method, tmp_path):
+    config = configuration(task, method)
+    attachment = config.adapter.attach(RandomWeights(task.skeleton()).backbone)
+    save_file(attachment.state(), tmp_path / "file", metadata=adapter_metadata(config))
+    assert predict(config).files["adapter.safetensors"] == (tmp_path / "file").stat().st_size
+    assert adapter_files(config, attachment)["adapter.safetensors"] == (tmp_path / "file").stat().st_size
