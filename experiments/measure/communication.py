@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import UsageError, command, parse
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
 
@@ -65,11 +64,11 @@ class ReducedBytes:
         self.bytes = 0
         module.register_comm_hook(None, self.reduce)
 
-    def reduce(self, state: None, bucket: torch.distributed.GradBucket) -> torch.futures.Future:
+    def reduce(self, state, bucket):  # not annotated: DDP compares annotations with the types, and these are text
         from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
         self.bytes += bucket.buffer().numel() * bucket.buffer().element_size()
-        return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # None is the whole world
+        return allreduce_hook(state, bucket)
 
 
 def processes() -> int:

@@ -214,7 +214,7 @@ class ModelInput:
     @classmethod
     def of(cls, prepared: PreparedTask, items: int, seed: int = 0) -> ModelInput:
         """Take the input of the first call of the model that the loss of a batch makes; the loss is not used."""
-        model, calls = prepared.backbone.model, []
+        model, calls = prepared.backbone.model, list[tuple[tuple, dict]]()
         hook = model.register_forward_pre_hook(
             lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True, prepend=True
         )
@@ -223,7 +223,8 @@ class ModelInput:
                 prepared.loss(next(prepared.batches(seed, 0, items)))
         finally:
             hook.remove()
-        return cls(model, *calls[0], items)
+        args, kwargs = calls[0]
+        return cls(model, args, kwargs, items)
 
     def forward(self) -> Tensor:
         """The model's output: logits, or the predicted noise."""
