@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adapters.backbone import Backbone
+    from adapters.mixture import Mixture
 
 ENTRY_POINTS = "adapter_testbed.adapters"
 
@@ -146,6 +147,23 @@ class Attachment:
         raise NotImplementedError
         yield
 
+    @contextmanager
+    def mixed(self, states: Sequence[Mapping[str, Tensor]], rows: Sequence[int]) -> Iterator[None]:
+        """A context in which item i of every batch uses `states[rows[i]]`, each a `state()` of the same settings.
+
+        Raises AdapterError where the attachment is not `mixable`.
+        """
+        raise self.cannot_mix()
+        yield
+
+    @property
+    def mixable(self) -> bool:
+        """Whether the items of one batch may use different adapters of this method."""
+        return False
+
+    def cannot_mix(self) -> AdapterError:
+        return AdapterError(f"{type(self).__name__} cannot serve different adapters in one batch: load one at a time")
+
     def merge(self) -> None:
         """Fold the method into the model's weights: the same output, no cost at inference."""
         raise AdapterError(f"{type(self).__name__} cannot be merged into the model's weights")
@@ -210,22 +228,44 @@ class HookedUpdate(ABC):
 
     PREFIX = "adapter_"
     before: ClassVar[bool] = False  # whether it is called before the module's forward, and gives (args, kwargs)
+    item_wise: ClassVar[bool] = False  # whether it treats each item of a batch, the first dimension, for itself
 
     def __init__(self, module: nn.Module, parameters: Mapping[str, nn.Parameter]):
         self.module: Any = module
         self.names = list(parameters)
-        self.enabled = True
+        self.handle: Any = None
+        self.mixture: Mixture | None = None
+        self._lent: Mapping[str, Any] | None = None
         for name, parameter in parameters.items():
             module.register_parameter(self.PREFIX + name, parameter)
-        register = module.register_forward_pre_hook if self.before else module.register_forward_hook
-        self.handle = register(self, with_kwargs=True)
+        self.enable()
+
+    def enable(self) -> None:
+        if self.handle is None:
+            register = self.module.register_forward_pre_hook if self.before else self.module.register_forward_hook
+            self.handle = register(self, with_kwargs=True)
+
+    def disable(self) -> None:
+        """Without its hook the module is as fast as before."""
+        if self.handle is not None:
+            self.handle.remove()
+            self.handle = None
 
     def __getitem__(self, name: str) -> nn.Parameter:
-        return getattr(self.module, self.PREFIX + name)
+        return getattr(self.module, self.PREFIX + name) if self._lent is None else self._lent[name]
+
+    @contextmanager
+    def lent(self, parameters: Mapping[str, Any]) -> Iterator[None]:
+        """A context in which it has these parameters in the place of its own."""
+        self._lent = parameters
+        try:
+            yield
+        finally:
+            self._lent = None
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output=None):
-        if not self.enabled:
-            return None
+        if self.mixture is not None:
+            return self.mixture.update(self, args, kwargs, output)
         return self.update(args, kwargs, output)
 
     @abstractmethod
@@ -233,7 +273,7 @@ class HookedUpdate(ABC):
         """The module's new output, from its inputs and its own output; where `before`, its new (args, kwargs)."""
 
     def remove(self) -> None:
-        self.handle.remove()
+        self.disable()
         for name in self.names:
             delattr(self.module, self.PREFIX + name)
 
@@ -252,12 +292,37 @@ class HookedAttachment(Attachment, Generic[Update]):
     @contextmanager
     def disabled(self) -> Iterator[None]:
         for update in self.updates.values():
-            update.enabled = False
+            update.disable()
         try:
             yield
         finally:
             for update in self.updates.values():
-                update.enabled = True
+                update.enable()
+
+    @property
+    def mixable(self) -> bool:
+        return all(update.item_wise for update in self.updates.values())
+
+    @contextmanager
+    def mixed(self, states: Sequence[Mapping[str, Tensor]], rows: Sequence[int]) -> Iterator[None]:
+        from adapters.mixture import Mixture, items_of
+
+        if not self.mixable:
+            raise self.cannot_mix()
+        if any(update.handle is None for update in self.updates.values()):
+            raise AdapterError("a merged or disabled adapter cannot serve others: call unmerge() first")
+        for state in states:
+            check_state(state, self._owned)
+        example = next(iter(self._owned.values()))
+        items = items_of(rows, len(states), example.device)
+        for name, update in self.updates.items():
+            parameters = [{own: state[f"{name}.{own}"].to(update[own]) for own in update.names} for state in states]
+            update.mixture = Mixture(parameters, items)
+        try:
+            yield
+        finally:
+            for update in self.updates.values():
+                update.mixture = None
 
     def detach(self) -> None:
         for update in self.updates.values():
@@ -287,7 +352,7 @@ class MergeableAttachment(HookedAttachment[Update]):
                     self._kept[weight] = weight.detach().clone()
                 weight += change
         for update in self.updates.values():
-            update.enabled = False
+            update.disable()
 
     def unmerge(self) -> None:
         import torch
@@ -297,7 +362,7 @@ class MergeableAttachment(HookedAttachment[Update]):
                 weight.copy_(before)
         self._kept.clear()
         for update in self.updates.values():
-            update.enabled = True
+            update.enable()
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

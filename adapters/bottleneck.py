@@ -59,6 +59,8 @@ class Bottleneck(Adapter, name="adapter"):
 class BottleneckUpdate(HookedUpdate):
     """Adds W_up f(W_down h + b_down) + b_up to a sublayer's output h of shape (..., d); W_down has shape (m, d)."""
 
+    item_wise = True
+
     def __init__(self, sublayer: Sublayer, settings: Bottleneck):
         import torch
         from torch import nn

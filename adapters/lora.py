@@ -84,6 +84,8 @@ class LowRankUpdate(HookedUpdate):
     For a convolution A is a kernel (rank, in, height, width) and B one of (out, rank, 1, 1), as in diffusers and peft.
     """
 
+    item_wise = True
+
     def __init__(self, projection: Projection, settings: Lora, rank: int):
         import torch
         from torch import nn

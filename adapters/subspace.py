@@ -121,7 +121,16 @@ class WeightUpdate(HookedUpdate):
     def __init__(self, module: nn.Module, tensors: Mapping[str, str], coordinates: Coordinates):
         self.tensors, self.coordinates = dict(tensors), coordinates  # own name: the model's name of the tensor
         super().__init__(module, {})
-        self.after = module.register_forward_hook(self.restore, always_call=True)
+
+    def enable(self) -> None:
+        if self.handle is None:
+            self.after = self.module.register_forward_hook(self.restore, always_call=True)
+        super().enable()
+
+    def disable(self) -> None:
+        if self.handle is not None:
+            self.after.remove()
+        super().disable()
 
     def update(self, args: tuple, kwargs: dict, output: Any) -> None:
         for own, name in self.tensors.items():
@@ -132,10 +141,6 @@ class WeightUpdate(HookedUpdate):
     def restore(self, module: nn.Module, args: tuple, output: Any) -> None:
         for own in self.tensors:
             module.__dict__.pop(own, None)
-
-    def remove(self) -> None:
-        self.after.remove()
-        super().remove()
 
 
 class SubspaceAttachment(MergeableAttachment[HookedUpdate]):

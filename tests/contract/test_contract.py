@@ -139,6 +139,42 @@ def test_merged_equals_unmerged(adapter, backbone, twin):
     assert torch.equal(output(backbone), output(twin))
 
 
+def test_disabled_or_merged_there_are_no_hooks(adapter, backbone):
+    """So the base model costs nothing more than before, and neither does a merged one."""
+
+    def hooks():
+        return [module for module in backbone.model.modules() if module._forward_hooks or module._forward_pre_hooks]
+
+    before = len(hooks())
+    attachment = perturbed(adapter, backbone)
+    with attachment.disabled():
+        assert len(hooks()) == before
+    if adapter.mergeable:
+        attachment.merge()
+        assert len(hooks()) == before
+
+
+def test_mixed_batch_gives_each_item_its_own_adapter(adapter, backbone):
+    attachment = perturbed(adapter, backbone)
+    first = attachment.state()
+    second = {name: value * 1.5 if value.is_floating_point() else value for name, value in first.items()}
+    if not attachment.mixable:
+        with pytest.raises(AdapterError, match="load one at a time"), attachment.mixed([first, second], [0, 1]):
+            pass
+        return
+    alone = []
+    for state in (first, second):
+        attachment.load(state)
+        alone.append(output(backbone))
+    with attachment.mixed([first, second], [1, 0]):
+        mixed = output(backbone)
+    torch.testing.assert_close(mixed, torch.stack([alone[1][0], alone[0][1]]), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(mixed, alone[1], atol=1e-5, rtol=1e-5)
+    assert torch.equal(output(backbone), alone[1])
+    with pytest.raises(AdapterError, match="names one of 2 adapters"), attachment.mixed([first, second], [0, 2]):
+        pass
+
+
 def test_every_parameter_gets_a_gradient(adapter, backbone):
     attachment = perturbed(adapter, backbone)
     for name, gradient in gradients(backbone, attachment).items():
