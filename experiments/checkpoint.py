@@ -1,6 +1,7 @@
 """A checkpoint: one safetensors file with all that a training needs to go on bit for bit; no pickle is read anywhere.
 
-Its tensors are `parameters.NAME`, `optimizer.INDEX.NAME` and `generator.NAME`; all else is JSON in its metadata.
+Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` and `generator.NAME`; all else is JSON in
+its metadata.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a training has a state."""
+    """What of a training has a state; `averages` of the parameters where the run has them."""
 
     owned: Mapping[str, nn.Parameter]
     optimizer: AcceleratedOptimizer
     schedule: LRScheduler
     scaler: GradScaler | None
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(folder: Path, parts: Parts, progress: Progress) -> None:
@@ -56,7 +58,12 @@ def save(folder: Path, parts: Parts, progress: Progress) -> None:
     folder.mkdir(exist_ok=True)
     optimizer = parts.optimizer.state_dict()
     tensors = {f"parameters.{name}": p.detach() for name, p in parts.owned.items()}
-    tensors |= {f"optimizer.{i}.{name}": t for i, state in optimizer["state"].items() for name, t in state.items()}
+    tensors |= {f"average.{name}": average for name, average in parts.averages.items()}
+    tensors |= {
+        f"optimizer.{i}.{name}": torch.as_tensor(t)
+        for i, state in optimizer["state"].items()
+        for name, t in state.items()
+    }
     tensors |= {f"generator.{name}": state for name, state in _torch_generators().items()}
     rest = {
         "progress": asdict(progress),
@@ -81,7 +88,8 @@ def load(folder: Path, parts: Parts) -> Progress:
         return Progress()
     try:
         tensors, rest = _read(folder / FILE)
-        _put_parameters(parts.owned, tensors)
+        _put("parameters", parts.owned, tensors)
+        _put("average", parts.averages, tensors)
         parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest["optimizer"]))
         parts.schedule.load_state_dict(rest["schedule"])
         if parts.scaler is not None and rest["scaler"] is not None:
@@ -98,7 +106,7 @@ def load_parameters(folder: Path, owned: Mapping[str, nn.Parameter]) -> int | No
         return None
     try:
         tensors, rest = _read(folder / FILE)
-        _put_parameters(owned, tensors)
+        _put("parameters", owned, tensors)
         return rest["progress"]["step"]
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as broken:
         raise _unusable(folder, broken) from broken
@@ -109,10 +117,10 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["state"])  # noqa: SIM118
 
 
-def _put_parameters(owned: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+def _put(kind: str, values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, parameter in owned.items():
-            parameter.copy_(tensors[f"parameters.{name}"].view(parameter.shape))
+        for name, value in values.items():
+            value.copy_(tensors[f"{kind}.{name}"].view(value.shape))
 
 
 def _optimizer_state(owned: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], groups: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import contextlib
 import difflib
+import importlib.util
 import io
+import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ from tasks.base import Task
 from tasks.base import registry as task_registry
 from tasks.processes import started
 
-Schedule = Literal["constant", "linear", "cosine"]
+Schedule = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 
 
 class UsageError(ValueError):
@@ -28,6 +30,8 @@ class Train:
 
     steps: int | None = None
     """Optimizer steps."""
+    epochs: int | None = None
+    """Passes over the training data, in the place of steps."""
     batch: int | None = None
     """Items a step and process (a step of gradient accumulation). N processes of batch b take the items, the noise
     and the gradient of one process of batch N b; only dropout draws otherwise."""
@@ -41,16 +45,20 @@ class Train:
     """Steps over which the learning rate rises."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
+    optimizer: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
+    """AdamW as it is, in one kernel, or with its moments in 8 bits (bitsandbytes, Dettmers et al. 2021)."""
+    ema: float | None = None
+    """Decay, such as 0.9999, of a moving average of the trained parameters, which is then what the run gives."""
     gradient_accumulation: int = 1
     """Batches whose gradients are averaged in one optimizer step."""
     maximal_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the forward pass (autocast); weights stay in fp32."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints, from which an interrupted run goes on."""
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    """Of the forward pass (autocast); weights stay in fp32. Default: fp32, or what the base's card says on CUDA."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints, from which an interrupted run goes on. Default: the base's card, else 100."""
     validate_every: int | None = None
     """Steps between validation losses. Default: a tenth of the steps."""
     seed: int = 0
@@ -63,9 +71,19 @@ class Train:
     """Also log the steps to a tracker, through accelerate."""
 
 
-FALLBACK = {"steps": 1000, "batch": 8, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0}
+FALLBACK = {
+    "steps": 1000,
+    "batch": 8,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "warm_up": 0,
+    "precision": "fp32",
+    "checkpoint_every": 100,
+}
+LENGTHS = ("steps", "epochs")  # a training has one of them
 AT_LEAST = {
     "steps": 1,
+    "epochs": 1,
     "batch": 1,
     "warm_up": 0,
     "weight_decay": 0,
@@ -76,6 +94,7 @@ AT_LEAST = {
 
 
 WITHOUT_EFFECT = ("checkpoint_every", "tracker")  # training settings that change no result
+UNSAID = Train(precision="fp32")  # training settings that a fingerprint leaves out
 
 
 @dataclass(frozen=True)
@@ -88,12 +107,17 @@ class RunConfig:
 
     def resolved(self) -> "RunConfig":
         """The same with every training setting filled in: the user's, else the base's card's, else the fallback."""
-        recommended = FALLBACK | self.task.recommended(self.adapter.name)
+        card = self.task.recommended(self.adapter.name)
+        recommended = FALLBACK | card
+        if any(getattr(self.train, length) is not None for length in LENGTHS):
+            recommended |= dict.fromkeys(LENGTHS)
+        elif "epochs" in card:
+            recommended["steps"] = None
+        if not _on_cuda(self.train, recommended["precision"]):
+            recommended["precision"] = FALLBACK["precision"]
         known = {f.name for f in fields(Train)}
         open_fields = {k: v for k, v in recommended.items() if k in known and getattr(self.train, k) is None}
-        train = replace(self.train, processes=_processes(self.train), **open_fields)
-        if train.validate_every is None:
-            train = replace(train, validate_every=max(1, (train.steps or 1) // 10))
+        train = _with_validation(replace(self.train, processes=_processes(self.train), **open_fields))
         _check_train(train)
         return replace(self, train=train)
 
@@ -110,7 +134,7 @@ class RunConfig:
 
         Its hash is the run's fingerprint; so a setting that a later version adds does not rename finished runs.
         """
-        default = RunConfig(type(self.adapter)(), type(self.task)()).as_record()
+        default = RunConfig(type(self.adapter)(), type(self.task)(), UNSAID).as_record()
         return {
             part: {
                 name: value
@@ -166,10 +190,45 @@ def _processes(train: Train) -> int:
     return started()
 
 
+def counted(train: Train, items: int) -> Train:
+    """The same with the steps that its epochs of `items` have; a last batch that is not full is filled up."""
+    if train.epochs is None or train.batch is None:
+        return train
+    steps = train.epochs * math.ceil(items / (train.batch * train.gradient_accumulation * train.processes))
+    return _with_validation(replace(train, steps=steps))
+
+
+def _with_validation(train: Train) -> Train:
+    """Validation ten times, unless the user says how often; where the steps are not counted yet, not yet said."""
+    if train.validate_every is not None or train.steps is None:
+        return train
+    return replace(train, validate_every=max(1, train.steps // 10))
+
+
+def _on_cuda(train: Train, precision: str) -> bool:
+    """Whether the run will be on CUDA; asked only where a card recommends another precision than fp32."""
+    if train.device != "auto" or precision == FALLBACK["precision"]:
+        return train.device == "cuda"
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _check_train(train: Train) -> None:
     for name, least in AT_LEAST.items():
-        if not getattr(train, name) >= least:  # NaN is not
-            raise UsageError(f"--train.{name.replace('_', '-')} must be at least {least}, not {getattr(train, name)}")
+        value = getattr(train, name)
+        if value is not None and not value >= least:
+            # a NaN is not at least anything
+            raise UsageError(f"--train.{name.replace('_', '-')} must be at least {least}, not {value}")
+    if train.steps is not None and train.epochs is not None:
+        raise UsageError("give --train.steps or --train.epochs, not both")
+    if train.ema is not None and not 0 < train.ema < 1:
+        raise UsageError(f"--train.ema must be above 0 and below 1, not {train.ema}")
+    if train.optimizer == "adamw-8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError(
+            "--train.optimizer adamw-8bit needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+            "or take adamw-fused"
+        )
     if train.learning_rate is None or not 0 < train.learning_rate <= 10:
         raise UsageError(f"--train.learning-rate must be above 0 and at most 10, not {train.learning_rate}")
     if not train.maximal_gradient_norm > 0:

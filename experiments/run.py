@@ -225,6 +225,7 @@ def _train_and_measure(
         "seconds": _seconds(trained, time.perf_counter() - began),
         "memory": dict(trained.memory),
         "training": {
+            "steps": trainer.steps,
             "final_loss": trained.final_loss,
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,

@@ -18,15 +18,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import get_scheduler
 
 from adapters.base import Attachment
 from experiments import checkpoint
-from experiments.config import Train, UsageError
+from experiments.config import Train, UsageError, counted
 from experiments.divergence import first_not_finite
 from experiments.failure import Diverged
 from experiments.interruption import Interrupted, Interruption
 from experiments.measure.memory import watched
+from experiments.optimization import MovingAverage, optimizer_of, schedule_of
 from experiments.record import processor
 from tasks import processes
 from tasks.base import PreparedTask
@@ -72,7 +72,7 @@ def make_accelerator(settings: Train, folder: Path | None = None) -> Accelerator
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=settings.device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision={"fp32": "no"}.get(settings.precision, settings.precision),
+        mixed_precision={"fp32": "no"}.get(given(settings.precision), settings.precision),
         gradient_accumulation_steps=settings.gradient_accumulation,
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=folder,
@@ -108,21 +108,23 @@ class Trainer:
         interruption: Interruption | None = None,
         check_writer: Callable[[], None] = lambda: None,
     ):
-        self.prepared, self.attachment, self.settings, self.folder = prepared, attachment, settings, folder
+        self.prepared, self.attachment, self.folder = prepared, attachment, folder
         self.interruption, self.check_writer = interruption or Interruption(), check_writer
         self.accelerator = make_accelerator(settings, folder)
         self.device: Any = self.accelerator.device
+        self.settings = settings = counted(settings, prepared.train_items)
         self.owned = attachment.parameters()
         self.steps, self.batch = given(settings.steps), given(settings.batch)
-        self.validate_every = given(settings.validate_every)
-        rate = given(settings.learning_rate)
-        optimizer = torch.optim.AdamW(self.owned.values(), lr=rate, weight_decay=settings.weight_decay)
-        self.schedule = get_scheduler(given(settings.schedule), optimizer, given(settings.warm_up), self.steps)
+        self.validate_every, self.checkpoint_every = given(settings.validate_every), given(settings.checkpoint_every)
+        optimizer = optimizer_of(settings, self.owned.values())
+        self.schedule = schedule_of(settings, optimizer, self.steps)
+        self.average = None if settings.ema is None else MovingAverage(self.owned, settings.ema)
         self.loss_module, self.optimizer = self.accelerator.prepare(
             LossModule(prepared.backbone.model, prepared.loss), optimizer
         )
         self.log_file, self.checkpoint = folder / "steps.jsonl", folder / "checkpoint"
-        self.parts = checkpoint.Parts(self.owned, self.optimizer, self.schedule, self.accelerator.scaler)
+        averages = {} if self.average is None else self.average.values
+        self.parts = checkpoint.Parts(self.owned, self.optimizer, self.schedule, self.accelerator.scaler, averages)
 
     def run(self) -> Trained:
         """Train to the last step, from the last checkpoint where there is one; the end is a checkpoint too.
@@ -143,6 +145,8 @@ class Trainer:
         for tracker in self.accelerator.trackers:  # end_training() would part the processes: evaluation needs them
             tracker.finish()
         model.eval()
+        if self.average is not None:
+            self.average.put(self.average.values)
         return processes.on_main(self._trained)
 
     def _batches(self, step: int) -> list[Any]:
@@ -181,6 +185,8 @@ class Trainer:
                 self.optimizer.zero_grad()
         rate = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()
+        if self.average is not None:
+            self.average.update(step + 1)
         return {
             "step": step + 1,
             "loss": total.item(),
@@ -215,17 +221,14 @@ class Trainer:
     def _after_step(self, step: int, line: dict[str, Any], log: TextIO, bar: tqdm) -> None:
         done = step + 1
         if done % self.validate_every == 0 or done == self.steps:
-            model = self.prepared.backbone.model
-            model.eval()
-            line["validation_loss"] = self.prepared.validation_loss()
-            model.train()
+            line["validation_loss"] = self._validate(done)
         log.write(json.dumps(line) + "\n")
         if self.accelerator.log_with:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
         bar.update()
         bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
         asked = processes.on_main(lambda: self.interruption.asked)
-        if done % self.settings.checkpoint_every == 0 or done == self.steps or asked is not None:
+        if done % self.checkpoint_every == 0 or done == self.steps or asked is not None:
             processes.on_main(lambda: self._save(done, log))
         if asked is not None:
             raise Interrupted(asked, f"step {done} of {self.steps} is saved; the same command goes on from there")
@@ -233,6 +236,16 @@ class Trainer:
     def _log(self) -> TextIO:
         """The step log, which the main process alone writes."""
         return (self.log_file if processes.is_main() else Path(os.devnull)).open("a", buffering=1)
+
+    def _validate(self, step: int) -> float:
+        """The validation loss of what the run would give now; its pictures or texts go to samples/."""
+        model = self.prepared.backbone.model
+        model.eval()
+        with contextlib.nullcontext() if self.average is None else self.average.applied():
+            loss = self.prepared.validation_loss()
+            self.prepared.illustrate(self.folder / "samples", step)
+        model.train()
+        return loss
 
     def _bar(self) -> tqdm:
         quiet = not self.accelerator.is_main_process

@@ -135,6 +135,7 @@ class PreparedTask(ABC):
     """A task ready to train: model loaded, frozen parts computed once."""
 
     backbone: Backbone
+    train_items: int  # how many make an epoch
     facts: dict[str, Any]  # what the record says of model and data: revisions, counts, what was left out
 
     @abstractmethod
@@ -161,6 +162,10 @@ class PreparedTask(ABC):
     @abstractmethod
     def evaluate(self, output: Path | None = None) -> Evaluation:
         """Measure the model as it is now; pictures or texts for people go below `output`."""
+
+    def illustrate(self, output: Path, step: int) -> list[Path]:
+        """Write below `output` what the model makes at this step of training, for people; the files written."""
+        return []
 
     @property
     @abstractmethod

@@ -1,1 +1,1 @@
-TASKS = ("pokemon",)
+TASKS = ("pokemon", "dreambooth")

@@ -1,4 +1,4 @@
-"""A Stable Diffusion UNet (diffusers' UNet2DConditionModel) as a `Backbone`."""
+"""A Stable Diffusion as a `Backbone`: its UNet (diffusers' UNet2DConditionModel), with its text encoder where asked."""
 
 import re
 from typing import Any
@@ -24,17 +24,57 @@ ROLES = [
     (r"\.proj_out$", "projection.out"),
     (r"(^|\.)(time_emb_proj|time_embedding\.linear_[12])$", "embedding.time"),
     (r"(^|\.)(conv_in|conv_out|conv1|conv2|conv_shortcut|conv)$", "convolution.kernel"),
+    # CLIPTextModel's (transformers)
+    (r"\.self_attn\.q_proj$", "self-attention.query"),
+    (r"\.self_attn\.k_proj$", "self-attention.key"),
+    (r"\.self_attn\.v_proj$", "self-attention.value"),
+    (r"\.self_attn\.out_proj$", "self-attention.output"),
+    (r"\.mlp\.fc1$", "feed-forward.in"),
+    (r"\.mlp\.fc2$", "feed-forward.out"),
 ]
-KINDS = {"attn1": "self-attention", "attn2": "cross-attention", "ff": "feed-forward"}
+SUBLAYERS = {  # of each kind of transformer block
+    "BasicTransformerBlock": {"attn1": "self-attention", "attn2": "cross-attention", "ff": "feed-forward"},
+    "CLIPEncoderLayer": {"self_attn": "self-attention", "mlp": "feed-forward"},
+}
+
+
+class ConditionedUNet(nn.Module):
+    """A UNet and the text encoder that conditions it as one model, whose third input is token ids.
+
+    The parts' names are those that begin the keys of a LoRA file of diffusers: "unet." and "text_encoder.".
+    """
+
+    def __init__(self, unet: Any, text_encoder: Any):
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+
+    def forward(self, sample: Tensor, timestep: Tensor, input_ids: Tensor, **options: Any) -> Any:
+        return self.unet(sample, timestep, self.text_encoder(input_ids).last_hidden_state, **options)
+
+    @property
+    def config(self) -> Any:
+        return self.unet.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def enable_gradient_checkpointing(self) -> None:
+        self.unet.enable_gradient_checkpointing()
+        self.text_encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 class StableDiffusionBackbone(Backbone):
-    """The UNet of a Stable Diffusion; its transformer blocks are diffusers' BasicTransformerBlocks."""
+    """The UNet of a Stable Diffusion, and before it the text encoder where that trains too.
+
+    A text encoder offers no attention layer to prefixes: CLIP's attention takes as many keys as queries.
+    """
 
     library = "diffusers"
 
-    def __init__(self, unet: Any, recommended_targets: tuple[str, ...] = ("attention",)):
-        self.model = unet
+    def __init__(self, unet: Any, recommended_targets: tuple[str, ...] = ("attention",), text_encoder: Any = None):
+        self.unet, self.text_encoder = unet, text_encoder
+        self.model = unet if text_encoder is None else ConditionedUNet(unet, text_encoder)
         self.recommended_targets = recommended_targets
 
     def all_projections(self) -> list[Projection]:
@@ -50,16 +90,18 @@ class StableDiffusionBackbone(Backbone):
         return [
             Block(name, module, tuple(self._sublayers(name, module)))
             for name, module in self.model.named_modules()
-            if type(module).__name__ == "BasicTransformerBlock"
+            if type(module).__name__ in SUBLAYERS
         ]
 
     def _sublayers(self, name: str, block: Any) -> list[Sublayer]:
-        width = block.norm1.normalized_shape[0]
-        present = [own for own in KINDS if getattr(block, own, None) is not None]
-        return [Sublayer(f"{name}.{own}", getattr(block, own), KINDS[own], width) for own in present]
+        kinds = SUBLAYERS[type(block).__name__]
+        width = (block.norm1 if hasattr(block, "norm1") else block.layer_norm1).normalized_shape[0]
+        present = [own for own in kinds if getattr(block, own, None) is not None]
+        return [Sublayer(f"{name}.{own}", getattr(block, own), kinds[own], width) for own in present]
 
     def attention_layers(self) -> list[AttentionLayer]:
-        sublayers = [s for block in self.blocks() for s in block.sublayers if s.kind != "feed-forward"]
+        blocks = [block for block in self.blocks() if type(block.module).__name__ == "BasicTransformerBlock"]
+        sublayers = [s for block in blocks for s in block.sublayers if s.kind != "feed-forward"]
         return [
             AttentionLayer(s.name, s.module, s.kind, s.module.heads, s.module.inner_dim // s.module.heads, index)
             for index, s in enumerate(sublayers)
@@ -76,6 +118,9 @@ class StableDiffusionBackbone(Backbone):
     def example_input(self, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         config = self.model.config
         size = config.sample_size
-        states = torch.randn(2, 7, config.cross_attention_dim, generator=generator)
+        if self.text_encoder is None:
+            text = {"encoder_hidden_states": torch.randn(2, 7, config.cross_attention_dim, generator=generator)}
+        else:
+            text = {"input_ids": torch.randint(self.text_encoder.config.vocab_size, (2, 7), generator=generator)}
         sample = torch.randn(2, config.in_channels, size, size, generator=generator)
-        return {"sample": sample, "timestep": torch.tensor([10, 500]), "encoder_hidden_states": states}
+        return {"sample": sample, "timestep": torch.tensor([10, 500]), **text}

@@ -13,12 +13,21 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+FROZEN = ("vae", "text_encoder")  # parts that training can do without
 
-# What the papers and diffusers' own recipe do on a published base (the text-to-image tutorial's settings).
+# The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
+TUTORIAL = {"batch": 1, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0, "precision": "fp16"}
 PUBLISHED_CARD = {
     "targets": ["attention"],
-    "train": {"steps": 15_000, "batch": 1, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0},
     "sampling": {"steps": 25, "guidance": 7.5},
+    "sd-pokemon": {
+        "train": TUTORIAL | {"epochs": 100, "checkpoint_every": 5000},
+        "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
+    },
+    "sd-dreambooth": {
+        "train": TUTORIAL | {"steps": 500, "checkpoint_every": 100},
+        "task": {"resolution": 512, "crop": "random", "test_items": 40},
+    },
 }
 
 
@@ -37,6 +46,19 @@ class StableDiffusion:
     card: dict[str, Any] = field(default_factory=dict)
     name: str = ""
 
+    def release(self, *parts: str) -> None:
+        """Let go of frozen parts ("vae", "text_encoder"); each is read anew where it is next asked for."""
+        for part in parts:
+            self.__dict__.pop(part, None)
+
+    def __getattr__(self, name: str) -> Any:
+        """A part that was released, read again: the same weights from the same folder."""
+        if name not in FROZEN:
+            raise AttributeError(name)
+        part = read_model(self.name, name).to(self.device)
+        self.__dict__[name] = part
+        return part
+
     @property
     def resolution(self) -> int:
         """Pixels a side that the UNet was trained on."""
@@ -46,6 +68,14 @@ class StableDiffusion:
     def latent_factor(self) -> int:
         """Pixels a side of one latent position."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def latent_multiple(self, resolution: int) -> int:
+        """The resolution, where latents can have it. Raises TaskError where they cannot."""
+        if resolution < self.latent_factor or resolution % self.latent_factor:
+            raise TaskError(
+                f"--task.resolution must be a multiple of {self.latent_factor} on this base, not {resolution}"
+            )
+        return resolution
 
     @property
     def device(self) -> "torch.device":
@@ -63,6 +93,12 @@ def folder_of(base: str) -> Path:
     return folder
 
 
+def recommended(base: str, task: str, part: str) -> dict[str, Any]:
+    """What the base's card gives for a task: its "train", "methods" or "task" settings."""
+    card = card_of(base)
+    return card.get(task, PUBLISHED_CARD.get(task, {})).get(part, {})
+
+
 def card_of(base: str) -> dict[str, Any]:
     """What the base recommends: its own `card.json`, or the published recipe where it has none."""
     if published(base, STABLE_DIFFUSION):
@@ -73,24 +109,30 @@ def card_of(base: str) -> dict[str, Any]:
 
 def load(base: str, device: "torch.device") -> StableDiffusion:
     """All parts in fp32, frozen, from safetensors only."""
-    import torch
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from diffusers import DDPMScheduler
+    from transformers import CLIPTokenizer
 
     quiet_loading()
     folder = folder_of(base)
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise TaskError(f"--task.base '{base}': the folder {folder} lacks {', '.join(missing)}")
-    unet = load_whole(UNet2DConditionModel, folder / "unet", base, torch_dtype=torch.float32)
-    vae = load_whole(AutoencoderKL, folder / "vae", base, torch_dtype=torch.float32)
-    text_encoder = load_whole(CLIPTextModel, folder / "text_encoder", base, dtype=torch.float32)
-    models: list[Any] = [unet, vae, text_encoder]
-    for model in models:
-        model.to(device).eval().requires_grad_(False)
+    unet, vae, text_encoder = (read_model(base, part).to(device) for part in ("unet", *FROZEN))
     tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", base)
     scheduler = load_data_only(DDPMScheduler, folder / "scheduler", base)
     return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base)
+
+
+def read_model(base: str, part: str) -> Any:
+    """The UNet, VAE or text encoder of a base, in fp32, frozen."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    precision = "dtype" if part == "text_encoder" else "torch_dtype"  # as transformers and diffusers call it
+    model = load_whole(kinds[part], folder_of(base) / part, base, **{precision: torch.float32})
+    return model.eval().requires_grad_(False)
 
 
 def quiet_loading() -> None:

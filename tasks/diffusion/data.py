@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
 from tasks.base import TaskError
+from tasks.diffusion.character import Character
 from tasks.diffusion.creatures import Creatures
 from tasks.diffusion.drawing import SIZE, Attributes, DrawnWorld
 
@@ -26,18 +27,24 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 @dataclass(frozen=True)
 class Pictures:
-    """`pixels` uint8 (n, 3, height, width), a caption each, the attributes where the world is a drawn one."""
+    """`pixels` uint8 (n, 3, height, width), a caption each, the attributes where the world is a drawn one.
+
+    `whole` has the pictures before they were cropped to squares, uint8 (3, height, width) each with the shorter side
+    that `pixels` has, where random crops need them.
+    """
 
     pixels: Tensor
     captions: list[str]
     attributes: list[Attributes] = field(default_factory=list)
+    whole: list[Tensor] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def __getitem__(self, index: list[int]) -> Pictures:
         attributes = [self.attributes[i] for i in index] if self.attributes else []
-        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes)
+        whole = [self.whole[i] for i in index] if self.whole else []
+        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole)
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,14 @@ class Splits:
 def draw(world: DrawnWorld, count: int, stream: int, held_out: bool | None, full_caption: bool = False) -> Pictures:
     examples = [world.example(stream, index, held_out, full_caption) for index in range(count)]
     return Pictures(
-        _stack([example.pixels for example in examples]),
+        stack([example.pixels for example in examples]),
         [example.caption for example in examples],
         [example.attributes for example in examples],
     )
 
 
-def _stack(pictures: list[np.ndarray]) -> Tensor:
+def stack(pictures: list[np.ndarray]) -> Tensor:
+    """Pictures (height, width, 3) as one tensor uint8 (n, 3, height, width)."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -99,15 +107,21 @@ def openmoji_animals(test: int, resolution: int) -> Splits:
         raise TaskError(str(missing)) from None
     pixels = [openmoji.rasterise(code, resolution) for code in tqdm(names, "OpenMoji", leave=False)]
     facts = {"data": "openmoji", "attribution": openmoji.ATTRIBUTION}
-    return split(Pictures(_stack(pixels), [f"a picture of {name}" for name in names.values()]), test, facts)
+    return split(Pictures(stack(pixels), [f"a picture of {name}" for name in names.values()]), test, facts)
 
 
 def image_folder(
-    folder: Path, test: int, resolution: int, caption_column: str | None = None, on_bad_item: OnBadItem = "fail"
+    folder: Path,
+    test: int,
+    resolution: int,
+    caption_column: str | None = None,
+    on_bad_item: OnBadItem = "fail",
+    keep_whole: bool = False,
 ) -> Splits:
     """Any folder that `datasets`' imagefolder reads: pictures and a `metadata.jsonl` (or .csv) with a caption column.
 
-    Pictures are centre-cropped to squares and resized. Raises TaskError that names what cannot be read.
+    Pictures are centre-cropped to squares and resized; `keep_whole` keeps the whole ones too, for random crops.
+    Raises TaskError that names what cannot be read.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
@@ -119,15 +133,17 @@ def image_folder(
         reason = str(broken.__cause__ or broken).splitlines()[0]
         raise TaskError(f"--task.data '{folder}' cannot be read as an image folder: {reason}") from None
     column = _caption_column(rows.column_names, folder, caption_column)
-    pixels, captions, bad = [], [], BadItems(on_bad_item)
+    pixels, captions, whole, bad = [], [], [], BadItems(on_bad_item)
     for position in tqdm(range(len(rows)), "pictures", leave=False):
         with bad.left_out():
             picture, caption = _row(rows, position, column, folder)
-            pixels.append(_square(picture, resolution))
+            pixels.append(square(picture, resolution))
             captions.append(caption)
+            if keep_whole:
+                whole.append(resized(picture, resolution))
     facts = {"data": str(folder), "caption_column": column} | bad.facts()
     check_count(len(captions), facts)
-    return split(Pictures(_stack(pixels), captions), test, facts)
+    return split(Pictures(stack(pixels), captions, whole=whole), test, facts)
 
 
 def check_folder(folder: Path) -> None:
@@ -178,7 +194,8 @@ def _row(rows, position: int, column: str, folder: Path) -> tuple[Image.Image, s
     return picture, caption.strip()
 
 
-def _square(picture: Image.Image, resolution: int) -> np.ndarray:
+def square(picture: Image.Image, resolution: int) -> np.ndarray:
+    """The centre of a picture, uint8 (resolution, resolution, 3)."""
     from PIL import Image, ImageOps
 
     return np.asarray(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS))
@@ -187,6 +204,59 @@ def _square(picture: Image.Image, resolution: int) -> np.ndarray:
 def check_count(count: int, facts: dict) -> None:
     if count < 5:
         raise TaskError(f"{facts['data']} has {count} pictures; at least 5 are needed to keep one for the test")
+
+
+def character(count: int, held_out: int, resolution: int, caption: str) -> Splits:
+    """The drawn subject of DreamBooth: `count` pictures on some backgrounds to learn from, kept ones on all."""
+    world = Character()
+    train, kept = draw(world, count, TRAIN_STREAM, False), draw(world, held_out, TEST_STREAM, None)
+    return _subject(train, kept, caption, resolution, "character")
+
+
+def subject_folder(folder: Path, held_out: int | None, resolution: int, caption: str, keep_whole: bool) -> Splits:
+    """The pictures of a folder, all with one caption; every fifth is kept, or `held_out` of them evenly spread.
+
+    Raises TaskError that names what cannot be read.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    kept_count = max(1, len(files) // 5) if held_out is None else held_out
+    if len(files) <= kept_count:
+        raise TaskError(
+            f"--task.instance-data '{folder}' must be 'character' or a folder with at least {kept_count + 1} pictures "
+            f"({', '.join(sorted(SUFFIXES))}), {kept_count} of them kept for the evaluation; it has {len(files)}"
+        )
+    pixels, whole = [], []
+    for file in files:
+        try:
+            picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
+            raise TaskError(f"the picture '{file}' cannot be read ({broken}): mend or remove it") from None
+        pixels.append(square(picture, resolution))
+        if keep_whole:
+            whole.append(resized(picture, resolution))
+    pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole)
+    kept = [i * len(files) // kept_count for i in range(kept_count)]
+    trained = [i for i in range(len(files)) if i not in kept]
+    return _subject(pictures[trained], pictures[kept], caption, resolution, str(folder))
+
+
+def _subject(train: Pictures, kept: Pictures, caption: str, resolution: int, name: str) -> Splits:
+    train, kept = (replace(part, captions=[caption] * len(part)) for part in (train, kept))
+    facts = {"data": name, "test": "kept pictures of the subject"}
+    splits = Splits(train=train, validation=kept, test=kept, reference=kept, floor=train, facts=facts)
+    return splits if kept.pixels.shape[-1] == resolution else _resized(splits, resolution)
+
+
+def resized(picture: Image.Image, shorter: int) -> Tensor:
+    """The whole picture with a shorter side of so many pixels, uint8 (3, height, width)."""
+    from PIL import Image
+
+    factor = shorter / min(picture.size)
+    width, height = (max(shorter, round(length * factor)) for length in picture.size)
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
 def split(pictures: Pictures, test: int, facts: dict) -> Splits:

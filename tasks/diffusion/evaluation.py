@@ -1,7 +1,8 @@
-"""The evaluation of a text-to-image task: what is sampled, which figures it gives, the grid of before and after."""
+"""The evaluation of a diffusion task: what is sampled, which figures it gives, the grid of before and after."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,15 @@ from tasks.base import Evaluation, Figure
 from tasks.diffusion import bases, image_metrics
 from tasks.diffusion.attributes import AttributeClassifier
 from tasks.diffusion.data import Splits
-from tasks.diffusion.drawing import Attributes
+from tasks.diffusion.drawing import SIZE, Attributes
 from tasks.diffusion.encoding import decode_latents, encode_pictures
 from tasks.diffusion.features import cached_features, extractor_of, features_of
-from tasks.diffusion.grid import save_before_after
+from tasks.diffusion.grid import save_before_after, save_pictures
 from tasks.diffusion.objects import Objects
 from tasks.diffusion.sampling import Sampling, sample
 
 if TYPE_CHECKING:
+    from tasks.diffusion.dreambooth import DreamBooth
     from tasks.diffusion.pokemon import Pokemon
 
 SHOWN = 8  # pictures of the grid
@@ -37,10 +39,10 @@ GENERAL_PROMPTS = [
 ]  # fmt: skip
 
 
-class ImageEvaluation:
-    """Measures the UNet as it is; real pictures' figures (floors, ceilings) are computed once."""
+class PictureEvaluation(ABC):
+    """The instruments that every diffusion task is measured with, and the drift on what the base knew before."""
 
-    def __init__(self, task: Pokemon, base: bases.StableDiffusion, splits: Splits, sampling: Sampling):
+    def __init__(self, task: Pokemon | DreamBooth, base: bases.StableDiffusion, splits: Splits, sampling: Sampling):
         self.task, self.base, self.splits, self.sampling = task, base, splits, sampling
         self.settings: dict[str, Any] = asdict(sampling) | {
             "features": task.features,
@@ -54,22 +56,69 @@ class ImageEvaluation:
         self.scorer = image_metrics.ClipScorer(folder, name, base.device)
         self.classifier = AttributeClassifier.load(bases.BUNDLED / "classifier").to(base.device)
         self.base_prompts, self.base_attributes = _base_prompts(task.base, task.base_items)
+
+    @abstractmethod
+    def measure(self, output: Path | None) -> Evaluation:
+        """Measure the model as it is; `shown` pictures and `familiar` features go to the artifacts."""
+
+    def familiar(self) -> tuple[dict[str, Figure], Tensor]:
+        """Figures of the pictures of the base's own prompts, and their features (n, d)."""
+        pixels = sample(self.base, self.base_prompts, self.sampling, "sampling the base's own prompts")
+        figures = {"base_alignment": self._base_alignment(pixels)} if self.base_attributes else {}
+        return figures, features_of(self.extractor, pixels, self.base.device)
+
+    def _base_alignment(self, familiar: Tensor) -> Figure:
+        hits = self.hits(familiar, self.base_attributes, "objects")
+        return image_metrics.mean_figure(np.mean(list(hits.values()), axis=0), "share", self.classifier.name)
+
+    def hits(self, pixels: Tensor, wanted: list[Attributes], world: str = "creatures") -> dict[str, np.ndarray]:
+        """1 where the picture shows the wanted value, by attribute, each (n,)."""
+        if pixels.shape[-1] != SIZE:  # the classifier knows the worlds at the size that they are drawn in
+            resized = torch.nn.functional.interpolate(pixels.float(), size=(SIZE, SIZE), mode="area")
+            pixels = resized.round().to(torch.uint8)
+        seen = self.classifier.predict(pixels.to(self.base.device), world)
+        return {
+            name: np.array([a[name] == b[name] for a, b in zip(seen, wanted, strict=True)], float) for name in wanted[0]
+        }
+
+    def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
+        before, after = base.artifacts["familiar"], tuned.artifacts["familiar"]
+        moved = 1 - torch.nn.functional.cosine_similarity(before, after).clamp(-1, 1)
+        tuned.figures["drift"] = image_metrics.mean_figure(moved.numpy(), "1 - cosine", self.extractor.name, base=0.0)
+        if output is not None:
+            shown = {"real": self.splits.test.pixels[:SHOWN], "base": base.artifacts["shown"]}
+            shown["tuned"] = tuned.artifacts["shown"]
+            save_before_after(shown, self.prompts[:SHOWN], output / "before_after.png")
+        return tuned
+
+    @property
+    def prompts(self) -> list[str]:
+        """What the task's own pictures are sampled from."""
+        return self.splits.test.captions
+
+
+class ImageEvaluation(PictureEvaluation):
+    """Text-to-image: distances to real pictures and agreement with the prompts.
+
+    Real pictures' figures (floors, ceilings) are computed once.
+    """
+
+    def __init__(self, task: Pokemon | DreamBooth, base: bases.StableDiffusion, splits: Splits, sampling: Sampling):
+        super().__init__(task, base, splits, sampling)
         self._real: dict[str, Tensor] | None = None
 
     def measure(self, output: Path | None) -> Evaluation:
-        pixels = sample(self.base, self.splits.test.captions, self.sampling, "sampling test prompts")
-        familiar = sample(self.base, self.base_prompts, self.sampling, "sampling the base's own prompts")
+        pixels = sample(self.base, self.prompts, self.sampling, "sampling test prompts")
+        familiar_figures, familiar = self.familiar()
         figures, items = self._distances(pixels), self._scores(pixels)
         figures |= items.pop("figures")
         if self.splits.test.attributes:
             self._add_alignment(pixels, figures, items)
-        if self.base_attributes:
-            figures["base_alignment"] = self._base_alignment(familiar)
+        figures |= familiar_figures
         if output is not None:
-            _save(pixels[:SHOWN], output)
+            save_pictures(pixels[:SHOWN], output)
         rows = [{"item": i} | {name: column[i] for name, column in items.items()} for i in range(len(pixels))]
-        familiar_features = features_of(self.extractor, familiar, self.base.device)
-        return Evaluation(figures, rows, {"shown": pixels[:SHOWN], "familiar": familiar_features})
+        return Evaluation(figures, rows, {"shown": pixels[:SHOWN], "familiar": familiar})
 
     def _real_features(self) -> dict[str, Tensor]:
         """Features of the reference, of other real pictures, and of those through the VAE, each (n, d)."""
@@ -95,7 +144,7 @@ class ImageEvaluation:
     def _scores(self, pixels: Tensor) -> dict[str, Any]:
         test = self.splits.test
         scores = self.scorer.scores(pixels, test.captions)
-        shuffled = [test.captions[i] for i in _shuffle(len(test))]
+        shuffled = [test.captions[i] for i in derangement(len(test))]
         figure = image_metrics.mean_figure(
             scores,
             "100 x cosine",
@@ -107,10 +156,10 @@ class ImageEvaluation:
 
     def _add_alignment(self, pixels: Tensor, figures: dict[str, Figure], items: dict[str, Any]) -> None:
         wanted = self.splits.test.attributes
-        order = _shuffle(len(wanted))
-        hits = self._hits(pixels, wanted)
-        real = self._hits(self.splits.test.pixels, wanted)
-        shuffled = self._hits(pixels, [wanted[i] for i in order])
+        order = derangement(len(wanted))
+        hits = self.hits(pixels, wanted)
+        real = self.hits(self.splits.test.pixels, wanted)
+        shuffled = self.hits(pixels, [wanted[i] for i in order])
         groups = {"alignment": HEADLINE_ATTRIBUTES} | {f"alignment_{name}": (name,) for name in hits}
         for name, members in groups.items():
             values, ceiling, chance = (
@@ -119,27 +168,6 @@ class ImageEvaluation:
             others = {"ceiling": float(ceiling.mean()), "shuffled": float(chance.mean())}
             figures[name] = image_metrics.mean_figure(values, "share", self.classifier.name, **others)
             items[name] = values.tolist()
-
-    def _hits(self, pixels: Tensor, wanted: list[Attributes], world: str = "creatures") -> dict[str, np.ndarray]:
-        """1 where the picture shows the wanted value, by attribute, each (n,)."""
-        seen = self.classifier.predict(pixels.to(self.base.device), world)
-        return {
-            name: np.array([a[name] == b[name] for a, b in zip(seen, wanted, strict=True)], float) for name in wanted[0]
-        }
-
-    def _base_alignment(self, familiar: Tensor) -> Figure:
-        hits = self._hits(familiar, self.base_attributes, "objects")
-        return image_metrics.mean_figure(np.mean(list(hits.values()), axis=0), "share", self.classifier.name)
-
-    def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
-        before, after = base.artifacts["familiar"], tuned.artifacts["familiar"]
-        moved = 1 - torch.nn.functional.cosine_similarity(before, after).clamp(-1, 1)
-        tuned.figures["drift"] = image_metrics.mean_figure(moved.numpy(), "1 - cosine", self.extractor.name, base=0.0)
-        if output is not None:
-            shown = {"real": self.splits.test.pixels[:SHOWN], "base": base.artifacts["shown"]}
-            shown["tuned"] = tuned.artifacts["shown"]
-            save_before_after(shown, self.splits.test.captions[:SHOWN], output / "before_after.png")
-        return tuned
 
 
 def _base_prompts(base: str, count: int) -> tuple[list[str], list[Attributes]]:
@@ -150,17 +178,9 @@ def _base_prompts(base: str, count: int) -> tuple[list[str], list[Attributes]]:
     return [drawing.caption for drawing in drawings], [drawing.attributes for drawing in drawings]
 
 
-def _shuffle(count: int) -> np.ndarray:
+def derangement(count: int) -> np.ndarray:
     """An order in which no item keeps its place (a rotation of a fixed permutation's cycle)."""
     order = np.random.default_rng(0).permutation(count)
     shuffled = np.empty(count, int)
     shuffled[order] = np.roll(order, 1)
     return shuffled
-
-
-def _save(pixels: Tensor, folder: Path) -> None:
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(pixels):
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")

@@ -30,6 +30,15 @@ def save_before_after(rows: dict[str, Tensor], captions: list[str], file: Path) 
     page.save(file)
 
 
+def save_pictures(pixels: Tensor, folder: Path) -> list[Path]:
+    """Pictures uint8 (n, 3, height, width) as 0.png, 1.png, ...; the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{i}.png" for i in range(len(pixels))]
+    for file, picture in zip(files, pixels, strict=True):
+        Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(file)
+    return files
+
+
 def _cell(picture: Tensor) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
     small = max(image.size) < CELL

@@ -135,3 +135,12 @@ class ClipScorer:
 
         found = shared_out(range(0, len(captions), 250), cosines)
         return (100 * torch.cat(found)).clamp(min=0).numpy()
+
+    @torch.no_grad()
+    def embeddings(self, pixels: Tensor) -> Tensor:
+        """Picture embeddings (n, d) on the CPU of pictures uint8 (n, 3, height, width)."""
+        found = []
+        for part in pixels.split(250):
+            inputs = self.processor(images=list(part), return_tensors="pt").to(self.model.device)
+            found.append(self.model.visual_projection(self.model.vision_model(**inputs).pooler_output).cpu())
+        return torch.cat(found)

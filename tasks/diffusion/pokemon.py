@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.bad_items import OnBadItem
 from tasks.base import Metric, Task, TaskError
+from tasks.diffusion.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
+    from tasks.diffusion.data import Splits
     from tasks.diffusion.skeleton import DiffusionSkeleton
     from tasks.diffusion.text_to_image import TextToImage
 
@@ -31,62 +33,42 @@ for _attribute in ATTRIBUTES:
 
 
 @dataclass(frozen=True)
-class Pokemon(Task, name="sd-pokemon"):
+class Pokemon(Recipe, Task, name="sd-pokemon"):
     """Text-to-image: teach a Stable Diffusion captioned pictures of creatures that it has never seen."""
 
     metrics = IMAGE_METRICS
     headline = "kid"
     extent_field = "resolution"
 
-    base: str = "mini"
-    """The Stable Diffusion: the bundled "mini", or a folder in diffusers' layout."""
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), or an image folder."""
     caption_column: str | None = None
     """The image folder's caption column. Default: the only one."""
     on_bad_item: OnBadItem = "fail"
     """A picture that cannot be read, or has no caption: fail and name it, or skip and count it in the record."""
-    resolution: int | None = None
-    """Pixels a side. Default: the base's own."""
     train_items: int = 1500
     """Creatures drawn for training (other data are taken whole)."""
     test_items: int = 500
     """Prompts that are sampled and real pictures that they are compared with, at most."""
     base_items: int = 100
     """Prompts of the base's own world on which drift is measured."""
-    caption_dropout: float = 0.1
-    """Share of training captions replaced by the empty one, for classifier-free guidance."""
-    sampling_steps: int | None = None
-    """DPM-Solver++ steps in evaluation. Default: the base's card."""
-    guidance: float | None = None
-    """Guidance scale in evaluation. Default: the base's card."""
-    features: str = "efficientnet"
-    """Extractor of KID and FID: "efficientnet", "inception" (torch-fidelity), or a CLIP's name for CMMD."""
-    scorer: str = "bundled"
-    """The CLIP of the CLIP score, never the one that conditions the UNet: "bundled", a folder or a hub name."""
-
-    def recommended(self, adapter: str) -> dict[str, Any]:
-        from tasks.diffusion.bases import card_of
-
-        card = card_of(self.base)
-        return card["train"] | card.get("methods", {}).get(adapter, {})
 
     def prepare(self, device: torch.device) -> TextToImage:
         from tasks.diffusion.text_to_image import TextToImage
 
-        if not 0 <= self.caption_dropout < 1:
-            raise TaskError(f"--task.caption-dropout must be at least 0 and below 1, not {self.caption_dropout}")
+        task = self.filled()
+        task.check()
         for name in ("train_items", "test_items", "base_items"):
-            if getattr(self, name) < 10:
-                raise TaskError(f"--task.{name.replace('_', '-')} must be at least 10, not {getattr(self, name)}")
-        return TextToImage(self, device)
+            if getattr(task, name) < 10:
+                raise TaskError(f"--task.{name.replace('_', '-')} must be at least 10, not {getattr(task, name)}")
+        return TextToImage(task, device)
 
     def skeleton(self) -> DiffusionSkeleton:
         from tasks.diffusion.skeleton import DiffusionSkeleton
 
-        return DiffusionSkeleton(self.base, self.resolution)
+        return DiffusionSkeleton(self.filled())
 
-    def splits(self, resolution: int):
+    def splits(self, resolution: int) -> Splits:
         """The pictures, at `resolution` pixels a side."""
         from tasks.diffusion import data
 
@@ -94,4 +76,6 @@ class Pokemon(Task, name="sd-pokemon"):
             return data.creatures(self.train_items, self.test_items, resolution)
         if self.data == "openmoji":
             return data.openmoji_animals(self.test_items, resolution)
-        return data.image_folder(Path(self.data), self.test_items, resolution, self.caption_column, self.on_bad_item)
+        return data.image_folder(
+            Path(self.data), self.test_items, resolution, self.caption_column, self.on_bad_item, self.crop == "random"
+        )

@@ -23,6 +23,8 @@ class Sampling:
     """Of the start noise: picture i starts from noise (seed, i)."""
     batch: int = 100
     """Pictures sampled together; several processes take a batch each."""
+    resolution: int | None = None
+    """Pixels a side. Default: the base's own."""
 
 
 def noise_seed(seed: int, index: int) -> int:
@@ -61,6 +63,8 @@ def sample(base: StableDiffusion, prompts: list[str], settings: Sampling, title:
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             generator=[torch.Generator().manual_seed(noise_seed(settings.seed, place)) for place in places],
+            height=settings.resolution,
+            width=settings.resolution,
             output_type="pt",
         )
         return (result.images * 255).round().to(torch.uint8).cpu()

@@ -13,39 +13,40 @@ from tasks.configurations import STABLE_DIFFUSION, published
 from tasks.diffusion import bases
 from tasks.diffusion.backbone import StableDiffusionBackbone
 from tasks.diffusion.noising import NoisyBatch, diffusion_loss
+from tasks.diffusion.recipe import Recipe
 
 MODELS = ("unet", "vae", "text_encoder")
 
 
 class DiffusionSkeleton(Skeleton):
-    """Latents and text states are cached on the CPU; VAE and text encoder stay on the device for evaluation."""
+    """Latents and text states are kept on the CPU; a frozen part stays on the device where each step encodes anew."""
 
-    notes = (
-        "latents and text states are computed before training and kept in the CPU's memory; VAE and text encoder stay "
-        "on the device, for evaluation",
-    )
+    notes = ("latents and text states are computed before training and kept in the CPU's memory, where they can be",)
 
-    def __init__(self, base: str, resolution: int | None = None):
-        unet, vae, text_encoder = models_of(base)
-        self.base = bases.StableDiffusion(unet, vae, text_encoder, None, None, bases.card_of(base), base)
-        self.backbone = StableDiffusionBackbone(unet, tuple(self.base.card["targets"]))
-        self.frozen = {"vae": vae, "text_encoder": text_encoder}
-        self.resolution = resolution or self.base.resolution
-        if self.resolution % self.base.latent_factor:
-            raise TaskError(
-                f"--task.resolution must be a multiple of {self.base.latent_factor} here, not {self.resolution}"
-            )
-        self.facts = {"base": base, "resolution": self.resolution}
+    def __init__(self, task: Recipe):
+        unet, vae, text_encoder = models_of(task.base)
+        self.base = bases.StableDiffusion(unet, vae, text_encoder, None, None, bases.card_of(task.base), task.base)
+        self.task = task
+        encoder = text_encoder if task.train_text_encoder else None
+        self.backbone = StableDiffusionBackbone(unet, tuple(self.base.card["targets"]), encoder)
+        self.frozen = {"vae": vae} if task.encode == "on-the-fly" else {}
+        self.resolution = self.base.latent_multiple(task.resolution or self.base.resolution)
+        self.facts = {"base": task.base, "resolution": self.resolution}
 
     def batch(self, size: int, device: torch.device) -> NoisyBatch:
         side = self.resolution // self.base.latent_factor
         latents = torch.zeros(size, self.base.unet.config.in_channels, side, side, device=device)
+        steps = torch.zeros(size, dtype=torch.long, device=device)
+        return NoisyBatch(latents, latents.clone(), steps, self._text(size, device))
+
+    def _text(self, size: int, device: torch.device) -> Tensor:
         text = self.base.text_encoder.config
-        states = torch.zeros(size, text.max_position_embeddings, text.hidden_size, device=device)
-        return NoisyBatch(latents, latents.clone(), torch.zeros(size, dtype=torch.long, device=device), states)
+        if self.task.train_text_encoder:
+            return torch.zeros(size, text.max_position_embeddings, dtype=torch.long, device=device)
+        return torch.zeros(size, text.max_position_embeddings, text.hidden_size, device=device)
 
     def loss(self, batch: NoisyBatch) -> Tensor:
-        return diffusion_loss(self.base.unet, batch)
+        return diffusion_loss(self.backbone.model, batch)
 
 
 def models_of(base: str) -> list[Any]:

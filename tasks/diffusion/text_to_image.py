@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,81 +11,142 @@ import torch
 from torch import Tensor
 
 from tasks.base import Evaluation, Figure, PreparedTask
-from tasks.cache import cached, file_digest, tensor_digest
+from tasks.cache import file_digest, tensor_digest
 from tasks.diffusion import bases, noising
+from tasks.diffusion.augmentation import Augmentation
 from tasks.diffusion.backbone import StableDiffusionBackbone
 from tasks.diffusion.data import Pictures
-from tasks.diffusion.encoding import encode_captions, encode_pictures
-from tasks.diffusion.evaluation import ImageEvaluation
+from tasks.diffusion.encoding import FreshLatents, kept_latents, kept_text, tokens_of
+from tasks.diffusion.evaluation import ImageEvaluation, PictureEvaluation
+from tasks.diffusion.grid import save_pictures
 from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss, shuffled_indices
-from tasks.diffusion.sampling import Sampling
-from tasks.processes import shared_out
+from tasks.diffusion.sampling import Sampling, sample
+from tasks.processes import is_main, shared_out
 
 if TYPE_CHECKING:
+    from tasks.diffusion.dreambooth import DreamBooth
     from tasks.diffusion.pokemon import Pokemon
 
-VALIDATION_BATCH = 64
+PIXELS = 2**21  # that the UNet takes at once: eight pictures of 512 pixels a side
 
 
 class TextToImage(PreparedTask):
-    """Latents and text states are computed once; training touches the UNet alone."""
+    """Latents and text states are computed once; training then holds the UNet alone, where the settings allow it."""
 
-    def __init__(self, task: Pokemon, device: torch.device):
+    def __init__(self, task: Pokemon | DreamBooth, device: torch.device):
         self.task = task
         self.base = bases.load(task.base, device)
         self.base.unet.to(memory_format=torch.channels_last)
-        self.backbone = StableDiffusionBackbone(self.base.unet, tuple(self.base.card["targets"]))
-        folder = bases.folder_of(task.base)
-        self.revision = file_digest(*sorted(folder.rglob("*.safetensors")))
-        self.splits = task.splits(task.resolution or self.base.resolution)
-        self.training = self._encoded(self.splits.train, task.caption_dropout)
-        self.validation = self._encoded(self.splits.validation, 0.0)
-        card = self.base.card["sampling"]
-        sampling = Sampling(task.sampling_steps or card["steps"], task.guidance or card["guidance"])
-        self.evaluation = ImageEvaluation(task, self.base, self.splits, sampling)
-        self.facts = self.splits.facts | {
+        encoder = self.base.text_encoder if task.train_text_encoder else None
+        self.backbone = StableDiffusionBackbone(self.base.unet, tuple(self.base.card["targets"]), encoder)
+        self.folder = bases.folder_of(task.base)
+        self.revision = file_digest(*sorted(self.folder.rglob("*.safetensors")))
+        self.resolution = self.base.latent_multiple(task.resolution or self.base.resolution)
+        self.splits = task.splits(self.resolution)
+        self.sampling = self._sampling()
+        self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, bool(task.random_flip))
+        self.training = self.noising(self.splits.train, training=True)
+        self.validation = self.noising(self.splits.validation, training=False)
+        self.evaluation = self._evaluation()
+        self.train_items = len(self.splits.train)
+        self.facts = self.splits.facts | self._facts()
+
+    def _sampling(self) -> Sampling:
+        task, card, own = self.task, self.base.card["sampling"], self.resolution == self.base.resolution
+        return Sampling(
+            task.sampling_steps or card["steps"],
+            card["guidance"] if task.guidance is None else task.guidance,
+            batch=self._together(100),
+            resolution=None if own else self.resolution,
+        )
+
+    def _evaluation(self) -> PictureEvaluation:
+        return ImageEvaluation(self.task, self.base, self.splits, self.sampling)
+
+    def _facts(self) -> dict[str, Any]:
+        task, sampling = self.task, self.sampling
+        return {
             "base": task.base,
             "base_revision": self.revision,
             "train_items": len(self.splits.train),
             "test_items": len(self.splits.test),
-            "resolution": task.resolution or self.base.resolution,
+            "resolution": self.resolution,
             "sampling": {"solver": "DPM-Solver++", "steps": sampling.steps, "guidance": sampling.guidance},
+            "prediction_type": self.base.scheduler.config.prediction_type,
+            "augmentation": {
+                "crop": task.crop,
+                "random_flip": task.random_flip,
+                "encode": task.encode,
+                "variants": self.augmentation.variants(self.splits.train) if task.encode == "cached" else None,
+            },
+            "text_encoder": "trained" if task.train_text_encoder else "frozen",
         }
 
-    def _encoded(self, pictures: Pictures, caption_dropout: float) -> Noising:
-        base = self.base
-        key = {
-            "base": self.revision,
-            "pixels": tensor_digest(pictures.pixels),
-            "captions": pictures.captions,
-        }
+    def noising(self, pictures: Pictures, training: bool) -> Noising:
+        """Pictures and captions in the form that batches are drawn from; the plain pictures and loss for validation."""
+        task, base = self.task, self.base
+        if training and task.encode == "on-the-fly":
+            latents = FreshLatents(base, pictures, self.augmentation)
+        else:
+            latents = kept_latents(
+                base, self._digest("vae"), pictures, self.augmentation if training else Augmentation()
+            )
+        captions = [*pictures.captions, ""]
+        if task.train_text_encoder:
+            text = tokens_of(base.tokenizer, captions)
+        else:
+            text = kept_text(base, self._digest("text_encoder", "tokenizer"), captions)
+        plain = Noising(base.scheduler, latents, text[:-1], text[-1])
+        if not training:
+            return plain
+        return replace(
+            plain,
+            caption_dropout=task.caption_dropout or 0.0,
+            noise_offset=task.noise_offset,
+            min_snr_gamma=task.min_snr_gamma,
+        )
 
-        def compute() -> tuple[dict[str, Tensor], None]:
-            states = encode_captions(base.text_encoder, base.tokenizer, [*pictures.captions, ""])
-            return {"moments": encode_pictures(base.vae, pictures.pixels), "states": states}, None
-
-        found, _ = cached("latents", key, compute)
-        states = found["states"]
-        return Noising(base.scheduler, found["moments"], states[:-1], states[-1], caption_dropout)
+    def _digest(self, *parts: str) -> str:
+        files = [file for part in parts for file in sorted((self.folder / part).rglob("*")) if file.is_file()]
+        return file_digest(*files)
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[NoisyBatch]:
+        self.release()
         step = start
         while True:
-            index = shuffled_indices(seed, step, size, len(self.training.moments))
+            index = shuffled_indices(seed, step, size, len(self.training))
             yield self.training.batch(index, seed, step * size)
             step += 1
 
+    def release(self) -> None:
+        """Let go of the frozen parts that training does not need; evaluation reads them again."""
+        if self.task.encode == "cached":
+            self.base.release("vae")
+        if not self.task.train_text_encoder:
+            self.base.release("text_encoder")
+
     def loss(self, batch: NoisyBatch) -> Tensor:
-        return diffusion_loss(self.base.unet, batch)
+        return diffusion_loss(self.backbone.model, batch)
 
     @torch.no_grad()
     def validation_loss(self) -> float:
         def total(index: Tensor) -> float:
             batch = self.validation.batch(index, noising.MAXIMAL_SEED, int(index[0]))
-            return diffusion_loss(self.base.unet, batch).item() * len(index)
+            return diffusion_loss(self.backbone.model, batch).item() * len(index)
 
-        count = len(self.validation.moments)
-        return sum(shared_out(torch.arange(count).split(VALIDATION_BATCH), total)) / count
+        count = len(self.validation)
+        return sum(shared_out(torch.arange(count).split(self._together(64)), total)) / count
+
+    def _together(self, most: int) -> int:
+        """How many pictures of this resolution the UNet takes at once, at most `most`."""
+        return max(1, min(most, PIXELS // self.resolution**2))
+
+    def illustrate(self, output: Path, step: int) -> list[Path]:
+        prompts = list(self.task.validation_prompts)
+        if not prompts:
+            return []
+        pixels = sample(self.base, prompts, self.sampling, "validation prompts")
+        return save_pictures(pixels, output / f"step-{step:06d}") if is_main() else []
 
     @property
     def evaluation_key(self) -> Any:
@@ -97,10 +159,10 @@ class TextToImage(PreparedTask):
         }
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
-        self.base.unet.eval()
+        self.backbone.model.eval()
         found = self.evaluation.measure(output)
         loss, extractor = self.validation_loss(), "the UNet's own loss, fixed noise"
-        count = len(self.validation.moments)
+        count = len(self.validation)
         found.figures["validation_loss"] = Figure(loss, "mean squared error", count, extractor)
         return found
 

@@ -41,6 +41,7 @@ class DataToText(PreparedTask):
         texts = likelihood.familiar_texts(task.familiar_items)
         self.familiar = likelihood.document_rows(self.base, texts, self.base.positions // 2)
         too_long = {"training pairs longer than the base's positions": left_out}
+        self.train_items = len(self.training)
         self.facts = {
             "base": task.base,
             "base_revision": self.base.revision,

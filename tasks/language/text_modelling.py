@@ -37,6 +37,7 @@ class TextModelling(PreparedTask):
         self.test, self.test_parts = self._rows(self.splits.test)
         familiar = likelihood.familiar_texts(task.familiar_items)
         self.familiar = likelihood.document_rows(self.base, familiar, self.length)
+        self.train_items = len(self.training)
         self.facts = {
             "base": task.base,
             "base_revision": self.base.revision,

@@ -51,10 +51,31 @@ def stable_diffusion() -> Backbone:
     return StableDiffusionBackbone(unet())
 
 
+def with_text_encoder() -> Backbone:
+    """A UNet whose text encoder, a CLIPTextModel, trains too."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from tasks.diffusion.backbone import StableDiffusionBackbone
+
+    config = CLIPTextConfig(
+        vocab_size=64,
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return StableDiffusionBackbone(unet(), text_encoder=CLIPTextModel(config))
+
+
 BUILDERS: dict[str, Callable[[], Backbone]] = {
     "gpt2": lambda: CausalLanguageModel(gpt2()),
     "llama": lambda: CausalLanguageModel(llama()),
     "unet": stable_diffusion,
+    "unet+clip": with_text_encoder,
 }
 
 

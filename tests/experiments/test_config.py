@@ -1,12 +1,13 @@
 """Configurations: round trip, recommendations, and the mistakes that people make."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from adapters.lora import Lora
-from experiments.config import RunConfig, Train, UsageError, parse
+from experiments.config import RunConfig, Train, UsageError, counted, parse
 from experiments.record import fingerprint
 from experiments.run import RunOptions
 from tasks.diffusion.pokemon import Pokemon
@@ -39,6 +40,54 @@ def test_the_fingerprint_tells_settings_apart():
     assert fingerprint(first) != fingerprint(second)
     other = RunConfig(Lora(), Pokemon(), Train(checkpoint_every=7)).resolved()
     assert fingerprint(other) == fingerprint(first), "how often a run is saved changes no result"
+
+
+def test_settings_that_came_later_rename_no_finished_run():
+    task = Pokemon(train_items=40, test_items=12, base_items=10, sampling_steps=2)
+    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu")).resolved()
+    assert fingerprint(config) == "004a660c434b"
+    half = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu", precision="bf16")).resolved()
+    assert fingerprint(half) != fingerprint(config)
+
+
+def published_base(folder: Path) -> Pokemon:
+    (folder / "model_index.json").write_text("{}")
+    return Pokemon(base=str(folder))
+
+
+def test_a_published_base_has_the_tutorials_settings(tmp_path):
+    task = published_base(tmp_path)
+    train = RunConfig(Lora(), task, Train(device="cuda")).resolved().train
+    assert (train.epochs, train.steps, train.batch, train.learning_rate) == (100, None, 1, 1e-4)
+    assert (train.schedule, train.warm_up, train.precision, train.checkpoint_every) == ("constant", 0, "fp16", 5000)
+    assert RunConfig(Lora(), task, Train(device="cpu")).resolved().train.precision == "fp32"
+    assert RunConfig(Lora(), task, Train(device="cuda", precision="bf16")).resolved().train.precision == "bf16"
+    filled = task.filled()
+    assert (filled.resolution, filled.random_flip, filled.crop) == (512, True, "random")
+
+
+def test_steps_or_epochs(tmp_path):
+    task = published_base(tmp_path)
+    assert RunConfig(Lora(), task, Train(steps=7)).resolved().train.epochs is None
+    train = RunConfig(Lora(), Pokemon(), Train(epochs=3, batch=4, gradient_accumulation=2)).resolved().train
+    assert train.steps is None
+    done = counted(train, items=41, processes=2)  # 16 items a step
+    assert (done.steps, done.validate_every) == (9, 1)
+    assert counted(Train(steps=5, batch=4), items=41).steps == 5
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        (Train(steps=5, epochs=5), "not both"),
+        (Train(ema=1.0), "ema must be"),
+        (Train(optimizer="adamw-8bit"), "pip install bitsandbytes"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_sentence(train, says, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(UsageError, match=says):
+        RunConfig(Lora(), Pokemon(), train).resolved()
 
 
 @pytest.mark.parametrize(

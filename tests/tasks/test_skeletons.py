@@ -9,6 +9,7 @@ import torch
 from tasks.base import TaskError
 from tasks.configurations import LANGUAGE_MODEL, STABLE_DIFFUSION, names
 from tasks.diffusion.pokemon import Pokemon
+from tasks.diffusion.skeleton import models_of
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
 
@@ -52,17 +53,28 @@ def test_published_language_models(base):
 
 @pytest.mark.parametrize("base", STABLE_DIFFUSIONS)
 def test_published_stable_diffusions(base):
-    skeleton = Pokemon(base=base).skeleton()
-    assert (count(skeleton.backbone.model), *map(count, skeleton.frozen.values())) == STABLE_DIFFUSIONS[base]
+    assert tuple(map(count, models_of(base))) == STABLE_DIFFUSIONS[base]
 
 
-def test_the_native_resolution_is_the_default():
+def test_the_default_resolution_is_the_tutorials():
     shapes = {base: Pokemon(base=base).skeleton().batch(1, META).noisy.shape[-1] for base in STABLE_DIFFUSIONS}
-    assert shapes == {"sd-1-5": 64, "sd-2-1": 96, "sd-2-1-base": 64}
+    assert shapes == dict.fromkeys(STABLE_DIFFUSIONS, 64)
+    assert Pokemon(base="sd-2-1", resolution=768).skeleton().batch(1, META).noisy.shape[-1] == 96
+
+
+def test_what_stays_on_the_device_is_what_each_step_needs():
+    kept, fresh = (Pokemon(encode=encode).skeleton() for encode in ("cached", "on-the-fly"))
+    assert (set(kept.frozen), set(fresh.frozen)) == (set(), {"vae"})
+    trained = Pokemon(train_text_encoder=True).skeleton()
+    unet, _, text_encoder = models_of("mini")
+    assert count(trained.backbone.model) == count(unet) + count(text_encoder)
+    assert not trained.batch(1, META).text.is_floating_point()
 
 
 @pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("task", [Style(base="gpt2", length=40), EndToEnd(base="smollm2-135m"), Pokemon()])
+@pytest.mark.parametrize(
+    "task", [Style(base="gpt2", length=40), EndToEnd(base="smollm2-135m"), Pokemon(), Pokemon(train_text_encoder=True)]
+)
 def test_the_loss_has_a_gradient_without_a_value(task, size):
     skeleton = task.skeleton()
     skeleton.backbone.model.requires_grad_(True)
