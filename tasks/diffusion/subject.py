@@ -132,8 +132,11 @@ class SubjectEvaluation(PictureEvaluation):
         described = [prompt.described for prompt in self.wanted]
         scores = self.scorer.scores(pixels, described)
         shuffled = self.scorer.scores(pixels, [described[i] for i in derangement(len(described))])
+        kept = self.splits.test.pixels
+        real = self.scorer.scores(kept, [self.task.described_prompt] * len(kept))
         items["clip_score"] = scores.tolist()
-        return mean_figure(scores, "100 x cosine", self.scorer.name, shuffled=float(shuffled.mean()))
+        others = {"ceiling": float(real.mean()), "shuffled": float(shuffled.mean())}
+        return mean_figure(scores, "100 x cosine", self.scorer.name, **others)
 
     def _alignment(self, pixels: Tensor, items: dict[str, list]) -> Figure:
         hits = self.hits(pixels, [prompt.attributes for prompt in self.wanted], "objects")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_steps_or_epochs(tmp_path):
     assert RunConfig(Lora(), task, Train(steps=7)).resolved().train.epochs is None
     train = RunConfig(Lora(), Pokemon(), Train(epochs=3, batch=4, gradient_accumulation=2)).resolved().train
     assert train.steps is None
-    done = counted(train, items=41, processes=2)  # 16 items a step
+    done = counted(replace(train, processes=2), items=41)  # 16 items a step
     assert (done.steps, done.validate_every) == (9, 1)
     assert counted(Train(steps=5, batch=4), items=41).steps == 5
 
