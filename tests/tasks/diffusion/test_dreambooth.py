@@ -1,0 +1,92 @@
+"""DreamBooth: which pictures train, which are kept, what a batch holds, and the likeness by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.base import TaskError
+from tasks.diffusion import data
+from tasks.diffusion.character import Character
+from tasks.diffusion.dreambooth import DreamBooth
+from tasks.diffusion.subject import likeness
+
+CPU = torch.device("cpu")
+SMALL = DreamBooth(class_items=3, test_items=4, base_items=3, held_out=4, sampling_steps=2)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return SMALL.prepare(CPU)
+
+
+def folder_of(tmp_path, count):
+    for i in range(count):
+        Image.new("RGB", (40, 50), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def test_the_character_is_one_and_training_misses_some_backgrounds():
+    splits = data.character(12, 24, 32, "a picture of sks mushroom")
+    assert {each["background"] for each in splits.train.attributes} <= {"white", "sand"}
+    assert {each["background"] for each in splits.test.attributes} == set(Character.attributes["background"])
+    assert set(splits.train.captions) == {"a picture of sks mushroom"}
+    assert not {p.tobytes() for p in splits.train.pixels.numpy()} & {p.tobytes() for p in splits.test.pixels.numpy()}
+
+
+def test_a_folder_keeps_every_fifth_picture(tmp_path):
+    splits = data.subject_folder(folder_of(tmp_path, 6), None, 32, "sks", keep_whole=True)
+    assert (len(splits.train), len(splits.test)) == (5, 1)
+    assert splits.train.whole[0].shape == (3, 40, 32)
+    assert splits.test.pixels[0, 0, 0, 0] == 0
+
+
+def test_a_batch_holds_as_many_class_pictures(prepared):
+    batch = next(prepared.batches(0, 0, 2))
+    assert len(batch.timestep) == 4
+    assert batch.weight.tolist() == [2, 2, 2, 2]
+    weighed = replace(SMALL, prior_loss_weight=0.5).prepare(CPU)
+    assert next(weighed.batches(0, 0, 2)).weight.tolist() == [2, 2, 1, 1]
+    without = replace(SMALL, prior_preservation=False).prepare(CPU)
+    alone = next(without.batches(0, 0, 2))
+    assert torch.equal(alone.noisy, batch.noisy[:2])
+
+
+def test_the_figures_and_their_company(prepared):
+    found = prepared.evaluate()
+    for name in ("similarity", "clip_i", "clip_score", "alignment", "leakage", "base_alignment", "validation_loss"):
+        assert name in found.figures
+    similarity = found.figures["similarity"]
+    assert similarity.ceiling is not None
+    assert similarity.ceiling > similarity.value, "the base does not know the subject"
+    finished = prepared.finish(found, found)
+    assert finished.figures["drift"].value == pytest.approx(0, abs=1e-6)
+    assert [row["item"] for row in finished.items] == [0, 1, 2, 3]
+
+
+def test_likeness_by_hand():
+    pictures, kept = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 3.0], [5.0, 0.0]])
+    assert likeness(pictures, kept) == pytest.approx(np.array([0.5, np.sqrt(0.5)]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"instance_data": "somewhere"}, "instance-prompt"),
+        ({"instance_data": "somewhere", "instance_prompt": "sks dog"}, "class-prompt"),
+        ({"instance_data": "nowhere", "instance_prompt": "sks dog", "class_prompt": "dog"}, "it has 0"),
+        ({"class_items": 0}, "class-items"),
+        ({"prior_loss_weight": 0.0}, "prior-loss-weight"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_sentence(settings, says):
+    with pytest.raises(TaskError, match=says):
+        replace(SMALL, **settings).prepare(CPU)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    (folder_of(tmp_path, 6) / "3.png").write_bytes(b"no picture")
+    with pytest.raises(TaskError, match=r"3\.png"):
+        data.subject_folder(tmp_path, None, 32, "sks", keep_whole=False)
