@@ -115,7 +115,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
 
     config, folder = session.config, session.folder
     device, attachment = device_of(config), None
-    head = _head(config, folder, device)
+    head = head_of(config, folder, device)
     began = time.perf_counter()
     try:
         with failures_are_records(folder.path, lambda: None):
@@ -145,7 +145,7 @@ def _keep_last_good(session: _Session, attachment: Attachment) -> str:
     step = load_parameters(folder.checkpoint, attachment.parameters())
     if step is None:
         return "there was no checkpoint yet whose weights could be kept"
-    processes.on_main(lambda: _save_adapter(session.config, folder, attachment))
+    processes.on_main(lambda: save_adapter(session.config, folder, attachment))
     if processes.is_main():
         shutil.rmtree(folder.checkpoint)  # going on from it would diverge again
     return f"the weights of step {step} are kept in {folder.adapter_file.name}"
@@ -187,7 +187,7 @@ def base_evaluation(prepared: PreparedTask) -> Evaluation:
     return Evaluation(figures, value["items"], artifacts)
 
 
-def _head(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[str, Any]:
+def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[str, Any]:
     """What is known of a run before it trains."""
     size_field = config.adapter.size_field
     size = None if size_field is None else getattr(config.adapter, size_field)
@@ -208,22 +208,25 @@ def _head(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[st
 def _train_and_measure(
     session: _Session, prepared: PreparedTask, attachment: Attachment, base: Evaluation
 ) -> dict[str, Any]:
+    from experiments.measure.step import step_costs
     from experiments.train import Trainer
 
     config, folder = session.config, session.folder
     trainer = Trainer(prepared, attachment, config.train, folder.path, session.interruption, session.check_writer)
     trained = trainer.run()
-    adapter_bytes = processes.on_main(lambda: _save_adapter(config, folder, attachment))
+    adapter_bytes = processes.on_main(lambda: save_adapter(config, folder, attachment))
+    costs = processes.on_main(lambda: step_costs(trainer))
     began = time.perf_counter()
     tuned = measure(config, prepared, attachment, folder)
     tuned = prepared.finish(tuned, base, folder.samples if processes.is_main() else None)
     processes.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
     return {
         "metrics": {name: f.as_record() | _direction(config, name) for name, f in tuned.figures.items()},
-        "parameters": _parameters(prepared, attachment),
+        "parameters": parameters_of(prepared, attachment),
         "adapter_bytes": adapter_bytes,
         "seconds": _seconds(trained, time.perf_counter() - began),
         "memory": dict(trained.memory),
+        **costs,
         "training": {
             "steps": trainer.steps,
             "final_loss": trained.final_loss,
@@ -251,7 +254,7 @@ def adapter_metadata(config: RunConfig) -> dict[str, str]:
     return {"adapter": json.dumps(config.as_record()["adapter"])}
 
 
-def _save_adapter(config: RunConfig, folder: RunFolder, attachment: Attachment) -> int:
+def save_adapter(config: RunConfig, folder: RunFolder, attachment: Attachment) -> int:
     """Write `adapter.safetensors` and the forms of other tools; the bytes of our own file."""
     from safetensors.torch import save_file
 
@@ -267,7 +270,7 @@ def _direction(config: RunConfig, name: str) -> dict[str, str]:
     return {"better": metric["better"], "meaning": metric["meaning"]}
 
 
-def _parameters(prepared: PreparedTask, attachment: Attachment) -> dict[str, int]:
+def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, int]:
     owned = attachment.parameters()
     own = {id(parameter) for parameter in owned.values()}
     frozen = sum(p.numel() for p in prepared.backbone.model.parameters() if id(p) not in own)

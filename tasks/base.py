@@ -155,6 +155,10 @@ class PreparedTask(ABC):
         """How many things the mean in `loss` is taken over, where batches of one size differ in it (tokens)."""
         return 1
 
+    def tokens(self, batch: Any) -> int | None:
+        """How many tokens of text the model reads in a training batch, without padding; None where it reads none."""
+        return None
+
     @abstractmethod
     def validation_loss(self) -> float:
         """The loss on items kept from training, with the same noise each time."""

@@ -1,23 +1,32 @@
 """Bytes that data parallel training sends: predicted from the trained parameters, and counted in a real run.
 
     torchrun --nproc_per_node 2 -m experiments.measure.communication lora sd-pokemon --train.steps 3
+    torchrun --nproc_per_node 2 -m experiments.measure.communication runs/TASK/METHOD/HASH/config.json [RESULT.json]
 
 (`accelerate launch --cpu` runs one process in silence where mpirun is absent, so the number of processes is checked.)
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import UsageError, command, parse
+from experiments.config import RunConfig, UsageError, command, parse
+from experiments.record import write_json
+from tasks import processes
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
+
+    from experiments.train import Trainer
+
+PROGRAM = "torchrun --nproc_per_node 2 -m experiments.measure.communication"
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class CommunicationOptions:
 
 @dataclass(frozen=True)
 class Communication:
-    """Bytes of gradients that each process gives to the reduction of one optimizer step.
+    """Bytes of gradients that each process gives to the reduction of one optimizer step (the loss is a few more).
 
     `measured_bytes` is a mean over `steps`; None where the bytes were predicted alone. How many bytes cross a wire
     depends on the algorithm: a ring of n processes sends 2 (n - 1) / n of them from each (Patarasuk & Yuan 2009).
@@ -71,51 +80,55 @@ class ReducedBytes:
         return allreduce_hook(state, bucket)
 
 
-def processes() -> int:
-    """How many processes train together. Raises UsageError for one alone, which sends nothing."""
-    from torch import distributed
-
-    size = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-    if size < 2:
-        raise UsageError(
-            "one process sends nothing: expected at least two; start this with "
-            "`torchrun --nproc_per_node 2 -m experiments.measure.communication METHOD TASK`"
-        )
-    return size
-
-
-def count(trainer: Any) -> Communication:
-    """Train with the testbed's own loop and count. Raises UsageError where there is one process alone."""
+def count(trainer: Trainer) -> Communication:
+    """Train with the testbed's own loop and count. Raises UsageError where one process trains alone."""
     import torch
 
-    world, backend = processes(), torch.distributed.get_backend()
+    if processes.count() < 2:
+        raise UsageError(f"one process sends nothing: expected at least two; start this with `{PROGRAM} METHOD TASK`")
     counter = ReducedBytes(trainer.loss_module)
-    trainer.run()  # at its end there is no process group any more
-    predicted = predicted_bytes(trainer.owned.values())
-    return Communication(predicted, counter.bytes / trainer.steps, trainer.steps, world, backend)
+    trainer.run()
+    predicted, backend = predicted_bytes(trainer.owned.values()), torch.distributed.get_backend()
+    return Communication(predicted, counter.bytes / trainer.steps, trainer.steps, processes.count(), backend)
 
 
 def main() -> None:
-    import tempfile
+    arguments = sys.argv[1:]
+    if arguments and arguments[0].endswith(".json"):
+        config, out = configuration(Path(arguments[0])), Path(arguments[1]) if arguments[1:] else None
+    else:
+        config, options = parse(CommunicationOptions, arguments, PROGRAM)
+        out = options.out
+    found = measured(config.resolved())
+    if processes.is_main():
+        print(
+            f"{config.adapter.name} on {config.task.name}: {found.measured_bytes:,.0f} bytes a step and process "
+            f"({found.processes} processes, {found.backend}), predicted {found.predicted_bytes:,}"
+        )
+        if out is not None:
+            write_json(out, found.as_record())
+    processes.leave()
 
-    from experiments.record import write_json
+
+def configuration(file: Path) -> RunConfig:
+    """Of a run's `config.json`, however many processes it was run with."""
+    record = json.loads(file.read_text())
+    record["train"] |= {"processes": 1}
+    return RunConfig.from_record(record)
+
+
+def measured(config: RunConfig) -> Communication:
+    """Count a training of this configuration in the processes that torchrun started; it leaves no run behind."""
     from experiments.run import attach, device_of
     from experiments.train import Trainer
 
-    config, options = parse(CommunicationOptions, sys.argv[1:], "python -m experiments.measure.communication")
-    config = config.resolved()
-    prepared = config.task.prepare(device_of(config))
+    device = device_of(config)
+    if processes.started() > 1:
+        processes.join(on_cpu=device.type == "cpu")
+    prepared = config.task.prepare(device)
     attachment = attach(config, prepared)
-    with tempfile.TemporaryDirectory() as folder:  # of each process: a measurement leaves no run behind
-        trainer = Trainer(prepared, attachment, config.train, Path(folder))
-        found = count(trainer)
-        if trainer.accelerator.is_main_process:
-            print(
-                f"{config.adapter.name} on {config.task.name}: {found.measured_bytes:,.0f} bytes a step "
-                f"({found.processes} processes, {found.backend}), predicted {found.predicted_bytes:,}"
-            )
-            if options.out is not None:
-                write_json(options.out, found.as_record())
+    with tempfile.TemporaryDirectory() as folder:
+        return count(Trainer(prepared, attachment, config.train, Path(folder)))
 
 
 if __name__ == "__main__":

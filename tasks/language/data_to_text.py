@@ -83,6 +83,9 @@ class DataToText(PreparedTask):
     def weight(self, batch: TokenBatch) -> float:
         return likelihood.predicted_tokens(batch)
 
+    def tokens(self, batch: TokenBatch) -> int:
+        return likelihood.read_tokens(batch)
+
     def validation_loss(self) -> float:
         found = likelihood.losses(self.base, self.validation)
         return float(found.nats.sum() / found.tokens.sum())

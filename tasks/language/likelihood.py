@@ -75,6 +75,11 @@ def predicted_tokens(batch: TokenBatch) -> int:
     return int((batch.labels[:, 1:] != IGNORED).sum())
 
 
+def read_tokens(batch: TokenBatch) -> int:
+    """How many tokens the model reads, without padding."""
+    return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
+
+
 def _logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Logits (n, length - 1, vocabulary) in fp32 and the labels that they predict."""
     output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False)

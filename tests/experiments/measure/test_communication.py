@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from adapters.lora import Lora
-from experiments.config import UsageError
-from experiments.measure.communication import predicted_bytes, processes
-from tests.experiments.measure.tiny import TinyText
+from experiments.config import RunConfig, Train, UsageError
+from experiments.measure.communication import measured, predicted_bytes
+from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,13 +49,14 @@ def test_the_command_counts_the_bundled_base(tmp_path, method):
 
 
 def test_prediction_follows_the_number_format():
-    backbone = TinyText().backbone
+    backbone = PreparedTiny(Tiny()).backbone
     count = sum(p.numel() for p in Lora(rank=2).attach(backbone).parameters().values())
     assert predicted_bytes(p for p in backbone.model.parameters() if p.requires_grad) == 4 * count
     backbone.model.to(torch.bfloat16)
     assert predicted_bytes(p for p in backbone.model.parameters() if p.requires_grad) == 2 * count
 
 
-def test_one_process_alone_is_refused():
+def test_one_process_alone_is_refused(tmp_path, tiny_task):
+    config = RunConfig(Lora(rank=2), tiny_task(), Train(steps=1, device="cpu")).resolved()
     with pytest.raises(UsageError, match="torchrun --nproc_per_node 2"):
-        processes()
+        measured(config)

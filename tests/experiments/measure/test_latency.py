@@ -13,7 +13,7 @@ from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.measure import latency
 from experiments.measure.latency import ModelInput, Variant, inference, interleaved, median_interval, merge_error
-from tests.experiments.measure.tiny import TinyText
+from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 
 def test_ratio_by_hand():
@@ -46,11 +46,11 @@ def test_rounds_turn_and_contexts_are_not_timed(monkeypatch):
 
 
 @pytest.fixture
-def prepared() -> TinyText:
-    return TinyText()
+def prepared() -> PreparedTiny:
+    return PreparedTiny(Tiny())
 
 
-def attached(adapter, prepared: TinyText):
+def attached(adapter, prepared: PreparedTiny):
     """Attached, and moved away from its initial values."""
     torch.manual_seed(1)
     attachment = adapter.attach(prepared.backbone)
@@ -62,7 +62,7 @@ def attached(adapter, prepared: TinyText):
 
 
 def test_model_input_is_what_the_loss_gives_to_the_model(prepared):
-    expected = next(prepared.batches(0, 0, 3))
+    _, expected = next(prepared.batches(0, 0, 3))
     attached(PrefixTuning(length=2), prepared)  # whose own hook changes the call
     found = ModelInput.of(prepared, 3)
     assert torch.equal(found.kwargs["input_ids"], expected)
