@@ -104,6 +104,8 @@ def _draw(runs: Sequence[Run], found: Sequence[Mapping[str, Spectrum]], out: Pat
 
 def heat_map(found: Sequence[Mapping[str, Spectrum]]) -> tuple[Figure, int]:
     """phi(i, j), averaged over the matrices that both have with all of the shown directions; and their number."""
+    from matplotlib.ticker import MaxNLocator
+
     from reports.canvas import canvas
 
     keys = common(found)
@@ -116,7 +118,7 @@ def heat_map(found: Sequence[Mapping[str, Spectrum]]) -> tuple[Figure, int]:
     panel.set_xlabel("j: first directions of B")
     panel.set_ylabel("i: first directions of A")
     for axis in (panel.xaxis, panel.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        axis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(picture, label="phi(i, j)")
     return figure, len(keys)
 

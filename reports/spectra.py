@@ -100,7 +100,8 @@ def _factors(run: Run) -> dict[str, Spectrum]:
         up = tensors.get(f"{match['key']}.lora_B{match['end']}") if match else None
         if match and up is not None:
             a, b = down.reshape(len(down), -1).astype(float), up.reshape(len(up), -1).astype(float)
-            values = np.linalg.svd(np.linalg.qr(b, "r") @ np.linalg.qr(a.T, "r").T, compute_uv=False)
+            b_root, a_root = (np.asarray(np.linalg.qr(factor, "r")) for factor in (b, a.T))
+            values = np.linalg.svd(b_root @ a_root.T, compute_uv=False)
             right = np.linalg.svd(a, full_matrices=False)[2]
             found[match["key"]] = Spectrum((len(b), a.shape[1]), values, right)
     return {key: spectrum for key, spectrum in found.items() if spectrum.values.any()}
