@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """Commands import what they need when they run, so that --help answers at once."""
     top = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_table, _compare, _spectra, _plots, _page, _import_peft):
+    for add in (_table, _compare, _spectra, _plots, _page, _paper, _import_peft):
         add(commands)
     return top
 
@@ -107,6 +107,17 @@ def _wrote(files: list[Path], out: Path) -> None:
     if not files:
         raise ReportError("nothing could be drawn: expected at least one finished run; see `python -m reports table`")
     print(f"{len(files)} files in {out}")
+
+
+def _paper(commands) -> None:
+    command = _command(commands, "paper", paper, "published counts and claims beside ours (see experiments.paper)")
+    command.add_argument("--format", choices=["terminal", "md"], default="terminal")
+
+
+def paper(options: argparse.Namespace) -> None:
+    from reports.paper import read, render
+
+    print(render(read(options.runs), {"terminal": "simple", "md": "github"}[options.format]))
 
 
 def _import_peft(commands) -> None:

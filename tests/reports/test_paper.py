@@ -1,0 +1,27 @@
+"""`reports paper` shows the record of the published numbers, and says what is wrong with another."""
+
+import json
+
+import pytest
+
+from reports.__main__ import main
+
+ROW = {"where": "Table 3", "what": "LoRA", "by_formula": 393216, "ours": 393216, "verdict": "exact", "printed": "0.35M"}
+CLAIM = {"source": "guide", "claim": "about 3 MB", "ours": "3 bytes", "how": "counted", "verdict": "holds"}
+
+
+@pytest.mark.parametrize("style", ["terminal", "md"])
+def test_counts_and_claims_are_shown(tmp_path, capsys, style):
+    (tmp_path / "paper.json").write_text(json.dumps({"counts": [ROW], "claims": [CLAIM], "git": {}}))
+    assert main(["paper", "--runs", str(tmp_path), "--format", style]) == 0
+    text = capsys.readouterr().out
+    assert "393,216" in text
+    assert "about 3 MB" in text
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "experiments.paper"), ("{}", "no such record"), ("x", "no such")])
+def test_a_wrong_record_is_one_sentence(tmp_path, capsys, content, says):
+    if content is not None:
+        (tmp_path / "paper.json").write_text(content)
+    assert main(["paper", "--runs", str(tmp_path)]) == 1
+    assert says in capsys.readouterr().err
