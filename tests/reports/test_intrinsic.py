@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reports import canvas
 from reports.__main__ import main
 from reports.dimension import crossings
 from reports.records import collect
@@ -47,17 +48,23 @@ def test_the_page_has_it_too(runs, tmp_path):
         assert part in text
 
 
-def test_a_broken_one_is_counted_and_named(runs, tmp_path, capsys):
+def test_a_broken_one_is_counted_and_named(runs, capsys):
     outcome(runs, broken=True)
-    assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
-    assert not list((tmp_path / "out").rglob("intrinsic*"))
+    assert not collect(runs).outcomes
     assert main(["table", "drawings", "--runs", str(runs)]) == 0
     assert "intrinsic-abc.json: it is no outcome" in " ".join(capsys.readouterr().out.split())
 
 
 def test_drawn_again_it_is_the_same(runs, tmp_path):
+    (found,) = collect(runs).outcomes.values()
     for out in ("one", "two"):
-        assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
+        with canvas.style():
+            canvas.save(crossings(found), tmp_path / out, found.notes)
     for kind in ("svg", "png"):
-        first, second = ((tmp_path / out / "drawings" / f"intrinsic-abc.{kind}").read_bytes() for out in ("one", "two"))
+        first, second = ((tmp_path / f"{out}.{kind}").read_bytes() for out in ("one", "two"))
         assert first == second
+
+
+def test_plots_draws_it(runs, tmp_path):
+    assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").rglob("intrinsic*")} == {"intrinsic-abc.svg", "intrinsic-abc.png"}
