@@ -14,8 +14,8 @@ from adapters.base import Attachment
 from experiments.config import RunConfig
 from experiments.run import adapter_metadata
 
-# the names that the safetensors format gives to number formats
-FORMATS = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.int64": "I64"}
+# the names that the safetensors format gives to number formats, in the order in which its writer puts them
+FORMATS = {"torch.int64": "I64", "torch.float32": "F32", "torch.bfloat16": "BF16", "torch.float16": "F16"}
 
 
 def adapter_files(config: RunConfig, attachment: Attachment) -> dict[str, int]:
@@ -38,10 +38,14 @@ def exported(attachment: Attachment) -> dict[str, tuple[Mapping[str, Tensor], Ma
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> int:
-    """The size of a file in the safetensors format: a length of 8 bytes, a header padded to 8, the numbers."""
+    """The size of a file in the safetensors format: a length of 8 bytes, a header padded to 8, the numbers.
+
+    The header says where each tensor begins and ends, so its own length depends on the order: by format, then name.
+    """
+    order = list(FORMATS)
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(str(item[1].dtype)), item[0])):
         begin, end = end, end + tensor.numel() * tensor.element_size()
         kind = FORMATS[str(tensor.dtype)]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
