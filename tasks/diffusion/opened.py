@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,20 +16,29 @@ from tasks.diffusion import bases
 from tasks.diffusion.backbone import StableDiffusionBackbone
 from tasks.diffusion.sampling import Sampling, pipeline_of, sample
 
+TOGETHER = 8  # pictures: what the memory of a card takes at 512 pixels a side
+
+if TYPE_CHECKING:
+    from tasks.diffusion.recipe import Recipe
+
 
 class OpenedStableDiffusion(OpenedBase):
-    """A base by name or folder, on a device."""
+    """The base that a recipe (filled) names, with its text encoder in the backbone where that trains too."""
 
-    def __init__(self, base: str, device: torch.device):
-        self.base = bases.load(base, device)
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.base = bases.load(recipe.base, device)
         self.base.unet.to(memory_format=torch.channels_last)
-        self.backbone = StableDiffusionBackbone(self.base.unet, tuple(self.base.card["targets"]))
-        self.revision = file_digest(*sorted(bases.folder_of(base).rglob("*.safetensors")))
+        encoder = self.base.text_encoder if recipe.train_text_encoder else None
+        self.backbone = StableDiffusionBackbone(self.base.unet, tuple(self.base.card["targets"]), encoder)
+        self.folder = bases.folder_of(recipe.base)
+        self.revision = file_digest(*sorted(self.folder.rglob("*.safetensors")))
+        self.resolution = self.base.latent_multiple(recipe.resolution or self.base.resolution)
         self.sampling = self.base.card["sampling"]
 
     def sample(self, prompts: Sequence[str], seed: int, steps: int, guidance: float) -> Tensor:
         self.backbone.model.eval()
-        return sample(self.base, list(prompts), Sampling(steps, guidance, seed))
+        settings = Sampling(steps, guidance, seed, TOGETHER, self.resolution)
+        return sample(self.base, list(prompts), settings)
 
     def save(self, folder: Path) -> None:
         """A StableDiffusionPipeline's folder, and the base's card."""

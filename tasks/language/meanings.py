@@ -54,16 +54,12 @@ def parse_meaning(line: str) -> dict[str, str]:
     return meaning
 
 
-<<<<<<< HEAD
-def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
-=======
 def prompt_of(line: str) -> str:
     """What stands before a meaning's text: its line."""
     return f"{line}\n"
 
 
-def load(data: str, train_items: int, test_items: int) -> Splits:
->>>>>>> 14ed278 (Finished runs on their bases again: sample, generate, export)
+def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
     """`data` is "restaurants", a folder with the official files, a CSV file, or a dataset's name on the hub.
 
     At most `test_items` meanings are kept in validation and in test; `train_items` are drawn for "restaurants".
