@@ -6,7 +6,7 @@ import torch
 
 from experiments.config import RunConfig
 from experiments.record import RunFolder, write_json
-from experiments.run import _head, _save_adapter
+from experiments.run import head_of, save_adapter
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ def finished_run(config: RunConfig, runs: Path, spread: float = 0.3) -> RunFolde
     with torch.no_grad():
         for parameter in attachment.parameters().values():
             parameter.add_(spread * torch.randn_like(parameter))
-    _save_adapter(config, folder, attachment)
+    save_adapter(config, folder, attachment)
     facts = {"base": getattr(config.task, "base", None), "base_revision": base.revision}
-    write_json(folder.result_file, _head(config, folder, CPU) | {"status": "finished", "reason": None, "facts": facts})
+    write_json(folder.result_file, head_of(config, folder, CPU) | {"status": "finished", "reason": None, "facts": facts})
     return folder
