@@ -67,18 +67,6 @@ class Adapter(ABC):
         Raises AdapterError where the settings cannot work on this model.
         """
 
-    def start(self, backbone: Backbone) -> Attachment:
-        """Attach, and begin from `init` where it is given. Raises AdapterError where that does not fit."""
-        attachment = self.attach(backbone)
-        if self.init is not None:
-            try:
-                attachment.begin_from(Path(self.init), self)
-            except BaseException:
-                attachment.detach()
-                raise
-            attachment.facts["init"] = self.init
-        return attachment
-
     def parameter_count(self, backbone: Backbone) -> int | None:
         """How many parameters would train, by the paper's formula from the model's dimensions; None without one."""
         return None
@@ -200,6 +188,22 @@ class Attachment:
         for name, parameter in self.backbone.model.named_parameters():
             if name in self._trained_before:
                 parameter.requires_grad_(self._trained_before[name])
+
+
+def attach_initialised(adapter: Adapter, backbone: Backbone) -> Attachment:
+    """Attach, and begin from `adapter.init` where it is given. Raises AdapterError where that does not fit.
+
+    A function, because the names of methods are among the names of a plugin's settings.
+    """
+    attachment = adapter.attach(backbone)
+    if adapter.init is not None:
+        try:
+            attachment.begin_from(Path(adapter.init), adapter)
+        except BaseException:
+            attachment.detach()
+            raise
+        attachment.facts["init"] = adapter.init
+    return attachment
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -73,6 +73,14 @@ class FullAttachment(Attachment):
     def unmerge(self) -> None:
         """Nothing to undo."""
 
+    def rescale(self, factor: float) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self._owned.items():
+                base = self._base[name].to(parameter)
+                parameter.copy_(base + factor * (parameter - base))
+
     def detach(self) -> None:
         self._put(self._base)
         self.restore_trained_flags()

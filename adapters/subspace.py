@@ -160,6 +160,12 @@ class SubspaceAttachment(MergeableAttachment[HookedUpdate]):
     def changes(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         return ((weight, self.coordinates.change(name, weight)) for name, weight in self.tensors.items())
 
+    def rescale(self, factor: float) -> None:
+        import torch
+
+        with torch.no_grad():
+            self.coordinates["theta"].mul_(factor)
+
     def state(self) -> dict[str, Tensor]:
         import torch
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.base import attach_initialised
 from experiments.config import RunConfig, command, parse
 from experiments.record import SCHEMA, RunFolder, environment, remove_unfinished, replacing, write_items, write_json
 from tasks import processes
@@ -167,7 +168,7 @@ def attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
     from accelerate.utils import set_seed
 
     set_seed(config.train.seed)  # Python's and numpy's generators too: a method from elsewhere may draw from them
-    return config.adapter.start(prepared.backbone)
+    return attach_initialised(config.adapter, prepared.backbone)
 
 
 def base_evaluation(prepared: PreparedTask) -> Evaluation:

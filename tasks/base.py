@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -112,6 +112,42 @@ class Task(ABC):
         Raises TaskError where the base has no configuration, or the task cannot be planned so.
         """
         raise TaskError(f"the task {self.name} cannot be planned: it makes no skeleton")
+
+    def open(self, device: torch.device) -> OpenedBase:
+        """The base alone, without the data: what a finished run's adapter is put on again.
+
+        Raises TaskError where the base cannot be had, or the task does not offer this.
+        """
+        raise TaskError(f"the task {self.name} does not open its base without its data")
+
+
+class OpenedBase(ABC):
+    """A base without data, for what people do with a trained adapter: look, read, export.
+
+    `sampling` are the base's card's settings for pictures, `generation` the task's for texts; each is empty where
+    the base makes none.
+    """
+
+    backbone: Backbone
+    revision: str  # of the weights, as a run's facts have it
+    sampling: Mapping[str, Any] = {}
+    generation: Mapping[str, Any] = {}
+
+    def sample(self, prompts: Sequence[str], seed: int, steps: int, guidance: float) -> torch.Tensor:
+        """One picture a prompt by the model as it is now, uint8 (n, 3, height, width); picture i starts from noise
+        (seed, i). Raises TaskError where the base makes no pictures."""
+        raise TaskError("this base makes no pictures: read its texts with python -m experiments.generate")
+
+    def generate(self, prompts: Sequence[str], **settings: Any) -> list[str]:
+        """One text a prompt by the model as it is now, with settings named as in `generation`.
+
+        Raises TaskError where the base writes no texts, or for a prompt that the task cannot read.
+        """
+        raise TaskError("this base writes no texts: look at its pictures with python -m experiments.sample")
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the whole model as it is now, in its library's layout, so that the task's base can be this folder."""
 
 
 class Skeleton(ABC):

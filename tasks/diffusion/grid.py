@@ -1,6 +1,7 @@
 """Grids of pictures for people: rows with a name, columns with a prompt."""
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,29 @@ from torch import Tensor
 CELL, MARGIN, LABEL, LINE = 128, 6, 64, 13
 
 
-def save_before_after(rows: dict[str, Tensor], captions: list[str], file: Path) -> None:
+def save_before_after(rows: Mapping[str, Tensor], captions: Sequence[str], file: Path) -> None:
     """A grid with one row for each named set of pictures uint8 (n, 3, h, w) and the captions above."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    grid_of(rows, captions).save(file)
+
+
+def grid_of(rows: Mapping[str, Tensor], captions: Sequence[str], cell: int = CELL) -> Image.Image:
+    """The same as a picture, whose cells have `cell` pixels a side; a row's name may have several lines."""
     font = ImageFont.load_default(size=11)
-    wrapped = [textwrap.wrap(caption, 21) for caption in captions]
+    wrapped = [textwrap.wrap(caption, cell // 6) for caption in captions]
     top = LINE * max(len(lines) for lines in wrapped) + 2 * MARGIN
     columns = len(captions)
-    size = (LABEL + columns * (CELL + MARGIN), top + len(rows) * (CELL + MARGIN))
+    size = (LABEL + columns * (cell + MARGIN), top + len(rows) * (cell + MARGIN))
     page = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(page)
     for column, lines in enumerate(wrapped):
-        pen.multiline_text((LABEL + column * (CELL + MARGIN), MARGIN), "\n".join(lines), "#333333", font, spacing=2)
+        pen.multiline_text((LABEL + column * (cell + MARGIN), MARGIN), "\n".join(lines), "#333333", font, spacing=2)
     for row, (name, pictures) in enumerate(rows.items()):
-        y = top + row * (CELL + MARGIN)
-        pen.text((MARGIN, y + CELL // 2), name, "#333333", font)
+        y = top + row * (cell + MARGIN)
+        pen.text((MARGIN, y + cell // 2), name, "#333333", font)
         for column, picture in enumerate(pictures):
-            page.paste(_cell(picture), (LABEL + column * (CELL + MARGIN), y))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    page.save(file)
+            page.paste(_cell(picture, cell), (LABEL + column * (cell + MARGIN), y))
+    return page
 
 
 def save_pictures(pixels: Tensor, folder: Path) -> list[Path]:
@@ -39,7 +45,7 @@ def save_pictures(pixels: Tensor, folder: Path) -> list[Path]:
     return files
 
 
-def _cell(picture: Tensor) -> Image.Image:
+def _cell(picture: Tensor, size: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
-    small = max(image.size) < CELL
-    return image.resize((CELL, CELL), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS)
+    small = max(image.size) < size
+    return image.resize((size, size), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS)

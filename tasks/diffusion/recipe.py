@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from tasks.base import TaskError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.diffusion.opened import OpenedStableDiffusion
 
 CHOSEN = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # where neither user nor card says
 
@@ -58,6 +63,11 @@ class Recipe:
 
         training, methods = (recommended(self.base, self.name, part) for part in ("train", "methods"))
         return training | methods.get(adapter, {})
+
+    def open(self, device: torch.device) -> OpenedStableDiffusion:
+        from tasks.diffusion.opened import OpenedStableDiffusion
+
+        return OpenedStableDiffusion(self.filled(), device)
 
     def filled(self) -> Self:
         """The same with what the base's card says where the user said nothing."""

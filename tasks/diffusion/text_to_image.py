@@ -12,14 +12,14 @@ from torch import Tensor
 
 from tasks.base import Evaluation, Figure, PreparedTask
 from tasks.cache import file_digest, tensor_digest
-from tasks.diffusion import bases, noising
+from tasks.diffusion import noising
 from tasks.diffusion.augmentation import Augmentation
-from tasks.diffusion.backbone import StableDiffusionBackbone
 from tasks.diffusion.data import Pictures
 from tasks.diffusion.encoding import FreshLatents, kept_latents, kept_text, tokens_of
 from tasks.diffusion.evaluation import ImageEvaluation, PictureEvaluation
 from tasks.diffusion.grid import save_pictures
 from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss, shuffled_indices
+from tasks.diffusion.opened import OpenedStableDiffusion
 from tasks.diffusion.sampling import Sampling, sample
 from tasks.processes import is_main, shared_out
 
@@ -35,13 +35,9 @@ class TextToImage(PreparedTask):
 
     def __init__(self, task: Pokemon | DreamBooth, device: torch.device):
         self.task = task
-        self.base = bases.load(task.base, device)
-        self.base.unet.to(memory_format=torch.channels_last)
-        encoder = self.base.text_encoder if task.train_text_encoder else None
-        self.backbone = StableDiffusionBackbone(self.base.unet, tuple(self.base.card["targets"]), encoder)
-        self.folder = bases.folder_of(task.base)
-        self.revision = file_digest(*sorted(self.folder.rglob("*.safetensors")))
-        self.resolution = self.base.latent_multiple(task.resolution or self.base.resolution)
+        opened = OpenedStableDiffusion(task, device)
+        self.base, self.backbone, self.folder = opened.base, opened.backbone, opened.folder
+        self.revision, self.resolution = opened.revision, opened.resolution
         self.splits = task.splits(self.resolution)
         self.sampling = self._sampling()
         self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, bool(task.random_flip))

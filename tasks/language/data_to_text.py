@@ -56,7 +56,7 @@ class DataToText(PreparedTask):
         }
 
     def _prompt(self, item: meanings.Item) -> list[int]:
-        return self.base.prompt_ids(item.line + "\n")
+        return self.base.prompt_ids(meanings.prompt_of(item.line))
 
     def _rows(self, items: Sequence[meanings.Item]) -> list[Row]:
         """One row a reference."""

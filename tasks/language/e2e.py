@@ -11,7 +11,9 @@ from tasks.base import Metric, Task, TaskError
 if TYPE_CHECKING:
     import torch
 
+    from tasks.language.bases import LanguageModel
     from tasks.language.data_to_text import DataToText
+    from tasks.language.opened import OpenedLanguageModel
     from tasks.language.skeleton import LanguageSkeleton
 
 METRICS = {
@@ -83,3 +85,22 @@ class EndToEnd(Task, name="e2e"):
 
         # a meaning's line and its text have about as many tokens
         return LanguageSkeleton(self.base, 2 * self.new_tokens, self.label_smoothing)
+
+    def open(self, device: torch.device) -> OpenedLanguageModel:
+        from tasks.language.opened import OpenedLanguageModel
+
+        search = {name: getattr(self, name) for name in ("beams", "length_penalty", "no_repeat_ngram", "new_tokens")}
+        return OpenedLanguageModel(self.base, device, search, meaning_ids)
+
+
+def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:
+    """The tokens of a meaning that somebody typed. Raises TaskError where it is none."""
+    from tasks.language.meanings import parse_meaning, prompt_of
+
+    try:
+        parse_meaning(prompt)
+    except ValueError as error:
+        raise TaskError(
+            f"the prompt '{prompt}' cannot be read ({error}): expected 'name[The Mill], food[Thai]'"
+        ) from None
+    return base.prompt_ids(prompt_of(prompt.strip()))

@@ -43,8 +43,8 @@ class NoRepeatInText(LogitsProcessor):
 
 
 @torch.no_grad()
-def generate(base: LanguageModel, prompts: Sequence[list[int]], search: Search) -> list[str]:
-    """The best text for each prompt (token ids), without what follows its first line."""
+def generate(base: LanguageModel, prompts: Sequence[list[int]], search: Search, whole: bool = False) -> list[str]:
+    """The best text for each prompt (token ids); unless `whole`, without what follows its first line."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     size = max(1, ROWS // search.beams)
     texts = [""] * len(prompts)
@@ -55,7 +55,7 @@ def generate(base: LanguageModel, prompts: Sequence[list[int]], search: Search) 
 
     for chosen, found in zip(batches, shared_out(batches, generated, "generating"), strict=True):
         for i, text in zip(chosen, found, strict=True):
-            texts[i] = text
+            texts[i] = text if whole else text.strip().split("\n")[0]
     return texts
 
 
@@ -83,5 +83,4 @@ def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: S
         eos_token_id=base.tokenizer.eos_token_id,
         pad_token_id=pad,
     )
-    texts = base.tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)
-    return [text.strip().split("\n")[0] for text in texts]
+    return base.tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)

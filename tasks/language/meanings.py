@@ -54,6 +54,11 @@ def parse_meaning(line: str) -> dict[str, str]:
     return meaning
 
 
+def prompt_of(line: str) -> str:
+    """What stands before a meaning's text: its line."""
+    return f"{line}\n"
+
+
 def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
     """`data` is "restaurants", a folder with the official files, a CSV file, or a dataset's name on the hub.
 

@@ -10,6 +10,7 @@ from tasks.base import Metric, Task, TaskError
 if TYPE_CHECKING:
     import torch
 
+    from tasks.language.opened import OpenedLanguageModel
     from tasks.language.skeleton import LanguageSkeleton
     from tasks.language.text_modelling import TextModelling
 
@@ -58,3 +59,11 @@ class Style(Task, name="style"):
         from tasks.language.skeleton import LanguageSkeleton
 
         return LanguageSkeleton(self.base, self.length)
+
+    def open(self, device: torch.device) -> OpenedLanguageModel:
+        from tasks.language.opened import OpenedLanguageModel
+
+        search = {"beams": 4, "length_penalty": 1.0, "no_repeat_ngram": None, "new_tokens": self.length}
+        return OpenedLanguageModel(
+            self.base, device, search, lambda base, prompt: base.document_ids(prompt), whole=True
+        )

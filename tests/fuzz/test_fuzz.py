@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from adapters.base import AdapterError
+from adapters.base import AdapterError, attach_initialised
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE
@@ -233,6 +233,6 @@ def test_adapter_files(written, tmp_path_factory, choice):
     else:
         file.write_bytes(choice.draw(inputs.damaged(file.read_bytes())))
     try:
-        replace(LORA, init=str(folder)).start(copy.deepcopy(tiny.built(kind)))
+        attach_initialised(replace(LORA, init=str(folder)), copy.deepcopy(tiny.built(kind)))
     except AdapterError as refusal:
         one_sentence(refusal)

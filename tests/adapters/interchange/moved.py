@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from adapters.backbone import Backbone
-from adapters.base import Adapter, Attachment
+from adapters.base import Adapter, Attachment, attach_initialised
 from tests.contract import tiny
 from tests.contract.tiny import output
 
@@ -39,7 +39,7 @@ def started(adapter: Adapter, kind: str, source: Path) -> Backbone:
     """A backbone of its own whose adapter began from `source`."""
     backbone = twin(kind)
     torch.manual_seed(9)
-    replace(adapter, init=str(source)).start(backbone)
+    attach_initialised(replace(adapter, init=str(source)), backbone)
     return backbone
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from adapters.base import attach_initialised
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_FILE
@@ -148,12 +149,13 @@ def test_a_kohya_file_by_hand(tmp_path):
     save_file({f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(16.0)}, file)
     base = twin("unet")
     chosen = {p.name: 0 for p in base.projections("self-attention.query") if not p.name.startswith("mid_block")}
-    attachment: Any = Lora(rank=4, targets=("self-attention.query",), init=str(file))
+    adapter: Any = Lora(rank=4, targets=("self-attention.query",), init=str(file))
     with pytest.raises(Exception, match=f"no update for {len(chosen)} layers"):
-        attachment.start(base)
+        attach_initialised(adapter, base)
     layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     base.projections = lambda *roles: [p for p in base.all_projections() if p.name == layer]  # type: ignore[method-assign]
-    update = attachment.start(base).updates[layer]
+    started_one: Any = attach_initialised(adapter, base)
+    update = started_one.updates[layer]
     torch.testing.assert_close(update.delta(), 4 * up @ down)
 
 
@@ -215,7 +217,7 @@ def test_text_encoder_travels_below_its_own_prefix(tmp_path):
         folder.mkdir()
         file = attachment.export(folder, form)[0]
         again = both()
-        Lora(rank=4, init=str(file)).start(again)
+        attach_initialised(Lora(rank=4, init=str(file)), again)
         torch.testing.assert_close(states(again.model["text_encoder"]), expected, atol=1e-5, rtol=1e-5)
         from diffusers import StableDiffusionPipeline
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adapters.base import AdapterError
+from adapters.base import AdapterError, attach_initialised
 from adapters.bottleneck import Bottleneck
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
@@ -26,7 +26,7 @@ def refused(source, match: str, adapter: Any = ADAPTER, kind: str = "unet") -> N
     backbone = twin(kind)
     before = output(backbone)
     with pytest.raises(AdapterError, match=match) as caught:
-        replace(adapter, init=str(source)).start(backbone)
+        attach_initialised(replace(adapter, init=str(source)), backbone)
     assert "\n" not in str(caught.value)
     assert torch.equal(output(backbone), before)
     assert not any(module._forward_hooks for module in backbone.model.modules())
@@ -154,7 +154,7 @@ def test_kohya_without_alpha_has_the_scale_one(tmp_path):
     plain = {name: tensor for name, tensor in load_file(file).items() if not name.endswith(".alpha")}
     save_file(plain, file)
     backbone = twin("unet")
-    attachment: Any = replace(ADAPTER, init=str(file)).start(backbone)
+    attachment: Any = attach_initialised(replace(ADAPTER, init=str(file)), backbone)
     name, update = next(iter(attachment.updates.items()))
     key = f"lora_unet_{name.replace('.', '_')}"
     torch.testing.assert_close(update.delta(), plain[f"{key}.lora_up.weight"] @ plain[f"{key}.lora_down.weight"])
@@ -172,7 +172,7 @@ def own_file(adapter, kind: str, folder) -> Any:
 def test_our_own_file_of_other_settings_or_of_another_method(tmp_path):
     tuned = own_file(Bottleneck(width=4), "llama", tmp_path)
     again = twin("llama")
-    Bottleneck(width=4, init=str(tmp_path)).start(again)
+    attach_initialised(Bottleneck(width=4, init=str(tmp_path)), again)
     assert torch.equal(output(again), output(tuned))
     refused(tmp_path, "--adapter.width 4, not 8", Bottleneck(width=8), "llama")
     refused(tmp_path, "holds the method 'adapter', not 'lora'", ADAPTER, "llama")

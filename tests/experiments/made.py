@@ -1,0 +1,26 @@
+"""A finished run without the hours: its adapter moved at random, its files written by the code that runs use."""
+
+from pathlib import Path
+
+import torch
+
+from experiments.config import RunConfig
+from experiments.record import RunFolder, write_json
+from experiments.run import head_of, save_adapter
+
+CPU = torch.device("cpu")
+
+
+def finished_run(config: RunConfig, runs: Path, spread: float = 0.3) -> RunFolder:
+    config = config.resolved()
+    folder = RunFolder.create(runs, config)
+    base = config.task.open(CPU)
+    torch.manual_seed(1)
+    attachment = config.adapter.attach(base.backbone)
+    with torch.no_grad():
+        for parameter in attachment.parameters().values():
+            parameter.add_(spread * torch.randn_like(parameter))
+    save_adapter(config, folder, attachment)
+    facts = {"base": getattr(config.task, "base", None), "base_revision": base.revision}
+    write_json(folder.result_file, head_of(config, folder, CPU) | {"status": "finished", "reason": None, "facts": facts})
+    return folder
