@@ -190,10 +190,12 @@ def _processes(train: Train) -> int:
     return started()
 
 
-def counted(train: Train, items: int) -> Train:
+def counted(train: Train, items: int | None) -> Train:
     """The same with the steps that its epochs of `items` have; a last batch that is not full is filled up."""
     if train.epochs is None or train.batch is None:
         return train
+    if items is None:
+        raise UsageError("this task does not say how many items make an epoch: give --train.steps")
     steps = train.epochs * math.ceil(items / (train.batch * train.gradient_accumulation * train.processes))
     return _with_validation(replace(train, steps=steps))
 

@@ -171,7 +171,7 @@ class PreparedTask(ABC):
     """A task ready to train: model loaded, frozen parts computed once."""
 
     backbone: Backbone
-    train_items: int  # how many make an epoch
+    train_items: int | None = None  # how many make an epoch, where the task has epochs
     facts: dict[str, Any]  # what the record says of model and data: revisions, counts, what was left out
 
     @abstractmethod

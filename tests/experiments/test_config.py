@@ -74,7 +74,9 @@ def test_steps_or_epochs(tmp_path):
     assert train.steps is None
     done = counted(replace(train, processes=2), items=41)  # 16 items a step
     assert (done.steps, done.validate_every) == (9, 1)
-    assert counted(Train(steps=5, batch=4), items=41).steps == 5
+    assert counted(Train(steps=5, batch=4), items=None).steps == 5
+    with pytest.raises(UsageError, match=r"give --train\.steps"):
+        counted(train, items=None)
 
 
 @pytest.mark.parametrize(

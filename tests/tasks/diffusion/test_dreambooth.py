@@ -11,6 +11,7 @@ from tasks.base import TaskError
 from tasks.diffusion import data
 from tasks.diffusion.character import Character
 from tasks.diffusion.dreambooth import DreamBooth
+from tasks.diffusion.noising import NoisyBatch
 from tasks.diffusion.subject import likeness
 
 CPU = torch.device("cpu")
@@ -43,12 +44,17 @@ def test_a_folder_keeps_every_fifth_picture(tmp_path):
     assert splits.test.pixels[0, 0, 0, 0] == 0
 
 
+def weights(batch: NoisyBatch) -> list[float]:
+    assert batch.weight is not None
+    return batch.weight.tolist()
+
+
 def test_a_batch_holds_as_many_class_pictures(prepared):
     batch = next(prepared.batches(0, 0, 2))
     assert len(batch.timestep) == 4
-    assert batch.weight.tolist() == [2, 2, 2, 2]
+    assert weights(batch) == [2, 2, 2, 2]
     weighed = replace(SMALL, prior_loss_weight=0.5).prepare(CPU)
-    assert next(weighed.batches(0, 0, 2)).weight.tolist() == [2, 2, 1, 1]
+    assert weights(next(weighed.batches(0, 0, 2))) == [2, 2, 1, 1]
     without = replace(SMALL, prior_preservation=False).prepare(CPU)
     alone = next(without.batches(0, 0, 2))
     assert torch.equal(alone.noisy, batch.noisy[:2])

@@ -10,6 +10,7 @@ import torch
 from adapters.lora import Lora
 from tasks.base import TaskError
 from tasks.diffusion import bases
+from tasks.diffusion.encoding import KeptLatents
 from tasks.diffusion.pokemon import Pokemon
 from tasks.diffusion.sampling import noise_seed, pipeline_of, sample
 
@@ -41,8 +42,10 @@ def test_without_flips_and_crops_encoding_on_the_fly_gives_the_same_batches(cach
 
 def test_flips_are_drawn_from_two_kept_variants(cached):
     flipped = replace(SMALL, random_flip=True).prepare(CPU)
-    assert flipped.training.latents.variants.shape[1] == 2
-    assert torch.equal(flipped.training.latents.variants[:, 0], cached.training.latents.variants[:, 0])
+    both, one = flipped.training.latents, cached.training.latents
+    assert isinstance(both, KeptLatents)
+    assert both.variants.shape[1] == 2
+    assert torch.equal(both.variants[:, 0], one.variants[:, 0])
     assert flipped.facts["augmentation"]["variants"] == 2
     losses = {prepared.validation_loss() for prepared in (flipped, cached)}
     assert len(losses) == 1, "validation sees the pictures as they are"
