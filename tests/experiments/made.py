@@ -22,5 +22,7 @@ def finished_run(config: RunConfig, runs: Path, spread: float = 0.3) -> RunFolde
             parameter.add_(spread * torch.randn_like(parameter))
     save_adapter(config, folder, attachment)
     facts = {"base": getattr(config.task, "base", None), "base_revision": base.revision}
-    write_json(folder.result_file, head_of(config, folder, CPU) | {"status": "finished", "reason": None, "facts": facts})
+    write_json(
+        folder.result_file, head_of(config, folder, CPU) | {"status": "finished", "reason": None, "facts": facts}
+    )
     return folder
