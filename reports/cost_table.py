@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports.costs import Cell, CostTable, Line, Row
+from reports.costs import RATIO, Cell, CostTable, Line, Row
 from reports.formats import amount_text, one_line
 from reports.schema import Measured
 
@@ -51,7 +51,7 @@ def cell_text(line: Line, cell: Cell | None) -> str:
 def amount(line: Line, value: float) -> str:
     if line.unit == "%":
         return f"{100 * value:.3g} %"
-    return f"{value:.3f}" if " / " in line.title else amount_text(value, line.unit)
+    return f"{value:.3f}" if line.unit == RATIO else amount_text(value, line.unit)
 
 
 def notes(table: CostTable) -> list[str]:
@@ -77,8 +77,8 @@ def _of_latency(costs: Sequence) -> list[str]:
     rounds, items = span([c.inference.unmerged.n for c in costs]), span([c.inference.items for c in costs])
     mixed = span([c.mixed_batch.items for c in costs])
     return [
-        f"Latency: a forward pass of {items} items; ratios are medians over {rounds} interleaved rounds [95 % interval "
-        "by the sign test]; 'cannot': the method has no such form.",
+        f"Latency: a forward pass of {items} item(s); ratios are medians over {rounds} interleaved rounds "
+        "[95 % interval by the sign test]; 'cannot': the method has no such form.",
         "Merge error: merged against unmerged output, |difference| / |output| and the largest difference.",
         f"Switch: loading another adapter's state from memory, median of {span([c.switch.n for c in costs])} "
         f"[quartiles]. Mixed batch: {mixed} items, each with an adapter of its own.",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,7 @@ from reports.schema import Amount, Count, Measured, Record, Size
 
 FILE = "costs.json"
 CANNOT = "cannot"
+RATIO = "ratio"
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -140,8 +141,8 @@ def ratio(*path: str) -> Callable[[Measured], Cell | None]:
     return read
 
 
-def _at(record: Measured, path: Sequence[str]):
-    value = record
+def _at(record: Measured, path: Sequence[str]) -> Any:
+    value: Any = record
     for name in path:
         value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
     return value
@@ -184,14 +185,14 @@ LINES = {
     "tokens_per_second": Line("tokens a second", "", number("throughput", "tokens_per_second")),
     "share_of_peak": Line("share of the machine's peak", "%", number("throughput", "share_of_peak")),
     "base_seconds": Line("latency, base", "s", number("inference", "base_seconds")),
-    "unmerged": Line("latency unmerged / base", "", ratio("inference", "unmerged")),
-    "merged": Line("latency merged / base", "", ratio("inference", "merged")),
+    "unmerged": Line("latency unmerged / base", RATIO, ratio("inference", "unmerged")),
+    "merged": Line("latency merged / base", RATIO, ratio("inference", "merged")),
     "merge_error": Line("merge error, relative", "", number("inference", "relative_difference")),
     "largest_merge_error": Line("merge error, largest", "", number("inference", "largest_difference")),
     "switch_bytes": Line("switch to another adapter, size", "B", number("switch", "bytes")),
     "switch_seconds": Line("switch to another adapter, time", "s", _switch),
-    "mixed": Line("mixed batch / one adapter", "", ratio("mixed_batch", "ratio")),
-    "one_by_one": Line("its items one by one / one adapter", "", ratio("mixed_batch", "one_by_one")),
+    "mixed": Line("mixed batch / one adapter", RATIO, ratio("mixed_batch", "ratio")),
+    "one_by_one": Line("its items one by one / one adapter", RATIO, ratio("mixed_batch", "one_by_one")),
     "positions_left": Line("positions left for input", "", _positions),
 }
 
