@@ -83,7 +83,7 @@ def label(config: RunConfig) -> str:
 
 def configurations(given: Given, options: CostsOptions) -> list[RunConfig]:
     """One a method and size, resolved. Raises UsageError where the command line makes no sense."""
-    from experiments.sweep import sized
+    from experiments.expansion import sized
 
     if given.task_name is None:
         known = ", ".join(sorted(task_registry()))
@@ -111,7 +111,7 @@ def measured(config: RunConfig, options: CostsOptions, prepared: PreparedTask) -
 
     Raises AdapterError where the method does not work on the model.
     """
-    from experiments.run import attach, device_of, head_of, parameters_of
+    from experiments.run import attach, device_of, facts_of, head_of, parameters_of
 
     folder = RunFolder.of(options.runs, config)
     attachment = attach(config, prepared)
@@ -119,7 +119,7 @@ def measured(config: RunConfig, options: CostsOptions, prepared: PreparedTask) -
         record = {
             **head_of(config, folder, device_of(config)),
             "parameters": parameters_of(prepared, attachment),
-            "facts": prepared.facts | attachment.facts,
+            "facts": facts_of(prepared, attachment),
             **training(config, options, prepared, attachment),
             **serving(config, options, prepared, attachment),
         }

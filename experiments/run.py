@@ -234,7 +234,7 @@ def _train_and_measure(
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,
         },
-        "facts": prepared.facts | attachment.facts,
+        "facts": facts_of(prepared, attachment),
     }
 
 
@@ -277,6 +277,11 @@ def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, i
     frozen = sum(p.numel() for p in prepared.backbone.model.parameters() if id(p) not in own)
     trainable = sum(parameter.numel() for parameter in owned.values())
     return {"trainable": trainable, "total": frozen + trainable}
+
+
+def facts_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, Any]:
+    """What the task and the method say; a method that takes no positions leaves the model's to the input."""
+    return prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
 
 
 def _seconds(trained: Trained, evaluate: float) -> dict[str, float]:

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """Commands import what they need when they run, so that --help answers at once."""
     top = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_table, _compare, _spectra, _plots, _page, _paper, _import_peft):
+    for add in (_table, _costs, _compare, _spectra, _plots, _page, _paper, _import_peft):
         add(commands)
     return top
 
@@ -55,6 +55,26 @@ def table(options: argparse.Namespace) -> None:
     collection = collect(options.runs)
     built = build(collection, options.task, options.by, options.against)
     print(render(built, collection.of_task(options.task), options.format), end="")
+
+
+def _costs(commands) -> None:
+    text = "what each method costs on one task: memory, bytes, operations, time, latency, switching"
+    command = _command(commands, "costs", costs, text)
+    command.add_argument("task", metavar="TASK")
+    command.add_argument("--format", choices=["terminal", "md", "csv", "latex"], default="terminal")
+    command.add_argument("--out", type=Path, metavar="DIR", help="also draw it there, as SVG and PNG")
+
+
+def costs(options: argparse.Namespace) -> None:
+    from reports.cost_table import render
+    from reports.costs import build
+
+    built = build(options.runs, options.task)
+    print(render(built, options.format), end="")
+    if options.out is not None:
+        from reports.plots import draw_costs
+
+        _wrote(draw_costs(built, options.out), options.out)
 
 
 def _compare(commands) -> None:

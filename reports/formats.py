@@ -139,14 +139,18 @@ def verdict_text(table: Table, row: int, metric: str) -> str:
 
 def cost_text(name: str, value: float | None) -> str:
     """A cost in a unit that keeps it short: 3.75 MB, 937 k, 101 s."""
-    if value is None:
-        return ""
-    unit = COSTS[name].unit
-    if unit == "s":
+    return "" if value is None else amount_text(value, COSTS[name].unit)
+
+
+def amount_text(value: float, unit: str) -> str:
+    """Three digits, and a prefix that keeps them short."""
+    if unit == "s" and value >= 1e-3:
         return f"{value:.3g} s" if value < 1000 else f"{value / 60:.0f} min"
-    for power, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= power:
+    for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= power and unit != "s":
             return f"{value / power:.3g} {prefix}{unit}"
+    if unit == "s" and value > 0:
+        return f"{value * 1e3:.3g} ms"
     return f"{value:.3g} {unit}".strip()
 
 

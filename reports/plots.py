@@ -7,8 +7,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reports import canvas, footers, tables
+from reports import canvas, costs, footers, tables
 from reports.arms import Arm
+from reports.cost_bars import cost_bars
+from reports.cost_table import notes
+from reports.costs import CostTable
 from reports.curves import loss_curves, size_curves
 from reports.dimension import crossings
 from reports.montage import montage
@@ -18,7 +21,7 @@ from reports.tables import Table
 
 
 def draw(collection: Collection, out: Path) -> list[Path]:
-    """The files written: OUT/<task>/size-<metric>, pareto-<metric>, loss, intrinsic-<hash>, samples."""
+    """The files written: OUT/<task>/size-<metric>, pareto-<metric>, loss, intrinsic-<hash>, costs, samples."""
     files: list[Path] = []
     for task in collection.tasks():
         table = tables.build(collection, task)
@@ -31,9 +34,20 @@ def draw(collection: Collection, out: Path) -> list[Path]:
                 figure = crossings(outcome)
                 _title(figure, outcome.title)
                 files += canvas.save(figure, folder / path.stem, [f"{table.task}.", *outcome.notes])
+        files += draw_costs(costs.build(collection.folder, task), folder)
         grid = montage(sorted(table.rows, key=_by_method), folder / "samples.png")
         files += [grid] if grid else []
     return files
+
+
+def draw_costs(table: CostTable, folder: Path) -> list[Path]:
+    """The files written: FOLDER/costs, or none where the records say too little."""
+    with canvas.style():
+        figure = cost_bars(table)
+        if figure is None:
+            return []
+        _title(figure, f"{table.task}: costs")
+        return canvas.save(figure, folder / "costs", notes(table))
 
 
 def _figures(table: Table) -> Iterator[tuple[str, Figure, str | None]]:

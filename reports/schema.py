@@ -78,6 +78,47 @@ class Seconds(msgspec.Struct, frozen=True):
 class Memory(msgspec.Struct, frozen=True):
     peak_bytes: Count
     how: str = ""
+    categories: dict[Name, Count] | None = None  # bytes of each at the peak of the first steps
+    categories_how: str = ""
+
+
+class Flops(msgspec.Struct, frozen=True):
+    """Floating-point operations of one optimizer step."""
+
+    forward: Count
+    backward: Count
+    optimizer: Count
+    total: Count
+    how: str = ""
+
+
+class Peak(msgspec.Struct, frozen=True):
+    """The machine's fastest matrix product."""
+
+    flops_per_second: Annotated[float, Meta(gt=0, lt=1e24)]
+    how: str = ""
+
+
+class Throughput(msgspec.Struct, frozen=True):
+    """Of `n` optimizer steps: median seconds and quartiles, and what the median amounts to."""
+
+    step_seconds: Amount
+    low: Amount
+    high: Amount
+    n: Count
+    samples_per_second: Amount
+    tokens_per_second: Amount | None
+    share_of_peak: Amount
+    peak: Peak
+
+
+class Communication(msgspec.Struct, frozen=True):
+    """Bytes of gradients that a process gives to the reduction of one optimizer step."""
+
+    predicted_bytes: Count
+    measured_bytes: Amount | None = None
+    processes: Count | None = None
+    how: str = ""
 
 
 class Git(msgspec.Struct, frozen=True):
@@ -106,34 +147,45 @@ class Search(msgspec.Struct, frozen=True):
     chosen_by: str = ""
 
 
-class Record(msgspec.Struct, frozen=True):
-    """`result.json` as a whole."""
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What every kind of record says of one method on one task."""
 
     schema: int
-    status: Literal["finished", "failed"]
     task: Name
     method: Name
     fingerprint: Name
-    seed: Annotated[int, Meta(ge=-(2**62), lt=2**62)]
-    reason: str | None = None
-    source: Name = "run"
     size: Size | None = None
     config: Config = Config()
-    headline: str | None = None
-    metrics: dict[Name, Figure] = {}
     parameters: Parameters | None = None
     adapter_bytes: Count | None = None
-    seconds: Seconds = Seconds()
     memory: Memory | None = None
+    flops: Flops | None = None
+    throughput: Throughput | None = None
+    communication: Communication | None = None
     facts: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     device: str | None = None
     host: dict[str, Any] = {}
     git: Git | None = None
-    search: Search | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise ValueError(f"schema version {self.schema}, expected {SCHEMA}: read it with the testbed that wrote it")
+
+
+class Record(Measured, frozen=True, kw_only=True):
+    """`result.json` as a whole."""
+
+    status: Literal["finished", "failed"]
+    seed: Annotated[int, Meta(ge=-(2**62), lt=2**62)]
+    reason: str | None = None
+    source: Name = "run"
+    headline: str | None = None
+    metrics: dict[Name, Figure] = {}
+    seconds: Seconds = Seconds()
+    search: Search | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.status == "finished" and self.headline not in self.metrics:
             raise ValueError(f"the headline '{self.headline}' is not among the metrics {sorted(self.metrics)}")

@@ -227,8 +227,10 @@ class ModelInput:
         return cls(model, args, kwargs, items)
 
     def forward(self) -> Tensor:
-        """The model's output: logits, or the predicted noise."""
-        return self.model(*self.args, **self.kwargs)[0]
+        """The model's output, logits or the predicted noise; where labels are given the loss before it is left out."""
+        output = self.model(*self.args, **self.kwargs)
+        parts = output if isinstance(output, tuple) else output.to_tuple()
+        return next(part for part in parts if isinstance(part, torch.Tensor) and part.ndim > 0)
 
     def item(self, index: int) -> ModelInput:
         """The input of one item alone; what has no such dimension stays as it is."""

@@ -1,0 +1,133 @@
+"""The cost table: a small one by hand, its formats, and what it must own up to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.__main__ import main
+from reports.cost_table import render
+from reports.costs import build
+from tests.reports.synthetic import record, write
+
+
+def costs(method: str, size: float | None = 8, mergeable: bool = True, **fields: Any) -> dict[str, Any]:
+    """A cost record as `experiments.costs` writes it."""
+    ratio = {"median": 1.25, "low": 1.2, "high": 1.5, "n": 40}
+    run = record(method, size)
+    kept = ("schema", "task", "method", "fingerprint", "size", "config", "parameters", "adapter_bytes", "device", "git")
+    return {
+        **{name: run[name] for name in kept},
+        "memory": {"peak_bytes": 3_000_000, "how": "ledger", "categories": {"weights": 2_000_000, "gradients": 5_000}},
+        "flops": {"forward": 100, "backward": 200, "optimizer": 30, "total": 330, "how": "counted"},
+        "throughput": {
+            **{"step_seconds": 0.5, "low": 0.4, "high": 0.6, "n": 20},
+            **{"samples_per_second": 16.0, "tokens_per_second": None, "share_of_peak": 0.25},
+            "peak": {"flops_per_second": 1e9, "how": "best of 10 products"},
+        },
+        "communication": {"predicted_bytes": 32_000, "measured_bytes": 32_000.0, "how": "counted by a hook"},
+        "inference": {
+            **{"items": 1, "base_seconds": 0.1, "unmerged_seconds": 0.125, "unmerged": ratio},
+            "merged_seconds": 0.1 if mergeable else None,
+            "merged": {"median": 1.001, "low": 0.99, "high": 1.01, "n": 40} if mergeable else None,
+            "largest_difference": 1e-5 if mergeable else None,
+            "relative_difference": 1e-6 if mergeable else None,
+        },
+        "switch": {"bytes": 32_000, "seconds": 0.0005, "low": 0.0004, "high": 0.002, "n": 40},
+        "mixed_batch": {
+            **{"items": 4, "adapters": 4, "one_by_one_seconds": 0.5, "one_by_one": ratio},
+            "seconds": 0.2 if mergeable else None,
+            "ratio": ratio if mergeable else None,
+        },
+        "facts": {"positions_left": 240},
+    } | fields
+
+
+def put(runs: Path, content: dict[str, Any]) -> None:
+    folder = runs / content["task"] / content["method"] / content["fingerprint"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "costs.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """One method with its costs and a run, one with costs alone, one with runs alone."""
+    put(tmp_path, costs("lora"))
+    write(tmp_path, record("lora", 8, parameters={"trainable": 7, "total": 8}))
+    put(tmp_path, costs("prefix", 4, mergeable=False))
+    for seed, size in enumerate((1000, 3000)):
+        write(tmp_path, record("full", None, seed, adapter_bytes=size))
+    return tmp_path
+
+
+def rows(runs: Path) -> dict[str, dict[str, str]]:
+    return {row["method"]: row for row in csv.DictReader(io.StringIO(render(build(runs, "drawings"), "csv")))}
+
+
+def test_a_row_a_method_with_every_number(runs):
+    found = rows(runs)
+    assert list(found) == ["full", "lora", "prefix"]
+    lora = found["lora"]
+    assert (lora["size_field"], lora["size"], lora["runs"]) == ("rank", "8.0", "1")
+    assert [float(lora[f"unmerged{end}"]) for end in ("", "_low", "_high")] == [1.25, 1.2, 1.5]
+    assert [float(lora[f"step_seconds{end}"]) for end in ("", "_low", "_high")] == [0.5, 0.4, 0.6]
+    assert (float(lora["memory_weights"]), float(lora["memory_gradients"])) == (2e6, 5e3)
+    assert (float(lora["flops"]), float(lora["sent_bytes"]), float(lora["positions_left"])) == (330, 32_000, 240)
+    assert "tokens_per_second" not in lora  # no record has it
+
+
+def test_the_cost_record_stands_before_the_runs_and_runs_are_averaged(runs):
+    found = rows(runs)
+    assert float(found["lora"]["parameters"]) == 8000  # the run says 7
+    assert float(found["full"]["adapter_bytes"]) == 2000
+    assert found["full"]["unmerged"] == ""
+
+
+def test_what_a_method_cannot_is_said(runs):
+    found = rows(runs)
+    assert found["prefix"]["merged"] == found["prefix"]["mixed"] == "cannot"
+    assert float(found["prefix"]["one_by_one"]) == 1.25
+
+
+@pytest.mark.parametrize("form", ["terminal", "md", "latex"])
+def test_every_format_has_the_figures_and_how_they_were_made(runs, capsys, form):
+    assert main(["costs", "drawings", "--runs", str(runs), "--format", form]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    expected = ["1.250 [1.200, 1.500]", "1.001 [0.990, 1.010]", "330", "cannot", "0.5 ms [0.4 ms, 0.002 s]", "2 MB"]
+    expected += ["counted by a hook", "best of 10 products", "40 interleaved rounds", "2 records of costs, and 2 runs"]
+    assert [part for part in expected if part not in text] == []
+
+
+def test_what_is_mixed_or_unreadable_is_said(runs):
+    put(runs, costs("adapter", 2, device="cuda"))
+    broken = runs / "drawings" / "lora" / "broken"
+    broken.mkdir()
+    (broken / "costs.json").write_text('{"schema": 1, "task": "drawings"')
+    text = render(build(runs, "drawings"), "md")
+    assert "this mixes 2 devices: cpu (4), cuda (1)" in text
+    assert "broken/costs.json: it is no record of costs" in text
+
+
+def test_costs_without_any_run(tmp_path, capsys):
+    put(tmp_path, costs("lora"))
+    assert main(["costs", "drawings", "--runs", str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
+    assert (tmp_path / "plots" / "costs.svg").exists()
+    assert "lora 8" in capsys.readouterr().out
+
+
+def test_nothing_measured_is_one_sentence(tmp_path, capsys):
+    assert main(["costs", "drawings", "--runs", str(tmp_path)]) == 1
+    assert "run `python -m experiments.costs drawings`" in capsys.readouterr().err
+
+
+def test_plots_draw_the_costs_the_same_each_time(runs, tmp_path, capsys):
+    for out in ("one", "two"):
+        assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
+    for kind in ("svg", "png"):
+        first, second = ((tmp_path / out / "drawings" / f"costs.{kind}").read_bytes() for out in ("one", "two"))
+        assert first == second
