@@ -113,13 +113,15 @@ class _Session:
 def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     """Train and measure; whatever becomes of it, as a record."""
     from experiments.failure import Diverged, RunFailure, failures_are_records
+    from experiments.fitting import room, what_would_fit
 
     config, folder = session.config, session.folder
     device, attachment = device_of(config), None
+    free = room(device)
     head = head_of(config, folder, device)
     began = time.perf_counter()
     try:
-        with failures_are_records(folder.path, lambda: None):
+        with failures_are_records(folder.path, lambda: what_would_fit(config, free)):
             prepared = prepared or config.task.prepare(device)
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)

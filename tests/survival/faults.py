@@ -102,7 +102,7 @@ def out_of_memory(bench: Any) -> dict[str, Any]:
     from tests.survival.bench import command_line, ended, in_child, run_command
 
     runs, log = bench.place / "memory", bench.place / "memory.log"
-    words = command_line(bench.task, runs, "--train.batch", "20000")
+    words = command_line(bench.task, runs, "--train.batch", "1500")
 
     def limited() -> None:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
