@@ -138,7 +138,7 @@ def training(
     from experiments.run import save_adapter
     from experiments.train import Trainer
 
-    settings = replace(config.train, steps=options.steps, validate_every=options.steps)
+    settings = replace(config.train, steps=options.steps, epochs=None, validate_every=options.steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, settings, Path(folder))
         trained = trainer.run()
@@ -179,7 +179,7 @@ def counted_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
     """What `experiments.measure.communication` counts in so many processes, as a program of its own."""
     with tempfile.TemporaryDirectory() as folder:
         written, result = Path(folder) / "config.json", Path(folder) / "result.json"
-        few = replace(config, train=replace(config.train, steps=2, validate_every=2))
+        few = replace(config, train=replace(config.train, steps=2, epochs=None, validate_every=2))
         write_json(written, few.as_record())
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         program = ["-m", "experiments.measure.communication", str(written), str(result)]

@@ -41,6 +41,8 @@ del Task._registry["tiny"]  # the fixture `tiny_task` registers it, for its test
 
 
 class PreparedTiny(PreparedTask):
+    train_items = 16
+
     def __init__(self, task: Tiny):
         self.task, self.facts = task, {}
         self.note("prepared")
