@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -32,8 +33,8 @@ def exported(attachment: Attachment) -> dict[str, tuple[Mapping[str, Tensor], Ma
     def note(tensors: Mapping[str, Tensor], file: Any, metadata: Mapping[str, str] | None = None) -> None:
         found[Path(file).name] = (tensors, metadata)
 
-    with patch("safetensors.torch.save_file", note):
-        attachment.export(Path())
+    with TemporaryDirectory() as folder, patch("safetensors.torch.save_file", note):  # a configuration is written
+        attachment.export(Path(folder))
     return found
 
 

@@ -69,13 +69,13 @@ def stopped(bench: Any, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
     name = signal.Signals(number).name
     runs, log = bench.place / name, bench.place / f"{name}.log"
-    words = command_line(bench.task, runs, "--train.steps", "40")
+    words = command_line(bench.task, runs, "--train.steps", "20")
     pid = in_child(lambda: run_command(words), log)
     while not any(file.stat().st_size for file in runs.glob("*/*/*/steps.jsonl")):
         assert os.waitpid(pid, os.WNOHANG)[0] == 0, log.read_text()
     os.kill(pid, number)
     yield name, _row(runs, log, ended(pid))
-    yield f"{name} again", run(bench, name, "--train.steps", "40")
+    yield f"{name} again", run(bench, name, "--train.steps", "20")
 
 
 def two_at_once(bench: Any) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ def provoke(place: Path) -> Iterator[tuple[str, Any]]:
     bench = Bench.create(place)
     yield "kills", list(survive(bench, 3, seed=0))
     yield "two", two_at_once(bench)
-    yield "uninterrupted", run(bench, "uninterrupted", "--train.steps", "40")
+    yield "uninterrupted", run(bench, "uninterrupted", "--train.steps", "20")
     for number in (signal.SIGINT, signal.SIGTERM):
         yield from stopped(bench, number)
     yield "memory", out_of_memory(bench)
