@@ -29,7 +29,12 @@ def write_lora(attachment: LoraAttachment, folder: Path, form: str | None = None
     if form not in FORMS[library]:
         valid = " or ".join(FORMS[library])
         raise AdapterError(f"LoRA of a model of {library} has no form '{form}': choose {valid}")
-    return WRITERS[form](factors_of(attachment), attachment.backbone, folder)
+    layers = factors_of(attachment)
+    if form == "peft" and any(name.startswith("text_encoder.") for name in layers):
+        raise AdapterError(
+            "peft's folder is for one model, not a UNet with its text encoder: choose diffusers or kohya"
+        )
+    return WRITERS[form](layers, attachment.backbone, folder)
 
 
 def read_lora(attachment: LoraAttachment, source: Path) -> None:

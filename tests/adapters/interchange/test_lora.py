@@ -24,7 +24,15 @@ SETTINGS = {
     "query-and-value": Lora(rank=4, alpha=16.0, targets=("query", "value")),
 }
 EVERYWHERE = Lora(rank=4, alpha=16.0, targets=("all",), ranks={"convolution": 2, "feed-forward": 3})
-FORMS = [("unet", "diffusers"), ("unet", "kohya"), ("unet", "peft"), ("gpt2", "peft"), ("llama", "peft")]
+FORMS = [
+    ("unet+clip", "diffusers"),
+    ("unet+clip", "kohya"),
+    ("unet", "diffusers"),
+    ("unet", "kohya"),
+    ("unet", "peft"),
+    ("gpt2", "peft"),
+    ("llama", "peft"),
+]
 
 
 @pytest.fixture(params=SETTINGS)

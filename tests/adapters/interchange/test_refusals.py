@@ -182,6 +182,8 @@ def test_our_own_file_of_other_settings_or_of_another_method(tmp_path):
 def test_forms_that_a_method_has_not(tmp_path):
     with pytest.raises(AdapterError, match="no form 'kohya': choose peft"):
         exported(ADAPTER, "llama", tmp_path, "kohya")
+    with pytest.raises(AdapterError, match="for one model"):
+        exported(ADAPTER, "unet+clip", tmp_path, "peft")
     with pytest.raises(AdapterError, match="no form 'peft'"):
         exported(Bottleneck(), "llama", tmp_path, "peft")
     with pytest.raises(AdapterError, match="no form 'peft'"):
