@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,11 @@ class Backbone(ABC):
 def plays(projection: Projection, role: str) -> bool:
     """Whether the projection plays `role`."""
     return role in (projection.part, projection.role) or projection.group in ROLE_GROUPS.get(role, ())
+
+
+def count_roles(projections: Iterable[Projection]) -> dict[str, int]:
+    """How many projections play each role: what a record says of the layers taken."""
+    return dict(sorted(Counter(projection.role for projection in projections).items()))
 
 
 def _expand(roles: Iterable[str], recommended: tuple[str, ...]) -> list[str]:

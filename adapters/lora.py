@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from adapters.backbone import Projection, plays
+from adapters.backbone import Projection, count_roles, plays
 from adapters.base import Adapter, AdapterError, HookedUpdate, MergeableAttachment
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class Lora(Adapter, name="lora"):
                 raise AdapterError(f"--adapter.ranks: no targeted layer plays the role '{role}'")
         chosen = [projection for projection in chosen if self.rank_of(projection)]
         updates = {p.key: LowRankUpdate(p, self, self.rank_of(p)) for p in chosen}
-        taken = {role: sum(p.role == role for p in chosen) for role in sorted({p.role for p in chosen})}
-        return LoraAttachment(backbone, updates, {"targets": taken})
+        return LoraAttachment(backbone, updates, {"targets": count_roles(chosen)})
 
     def parameter_count(self, backbone: Backbone) -> int:
         """Sum of rank * (in + out) over the targets; a convolution's A counts its kernel's area."""

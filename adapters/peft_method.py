@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.backbone import count_roles
 from adapters.base import Adapter, AdapterError, Attachment, check_state
 
 if TYPE_CHECKING:
@@ -39,20 +40,33 @@ class PeftMethod(Adapter, name="peft"):
     """Roles of the layers, as for lora, where the options name no target_modules; ln_tuning takes the norms."""
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
-        config = self.configuration(backbone)
-        before = Structure(backbone.model)
+        """The recommended layers that the method cannot update (convolutions) are left out; those named, never."""
         try:
-            wrapped = self.wrap(backbone, config)
-            attachment = PeftAttachment(backbone, wrapped, before)
+            chosen = backbone.projections(*self.targets)
+        except LookupError as unknown:
+            raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
+        try:
+            return self.attach_to(backbone, chosen)
+        except AdapterError:
+            matrices = [p for p in chosen if p.module.weight.ndim == 2]
+            if self.targets != ("auto",) or len(matrices) in (0, len(chosen)):
+                raise
+            return self.attach_to(backbone, matrices)
+
+    def attach_to(self, backbone: Backbone, chosen: list[Projection]) -> PeftAttachment:
+        """peft's method on these layers, where its options name no others; tried once, before any training."""
+        config = self.configuration(backbone, chosen)
+        before, projections = Structure(backbone.model), backbone.all_projections()
+        try:
+            return PeftAttachment(backbone, self.wrap(backbone, config), before, projections)
         except Exception as failure:
             before.restore()
             if isinstance(failure, AdapterError):
                 raise
             reason = str(failure).strip().split("\n")[0]
             raise AdapterError(f"peft's {self.method} does not work on this model: {reason}") from failure
-        return attachment
 
-    def configuration(self, backbone: Backbone) -> Any:
+    def configuration(self, backbone: Backbone, chosen: list[Projection]) -> Any:
         """peft's configuration object. Raises AdapterError for a method that cannot work in the one loop."""
         from peft.config import PromptLearningConfig
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -69,7 +83,7 @@ class PeftMethod(Adapter, name="peft"):
                 "take the method prefix"
             )
         valid = {f.name for f in fields(classes[kind])}
-        options = {**self.defaults(backbone, kind, valid), **self.parsed_options(valid)}
+        options = {**self.defaults(backbone, chosen, kind, valid), **self.parsed_options(valid)}
         try:
             return classes[kind](**options)
         except (TypeError, ValueError) as failure:
@@ -85,12 +99,8 @@ class PeftMethod(Adapter, name="peft"):
             raise AdapterError(f"peft's {self.method} has no option '{unknown[0]}'; it has {', '.join(sorted(valid))}")
         return options
 
-    def defaults(self, backbone: Backbone, kind: str, valid: set[str]) -> dict[str, Any]:
-        """The target layers by role, in the words of the configuration class."""
-        try:
-            chosen = backbone.projections(*self.targets)
-        except LookupError as unknown:
-            raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
+    def defaults(self, backbone: Backbone, chosen: list[Projection], kind: str, valid: set[str]) -> dict[str, Any]:
+        """The target layers, in the words of the configuration class."""
         candidates = {
             "target_modules": norms(backbone.model) if kind == "LN_TUNING" else names(chosen),
             "feedforward_modules": names([p for p in chosen if p.group == "feed-forward"]),
@@ -99,7 +109,7 @@ class PeftMethod(Adapter, name="peft"):
         return {name: value for name, value in candidates.items() if name in valid}
 
     def wrap(self, backbone: Backbone, config: Any) -> Any:
-        """peft's model around this one, whose layers it replaces in place; tried once, before any training."""
+        """peft's model around this one, whose layers it replaces in place; its forward is tried."""
         import torch
         from peft import get_peft_model
 
@@ -169,12 +179,14 @@ class Structure:
 
 
 class PeftAttachment(Attachment):
-    """One method of peft on one model; `base` is the model as it was before."""
+    """One method of peft on one model; `base` is the model as it was before, `projections` its own."""
 
-    def __init__(self, backbone: Backbone, wrapped: Any, base: Structure):
+    def __init__(self, backbone: Backbone, wrapped: Any, base: Structure, projections: list[Projection]):
         self.wrapped, self.base = wrapped, base
         owned = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
-        super().__init__(backbone, owned, {"peft_type": str(wrapped.peft_type.value)})
+        taken = set(wrapped.base_model.targeted_module_names)
+        targets = count_roles(p for p in projections if p.name in taken)
+        super().__init__(backbone, owned, {"peft_type": str(wrapped.peft_type.value), "targets": targets})
         base.forget_unchanged()
 
     def state(self) -> dict[str, Tensor]:

@@ -112,3 +112,13 @@ def test_initialisations_that_change_the_base_weights_are_undone(llama):
 def test_settings_that_cannot_work(llama, settings, message):
     with pytest.raises(AdapterError, match=message):
         PeftMethod(**settings).attach(llama)
+
+
+def test_recommended_layers_that_the_method_cannot_update_are_left_out(unet):
+    unet.recommended_targets = ("all",)
+    attachment = PeftMethod("vera", options='{"r": 8}').attach(unet)
+    assert not any("convolution" in role for role in attachment.facts["targets"])
+    assert attachment.facts["targets"]["self-attention.query"]
+    attachment.detach()
+    with pytest.raises(AdapterError, match="vera"):
+        PeftMethod("vera", options='{"r": 8}', targets=("all",)).attach(unet)
