@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.config import RunConfig
@@ -110,7 +111,8 @@ def peak_of_steps(config: RunConfig, skeleton: Skeleton, target: Target, fused_a
             for _ in range(settings.gradient_accumulation):
                 with autocast(settings.precision):
                     value = loss(skeleton.batch(given(settings.batch), device))
-                value.backward()
+                # an edge: a call with a tensor would suspend the target's rules, and blocks are computed again in it
+                torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
                 del value  # its graph keeps what checkpointing computes from
             torch.nn.utils.clip_grad_norm_(owned, settings.maximal_gradient_norm, foreach=target.foreach)
             optimizer.step()

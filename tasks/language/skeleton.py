@@ -19,7 +19,7 @@ from tasks.language.likelihood import TokenBatch
 
 
 class LanguageSkeleton(Skeleton):
-    """Rows of `length` tokens; in a batch of several one is shorter, as real rows are, so that there is a mask."""
+    """Rows of `length` tokens; a batch of several has a mask, because some of its real rows are shorter."""
 
     notes = ("every row is as long as the longest that training can meet",)
 
@@ -32,8 +32,8 @@ class LanguageSkeleton(Skeleton):
         self.facts = {"base": base, "length": self.length}
 
     def batch(self, size: int, device: torch.device) -> TokenBatch:
-        lengths = [self.length] + [self.length - 1] * (size - 1)
-        return likelihood.padded([([0], [0] * (length - 1)) for length in lengths], device)
+        tokens = torch.zeros(size, self.length, dtype=torch.long, device=device)
+        return TokenBatch(tokens, torch.ones_like(tokens) if size > 1 else None, torch.zeros_like(tokens))
 
     def loss(self, batch: TokenBatch) -> Tensor:
         with masks_by_shape():

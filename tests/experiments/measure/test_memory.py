@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,6 +98,19 @@ def test_adamw_copies_a_moment_of_every_weight_at_once_on_cuda_alone(task):
     config = configuration(replace(task, length=4), "full", batch=1)
     on_cpu, on_cuda = predict(config), predict(config, CUDA)
     assert on_cuda.categories[TEMPORARIES] >= 4 * on_cpu.trainable > 3 * on_cpu.categories[TEMPORARIES]
+
+
+def test_cudas_rules_hold_in_recomputed_blocks_too(task):
+    """Its fused kernels draw dropout within: without them attention's products would be kept in the backward pass."""
+    folder = Path(task.base)
+    settings = json.loads((folder / "config.json").read_text())
+    peaks = []
+    for share in (0.0, 0.1):
+        (folder / "config.json").write_text(json.dumps(settings | {"attn_pdrop": share}))
+        config = configuration(task, batch=1, gradient_checkpointing=True, precision="bf16")
+        peaks.append(predict(config, CUDA).peak)
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert peaks[0] == peaks[1]
 
 
 def test_a_dry_run_leaves_nothing_behind(task):
