@@ -129,7 +129,7 @@ def image_folder(
     check_folder(folder)
     try:
         rows = load_dataset("imagefolder", data_dir=str(folder), split="train")
-    except (DatasetsError, ValueError, OSError) as broken:
+    except (DatasetsError, ValueError, OSError, LookupError, TypeError) as broken:  # of a broken metadata file
         reason = str(broken.__cause__ or broken).splitlines()[0]
         raise TaskError(f"--task.data '{folder}' cannot be read as an image folder: {reason}") from None
     column = _caption_column(rows.column_names, folder, caption_column)

@@ -78,7 +78,7 @@ def test_configurations_from_records(value):
         one_sentence(refusal)
 
 
-@examples(150)
+@examples(160)
 @given(value=inputs.changed(record()), content=inputs.damaged(json.dumps(record()).encode()))
 def test_records(tmp_path_factory, value, content):
     runs = tmp_path_factory.mktemp("runs")
@@ -180,7 +180,7 @@ def picture(format: str) -> bytes:
 LINES = "\n".join(json.dumps({"file_name": f"{i}.png", "text": f"thing {i}"}) for i in range(6)).encode()
 
 
-@examples(30)
+@examples(20)
 @given(content=inputs.damaged(picture("png")) | inputs.damaged(picture("gif")), lines=inputs.damaged(LINES))
 def test_picture_folders(tmp_path_factory, content, lines):
     for damaged_picture, metadata in ((content, LINES), (picture("png"), lines)):

@@ -64,15 +64,27 @@ def _row(runs: Path, log: Path, status: int) -> dict[str, Any]:
 
 
 def stopped(bench: Any, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stopped by a signal once a first step is logged; then the same command again."""
+    """Stopped by a signal once a first step is done; then the same command again."""
+    from experiments.train import Trainer
     from tests.survival.bench import command_line, ended, in_child, run_command
 
     name = signal.Signals(number).name
     runs, log = bench.place / name, bench.place / f"{name}.log"
     words = command_line(bench.task, runs, "--train.steps", "20")
-    pid = in_child(lambda: run_command(words), log)
-    while not any(file.stat().st_size for file in runs.glob("*/*/*/steps.jsonl")):
-        assert os.waitpid(pid, os.WNOHANG)[0] == 0, log.read_text()
+    wait, stepped = os.pipe()
+
+    def tell_of_steps() -> None:
+        after = Trainer._after_step
+
+        def told(*arguments: Any) -> None:
+            after(*arguments)
+            os.write(stepped, b".")
+
+        Trainer._after_step = told
+        run_command(words)
+
+    pid = in_child(tell_of_steps, log)
+    os.read(wait, 1)
     os.kill(pid, number)
     yield name, _row(runs, log, ended(pid))
     yield f"{name} again", run(bench, name, "--train.steps", "20")

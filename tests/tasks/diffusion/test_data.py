@@ -46,6 +46,10 @@ def no_metadata(folder):
     (folder / "metadata.jsonl").unlink()
 
 
+def empty_metadata(folder):
+    (folder / "metadata.jsonl").write_text("")
+
+
 def no_pictures(folder):
     for file in folder.glob("*"):
         file.unlink()
@@ -57,6 +61,7 @@ def no_pictures(folder):
         (corrupt, "2.png"),
         (empty_caption, "empty caption"),
         (no_metadata, "metadata.jsonl"),
+        (empty_metadata, "cannot be read"),
         (no_pictures, "holds no picture"),
     ],
 )
