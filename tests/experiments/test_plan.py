@@ -17,6 +17,7 @@ def test_between_two_known_needs_lies_a_straight_line():
     assert [between(needs, limit) for limit in (2.9, 3.0, 4.5, 10.0, 12.0, 25.9)] == [0, 1, 2, 8, 9, 15]
 
 
+@pytest.mark.slow  # what fits 80 GB of a model this small is a batch of millions
 def test_the_largest_batch_fits_and_much_more_does_not(task):
     made = make(prepared(configuration(task), PlanOptions()), PlanOptions(context=7.9))
     batches = largest_batches(made)
