@@ -238,7 +238,7 @@ def hadamard(size: int) -> Any:
     """The Hadamard matrix of Sylvester, (size, size), as an array: a tensor kept from a dry run has no values."""
     from scipy.linalg import hadamard
 
-    return hadamard(size, dtype="float32")
+    return hadamard(size).astype("float32")
 
 
 def seed_of(seed: int, name: str) -> int:

@@ -118,7 +118,8 @@ def _memory_rows(cases: Mapping[str, Any], name: str, methods: list[str]) -> Ite
     model = cases["models"][name]
     task = tasks()[model["task"]](**model["settings"])
     prepared = RandomWeights(task.skeleton()) if model["random_weights"] else task.prepare(torch.device("cpu"))
-    for method, batch, checkpointing in itertools.product(methods, cases["batches"], cases["checkpointing"]):
+    variants: Any = itertools.product(methods, cases["batches"], cases["checkpointing"])
+    for method, batch, checkpointing in variants:
         settings = Train(batch=batch, gradient_checkpointing=checkpointing, device="cpu")
         config = RunConfig(adapters()[method](), task, settings).resolved()
         predicted = sum(predict(config).categories.values())

@@ -153,7 +153,7 @@ class Claims:
     def positions(self) -> Claim:
         config = self.configuration("gpt prefix")
         backbone = config.task.skeleton().backbone
-        left = config.adapter.attach(backbone).facts["positions_left"]
+        left: Any = config.adapter.attach(backbone).facts["positions_left"]
         text = f"{left:,} of {backbone.positions:,} positions are left to GPT-2 M"
         verdict = "holds" if backbone.positions and left < backbone.positions else "does not hold"
         command = self.command("gpt prefix")

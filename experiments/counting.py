@@ -33,7 +33,8 @@ def skeleton_of(base: str, about: Mapping[str, Any]) -> Skeleton:
     if "shape" not in about:
         return task(**{"base": base}).skeleton()
     with base_folder(about["shape"]) as folder:
-        return task(**{"base": folder}).skeleton()
+        base_of_shape: dict[str, Any] = {"base": folder}
+        return task(**base_of_shape).skeleton()
 
 
 def adapter_of(row: Mapping[str, Any]) -> Adapter:

@@ -137,7 +137,8 @@ def plot(table: pd.DataFrame, varied: list[str], title: str, file: Path) -> None
     others = [name for name in varied if name != along]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for label, part in table.groupby(others, sort=False) if others else [((), table)]:
+    groups: Any = table.groupby(others, sort=False) if others else [((), table)]
+    for label, part in groups:
         words = ", ".join(f"{name} {value}" for name, value in zip(others, label, strict=True))
         axes.plot(part[along], part["needed"], marker="o", label=words or None)
     for card in CARDS:

@@ -158,7 +158,8 @@ class Trainer:
     def _weights(self, batches: list[Any]) -> list[float]:
         """What each batch counts in the mean over the step's batches, 1 where all are worth the same."""
         worth = [self.prepared.weight(batch) for batch in batches]
-        whole = self.accelerator.reduce(torch.tensor(sum(worth), dtype=torch.float64, device=self.device), "sum")
+        own = torch.tensor(sum(worth), dtype=torch.float64, device=self.device)
+        whole: Any = self.accelerator.reduce(own, "sum")
         return [each * len(batches) * processes.count() / whole.item() for each in worth]
 
     def _step(self, step: int) -> dict[str, Any]:
@@ -170,7 +171,7 @@ class Trainer:
         began = time.perf_counter()
         self._seed(step)
         batches = self._batches(step)
-        total = torch.zeros((), device=self.device)
+        total: Any = torch.zeros((), device=self.device)
         norm: Any = None
         for batch, weight in zip(batches, self._weights(batches), strict=True):
             with self.accelerator.accumulate(self.loss_module):

@@ -103,7 +103,7 @@ class Ledger(TorchDispatchMode):
         """Bytes by category at the moment when most bytes were alive; all 0 where nothing was."""
         totals = list(accumulate(sign * life.size for sign, life in self.events))
         most = max(range(len(totals)), key=totals.__getitem__, default=-1)
-        found = dict.fromkeys(CATEGORIES, 0)
+        found: dict[str, int] = {category: 0 for category in CATEGORIES}
         for sign, life in self.events[: most + 1]:
             found[life.category] += sign * life.size
         return found

@@ -89,7 +89,7 @@ def make_empty(model: nn.Module) -> None:
         return made[id(tensor)]
 
     for module in list(model.modules()):
-        places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        places: Any = (module._parameters, module._buffers)
         for place in places:
             place.update({name: None if tensor is None else empty(tensor) for name, tensor in place.items()})
 
@@ -109,7 +109,7 @@ def peak_of_steps(config: RunConfig, skeleton: Skeleton, target: Target, fused_a
         for _ in range(STEPS):
             gc.collect()  # checkpointing leaves cycles; when Python finds them is chance
             for _ in range(settings.gradient_accumulation):
-                with autocast(settings.precision):
+                with autocast(given(settings.precision)):
                     value = loss(skeleton.batch(given(settings.batch), device))
                 # an edge: a call with a tensor would suspend the target's rules, and blocks are computed again in it
                 torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))

@@ -24,6 +24,8 @@ def step_costs(trainer: Trainer) -> dict[str, Any]:
     The operations are those of the first step's batch, run once more; times are all logged steps'. With several
     processes the operations and the share of the peak are one process's, samples and tokens those of all.
     """
+    from experiments.train import given
+
     settings, model = trainer.settings, trainer.prepared.backbone.model
     batch = next(trainer.prepared.batches(settings.seed, 0, trainer.batch))
     loss = trainer.accelerator.unwrap_model(trainer.loss_module)  # in its precision, but in this process alone
@@ -36,7 +38,7 @@ def step_costs(trainer: Trainer) -> dict[str, Any]:
         trainer.batch * batches,
         None if tokens is None else tokens * batches,
         flops.total,
-        measured_peak(trainer.accelerator.device.type, COMPUTE_TYPES[settings.precision]),
+        measured_peak(trainer.accelerator.device.type, COMPUTE_TYPES[given(settings.precision)]),
     )
     return {
         "flops": flops.as_record(),

@@ -47,9 +47,11 @@ def _write_stable_diffusion(parts: dict[str, Any], folder: Path, dtype: Any, sha
     positions = parts["text_encoder"]["max_position_embeddings"]
     text_encoder: Any = CLIPTextModel(CLIPTextConfig(**_reduced(parts["text_encoder"], shallow)))
     kind: Any = StableDiffusionPipeline  # its signature forbids the missing checker that its code allows
+    unet: Any = UNet2DConditionModel.from_config(_reduced(parts["unet"], shallow))
+    vae: Any = AutoencoderKL.from_config(_reduced(parts["vae"], shallow))
     pipeline = kind(
-        unet=UNet2DConditionModel.from_config(_reduced(parts["unet"], shallow)).to(dtype),
-        vae=AutoencoderKL.from_config(_reduced(parts["vae"], shallow)).to(dtype),
+        unet=unet.to(dtype),
+        vae=vae.to(dtype),
         text_encoder=text_encoder.to(dtype),
         tokenizer=CLIPTokenizer.from_pretrained(BUNDLED / "mini" / "tokenizer", model_max_length=positions),
         scheduler=DDPMScheduler.from_config(parts["scheduler"]),

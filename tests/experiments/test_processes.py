@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ def task(tmp_path_factory) -> Style:
 
     folder = tmp_path_factory.mktemp("tiny-gpt2")
     tokenizer = text.train_tokenizer(islice(text.drawn_documents(0, 40), 40), 400, 64)
-    dropouts = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    tokens = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0}
+    dropouts: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    tokens: dict[str, Any] = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0}
     config = GPT2Config(n_positions=64, n_embd=32, n_layer=2, n_head=2, **dropouts, **tokens)
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -47,7 +47,7 @@ SETTINGS = {"method": "lora"} | asdict(LORA)
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(max_examples=count, deadline=None, suppress_health_check=[*HealthCheck])
 
 
 def one_sentence(error: BaseException) -> None:
