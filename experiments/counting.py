@@ -38,7 +38,7 @@ def skeleton_of(base: str, about: Mapping[str, Any]) -> Skeleton:
 
 
 def adapter_of(row: Mapping[str, Any]) -> Adapter:
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in row["settings"].items()}
+    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row["settings"].items()}
     return adapter_registry()[row["method"]](**settings)
 
 

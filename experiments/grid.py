@@ -141,8 +141,9 @@ def plot(table: pd.DataFrame, varied: list[str], title: str, file: Path) -> None
     for label, part in groups:
         words = ", ".join(f"{name} {value}" for name, value in zip(others, label, strict=True))
         axes.plot(part[along], part["needed"], marker="o", label=words or None)
+    highest = max(table["needed"].tolist())
     for card in CARDS:
-        if card <= 1.3 * table["needed"].max():
+        if card <= 1.3 * highest:
             axes.axhline(card, color="grey", linewidth=0.6, linestyle="--")
             axes.annotate(
                 f"{card} GB", (1, card), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"

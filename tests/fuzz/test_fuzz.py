@@ -12,6 +12,7 @@ import shutil
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ SETTINGS = {"method": "lora"} | asdict(LORA)
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, suppress_health_check=[*HealthCheck])
+    every: Any = list(HealthCheck)
+    return settings(max_examples=count, deadline=None, suppress_health_check=every)
 
 
 def one_sentence(error: BaseException) -> None:

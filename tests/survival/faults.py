@@ -74,13 +74,14 @@ def stopped(bench: Any, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     wait, stepped = os.pipe()
 
     def tell_of_steps() -> None:
-        after = Trainer._after_step
+        loop: Any = Trainer
+        after = loop._after_step
 
         def told(*arguments: Any) -> None:
             after(*arguments)
             os.write(stepped, b".")
 
-        Trainer._after_step = told
+        loop._after_step = told
         run_command(words)
 
     pid = in_child(tell_of_steps, log)
