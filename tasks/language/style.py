@@ -68,5 +68,5 @@ class Style(Task, name="style"):
 
         search = {"beams": 4, "length_penalty": 1.0, "no_repeat_ngram": None, "new_tokens": self.length}
         return OpenedLanguageModel(
-            self.base, device, search, lambda base, prompt: base.document_ids(prompt), whole=True
+            self.base, device, search, lambda base, prompt: base.document_ids(prompt), True, self.pickled
         )
