@@ -40,7 +40,6 @@ def fetch(
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-    from tqdm import tqdm
 
     failures, reachable = [], not constants.HF_HUB_OFFLINE
     for place in places:
@@ -53,7 +52,6 @@ def fetch(
                 allow_patterns=None if files is None else list(files),
                 etag_timeout=CONNECTION_SECONDS,
                 local_files_only=not reachable,
-                tqdm_class=tqdm,
             )
             return Found(Path(folder), place, Path(folder).name)
         except LocalEntryNotFoundError as missing:
@@ -65,7 +63,9 @@ def fetch(
     where = (
         "the hub is switched off by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else f"the hub is {constants.ENDPOINT}"
     )
-    command = f"hf download {'--repo-type dataset ' if kind == 'dataset' else ''}{places[0].partition('@')[0]}"
+    repository, _, revision = places[0].partition("@")
+    wanted = "--exclude '*.bin' --exclude '*.ckpt'" if kind == "model" else "--repo-type dataset"
+    command = f"hf download {repository} {f'--revision {revision} ' if revision else ''}{wanted}"
     raise TaskError(
         f"{option} '{name}' could not be had from {', nor from '.join(failures)}; {where}: run `{command}` where there "
         f"is a network (HF_ENDPOINT names a mirror) and copy the folder that it prints here, then give it as {option}"

@@ -53,7 +53,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
     assert done.stdout.startswith("TaskError --task.data 'p' could not be had from a/b"), done.stderr
     assert done.stdout.count("does not answer") == 1
     assert "c/d (not in the cache)" in done.stdout
-    assert "hf download --repo-type dataset a/b" in done.stdout
+    assert "hf download a/b --repo-type dataset" in done.stdout
 
 
 @pytest.mark.parametrize("kind", [LANGUAGE_MODEL, STABLE_DIFFUSION])
