@@ -223,7 +223,9 @@ def _train_and_measure(
     tuned = measure(config, prepared, attachment, folder)
     tuned = prepared.finish(tuned, base, folder.samples if processes.is_main() else None)
     processes.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
+    wanted = config.task.headline
     return {
+        "headline": wanted if wanted in tuned.figures else next(iter(tuned.figures)),
         "metrics": {name: f.as_record() | _direction(config, name) for name, f in tuned.figures.items()},
         "parameters": parameters_of(prepared, attachment),
         "adapter_bytes": adapter_bytes,

@@ -45,7 +45,7 @@ def _unreadable(base: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
     return (
         f"--task.base '{base}' could not be loaded ({reason}); expected a folder as save_pretrained writes it, with "
-        "safetensors and none of its own code, or a name on the hub while online"
+        "safetensors (--task.pickled takes pickled weights that you trust) and none of its own code"
     )
 
 

@@ -1,11 +1,14 @@
-"""Stable Diffusion bases: the bundled `mini` or any folder in diffusers' layout, and what each recommends."""
+"""Stable Diffusion bases by name, folder or place on the hub, and what each recommends."""
 
+import difflib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import hub
 from tasks.base import TaskError
-from tasks.configurations import STABLE_DIFFUSION, published
+from tasks.configurations import STABLE_DIFFUSION, names, published
 from tasks.pretrained import load_data_only, load_whole, read_card
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent.parent / "bundled"
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 FROZEN = ("vae", "text_encoder")  # parts that training can do without
+WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
 
 # The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
 TUTORIAL = {"batch": 1, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0, "precision": "fp16"}
@@ -45,6 +50,7 @@ class StableDiffusion:
     scheduler: Any  # DDPMScheduler
     card: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    pickled: bool = False  # whether the weights may be so
 
     def release(self, *parts: str) -> None:
         """Let go of frozen parts ("vae", "text_encoder"); each is read anew where it is next asked for."""
@@ -55,7 +61,7 @@ class StableDiffusion:
         """A part that was released, read again: the same weights from the same folder."""
         if name not in FROZEN:
             raise AttributeError(name)
-        part = read_model(self.name, name).to(self.device)
+        part = read_model(self.name, name, self.pickled).to(self.device)
         self.__dict__[name] = part
         return part
 
@@ -82,13 +88,45 @@ class StableDiffusion:
         return self.unet.device
 
 
-def folder_of(base: str) -> Path:
-    """The folder of a base by name or path. Raises TaskError where there is none."""
-    folder = BUNDLED / "mini" if base == "mini" else Path(base)
-    if not (folder / "model_index.json").is_file() and not (folder / "unet" / "config.json").is_file():
+@cache
+def folder_of(base: str, pickled: bool = False) -> Path:
+    """The folder of a base: the bundled one, a folder here, or the hub's files of a published or any other name.
+
+    `pickled` fetches weights in PyTorch's old format too. Raises TaskError where there is none.
+    """
+    if base == "mini":
+        return BUNDLED / "mini"
+    known = published(base, STABLE_DIFFUSION)
+    if known is None and not Path(base).is_dir() and not hub.is_place(base):
+        raise TaskError(f"--task.base '{base}' is {_nothing_known(base)}")
+    if known is None and Path(base).is_dir():
+        return _checked(Path(base), base)
+    places = [base] if known is None else known["hub"]
+    return _checked(hub.fetch("--task.base", base, places, _files(pickled), "model").folder, base)
+
+
+def _nothing_known(base: str) -> str:
+    near = difflib.get_close_matches(base, ["mini", *names(STABLE_DIFFUSION)], n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return (
+        f"neither one of mini, {', '.join(names(STABLE_DIFFUSION))}{meant}, nor an existing folder in diffusers' "
+        "layout, nor a name on the hub such as 'org/name' or 'org/name@revision'"
+    )
+
+
+def _files(pickled: bool) -> list[str]:
+    """What a base is made of in the hub's repository, and nothing else: the other formats are gigabytes."""
+    files = ["model_index.json", "tokenizer/*", "*/config.json", "scheduler/*.json"]
+    files += [f"{part}/{name}.safetensors" for part, name in WEIGHTS.items()]
+    return files + [f"{part}/{name}.bin" for part, name in PICKLED.items() if pickled]
+
+
+def _checked(folder: Path, base: str) -> Path:
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
         raise TaskError(
-            f"--task.base '{base}' is neither 'mini' nor a folder with a Stable Diffusion in diffusers' layout "
-            "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/)"
+            f"--task.base '{base}': the folder {folder} lacks {', '.join(missing)}; expected a Stable Diffusion in "
+            f"diffusers' layout ({', '.join(PARTS)})"
         )
     return folder
 
@@ -101,29 +139,24 @@ def recommended(base: str, task: str, part: str) -> dict[str, Any]:
 
 def card_of(base: str) -> dict[str, Any]:
     """What the base recommends: its own `card.json`, or the published recipe where it has none."""
-    if published(base, STABLE_DIFFUSION):
-        return PUBLISHED_CARD
-    file = folder_of(base) / "card.json"
+    file = (BUNDLED / "mini" if base == "mini" else Path(base)) / "card.json"
     return read_card(file) if file.is_file() else PUBLISHED_CARD
 
 
-def load(base: str, device: "torch.device") -> StableDiffusion:
-    """All parts in fp32, frozen, from safetensors only."""
+def load(base: str, device: "torch.device", pickled: bool = False) -> StableDiffusion:
+    """All parts in fp32, frozen; from safetensors alone, unless `pickled` weights are asked for."""
+    folder = folder_of(base, pickled)  # first: a base that cannot be had is told before slow imports
     from diffusers import DDPMScheduler
     from transformers import CLIPTokenizer
 
     quiet_loading()
-    folder = folder_of(base)
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise TaskError(f"--task.base '{base}': the folder {folder} lacks {', '.join(missing)}")
-    unet, vae, text_encoder = (read_model(base, part).to(device) for part in ("unet", *FROZEN))
+    unet, vae, text_encoder = (read_model(base, part, pickled).to(device) for part in ("unet", *FROZEN))
     tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", base)
     scheduler = load_data_only(DDPMScheduler, folder / "scheduler", base)
-    return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base)
+    return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base, pickled)
 
 
-def read_model(base: str, part: str) -> Any:
+def read_model(base: str, part: str, pickled: bool = False) -> Any:
     """The UNet, VAE or text encoder of a base, in fp32, frozen."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -131,7 +164,8 @@ def read_model(base: str, part: str) -> Any:
 
     kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     precision = "dtype" if part == "text_encoder" else "torch_dtype"  # as transformers and diffusers call it
-    model = load_whole(kinds[part], folder_of(base) / part, base, **{precision: torch.float32})
+    options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if pickled else True}
+    model = load_whole(kinds[part], folder_of(base, pickled) / part, base, **options)
     return model.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Captioned pictures for training and evaluation: the drawn creatures, OpenMoji's animals, or any image folder."""
+"""Captioned pictures and their splits; the drawn creatures and OpenMoji's animals as such."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tasks.bad_items import BadItem, BadItems, OnBadItem
 from tasks.base import TaskError
 from tasks.diffusion.character import Character
 from tasks.diffusion.creatures import Creatures
@@ -69,17 +68,19 @@ def draw(world: DrawnWorld, count: int, stream: int, held_out: bool | None, full
 
 
 def stack(pictures: list[np.ndarray]) -> Tensor:
-    """Pictures (height, width, 3) as one tensor uint8 (n, 3, height, width)."""
+    """Pictures uint8 (height, width, 3) as one tensor (n, 3, height, width)."""
+    if not pictures:
+        return torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def creatures(train: int, test: int, resolution: int) -> Splits:
+def creatures(train: int, validation: int, test: int, resolution: int) -> Splits:
     """Training combinations for training; held-out ones, captions that say everything, for the test."""
     world = Creatures()
     tested = draw(world, test, TEST_STREAM, True, full_caption=True)
     splits = Splits(
         train=draw(world, train, TRAIN_STREAM, False),
-        validation=draw(world, 128, VALIDATION_STREAM, False),
+        validation=draw(world, validation, VALIDATION_STREAM, False),
         test=tested,
         reference=tested,
         floor=draw(world, test, FLOOR_STREAM, True),
@@ -90,6 +91,8 @@ def creatures(train: int, test: int, resolution: int) -> Splits:
 
 def _resized(splits: Splits, resolution: int) -> Splits:
     def larger(pictures: Pictures) -> Pictures:
+        if not len(pictures):
+            return pictures
         pixels = torch.nn.functional.interpolate(pictures.pixels, size=(resolution, resolution), mode="nearest")
         return Pictures(pixels, pictures.captions, pictures.attributes)
 
@@ -97,7 +100,7 @@ def _resized(splits: Splits, resolution: int) -> Splits:
     return Splits(*map(larger, sets), facts=splits.facts)
 
 
-def openmoji_animals(test: int, resolution: int) -> Splits:
+def openmoji_animals(validation: int, test: int, resolution: int) -> Splits:
     """OpenMoji's animals by their English names; every fifth is kept for the test."""
     from tasks.diffusion import openmoji
 
@@ -107,91 +110,7 @@ def openmoji_animals(test: int, resolution: int) -> Splits:
         raise TaskError(str(missing)) from None
     pixels = [openmoji.rasterise(code, resolution) for code in tqdm(names, "OpenMoji", leave=False)]
     facts = {"data": "openmoji", "attribution": openmoji.ATTRIBUTION}
-    return split(Pictures(stack(pixels), [f"a picture of {name}" for name in names.values()]), test, facts)
-
-
-def image_folder(
-    folder: Path,
-    test: int,
-    resolution: int,
-    caption_column: str | None = None,
-    on_bad_item: OnBadItem = "fail",
-    keep_whole: bool = False,
-) -> Splits:
-    """Any folder that `datasets`' imagefolder reads: pictures and a `metadata.jsonl` (or .csv) with a caption column.
-
-    Pictures are centre-cropped to squares and resized; `keep_whole` keeps the whole ones too, for random crops.
-    Raises TaskError that names what cannot be read.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    check_folder(folder)
-    try:
-        rows = load_dataset("imagefolder", data_dir=str(folder), split="train")
-    except (DatasetsError, ValueError, OSError, LookupError, TypeError) as broken:  # of a broken metadata file
-        reason = str(broken.__cause__ or broken).splitlines()[0]
-        raise TaskError(f"--task.data '{folder}' cannot be read as an image folder: {reason}") from None
-    column = _caption_column(rows.column_names, folder, caption_column)
-    pixels, captions, whole, bad = [], [], [], BadItems(on_bad_item)
-    for position in tqdm(range(len(rows)), "pictures", leave=False):
-        with bad.left_out():
-            picture, caption = _row(rows, position, column, folder)
-            pixels.append(square(picture, resolution))
-            captions.append(caption)
-            if keep_whole:
-                whole.append(resized(picture, resolution))
-    facts = {"data": str(folder), "caption_column": column} | bad.facts()
-    check_count(len(captions), facts)
-    return split(Pictures(stack(pixels), captions, whole=whole), test, facts)
-
-
-def check_folder(folder: Path) -> None:
-    """Raise TaskError unless the folder holds pictures and a metadata file."""
-    if not folder.is_dir():
-        raise TaskError(f"--task.data '{folder}' is neither 'creatures', 'openmoji' nor an existing folder")
-    if not any(file.suffix.lower() in SUFFIXES for file in folder.rglob("*")):
-        raise TaskError(f"--task.data '{folder}' holds no picture; expected {', '.join(sorted(SUFFIXES))} files")
-    if not any(folder.glob("metadata.*")):
-        raise TaskError(
-            f"--task.data '{folder}' has no metadata.jsonl; expected one line a picture such as "
-            '{"file_name": "cat.png", "text": "a cat"}'
-        )
-
-
-def _caption_column(columns: list[str], folder: Path, wanted: str | None) -> str:
-    candidates = [column for column in columns if column not in ("image", "label")]
-    if wanted is not None:
-        if wanted not in candidates:
-            raise TaskError(f"--task.caption-column '{wanted}' is not in {folder}; it has {', '.join(candidates)}")
-        return wanted
-    if len(candidates) != 1:
-        raise TaskError(
-            f"the captions of {folder} may be any of {', '.join(candidates) or 'no column at all'}: "
-            "name one with --task.caption-column"
-        )
-    return candidates[0]
-
-
-def _row(rows, position: int, column: str, folder: Path) -> tuple[Image.Image, str]:
-    import io
-
-    from datasets import Image as ImageFeature
-    from PIL import Image, UnidentifiedImageError
-
-    raw = rows.cast_column("image", ImageFeature(decode=False))[position]
-    name = raw["image"]["path"] or f"picture {position}"
-    try:
-        content = raw["image"]["bytes"] or Path(name).read_bytes()
-        picture = Image.open(io.BytesIO(content)).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
-        sentence = f"the picture '{name}' in {folder} cannot be read ({broken}): mend or remove it"
-        raise BadItem("unreadable pictures", name, sentence) from None
-    caption = raw[column]
-    if not isinstance(caption, str) or not caption.strip():
-        sentence = f"the picture '{name}' in {folder} has an empty caption in column '{column}': write one"
-        raise BadItem("pictures with an empty caption", name, sentence)
-    return picture, caption.strip()
+    return split(Pictures(stack(pixels), [f"a picture of {name}" for name in names.values()]), validation, test, facts)
 
 
 def square(picture: Image.Image, resolution: int) -> np.ndarray:
@@ -202,6 +121,7 @@ def square(picture: Image.Image, resolution: int) -> np.ndarray:
 
 
 def check_count(count: int, facts: dict) -> None:
+    """Raise TaskError where there are too few pictures to keep one for the test."""
     if count < 5:
         raise TaskError(f"{facts['data']} has {count} pictures; at least 5 are needed to keep one for the test")
 
@@ -259,18 +179,19 @@ def resized(picture: Image.Image, shorter: int) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
-def split(pictures: Pictures, test: int, facts: dict) -> Splits:
-    """Every fifth picture is kept for the test (at most `test`); with few of them, all pictures are the reference."""
+def split(pictures: Pictures, validation: int, test: int, facts: dict) -> Splits:
+    """Every fifth picture is kept from training: at most `validation` of them for the validation loss, `test` for the
+    test. With few test pictures, all are the reference.
+    """
     count = len(pictures)
     check_count(count, facts)
-    tested = list(range(0, count, 5))[:test]
-    kept = set(tested)
-    trained = [i for i in range(count) if i not in kept]
+    kept = list(range(0, count, 5))[: max(validation, test)]
+    tested, trained = kept[:test], [i for i in range(count) if i not in set(kept)]
     reference = tested if len(tested) >= 100 else list(range(count))
     facts = facts | {"reference": "test pictures" if reference == tested else "all pictures, as the test has few"}
     return Splits(
         train=pictures[trained],
-        validation=pictures[tested[:128]],
+        validation=pictures[kept[:validation]],
         test=pictures[tested],
         reference=pictures[reference],
         floor=pictures[trained[: len(tested)]],

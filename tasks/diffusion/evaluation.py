@@ -82,10 +82,12 @@ class PictureEvaluation(ABC):
         }
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
-        before, after = base.artifacts["familiar"], tuned.artifacts["familiar"]
-        moved = 1 - torch.nn.functional.cosine_similarity(before, after).clamp(-1, 1)
-        tuned.figures["drift"] = image_metrics.mean_figure(moved.numpy(), "1 - cosine", self.extractor.name, base=0.0)
-        if output is not None:
+        if "familiar" in tuned.artifacts:
+            before, after = base.artifacts["familiar"], tuned.artifacts["familiar"]
+            moved = 1 - torch.nn.functional.cosine_similarity(before, after).clamp(-1, 1)
+            drift = image_metrics.mean_figure(moved.numpy(), "1 - cosine", self.extractor.name, base=0.0)
+            tuned.figures["drift"] = drift
+        if output is not None and "shown" in tuned.artifacts:
             shown = {"real": self.splits.test.pixels[:SHOWN], "base": base.artifacts["shown"]}
             shown["tuned"] = tuned.artifacts["shown"]
             save_before_after(shown, self.prompts[:SHOWN], output / "before_after.png")
@@ -108,17 +110,22 @@ class ImageEvaluation(PictureEvaluation):
         self._real: dict[str, Tensor] | None = None
 
     def measure(self, output: Path | None) -> Evaluation:
+        found = self._test_pictures(output) if self.prompts else Evaluation({})
+        if self.base_prompts:
+            familiar_figures, found.artifacts["familiar"] = self.familiar()
+            found.figures |= familiar_figures
+        return found
+
+    def _test_pictures(self, output: Path | None) -> Evaluation:
         pixels = sample(self.base, self.prompts, self.sampling, "sampling test prompts")
-        familiar_figures, familiar = self.familiar()
         figures, items = self._distances(pixels), self._scores(pixels)
         figures |= items.pop("figures")
         if self.splits.test.attributes:
             self._add_alignment(pixels, figures, items)
-        figures |= familiar_figures
         if output is not None:
             save_pictures(pixels[:SHOWN], output)
         rows = [{"item": i} | {name: column[i] for name, column in items.items()} for i in range(len(pixels))]
-        return Evaluation(figures, rows, {"shown": pixels[:SHOWN], "familiar": familiar})
+        return Evaluation(figures, rows, {"shown": pixels[:SHOWN]})
 
     def _real_features(self) -> dict[str, Tensor]:
         """Features of the reference, of other real pictures, and of those through the VAE, each (n, d)."""
@@ -131,6 +138,8 @@ class ImageEvaluation(PictureEvaluation):
         return self._real
 
     def _distances(self, pixels: Tensor) -> dict[str, Figure]:
+        if len(pixels) < image_metrics.GROUPS:  # too few for an interval, and for a distance that means anything
+            return {}
         sets = {"generated": features_of(self.extractor, pixels, self.base.device)} | self._real_features()
         name = self.extractor.name
         if name.startswith("clip:"):
@@ -173,7 +182,7 @@ class ImageEvaluation(PictureEvaluation):
 def _base_prompts(base: str, count: int) -> tuple[list[str], list[Attributes]]:
     """What the base was pretrained on: objects for `mini`, general scenes for any other."""
     if base != "mini":
-        return GENERAL_PROMPTS, []
+        return GENERAL_PROMPTS[:count], []
     drawings = [Objects().example(OBJECT_STREAM, index, full_caption=True) for index in range(count)]
     return [drawing.caption for drawing in drawings], [drawing.attributes for drawing in drawings]
 

@@ -26,12 +26,13 @@ class OpenedStableDiffusion(OpenedBase):
     """The base that a recipe (filled) names, with its text encoder in the backbone where that trains too."""
 
     def __init__(self, recipe: Recipe, device: torch.device):
-        self.base = bases.load(recipe.base, device)
+        self.base = bases.load(recipe.base, device, recipe.pickled)
         self.base.unet.to(memory_format=torch.channels_last)
         encoder = self.base.text_encoder if recipe.train_text_encoder else None
         self.backbone = StableDiffusionBackbone(self.base.unet, tuple(self.base.card["targets"]), encoder)
-        self.folder = bases.folder_of(recipe.base)
-        self.revision = file_digest(*sorted(self.folder.rglob("*.safetensors")))
+        self.folder = bases.folder_of(recipe.base, recipe.pickled)
+        weights = [file for file in self.folder.rglob("*") if file.suffix in (".safetensors", ".bin")]
+        self.revision = file_digest(*sorted(weights))
         self.resolution = self.base.latent_multiple(recipe.resolution or self.base.resolution)
         self.sampling = self.base.card["sampling"]
 

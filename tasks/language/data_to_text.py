@@ -28,7 +28,7 @@ class DataToText(PreparedTask):
 
     def __init__(self, task: EndToEnd, device: torch.device):
         self.task = task
-        self.base = bases.load(task.base, device)
+        self.base = bases.load(task.base, device, task.pickled)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.splits = meanings.load(task.data, task.train_items, task.test_items, task.on_bad_item)
         self.training, left_out = self._fitting(self._rows(self.splits.train))

@@ -41,7 +41,10 @@ class EndToEnd(Task, name="e2e"):
     headline = "bleu"
 
     base: str = "gpt-mini"
-    """The language model: the bundled "gpt-mini", "smollm2-135m" (from its package), a folder or a hub name."""
+    """The language model: the bundled "gpt-mini", a published one by its name ("gpt2", "gpt2-medium", "smollm2-135m",
+    ...), a folder, or a hub name such as "org/name" or "org/name@revision"."""
+    pickled: bool = False
+    """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     data: str = "restaurants"
     """"restaurants" (drawn), the folder of the official CSV files, one CSV file (split by meaning), or a hub name."""
     on_bad_item: OnBadItem = "fail"
@@ -90,7 +93,7 @@ class EndToEnd(Task, name="e2e"):
         from tasks.language.opened import OpenedLanguageModel
 
         search = {name: getattr(self, name) for name in ("beams", "length_penalty", "no_repeat_ngram", "new_tokens")}
-        return OpenedLanguageModel(self.base, device, search, meaning_ids)
+        return OpenedLanguageModel(self.base, device, search, meaning_ids, pickled=self.pickled)
 
 
 def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:

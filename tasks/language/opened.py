@@ -31,8 +31,9 @@ class OpenedLanguageModel(OpenedBase):
         generation: Mapping[str, Any],
         prompt_ids: Callable[[LanguageModel, str], list[int]],
         whole: bool = False,
+        pickled: bool = False,
     ):
-        self.base = bases.load(base, device)
+        self.base = bases.load(base, device, pickled)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.revision = self.base.revision
         ban = generation.get("no_repeat_ngram")

@@ -32,7 +32,10 @@ class Style(Task, name="style"):
     extent_field = "length"
 
     base: str = "gpt-mini"
-    """The language model: the bundled "gpt-mini", "smollm2-135m" (from its package), a folder or a hub name."""
+    """The language model: the bundled "gpt-mini", a published one by its name ("gpt2", "gpt2-medium", "smollm2-135m",
+    ...), a folder, or a hub name such as "org/name" or "org/name@revision"."""
+    pickled: bool = False
+    """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     data: str = "python-reference"
     """The text: "python-reference" (Python's own language reference, kept from gpt-mini), or a text file in UTF-8."""
     length: int = 128
@@ -65,5 +68,5 @@ class Style(Task, name="style"):
 
         search = {"beams": 4, "length_penalty": 1.0, "no_repeat_ngram": None, "new_tokens": self.length}
         return OpenedLanguageModel(
-            self.base, device, search, lambda base, prompt: base.document_ids(prompt), whole=True
+            self.base, device, search, lambda base, prompt: base.document_ids(prompt), True, self.pickled
         )

@@ -28,7 +28,7 @@ class TextModelling(PreparedTask):
 
     def __init__(self, task: Style, device: torch.device):
         self.task = task
-        self.base = bases.load(task.base, device)
+        self.base = bases.load(task.base, device, task.pickled)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.splits = texts.load(task.data, task.test_items)
         self.length = min(task.length, self.base.positions)

@@ -34,7 +34,7 @@ from experiments.run import RunOptions
 from reports.__main__ import main as reports
 from reports.records import collect
 from tasks.base import TaskError
-from tasks.diffusion import data
+from tasks.diffusion import captioned
 from tasks.diffusion.pokemon import Pokemon
 from tasks.language import meanings, texts
 from tests.contract import tiny
@@ -191,7 +191,7 @@ def test_picture_folders(tmp_path_factory, content, lines):
             (folder / f"{i}.png").write_bytes(damaged_picture if i == 3 else picture("png"))
         (folder / "metadata.jsonl").write_bytes(metadata)
         try:
-            data.image_folder(folder, 5, 8, on_bad_item="skip")
+            captioned.load(Pokemon(data=str(folder), test_items=5, on_bad_item="skip"), 8)
         except TaskError as refusal:
             one_sentence(refusal)
 

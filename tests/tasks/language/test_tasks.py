@@ -184,7 +184,7 @@ def test_the_default_text_is_pythons_reference_and_its_splits_are_apart():
 @pytest.mark.parametrize(
     ("task", "expected"),
     [
-        (EndToEnd(base="no-such/model"), "could not be loaded"),
+        (EndToEnd(base="no-such/model"), "could not be had from no-such/model"),
         (EndToEnd(label_smoothing=1.0), "label-smoothing"),
         (EndToEnd(beams=0), "beams"),
         (Style(length=1), "length"),
