@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from reports.cost_table import notes
 from reports.costs import CostTable
 from reports.curves import loss_curves, size_curves
 from reports.dimension import crossings
+from reports.errors import ReportError
 from reports.montage import montage
 from reports.pareto import pareto
 from reports.records import Collection
@@ -34,7 +36,8 @@ def draw(collection: Collection, out: Path) -> list[Path]:
                 figure = crossings(outcome)
                 _title(figure, outcome.title)
                 files += canvas.save(figure, folder / path.stem, [f"{table.task}.", *outcome.notes])
-        files += draw_costs(costs.build(collection.folder, task), folder)
+        with suppress(ReportError):  # no run of the task has finished
+            files += draw_costs(costs.build(collection.folder, task), folder)
         grid = montage(sorted(table.rows, key=_by_method), folder / "samples.png")
         files += [grid] if grid else []
     return files
