@@ -89,7 +89,7 @@ class RayLauncher:
 def library() -> Any:
     """Ray. Raises UsageError where it is not installed."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UsageError('--launcher ray needs Ray: pip install -e ".[ray]"') from None
     return ray

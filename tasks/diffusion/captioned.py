@@ -83,10 +83,11 @@ def _rows(folder: Path, data: str) -> Any:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    builder = "parquet" if any(folder.rglob("*.parquet")) else "imagefolder"
+    tables = sorted(map(str, folder.rglob("*.parquet")))
     try:
-        files = {"data_files": sorted(map(str, folder.rglob("*.parquet")))} if builder == "parquet" else {}
-        found: Any = load_dataset(builder, **(files or {"data_dir": str(folder)}))
+        found: Any = (
+            load_dataset("parquet", data_files=tables) if tables else load_dataset("imagefolder", data_dir=str(folder))
+        )
     except (DatasetsError, ValueError, OSError, LookupError, TypeError) as broken:  # of a broken metadata file
         reason = str(broken.__cause__ or broken).splitlines()[0]
         raise TaskError(f"--task.data '{data}' cannot be read as captioned pictures: {reason}") from None

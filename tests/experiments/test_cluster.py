@@ -22,7 +22,7 @@ COUNT = 4
 def cluster(monkeypatch, tiny_task):
     """A head with one core and another node with one core."""
     ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
     monkeypatch.setenv("RAY_health_check_period_ms", "500")

@@ -40,7 +40,7 @@ def test_stable_diffusion_reduced_in_depth_alone(tmp_path, monkeypatch):
     folder, record = run(monkeypatch, tmp_path / "runs", *words)
     assert record["metrics"]["clip_score"]["n"] == 1
     assert sum(t.numel() for t in load_file(folder / "adapter.safetensors").values()) == _lora_parameters(base, 4)
-    pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32)
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32)
     from diffusers import DPMSolverMultistepScheduler
 
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
