@@ -29,10 +29,11 @@ def _folder() -> Path:
 @cache
 def names() -> dict[str, str]:
     """Code points of each single-colour-variant emoji (as in the file's name) -> English name, in a fixed order."""
+    files = sorted(_folder().glob("*.svg"))  # first: it says which package is missing
     import emoji
 
     found = {}
-    for file in sorted(_folder().glob("*.svg")):
+    for file in files:
         codes = file.stem.split("-")
         if SKIN_TONES.intersection(codes):
             continue
