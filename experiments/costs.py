@@ -76,9 +76,9 @@ def main() -> None:
 
 
 def label(config: RunConfig) -> str:
-    adapter = config.adapter
-    size = "" if adapter.size_field is None else f" {adapter.size_field} {getattr(adapter, adapter.size_field)}"
-    return f"{adapter.name}{size}"
+    adapter, size_field = config.adapter, config.adapter.size_field
+    size = None if size_field is None else getattr(adapter, size_field)
+    return adapter.name if size is None else f"{adapter.name} {size_field} {size}"
 
 
 def configurations(given: Given, options: CostsOptions) -> list[RunConfig]:

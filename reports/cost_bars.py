@@ -23,7 +23,7 @@ SINGLE = (
     "positions_left",
 )
 PASSES = ("forward_flops", "backward_flops", "optimizer_flops")
-RATIOS = ("unmerged", "merged", "mixed")
+RATIOS = ("control", "unmerged", "merged", "mixed")
 
 
 def cost_bars(table: CostTable) -> Figure | None:

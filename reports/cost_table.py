@@ -78,7 +78,8 @@ def _of_latency(costs: Sequence) -> list[str]:
     mixed = span([c.mixed_batch.items for c in costs])
     return [
         f"Latency: a forward pass of {items} item(s); ratios are medians over {rounds} interleaved rounds "
-        "[95 % interval by the sign test]; 'cannot': the method has no such form.",
+        "[95 % interval by the sign test], base / base what the measurement itself leaves uncertain; "
+        "'cannot': the method has no such form.",
         "Merge error: merged against unmerged output, |difference| / |output| and the largest difference.",
         f"Switch: loading another adapter's state from memory, median of {span([c.switch.n for c in costs])} "
         f"[quartiles]. Mixed batch: {mixed} items, each with an adapter of its own.",

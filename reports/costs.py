@@ -37,6 +37,7 @@ class Inference(msgspec.Struct, frozen=True):
     base_seconds: Amount
     unmerged_seconds: Amount
     merged_seconds: Amount | None
+    control: Ratio
     unmerged: Ratio
     merged: Ratio | None
     largest_difference: Amount | None
@@ -185,6 +186,7 @@ LINES = {
     "tokens_per_second": Line("tokens a second", "", number("throughput", "tokens_per_second")),
     "share_of_peak": Line("share of the machine's peak", "%", number("throughput", "share_of_peak")),
     "base_seconds": Line("latency, base", "s", number("inference", "base_seconds")),
+    "control": Line("latency base / base (control)", RATIO, ratio("inference", "control")),
     "unmerged": Line("latency unmerged / base", RATIO, ratio("inference", "unmerged")),
     "merged": Line("latency merged / base", RATIO, ratio("inference", "merged")),
     "merge_error": Line("merge error, relative", "", number("inference", "relative_difference")),

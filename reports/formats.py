@@ -144,7 +144,7 @@ def cost_text(name: str, value: float | None) -> str:
 
 def amount_text(value: float, unit: str) -> str:
     """Three digits, and a prefix that keeps them short."""
-    if unit == "s" and value >= 1e-3:
+    if unit == "s" and value >= 0.1:
         return f"{value:.3g} s" if value < 1000 else f"{value / 60:.0f} min"
     for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= power and unit != "s":

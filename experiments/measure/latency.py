@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from tasks.base import PreparedTask
 
 LEVEL = 0.95
-CALLS = 3  # timed calls of a variant in a round, after one that is not timed
+# Merging rewrites every weight: the first calls after it find them in no cache, and are not what a server sees
+WARM_UP = 10  # calls of a variant in a round that are not timed
+CALLS = 10  # and that are
 State = Mapping[str, "Tensor"]
 
 
@@ -57,7 +59,8 @@ def interleaved(variants: Mapping[str, Variant], rounds: int, device_type: str) 
         for name in names[turn:] + names[:turn]:
             variant = variants[name]
             with variant.context(), torch.no_grad():
-                variant.call()
+                for _ in range(WARM_UP):
+                    variant.call()
                 seconds[name].append(statistics.median(timed(variant.call, device_type) for _ in range(CALLS)))
     return seconds
 
@@ -82,6 +85,7 @@ def median_interval(n: int) -> tuple[int, int]:
 class Inference:
     """A forward pass of `items` items; seconds are medians over rounds, ratios those to the base model.
 
+    `control` is the base model against itself, measured as the others are: what differs less than it cannot be told.
     `merged` is None where the method cannot be merged, and so are the differences that merging makes to the output:
     the largest one, and the norm of all over the output's norm.
     """
@@ -90,6 +94,7 @@ class Inference:
     base_seconds: float
     unmerged_seconds: float
     merged_seconds: float | None
+    control: Ratio
     unmerged: Ratio
     merged: Ratio | None
     largest_difference: float | None
@@ -101,7 +106,8 @@ def inference(attachment: Attachment, forward: Callable[[], Tensor], items: int,
     model = attachment.backbone.model
     device_type = next(model.parameters()).device.type
     model.eval()
-    variants = {"base": Variant(forward, attachment.disabled), "unmerged": Variant(forward)}
+    base = Variant(forward, attachment.disabled)
+    variants = {"base": base, "unmerged": Variant(forward), "control": base}
     if mergeable:
         variants["merged"] = Variant(forward, lambda: merged(attachment))
     seconds = interleaved(variants, rounds, device_type)
@@ -112,6 +118,7 @@ def inference(attachment: Attachment, forward: Callable[[], Tensor], items: int,
         middle["base"],
         middle["unmerged"],
         middle.get("merged"),
+        ratios["control"],
         ratios["unmerged"],
         ratios.get("merged"),
         *(merge_error(attachment, forward) if mergeable else (None, None)),

@@ -32,7 +32,7 @@ def costs(method: str, size: float | None = 8, mergeable: bool = True, **fields:
         },
         "communication": {"predicted_bytes": 32_000, "measured_bytes": 32_000.0, "how": "counted by a hook"},
         "inference": {
-            **{"items": 1, "base_seconds": 0.1, "unmerged_seconds": 0.125, "unmerged": ratio},
+            **{"items": 1, "base_seconds": 0.1, "unmerged_seconds": 0.125, "unmerged": ratio, "control": ratio},
             "merged_seconds": 0.1 if mergeable else None,
             "merged": {"median": 1.001, "low": 0.99, "high": 1.01, "n": 40} if mergeable else None,
             "largest_difference": 1e-5 if mergeable else None,
@@ -98,7 +98,7 @@ def test_what_a_method_cannot_is_said(runs):
 def test_every_format_has_the_figures_and_how_they_were_made(runs, capsys, form):
     assert main(["costs", "drawings", "--runs", str(runs), "--format", form]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    expected = ["1.250 [1.200, 1.500]", "1.001 [0.990, 1.010]", "330", "cannot", "0.5 ms [0.4 ms, 0.002 s]", "2 MB"]
+    expected = ["1.250 [1.200, 1.500]", "1.001 [0.990, 1.010]", "330", "cannot", "0.5 ms [0.4 ms, 2 ms]", "2 MB"]
     expected += ["counted by a hook", "best of 10 products", "40 interleaved rounds", "2 records of costs, and 2 runs"]
     assert [part for part in expected if part not in text] == []
 

@@ -41,7 +41,8 @@ def test_rounds_turn_and_contexts_are_not_timed(monkeypatch):
 
     variants = {"a": Variant(lambda: calls.append("a") or 1.0), "b": Variant(lambda: calls.append("b") or 2.0, entered)}
     assert interleaved(variants, 2, "cpu") == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
-    first, second = [*"aaaa"], ["in", *"bbbb", "out"]
+    each = latency.WARM_UP + latency.CALLS
+    first, second = ["a"] * each, ["in", *["b"] * each, "out"]
     assert calls == [*first, *second, *second, *first]
 
 
@@ -94,7 +95,7 @@ def test_inference_leaves_the_attachment_as_it_was(prepared, adapter, mergeable)
     tuned = forward()
     found = inference(attachment, forward, 1, mergeable, rounds=6)
     assert torch.equal(forward(), tuned)
-    assert found.unmerged.n == 6
+    assert found.unmerged.n == found.control.n == 6
     assert found.unmerged.low <= found.unmerged.median <= found.unmerged.high
     assert (found.merged is not None) == mergeable == (found.relative_difference is not None)
 
