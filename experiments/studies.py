@@ -33,7 +33,7 @@ def rank(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 
     Command: python -m experiments.sweep --study rank --jobs 2
     One task: python -m experiments.sweep sd-pokemon --study rank --jobs 2
-    Time: not measured on an idle machine; e2e's 18 runs took 69 minutes beside other work
+    Time: not measured on an idle machine; 16 of e2e's 18 runs took 69 minutes beside other work, one pause included
     Outcome: e2e, BLEU over ranks 44.1 54.9 62.6 64.8 66.8, full 67.3 (untuned 12.6; 60 items, three seeds); sd-pokemon
     was run at ranks 1, 4 and 16 only: see the README
     """
