@@ -129,10 +129,3 @@ def generator_of(seed: int, place: int) -> torch.Generator:
     """The generator of one item: a stream of its own for every (seed, place)."""
     state = np.random.SeedSequence([seed, place]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % MAXIMAL_SEED)
-
-
-def shuffled_indices(seed: int, step: int, size: int, count: int) -> Tensor:
-    """The items of one step: every epoch goes once through all items in an order of its own."""
-    positions = np.arange(step * size, (step + 1) * size)
-    order = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(count) for epoch in set(positions // count)}
-    return torch.tensor([order[p // count][p % count] for p in positions])

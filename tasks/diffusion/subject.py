@@ -20,9 +20,10 @@ from tasks.diffusion.evaluation import SHOWN, PictureEvaluation, derangement
 from tasks.diffusion.features import cached_features, features_of
 from tasks.diffusion.grid import save_pictures
 from tasks.diffusion.image_metrics import mean_figure
-from tasks.diffusion.noising import Noising, NoisyBatch, joined, shuffled_indices
+from tasks.diffusion.noising import Noising, NoisyBatch, joined
 from tasks.diffusion.sampling import sample
 from tasks.diffusion.text_to_image import TextToImage
+from tasks.shuffling import shuffled_indices
 
 if TYPE_CHECKING:
     from tasks.diffusion.dreambooth import DreamBooth
@@ -72,7 +73,7 @@ class SubjectDriven(TextToImage):
             if self.prior is None:
                 yield batch
             else:
-                index = shuffled_indices(seed + CLASS_SEED, step, size, len(self.prior))
+                index = torch.tensor(shuffled_indices(seed + CLASS_SEED, step, size, len(self.prior)))
                 of_class = self.prior.batch(index, seed + CLASS_SEED, step * size)
                 yield joined(batch, of_class, self.task.prior_loss_weight)
             step += 1

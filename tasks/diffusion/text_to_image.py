@@ -18,10 +18,11 @@ from tasks.diffusion.data import Pictures
 from tasks.diffusion.encoding import FreshLatents, kept_latents, kept_text, tokens_of
 from tasks.diffusion.evaluation import ImageEvaluation, PictureEvaluation
 from tasks.diffusion.grid import save_pictures
-from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss, shuffled_indices
+from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss
 from tasks.diffusion.opened import OpenedStableDiffusion
 from tasks.diffusion.sampling import Sampling, sample
 from tasks.processes import is_main, shared_out
+from tasks.shuffling import shuffled_indices
 
 if TYPE_CHECKING:
     from tasks.diffusion.dreambooth import DreamBooth
@@ -110,7 +111,7 @@ class TextToImage(PreparedTask):
         self.release()
         step = start
         while True:
-            index = shuffled_indices(seed, step, size, len(self.training))
+            index = torch.tensor(shuffled_indices(seed, step, size, len(self.training)))
             yield self.training.batch(index, seed, step * size)
             step += 1
 

@@ -17,7 +17,7 @@ from tasks.language.backbone import CausalLanguageModel
 from tasks.language.generation import Search, generate
 from tasks.language.intervals import interval
 from tasks.language.likelihood import Losses, Row, TokenBatch
-from tasks.language.shuffling import shuffled_indices
+from tasks.shuffling import shuffled_indices
 
 if TYPE_CHECKING:
     from tasks.language.e2e import EndToEnd

@@ -15,7 +15,7 @@ from tasks.language import bases, likelihood, texts
 from tasks.language.backbone import CausalLanguageModel
 from tasks.language.intervals import interval
 from tasks.language.likelihood import Losses, TokenBatch
-from tasks.language.shuffling import shuffled_indices
+from tasks.shuffling import shuffled_indices
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from tasks.base import TaskError, registry
 from tasks.language import bases, likelihood
 from tasks.language.e2e import EndToEnd
 from tasks.language.generation import NoRepeatInText, Search, generate
-from tasks.language.shuffling import shuffled_indices
 from tasks.language.style import Style
+from tasks.shuffling import shuffled_indices
 
 CPU = torch.device("cpu")
 
