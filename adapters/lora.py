@@ -29,8 +29,8 @@ class Lora(Adapter, name="lora"):
         {"ranks": {"query": 1, "value": 3, "output": 0}, "rank_stabilised": True},
     )
 
-    rank: int = 16
-    """Rank of each update."""
+    rank: int = 4
+    """Rank of each update; 4 is the paper's for GPT-2 and diffusers' for Stable Diffusion."""
     alpha: float | None = None
     """Scale of the update: it is multiplied by alpha / rank. Default: the rank, so that the factor is 1."""
     dropout: float = 0.0

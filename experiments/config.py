@@ -106,20 +106,24 @@ class RunConfig:
     train: Train = field(default_factory=Train)
 
     def resolved(self) -> "RunConfig":
-        """The same with every training setting filled in: the user's, else the base's card's, else the fallback."""
+        """The same with every training setting filled in: the user's, else the base's card's, else the fallback.
+
+        On a CPU the task asks for what one can do (`Task.on_cpu`).
+        """
         card = self.task.recommended(self.adapter.name)
         recommended = FALLBACK | card
         if any(getattr(self.train, length) is not None for length in LENGTHS):
             recommended |= dict.fromkeys(LENGTHS)
         elif "epochs" in card:
             recommended["steps"] = None
+        task = self.task
         if not _on_cuda(self.train, recommended["precision"]):
-            recommended["precision"] = FALLBACK["precision"]
+            recommended["precision"], task = FALLBACK["precision"], task.on_cpu()
         known = {f.name for f in fields(Train)}
         open_fields = {k: v for k, v in recommended.items() if k in known and getattr(self.train, k) is None}
         train = _with_validation(replace(self.train, processes=_processes(self.train), **open_fields))
         _check_train(train)
-        return replace(self, train=train)
+        return replace(self, task=task, train=train)
 
     def as_record(self) -> dict[str, Any]:
         """All settings as JSON holds them."""
@@ -130,16 +134,17 @@ class RunConfig:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What tells this run from others: the settings that are not at their default and can change the result.
+        """What tells this run from others: its size, and the settings not at their default that can change the result.
 
         Its hash is the run's fingerprint; so a setting that a later version adds does not rename finished runs.
         """
         default = RunConfig(type(self.adapter)(), type(self.task)(), UNSAID).as_record()
+        always = ("method", "task", self.adapter.size_field)
         return {
             part: {
                 name: value
                 for name, value in settings.items()
-                if name in ("method", "task") or (name not in WITHOUT_EFFECT and value != default[part][name])
+                if name in always or (name not in WITHOUT_EFFECT and value != default[part][name])
             }
             for part, settings in self.as_record().items()
         }

@@ -42,7 +42,7 @@ class RunOptions:
 
 def main() -> None:
     config, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
-    config = config.resolved()
+    asked, config = config, config.resolved()
     if processes.started() > 1:
         processes.join(on_cpu=device_of(config).type == "cpu")
     folder = processes.on_main(lambda: RunFolder.create(options.runs, config))
@@ -52,6 +52,7 @@ def main() -> None:
         if processes.is_main():
             print(f"this configuration has run before (--again runs it anew): {folder.path}")
     else:
+        _say_what_the_cpu_takes(asked, config)
         record = execute(config, folder, again=options.again)
     if processes.is_main():
         from experiments.summary import show
@@ -60,6 +61,14 @@ def main() -> None:
     processes.leave()
     if record["status"] != "finished":
         raise SystemExit(1)
+
+
+def _say_what_the_cpu_takes(asked: RunConfig, config: RunConfig) -> None:
+    """One line where the task was made smaller, because the run is not on a GPU."""
+    before, after = (asdict(one.task) for one in (asked, config))
+    less = [f"--task.{name.replace('_', '-')} {after[name]}" for name in after if after[name] != before[name]]
+    if less and processes.is_main():
+        print(f"on a CPU, where you gave none: {' '.join(less)}", file=sys.stderr)
 
 
 def execute(

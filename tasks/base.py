@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +101,10 @@ class Task(ABC):
         They stand where the user gave none; cheap, without loading a model.
         """
         return {}
+
+    def on_cpu(self) -> Self:
+        """The same as a run on a CPU takes it: the base's card may ask for less where a GPU's amount takes days."""
+        return self
 
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:

@@ -29,6 +29,7 @@ def write(layers: Mapping[str, Factors], backbone: Backbone, folder: Path) -> li
     from safetensors.torch import save_file
 
     named = {qualified(name, backbone): found for name, found in layers.items()}
+    modules = [qualified(name, backbone) for name, _ in backbone.model.named_modules() if name]
     tensors, metadata = {}, {}
     for component in COMPONENTS:
         inside = {n.removeprefix(f"{component}."): f for n, f in named.items() if n.startswith(f"{component}.")}
@@ -36,7 +37,8 @@ def write(layers: Mapping[str, Factors], backbone: Backbone, folder: Path) -> li
             tensors[f"{component}.{name}.lora_A.weight"] = found.down
             tensors[f"{component}.{name}.lora_B.weight"] = found.up
         if inside:
-            settings = {"peft_type": "LORA", **lora_settings(inside)}
+            own = {name.removeprefix(f"{component}.") for name in modules if name.startswith(f"{component}.")}
+            settings = {"peft_type": "LORA", **lora_settings(inside, own)}
             metadata |= {f"{component}.{name}": value for name, value in settings.items()}
     file = folder / DIFFUSERS_FILE
     save_file(tensors, file, metadata={METADATA: json.dumps(metadata), "format": "pt"})

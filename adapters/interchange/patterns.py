@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,14 @@ OTHER_METHODS = (
 CHANGED_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that alter the base's weights
 
 
-def lora_settings(layers: Mapping[str, Factors]) -> dict[str, Any]:
-    """Settings of LoraConfig that give every layer its rank and its scale as alpha / rank."""
+def lora_settings(layers: Mapping[str, Factors], modules: Collection[str]) -> dict[str, Any]:
+    """Settings of LoraConfig that give every layer its rank and its scale as alpha / rank.
+
+    Of all the model's `modules` the layers are named by the shortest endings that tell them from the others, as peft
+    shortens them too when it loads: a name for each would be a few kilobytes.
+    """
+    from peft.tuners.tuners_utils import _find_minimal_target_modules as shortest_endings
+
     ranks = {name: found.rank for name, found in layers.items()}
     alphas = {name: found.alpha for name, found in layers.items()}
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
@@ -30,7 +36,7 @@ def lora_settings(layers: Mapping[str, Factors]) -> dict[str, Any]:
         "lora_alpha": alpha,
         "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
         "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
-        "target_modules": sorted(layers),
+        "target_modules": sorted(shortest_endings(list(layers), set(modules) - layers.keys())),
     }
 
 

@@ -36,7 +36,7 @@ def write(layers: Mapping[str, Factors], backbone: Backbone, folder: Path) -> li
 
     transposed = {projection.name for projection in backbone.all_projections() if projection.transposed}
     config = LoraConfig(
-        **lora_settings(layers),
+        **lora_settings(layers, [name for name, _ in backbone.model.named_modules()]),
         **common(backbone),
         fan_in_fan_out=bool(transposed & layers.keys()),
     )

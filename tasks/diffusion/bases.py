@@ -28,6 +28,8 @@ PUBLISHED_CARD = {
     "sd-pokemon": {
         "train": TUTORIAL | {"epochs": 100, "checkpoint_every": 5000},
         "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
+        # a picture of 512 pixels takes a CPU ten seconds to encode and minutes to sample
+        "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "base_items": 0},
     },
     "sd-dreambooth": {
         "train": TUTORIAL | {"steps": 500, "checkpoint_every": 100},
@@ -132,7 +134,7 @@ def _checked(folder: Path, base: str) -> Path:
 
 
 def recommended(base: str, task: str, part: str) -> dict[str, Any]:
-    """What the base's card gives for a task: its "train", "methods" or "task" settings."""
+    """What the base's card gives for a task: its "train", "methods", "task" or "on_cpu" settings."""
     card = card_of(base)
     return card.get(task, PUBLISHED_CARD.get(task, {})).get(part, {})
 

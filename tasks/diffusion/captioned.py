@@ -31,7 +31,7 @@ KNOWN = {
 
 def load(task: Pokemon, resolution: int) -> Splits:
     """The pictures that `task.data` names, centre-cropped to squares and resized to `resolution`, with the whole ones
-    where random crops need them.
+    where random crops need them. `task` is filled.
 
     Raises TaskError that names what cannot be had or read.
     """
@@ -52,7 +52,8 @@ def load(task: Pokemon, resolution: int) -> Splits:
                 whole.append(resized(image, resolution))
     facts |= {"image_column": picture, "caption_column": caption} | bad.facts()
     check_count(len(captions), facts)
-    return split(Pictures(stack(pixels), captions, whole=whole), task.validation_items, task.test_items, facts)
+    kept = (task.validation_items or 0, task.test_items or 0)
+    return split(Pictures(stack(pixels), captions, whole=whole), *kept, facts)
 
 
 def _folder(data: str) -> tuple[Path, dict[str, Any]]:

@@ -55,7 +55,7 @@ class PictureEvaluation(ABC):
         folder, name = (bundled, "bundled-clip-scorer") if task.scorer == "bundled" else (task.scorer, task.scorer)
         self.scorer = image_metrics.ClipScorer(folder, name, base.device)
         self.classifier = AttributeClassifier.load(bases.BUNDLED / "classifier").to(base.device)
-        self.base_prompts, self.base_attributes = _base_prompts(task.base, task.base_items)
+        self.base_prompts, self.base_attributes = _base_prompts(task.base, task.base_items or 0)
 
     @abstractmethod
     def measure(self, output: Path | None) -> Evaluation:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tasks.bad_items import OnBadItem
 from tasks.base import Metric, Task, TaskError
-from tasks.diffusion.recipe import Recipe
+from tasks.diffusion.recipe import CHOSEN, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
     metrics = IMAGE_METRICS
     headline = "kid"
     extent_field = "resolution"
+    chosen: ClassVar = CHOSEN | {"train_items": 1500, "validation_items": 128, "test_items": 500, "base_items": 100}
 
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), "pokemon" or "naruto" (from the hub),
@@ -49,15 +50,16 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
     """Where their captions are. Default: the only column that holds text."""
     on_bad_item: OnBadItem = "fail"
     """A picture that cannot be read, or has no caption: fail and name it, or skip and count it in the record."""
-    train_items: int = 1500
-    """Creatures drawn for training (other data are taken whole)."""
-    validation_items: int = 128
-    """Kept pictures on which the validation loss is measured, at most."""
-    test_items: int = 500
+    train_items: int | None = None
+    """Creatures drawn for training (other data are taken whole). Default: 1500; of a published base on a CPU 8."""
+    validation_items: int | None = None
+    """Kept pictures on which the validation loss is measured, at most. Default: 128; of a published base on a CPU 1."""
+    test_items: int | None = None
     """Prompts that are sampled and real pictures that they are compared with, at most. KID and FID need 10; 0 samples
-    none: on a CPU a published base takes minutes a picture."""
-    base_items: int = 100
-    """Prompts of the base's own world on which drift is measured, at most; 0 leaves drift out."""
+    none. Default: 500; of a published base on a CPU, which takes minutes a picture, 0."""
+    base_items: int | None = None
+    """Prompts of the base's own world on which drift is measured, at most; 0 leaves drift out. Default: 100; of a
+    published base on a CPU 0."""
 
     def prepare(self, device: torch.device) -> TextToImage:
         from tasks.diffusion.text_to_image import TextToImage
@@ -75,11 +77,12 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
         return DiffusionSkeleton(self.filled())
 
     def splits(self, resolution: int) -> Splits:
-        """The pictures, at `resolution` pixels a side."""
+        """The pictures, at `resolution` pixels a side. `self` is filled."""
         from tasks.diffusion import captioned, data
 
+        kept = (self.validation_items or 0, self.test_items or 0)
         if self.data == "creatures":
-            return data.creatures(self.train_items, self.validation_items, self.test_items, resolution)
+            return data.creatures(self.train_items or 0, *kept, resolution)
         if self.data == "openmoji":
-            return data.openmoji_animals(self.validation_items, self.test_items, resolution)
+            return data.openmoji_animals(*kept, resolution)
         return captioned.load(self, resolution)

@@ -76,7 +76,15 @@ class Recipe:
         """The same with what the base's card says where the user said nothing."""
         from tasks.diffusion.bases import recommended
 
-        values = {**self.chosen, **recommended(self.base, self.name, "task")}
+        return self._with({**self.chosen, **recommended(self.base, self.name, "task")})
+
+    def on_cpu(self) -> Self:
+        from tasks.diffusion.bases import recommended
+
+        return self._with(recommended(self.base, self.name, "on_cpu"))
+
+    def _with(self, values: Mapping[str, Any]) -> Self:
+        """The same with `values` where the user said nothing."""
         known = {f.name for f in fields(self)}
         return replace(self, **{k: v for k, v in values.items() if k in known and getattr(self, k) is None})
 

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -49,6 +50,22 @@ def test_settings_that_came_later_rename_no_finished_run():
     assert fingerprint(config) == "004a660c434b"
     half = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu", precision="bf16")).resolved()
     assert fingerprint(half) != fingerprint(config)
+
+
+def test_a_run_is_named_by_its_size_whatever_the_default_is():
+    assert RunConfig(Lora(), Pokemon()).identity()["adapter"] == {"method": "lora", "rank": Lora().rank}
+
+
+def test_a_published_base_on_a_cpu_asks_for_what_one_can_do(tmp_path):
+    def counts(task: Pokemon, device: Literal["cpu", "cuda"]) -> tuple[int | None, ...]:
+        taken = RunConfig(Lora(), task, Train(device=device)).resolved().task
+        assert isinstance(taken, Pokemon)
+        filled = taken.filled()
+        return filled.train_items, filled.validation_items, filled.test_items, filled.base_items
+
+    task = published_base(tmp_path)
+    assert counts(replace(task, test_items=3), "cpu") == (8, 1, 3, 0)
+    assert counts(task, "cuda") == counts(Pokemon(), "cpu") == (1500, 128, 500, 100)
 
 
 def published_base(folder: Path) -> Pokemon:
