@@ -67,6 +67,11 @@ class Adapter(ABC):
         Raises AdapterError where the settings cannot work on this model.
         """
 
+    @property
+    def known_as(self) -> str:
+        """What a base's card calls the method where it recommends something for it."""
+        return self.name
+
     def parameter_count(self, backbone: Backbone) -> int | None:
         """How many parameters would train, by the paper's formula from the model's dimensions; None without one."""
         return None

@@ -53,6 +53,10 @@ class PeftMethod(Adapter, name="peft"):
                 raise
             return self.attach_to(backbone, matrices)
 
+    @property
+    def known_as(self) -> str:
+        return f"{self.name} {self.method}"
+
     def attach_to(self, backbone: Backbone, chosen: list[Projection]) -> PeftAttachment:
         """peft's method on these layers, where its options name no others; tried once, before any training."""
         config = self.configuration(backbone, chosen)

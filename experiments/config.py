@@ -110,7 +110,7 @@ class RunConfig:
 
         On a CPU the task asks for what one can do (`Task.on_cpu`).
         """
-        card = self.task.recommended(self.adapter.name)
+        card = self.task.recommended(self.adapter.known_as)
         recommended = FALLBACK | card
         if any(getattr(self.train, length) is not None for length in LENGTHS):
             recommended |= dict.fromkeys(LENGTHS)
