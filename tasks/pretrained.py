@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def load_whole(kind: Any, source: Path | str, base: str, **options: Any) -> Any:
     """
     from safetensors import SafetensorError
 
+    quiet(kind)
     options = {"use_safetensors": True} | options
     try:
         model, report = kind.from_pretrained(
@@ -39,6 +41,13 @@ def load_data_only(kind: Any, source: Path | str, base: str, **options: Any) -> 
         return kind.from_pretrained(source, **options)
     except (OSError, ValueError, ImportError) as error:
         raise TaskError(_unreadable(base, error)) from error
+
+
+def quiet(kind: Any) -> None:
+    """No progress bar of the library that `kind` is from, and no news of a missing torchvision, which nothing needs."""
+    library = import_module(kind.__module__.partition(".")[0])
+    library.utils.logging.set_verbosity_error()
+    library.utils.logging.disable_progress_bar()
 
 
 def _unreadable(base: str, error: Exception) -> str:

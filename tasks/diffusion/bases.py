@@ -151,7 +151,6 @@ def load(base: str, device: "torch.device", pickled: bool = False) -> StableDiff
     from diffusers import DDPMScheduler
     from transformers import CLIPTokenizer
 
-    quiet_loading()
     unet, vae, text_encoder = (read_model(base, part, pickled).to(device) for part in ("unet", *FROZEN))
     tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", base)
     scheduler = load_data_only(DDPMScheduler, folder / "scheduler", base)
@@ -169,13 +168,3 @@ def read_model(base: str, part: str, pickled: bool = False) -> Any:
     options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if pickled else True}
     model = load_whole(kinds[part], folder_of(base, pickled) / part, base, **options)
     return model.eval().requires_grad_(False)
-
-
-def quiet_loading() -> None:
-    """Loading a few small files needs no progress bar, and a missing torchvision is no news: nothing here needs it."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()

@@ -14,6 +14,7 @@ from tasks.diffusion import bases
 from tasks.diffusion.backbone import StableDiffusionBackbone
 from tasks.diffusion.noising import NoisyBatch, diffusion_loss
 from tasks.diffusion.recipe import Recipe
+from tasks.pretrained import quiet
 
 MODELS = ("unet", "vae", "text_encoder")
 
@@ -54,7 +55,8 @@ def models_of(base: str) -> list[Any]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    bases.quiet_loading()
+    quiet(UNet2DConditionModel)
+    quiet(CLIPTextModel)
     values = configurations(base)
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(values["unet"])
