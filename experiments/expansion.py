@@ -56,7 +56,7 @@ class SweepOptions:
     """First try so many learning rates for every arm, and take the one of the lowest validation loss."""
     search_factor: float = 2.0
     """Between neighbouring rates; the grid's middle is the rate that would be taken without a search."""
-    search_share: float = 0.25
+    search_share: float = 0.5
     """Share of an arm's steps that a trial takes."""
     dry_run: bool = False
     """Only say what would run, and how much of it is there already."""
