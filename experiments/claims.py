@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, Train
+from experiments.costs import FILE as COSTS
 from experiments.counting import adapter_of
 from experiments.plan import PlanOptions, make
 from experiments.record import RunFolder
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 ENOUGH = 0.9  # of full fine-tuning's gain over the base: the share that defines the intrinsic dimension d90
+NOTHING = 0.01  # of the base's seconds: what a merged adapter may cost and still cost nothing
 NOT_MEASURED = "not measured yet"
 THIS = "python -m experiments.paper"
 
@@ -32,7 +35,7 @@ class Claim:
     source: str
     claim: str
     ours: str
-    how: str  # counted, predicted, measured, or NOT_MEASURED
+    how: str  # counted, predicted, measured, counted and measured, or NOT_MEASURED
     command: str
     verdict: str
 
@@ -44,7 +47,7 @@ class Claims:
     """All claims, from the numbers of the data file and the records below `runs`."""
 
     def __init__(self, data: Mapping[str, Any], runs: Path):
-        self.data, self.records = data, finished(runs)
+        self.data, self.runs, self.records = data, runs, finished(runs)
 
     def all(self) -> list[Claim]:
         return [*self.headlines(), *self.tutorial()]
@@ -147,8 +150,26 @@ class Claims:
         base, unmerged, merged = self.forward_flops("sd lora")
         text = f"operations of a forward pass: merged / base {merged / base:.4f}, unmerged / base {unmerged / base:.4f}"
         verdict = "holds for arithmetic" if merged == base else "does not hold"
-        seconds = "seconds: python -m experiments.costs sd-pokemon"
-        return Claim(source, "merged it costs nothing", text, "counted", f"{THIS}; {seconds}", verdict)
+        how, command = "counted", f"{THIS}; seconds: python -m experiments.costs sd-pokemon"
+        if self.latencies:
+            how = "counted and measured"
+            text += "; seconds, merged / base: " + ", ".join(
+                f"{found['median']:.3f} [{found['low']:.3f}, {found['high']:.3f}] on {where}"
+                for where, found in self.latencies.items()
+            )
+            slowest = max(found["low"] for found in self.latencies.values())
+            verdict = "holds" if merged == base and slowest <= 1 + NOTHING else "does not hold"
+        return Claim(source, "merged it costs nothing", text, how, command, verdict)
+
+    @property
+    def latencies(self) -> dict[str, dict[str, float]]:
+        """Merged LoRA's seconds over the base's, in the records of costs, by task and size."""
+        found = {}
+        for file in sorted(self.runs.glob(f"*/{self.data['measured']['low']}/*/{COSTS}")):
+            record = json.loads(file.read_text())
+            where = "{task} ({size[field]} {size[value]})".format_map(record)
+            found[where] = record["inference"]["merged"]
+        return found
 
     def positions(self) -> Claim:
         config = self.configuration("gpt prefix")

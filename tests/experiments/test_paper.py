@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.claims import NOT_MEASURED, Claims
+from experiments.claims import NOT_MEASURED, Claim, Claims
 from experiments.counting import agrees, count, verdict
 from experiments.paper import PUBLISHED
 
@@ -64,6 +64,18 @@ def test_claims_from_records(tmp_path):
     faster = claims.faster("paper", "faster", 1.33)
     assert "1.50 on e2e" in faster.ours
     assert faster.verdict == "holds"
+
+
+def test_a_merged_adapter_costs_nothing_where_its_interval_begins_within_a_percent(tmp_path):
+    def claim(low: float) -> Claim:
+        content = record("lora", 0, 0, rank=4) | {"inference": {"merged": {"median": 1.015, "low": low, "high": 1.02}}}
+        (folder / "costs.json").write_text(json.dumps(content))
+        return Claims(DATA, tmp_path).merged("guide")
+
+    folder = tmp_path / "e2e" / "lora" / "1"
+    folder.mkdir(parents=True)
+    assert (claim(1.005).verdict, claim(1.012).verdict) == ("holds", "does not hold")
+    assert "1.015 [1.005, 1.020] on e2e (rank 4)" in claim(1.005).ours
 
 
 def test_what_nobody_measured_names_the_command(tmp_path):
