@@ -54,9 +54,9 @@ class IntrinsicOptions:
     """Step of the first, coarse search."""
     resolution: float = 2.0
     """Bisection stops where the size that reaches is at most so many times one that does not."""
-    rate_exponent: float = 1.0
-    """METHOD's learning rate at size s is its rate times (default size / s) to this power: at 1 the first step of Adam
-    lowers the loss about as far at every dimension, for each of the s numbers moves by the rate; 0 keeps the rate."""
+    rate_exponent: float = 0.5
+    """METHOD's learning rate at size s is its rate times (default size / s) to this power: at 0.5 a step of Adam, which
+    moves each of the s numbers by about the rate, moves the weights as far at every dimension; 0 keeps the rate."""
     beside: tuple[str, ...] = ("lora",)
     """Methods whose smallest size that reaches the same is looked for too, by powers of 4."""
     beside_largest: int = 64
