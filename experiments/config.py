@@ -450,6 +450,8 @@ def command(main: Callable[[], None]) -> None:
         main()
     except (UsageError, AdapterError, TaskError) as error:
         stop(str(error))
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
     except Interrupted as stopped:
         stop(str(stopped), stopped.status)
     except KeyboardInterrupt:
