@@ -106,7 +106,9 @@ def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
     goal = RunConfig(_method(options.goal)(), config.task, replace(config.train, learning_rate=None))
     study = Study(goal, tuple(curves_of(config, options, prepared.backbone)), options.threshold, options.runs)
     print(f"at most {study.most * len(options.seeds)} runs: {study.most} in each of {len(options.seeds)} seeds")
-    base_evaluation(prepared)  # once, before several processes would each
+    metric = config.task.headline
+    if metric not in base_evaluation(prepared).figures:  # measured once, before several processes would each
+        raise UsageError(f"these settings measure no {metric}, by which sizes are judged: give more --task.test-items")
     if options.jobs == 1:
         seeds = [study.measure(seed, prepared) for seed in options.seeds]
     else:
@@ -114,7 +116,6 @@ def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
             seeds = list(pool.map(study.measure, options.seeds))
     if all("target" not in seed for seed in seeds):
         raise UsageError(f"there is no way to measure: {seeds[0]['reason']}")
-    metric = config.task.headline
     return {
         "schema": SCHEMA,
         "task": config.task.name,

@@ -93,6 +93,12 @@ def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
         measured(tmp_path, Toy(worse_when_tuned=True), seeds=(0,))
 
 
+def test_settings_without_the_figure_that_sizes_are_judged_by_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Toy, "headline", "kid")
+    with pytest.raises(UsageError, match="these settings measure no kid"):
+        measured(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
