@@ -22,6 +22,7 @@ PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
 
 # The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
 TUTORIAL = {"batch": 1, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0, "precision": "fp16"}
+DESCRIPTIONS = ["model_index.json", "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
 PUBLISHED_CARD = {
     "targets": ["attention"],
     "sampling": {"steps": 25, "guidance": 7.5},
@@ -91,10 +92,11 @@ class StableDiffusion:
 
 
 @cache
-def folder_of(base: str, pickled: bool = False) -> Path:
+def folder_of(base: str, pickled: bool = False, weights: bool = True) -> Path:
     """The folder of a base: the bundled one, a folder here, or the hub's files of a published or any other name.
 
-    `pickled` fetches weights in PyTorch's old format too. Raises TaskError where there is none.
+    `pickled` fetches weights in PyTorch's old format too; without `weights` the hub's configurations do. Raises
+    TaskError where there is none.
     """
     if base == "mini":
         return BUNDLED / "mini"
@@ -104,7 +106,8 @@ def folder_of(base: str, pickled: bool = False) -> Path:
     if known is None and Path(base).is_dir():
         return _checked(Path(base), base)
     places = [base] if known is None else known["hub"]
-    return _checked(hub.fetch("--task.base", base, places, _files(pickled), "model").folder, base)
+    files = _files(pickled) if weights else DESCRIPTIONS
+    return _checked(hub.fetch("--task.base", base, places, files, "model").folder, base)
 
 
 def _nothing_known(base: str) -> str:
@@ -118,8 +121,7 @@ def _nothing_known(base: str) -> str:
 
 def _files(pickled: bool) -> list[str]:
     """What a base is made of in the hub's repository, and nothing else: the other formats are gigabytes."""
-    files = ["model_index.json", "tokenizer/*", "*/config.json", "scheduler/*.json"]
-    files += [f"{part}/{name}.safetensors" for part, name in WEIGHTS.items()]
+    files = [*DESCRIPTIONS, *(f"{part}/{name}.safetensors" for part, name in WEIGHTS.items())]
     return files + [f"{part}/{name}.bin" for part, name in PICKLED.items() if pickled]
 
 

@@ -71,7 +71,7 @@ def configurations(base: str) -> dict[str, dict[str, Any]]:
     found = published(base, STABLE_DIFFUSION)
     if found is not None:
         return found
-    folder = bases.folder_of(base)
+    folder = bases.folder_of(base, weights=False)
     missing = [part for part in MODELS if not (folder / part / "config.json").is_file()]
     if missing:
         raise TaskError(f"--task.base '{base}': the folder {folder} lacks {missing[0]}/config.json")

@@ -8,8 +8,10 @@ import torch
 
 from tasks.base import TaskError
 from tasks.configurations import LANGUAGE_MODEL, STABLE_DIFFUSION, names
+from tasks.diffusion import bases
 from tasks.diffusion.pokemon import Pokemon
-from tasks.diffusion.skeleton import models_of
+from tasks.diffusion.skeleton import configurations, models_of
+from tasks.hub import Found
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
 
@@ -96,3 +98,16 @@ def test_an_unknown_base_is_one_sentence(task):
 def test_a_resolution_that_latents_cannot_have_is_refused():
     with pytest.raises(TaskError, match="multiple of 8"):
         Pokemon(base="sd-2-1", resolution=500).skeleton()
+
+
+def test_a_plan_of_a_base_on_the_hub_fetches_no_weights(monkeypatch):
+    asked = []
+
+    def fetch(option, name, places, files, kind):
+        asked.extend(files)
+        return Found(bases.BUNDLED / "mini", name, "revision")
+
+    monkeypatch.setattr("tasks.hub.fetch", fetch)
+    assert configurations("someone/some-model")["unet"]["in_channels"] == 16
+    assert asked
+    assert not any(file.endswith((".safetensors", ".bin")) for file in asked)
