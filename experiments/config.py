@@ -112,6 +112,8 @@ class RunConfig:
         """
         card = self.task.recommended(self.adapter.known_as)
         recommended = FALLBACK | card
+        if self.train.steps is not None and "steps" in card:  # a short training has a short warm-up
+            recommended["warm_up"] = round(recommended["warm_up"] * min(1, self.train.steps / card["steps"]))
         if any(getattr(self.train, length) is not None for length in LENGTHS):
             recommended |= dict.fromkeys(LENGTHS)
         elif "epochs" in card:

