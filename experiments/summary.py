@@ -59,9 +59,22 @@ def _costs(record: dict[str, Any]) -> list[str]:
         f"trained {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.2f} %), "
         f"adapter file {record['adapter_bytes'] / 1e6:.2f} MB, "
         f"peak memory {record['memory']['peak_bytes'] / 1e9:.2f} GB ({record['memory']['how']})",
+        f"a step: {record['flops']['total'] / 1e9:,.1f} GFLOP, {_rate(record['throughput'])}, "
+        f"{record['communication']['predicted_bytes'] / 1e6:.2f} MB of gradients to send where several processes train"
+        + _positions(record["facts"]),
         f"seconds: set-up {seconds['setup']:.0f}, training {seconds['train']:.0f} "
         f"({seconds['step_median']:.3f} a step), evaluation {seconds['evaluate']:.0f}",
     ]
+
+
+def _rate(throughput: dict[str, Any]) -> str:
+    unit = "tokens" if throughput["tokens_per_second"] is not None else "samples"
+    return f"{throughput[f'{unit}_per_second']:,.0f} {unit} a second"
+
+
+def _positions(facts: dict[str, Any]) -> str:
+    """What the method leaves of the model's positions, where the model has a number of them."""
+    return f"; {facts['positions_left']:,} positions left for input" if facts.get("positions_left") else ""
 
 
 def _number(value: float | None) -> str:

@@ -127,7 +127,8 @@ def _row(rows: Any, position: int, picture: str, caption: str, data: str) -> tup
         content = raw[picture]["bytes"] or Path(name).read_bytes()
         image = Image.open(io.BytesIO(content)).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
-        sentence = f"the picture '{name}' of {data} cannot be read ({broken}): mend or remove it"
+        reason = "no picture's format" if isinstance(broken, UnidentifiedImageError) else broken
+        sentence = f"the picture '{name}' of {data} cannot be read ({reason}): mend or remove it"
         raise BadItem("unreadable pictures", name, sentence) from None
     text = raw[caption]
     if not isinstance(text, str) or not text.strip():

@@ -77,12 +77,13 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
         return DiffusionSkeleton(self.filled())
 
     def splits(self, resolution: int) -> Splits:
-        """The pictures, at `resolution` pixels a side. `self` is filled."""
+        """The pictures, at `resolution` pixels a side."""
         from tasks.diffusion import captioned, data
 
-        kept = (self.validation_items or 0, self.test_items or 0)
-        if self.data == "creatures":
-            return data.creatures(self.train_items or 0, *kept, resolution)
-        if self.data == "openmoji":
+        task = self.filled()
+        kept = (task.validation_items or 0, task.test_items or 0)
+        if task.data == "creatures":
+            return data.creatures(task.train_items or 0, *kept, resolution)
+        if task.data == "openmoji":
             return data.openmoji_animals(*kept, resolution)
-        return captioned.load(self, resolution)
+        return captioned.load(task, resolution)

@@ -191,7 +191,7 @@ def test_picture_folders(tmp_path_factory, content, lines):
             (folder / f"{i}.png").write_bytes(damaged_picture if i == 3 else picture("png"))
         (folder / "metadata.jsonl").write_bytes(metadata)
         try:
-            captioned.load(Pokemon(data=str(folder), test_items=5, on_bad_item="skip"), 8)
+            captioned.load(Pokemon(data=str(folder), test_items=5, on_bad_item="skip").filled(), 8)
         except TaskError as refusal:
             one_sentence(refusal)
 

@@ -25,7 +25,7 @@ def write_folder(folder, count=6, caption="a thing", column="text"):
 
 
 def read(source, **settings):
-    return captioned.load(Pokemon(data=str(source), **settings), 32)
+    return captioned.load(Pokemon(data=str(source), **settings).filled(), 32)
 
 
 def test_a_folder_is_read_whole_and_split_without_overlap(tmp_path):
