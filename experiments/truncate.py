@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, UsageError, command
+from experiments.finished import finished_record
 from experiments.record import SCHEMA, RunFolder, environment, write_items, write_json
 from experiments.update import DIRECTIONS, Decomposition, decompose, matrices, put, update_of, weights_of
 from tasks.cache import digest
@@ -71,11 +72,9 @@ def load(path: Path) -> Source:
     from experiments.run import device_of
 
     folder = RunFolder(path)
-    record = folder.result()
-    if record is None or record["status"] != "finished" or not folder.adapter_file.exists():
-        raise UsageError(
-            f"'{path}' is no finished run with its adapter.safetensors: expected RUNS/TASK/METHOD/FINGERPRINT"
-        )
+    record = finished_record(folder)
+    if not folder.adapter_file.exists():
+        raise UsageError(f"'{path}' has lost its {folder.adapter_file.name}: --again of experiments.run makes it anew")
     config = RunConfig.from_record(record["config"])
     prepared = config.task.prepare(device_of(config))
     changes = update_of(config, folder, prepared)

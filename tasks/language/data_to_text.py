@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tasks.base import Evaluation, Figure, PreparedTask, TaskError
-from tasks.language import bases, likelihood, meanings, slots, text_metrics
-from tasks.language.backbone import CausalLanguageModel
+from tasks.base import Evaluation, Figure, TaskError
+from tasks.language import likelihood, meanings, slots, text_metrics
 from tasks.language.generation import Search, generate
 from tasks.language.intervals import interval
-from tasks.language.likelihood import Losses, Row, TokenBatch
-from tasks.shuffling import shuffled_indices
+from tasks.language.likelihood import Row
+from tasks.language.token_task import TokenTask
 
 if TYPE_CHECKING:
+    import torch
+
     from tasks.language.e2e import EndToEnd
 
 
-class DataToText(PreparedTask):
+class DataToText(TokenTask):
     """The prompt is the meaning's line; the text ends with the end-of-text token, and it alone counts in the loss."""
 
     def __init__(self, task: EndToEnd, device: torch.device):
+        super().__init__(task.base, device, task.pickled)
         self.task = task
-        self.base = bases.load(task.base, device, task.pickled)
-        self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.splits = meanings.load(task.data, task.train_items, task.test_items, task.on_bad_item)
         self.training, left_out = self._fitting(self._rows(self.splits.train))
         self.validation, _ = self._fitting(self._rows(self.splits.validation))
@@ -70,25 +68,9 @@ class DataToText(PreparedTask):
         kept = [row for row in rows if len(row[0]) + len(row[1]) <= self.base.positions]
         return kept, len(rows) - len(kept)
 
-    def batches(self, seed: int, start: int, size: int) -> Iterator[TokenBatch]:
-        step = start
-        while True:
-            index = shuffled_indices(seed, step, size, len(self.training))
-            yield likelihood.padded([self.training[i] for i in index], self.base.device)
-            step += 1
-
-    def loss(self, batch: TokenBatch) -> Tensor:
-        return likelihood.cross_entropy(self.base.model, batch, self.task.label_smoothing)
-
-    def weight(self, batch: TokenBatch) -> float:
-        return likelihood.predicted_tokens(batch)
-
-    def tokens(self, batch: TokenBatch) -> int:
-        return likelihood.read_tokens(batch)
-
-    def validation_loss(self) -> float:
-        found = likelihood.losses(self.base, self.validation)
-        return float(found.nats.sum() / found.tokens.sum())
+    @property
+    def label_smoothing(self) -> float:
+        return self.task.label_smoothing
 
     @property
     def evaluation_key(self) -> Any:
@@ -110,9 +92,9 @@ class DataToText(PreparedTask):
         figures |= self._slot_figures(texts)
         figures["reference_perplexity"] = self._reference_perplexity()
         familiar = likelihood.losses(self.base, self.familiar)
-        figures["familiar_perplexity"] = likelihood.perplexity(familiar, self._extractor)
+        figures["familiar_perplexity"] = likelihood.perplexity(familiar, self.extractor)
         loss = self.validation_loss()
-        figures["validation_loss"] = Figure(loss, "nats per token", len(self.validation), self._extractor)
+        figures["validation_loss"] = Figure(loss, "nats per token", len(self.validation), self.extractor)
         items = [
             {"item": i, "meaning": item.line, "text": text, "reference": item.references[0]}
             | asdict(slots.slot_errors(item.meaning, text, self.names))
@@ -123,10 +105,6 @@ class DataToText(PreparedTask):
             _write(items, output)
         return Evaluation(figures, items, familiar.as_tensors())
 
-    @property
-    def _extractor(self) -> str:
-        return f"{self.task.base}'s own tokens"
-
     def _reference_perplexity(self) -> Figure:
         """Over the test meanings: all references of one are resampled together."""
         rows = self._rows(self.splits.test)
@@ -134,7 +112,7 @@ class DataToText(PreparedTask):
         fits = [len(prompt) + len(text) <= self.base.positions for prompt, text in rows]
         kept, chosen = [row for row, fit in zip(rows, fits, strict=True) if fit], groups[np.array(fits)]
         compact = np.unique(chosen, return_inverse=True)[1]
-        return likelihood.perplexity(likelihood.losses(self.base, kept), self._extractor, compact)
+        return likelihood.perplexity(likelihood.losses(self.base, kept), self.extractor, compact)
 
     def _slot_figures(self, texts: Sequence[str]) -> dict[str, Figure]:
         """Shares of the test meanings' slots; `ceiling` is what the references' first texts reach."""
@@ -155,11 +133,6 @@ class DataToText(PreparedTask):
         pairs = zip(self.splits.test, texts, strict=True)
         found = [slots.slot_errors(item.meaning, text, self.names) for item, text in pairs]
         return np.array([(e.right, e.wrong, e.missing, e.added) for e in found])
-
-    def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
-        before, after = Losses.from_tensors(base.artifacts), Losses.from_tensors(tuned.artifacts)
-        tuned.figures["drift"] = likelihood.drift(after, before, self._extractor)
-        return super().finish(tuned, base, output)
 
 
 def _write(items: list[dict[str, Any]], folder: Path) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
-from tasks.base import Evaluation, Figure, PreparedTask
-from tasks.language import bases, likelihood, texts
-from tasks.language.backbone import CausalLanguageModel
+from tasks.base import Evaluation, Figure
+from tasks.language import likelihood, texts
 from tasks.language.intervals import interval
-from tasks.language.likelihood import Losses, TokenBatch
-from tasks.shuffling import shuffled_indices
+from tasks.language.token_task import TokenTask
 
 if TYPE_CHECKING:
     import torch
@@ -23,13 +20,12 @@ if TYPE_CHECKING:
     from tasks.language.style import Style
 
 
-class TextModelling(PreparedTask):
+class TextModelling(TokenTask):
     """Each part begins with a start token and is cut in rows; every token of it is predicted once."""
 
     def __init__(self, task: Style, device: torch.device):
+        super().__init__(task.base, device, task.pickled)
         self.task = task
-        self.base = bases.load(task.base, device, task.pickled)
-        self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.splits = texts.load(task.data, task.test_items)
         self.length = min(task.length, self.base.positions)
         self.training, _ = self._rows(self.splits.train)
@@ -53,26 +49,6 @@ class TextModelling(PreparedTask):
         cut = [likelihood.windows(self.base.document_ids(part), self.length) for part in parts]
         return [row for rows in cut for row in rows], np.repeat(np.arange(len(cut)), [len(rows) for rows in cut])
 
-    def batches(self, seed: int, start: int, size: int) -> Iterator[TokenBatch]:
-        step = start
-        while True:
-            index = shuffled_indices(seed, step, size, len(self.training))
-            yield likelihood.padded([self.training[i] for i in index], self.base.device)
-            step += 1
-
-    def loss(self, batch: TokenBatch) -> Tensor:
-        return likelihood.cross_entropy(self.base.model, batch)
-
-    def weight(self, batch: TokenBatch) -> float:
-        return likelihood.predicted_tokens(batch)
-
-    def tokens(self, batch: TokenBatch) -> int:
-        return likelihood.read_tokens(batch)
-
-    def validation_loss(self) -> float:
-        found = likelihood.losses(self.base, self.validation)
-        return float(found.nats.sum() / found.tokens.sum())
-
     @property
     def evaluation_key(self) -> Any:
         return {
@@ -91,17 +67,13 @@ class TextModelling(PreparedTask):
         nats = np.bincount(self.test_parts, found.nats)
         loss = self.validation_loss()
         figures = {
-            "perplexity": likelihood.perplexity(found, self._extractor, self.test_parts),
+            "perplexity": likelihood.perplexity(found, self.extractor, self.test_parts),
             "bits_per_byte": self._bits_per_byte(nats),
-            "familiar_perplexity": likelihood.perplexity(familiar, self._extractor),
-            "validation_loss": Figure(loss, "nats per token", len(self.splits.validation), self._extractor),
+            "familiar_perplexity": likelihood.perplexity(familiar, self.extractor),
+            "validation_loss": Figure(loss, "nats per token", len(self.splits.validation), self.extractor),
         }
         items = [{"item": i, "text": part, "nats": nats[i]} for i, part in enumerate(self.splits.test)]
         return Evaluation(figures, items, familiar.as_tensors())
-
-    @property
-    def _extractor(self) -> str:
-        return f"{self.task.base}'s own tokens"
 
     def _bits_per_byte(self, nats: np.ndarray) -> Figure:
         """`nats` a part, (n,)."""
@@ -111,9 +83,4 @@ class TextModelling(PreparedTask):
             return float(nats[chosen].sum() / sizes[chosen].sum() / math.log(2))
 
         low, high = interval(statistic, len(nats))
-        return Figure(statistic(np.arange(len(nats))), "bits per byte", len(nats), self._extractor, low, high)
-
-    def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
-        before, after = Losses.from_tensors(base.artifacts), Losses.from_tensors(tuned.artifacts)
-        tuned.figures["drift"] = likelihood.drift(after, before, self._extractor)
-        return super().finish(tuned, base, output)
+        return Figure(statistic(np.arange(len(nats))), "bits per byte", len(nats), self.extractor, low, high)
