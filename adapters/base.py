@@ -69,7 +69,7 @@ class Adapter(ABC):
 
     @property
     def known_as(self) -> str:
-        """What a base's card calls the method where it recommends something for it."""
+        """What a record and a base's card call the method: its name, and what else tells it from the others."""
         return self.name
 
     def parameter_count(self, backbone: Backbone) -> int | None:

@@ -130,8 +130,8 @@ class RunConfig:
     def as_record(self) -> dict[str, Any]:
         """All settings as JSON holds them."""
         return {
-            "adapter": {"method": self.adapter.name} | asdict(self.adapter),
-            "task": {"task": self.task.name} | asdict(self.task),
+            "adapter": {"name": self.adapter.name} | asdict(self.adapter),
+            "task": {"name": self.task.name} | asdict(self.task),
             "train": asdict(self.train),
         }
 
@@ -141,7 +141,7 @@ class RunConfig:
         Its hash is the run's fingerprint; so a setting that a later version adds does not rename finished runs.
         """
         default = RunConfig(type(self.adapter)(), type(self.task)(), UNSAID).as_record()
-        always = ("method", "task", self.adapter.size_field)
+        always = ("name", self.adapter.size_field)
         return {
             part: {
                 name: value
@@ -156,10 +156,10 @@ class RunConfig:
         """The configuration that `as_record` gave. Raises UsageError for a name or value that does not fit."""
         try:
             adapter, task, train = (dict(record[part]) for part in ("adapter", "task", "train"))
-            method, name = str(adapter.pop("method")), str(task.pop("task"))
+            method, name = str(adapter.pop("name")), str(task.pop("name"))
         except (KeyError, TypeError, ValueError):
             raise UsageError(
-                "this is no run's configuration: expected adapter (with its method), task (with its task) and train"
+                "this is no run's configuration: expected adapter and task, each with its name, and train"
             ) from None
         adapter_class = _named(adapter_registry(), method, "method")
         task_class = _named(task_registry(), name, "task")

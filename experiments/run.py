@@ -207,7 +207,7 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
         "schema": SCHEMA,
         "source": "run",
         "task": config.task.name,
-        "method": config.adapter.name,
+        "method": config.adapter.known_as,
         "fingerprint": folder.path.name,
         "seed": config.train.seed,
         "size": None if size is None else {"field": size_field, "value": size},

@@ -125,7 +125,7 @@ def truncate(source: Source, rank: int, again: bool = False) -> tuple[RunFolder,
         "reason": None,
         "source": source.record["source"],
         "task": source.record["task"],
-        "method": config["adapter"]["method"],
+        "method": config["adapter"]["name"],
         "fingerprint": folder.path.name,
         "seed": source.record["seed"],
         "size": {"field": "rank", "value": rank},
@@ -167,7 +167,7 @@ def _config(source: Source, rank: int) -> dict[str, Any]:
     size = source.record["size"]
     if size is not None:
         adapter[f"trained_{size['field']}"] = adapter.pop(size["field"])
-    adapter |= {"method": f"{source.record['method']}-truncated", "rank": rank}
+    adapter |= {"name": f"{source.record['method']}-truncated", "rank": rank}
     return dict(source.record["config"]) | {"adapter": adapter}
 
 

@@ -106,7 +106,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     flat = {
         f"{part}.{name}": v for part in ("adapter", "task", "train") for name, v in getattr(record.config, part).items()
     }
-    for name in ("adapter.method", "task.task", "train.seed", f"adapter.{record.size.field}" if record.size else ""):
+    for name in ("adapter.name", "task.name", "train.seed", f"adapter.{record.size.field}" if record.size else ""):
         flat.pop(name, None)
     return flat | {"record.source": record.source}
 

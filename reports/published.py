@@ -168,7 +168,7 @@ def _config(run: RunInfo, task: str, method: str) -> dict[str, Any]:
     train |= {"learning_rate": optimizer.get("lr"), "weight_decay": optimizer.get("weight_decay")}
     train |= {"optimizer": theirs.get("optimizer_type")}
     return {
-        "adapter": {"method": method, "variant": variant},
+        "adapter": {"name": method, "variant": variant},
         "task": {"task": task, "base": model},
         "train": {name: value for name, value in train.items() if value is not None},
     }

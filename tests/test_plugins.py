@@ -42,7 +42,7 @@ def test_they_run_to_a_record(installed, tmp_path):
     command(installed, "experiments.run", *words, "--train.learning-rate", "0.1", "--runs", str(tmp_path))
     record = json.loads(next(tmp_path.glob("counting/scaled-output/*/result.json")).read_text())
     assert record["status"] == "finished"
-    assert record["config"]["adapter"] == {"method": "scaled-output", "init": None, "start": 1.5}
+    assert record["config"]["adapter"] == {"name": "scaled-output", "init": None, "start": 1.5}
     assert record["parameters"]["trainable"] == 16
     assert record["metrics"]["loss"]["value"] != record["metrics"]["loss"]["base"]
 

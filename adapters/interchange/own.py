@@ -42,7 +42,7 @@ def settings_in(metadata: Mapping[str, str], file: Path) -> dict[str, Any]:
     """The settings in the metadata, the method's name among them. Raises AdapterError where there are none."""
     try:
         settings = json.loads(metadata[SETTINGS])
-        return {"method": settings["method"], **settings}
+        return {"name": settings["name"], **settings}
     except (KeyError, TypeError, json.JSONDecodeError):
         raise AdapterError(
             f"'{file}' does not say which method it holds: expected a file that a run has saved"
@@ -51,5 +51,5 @@ def settings_in(metadata: Mapping[str, str], file: Path) -> dict[str, Any]:
 
 def check_method(saved: Mapping[str, Any], method: str, file: Path) -> None:
     """Raise AdapterError where the file is another method's."""
-    if saved["method"] != method:
-        raise AdapterError(f"'{file}' holds the method '{saved['method']}', not '{method}': take that method")
+    if saved["name"] != method:
+        raise AdapterError(f"'{file}' holds the method '{saved['name']}', not '{method}': take that method")

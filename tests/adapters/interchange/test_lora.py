@@ -180,7 +180,7 @@ def test_a_runs_own_file_begins_another_alpha(kind, tmp_path):
     adapter = Lora(rank=4, alpha=16.0, targets=("query", "value"))
     tuned = twin(kind)
     attachment = moved(adapter, tuned)
-    settings = json.dumps({"method": "lora", "alpha": 16.0, "rank": 4, "rank_stabilised": False})
+    settings = json.dumps({"name": "lora", "alpha": 16.0, "rank": 4, "rank_stabilised": False})
     save_file(attachment.state(), tmp_path / "adapter.safetensors", metadata={"adapter": settings})
     assert_same_output(started(Lora(rank=4, targets=("query", "value")), kind, tmp_path), tuned)
 

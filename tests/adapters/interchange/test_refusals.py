@@ -164,7 +164,7 @@ def own_file(adapter, kind: str, folder) -> Any:
     """What a run saves."""
     backbone = twin(kind)
     state = moved(adapter, backbone).state()
-    settings = {"method": adapter.name} | {name: value for name, value in vars(adapter).items()}
+    settings = {"name": adapter.name} | {name: value for name, value in vars(adapter).items()}
     save_file(state, folder / "adapter.safetensors", metadata={"adapter": json.dumps(settings)})
     return backbone
 
