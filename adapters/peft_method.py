@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -118,7 +119,9 @@ class PeftMethod(Adapter, name="peft"):
         from peft import get_peft_model
 
         training = backbone.model.training
-        wrapped = get_peft_model(backbone.model, config, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():  # of a name that transformers has changed and peft still asks for
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped = get_peft_model(backbone.model, config, autocast_adapter_dtype=False)
         weight = next(backbone.model.parameters())
         inputs = {
             name: tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
