@@ -78,6 +78,7 @@ class Coordinates(HookedUpdate):
 
         self.kind, self.seed = settings.projection, seed
         self.places = {name: index for index, name in enumerate(tensors)}
+        self.total = sum(tensor.numel() for tensor in _projected(backbone).values())
         self.projections: dict[tuple, Any] = {}  # by tensor and device
         # in the model's own format: diffusers takes a model's format from whichever parameter comes first
         weight = next(backbone.model.parameters())
@@ -96,14 +97,19 @@ class Coordinates(HookedUpdate):
         self.projections.clear()
 
     def change(self, name: str, weight: Tensor) -> Tensor:
-        """The tensor's part of P theta_d, in its shape, times its scale; float32."""
+        """The tensor's part of P theta_d, in its shape, times its scale; float32.
+
+        Every weight of the model has the same share in it, as in a projection of the whole model: P's columns have
+        norm 1 over all tensors together (Li et al. 2018, section 2), not over each, however small.
+        """
         import torch
 
         theta = self["theta"].float()
         place = (name, theta.device)
         if place not in self.projections:
             kind = {"fastfood": Fastfood, "dense": DenseProjection}[self.kind]
-            self.projections[place] = kind(theta.numel(), weight.numel(), seed_of(self.seed, name), theta.device)
+            norm = math.sqrt(weight.numel() / self.total)
+            self.projections[place] = kind(theta.numel(), weight.numel(), seed_of(self.seed, name), theta.device, norm)
         with torch.autocast(theta.device.type, enabled=False):
             change = self.projections[place](theta).view(weight.shape)
         return change * self["scales"][self.places[name]].float() if "scales" in self.names else change
@@ -181,11 +187,11 @@ class Fastfood:
     """P x = H G Pi H B x / c, from R^d to R^D: signs B, permutation Pi, Gaussian G, Walsh-Hadamard transform H of size
     L, the power of two from D on (Le et al. 2013; Aghajanyan et al. 2020, section 3).
 
-    c = sqrt(L sum(G^2)) sqrt(D / L) keeps the expected norm. Where d exceeds L, x is folded: its pieces of length L
-    are added with their signs. Only the diagonals are in memory, never P.
+    c = sqrt(L sum(G^2)) sqrt(D / L) / `norm` gives P x the expected norm `norm` |x|. Where d exceeds L, x is folded:
+    its pieces of length L are added with their signs. Only the diagonals are in memory, never P.
     """
 
-    def __init__(self, inputs: int, outputs: int, seed: int, device: Any):
+    def __init__(self, inputs: int, outputs: int, seed: int, device: Any, norm: float = 1.0):
         import torch
 
         self.inputs, self.outputs = inputs, outputs
@@ -194,7 +200,7 @@ class Fastfood:
         padded = self.size * math.ceil(inputs / self.size)
         signs = 2 * torch.randint(2, (min(padded, inputs),), generator=generator, dtype=torch.int8) - 1
         normals = torch.randn(self.size, generator=generator)
-        normals /= (self.outputs * normals.square().sum()).sqrt()
+        normals *= norm / (self.outputs * normals.square().sum()).sqrt()
         self.signs, self.normals = signs.to(device), normals.to(device)
         self.order = torch.randperm(self.size, generator=generator).to(torch.int32).to(device)
 
@@ -208,13 +214,13 @@ class Fastfood:
 
 
 class DenseProjection:
-    """A Gaussian matrix (D, d) whose columns have norm 1 in expectation: the oracle for Fastfood."""
+    """A Gaussian matrix (D, d) whose columns have the norm `norm` in expectation: the oracle for Fastfood."""
 
-    def __init__(self, inputs: int, outputs: int, seed: int, device: Any):
+    def __init__(self, inputs: int, outputs: int, seed: int, device: Any, norm: float = 1.0):
         import torch
 
         generator = torch.Generator().manual_seed(seed)
-        self.matrix = (torch.randn(outputs, inputs, generator=generator) / math.sqrt(outputs)).to(device)
+        self.matrix = (torch.randn(outputs, inputs, generator=generator) * norm / math.sqrt(outputs)).to(device)
 
     def __call__(self, vector: Tensor) -> Tensor:
         return self.matrix @ vector

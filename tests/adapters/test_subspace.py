@@ -92,6 +92,17 @@ def test_gradient_is_the_transposed_projection_of_the_weights(gpt2):
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("projection", ["fastfood", "dense"])
+def test_the_whole_model_moves_by_the_norm_of_theta_and_every_weight_alike(unet, projection):
+    """Together the tensors' changes are as long as theta_d; each is as long as its share of the weights says."""
+    attachment = attached(unet, dimension=3, projection=projection)
+    theta = attachment.parameters()["subspace.theta"].detach()
+    changes = torch.cat([change.detach().flatten() for _, change in attachment.changes()])
+    assert float(changes.norm() / theta.norm()) == pytest.approx(1, abs=0.1)
+    small = torch.cat([change.detach().flatten() for weight, change in attachment.changes() if weight.ndim == 1])
+    assert float(small.std() / changes.std()) == pytest.approx(1, abs=0.2)
+
+
 def test_tied_weights_change_alike(gpt2):
     attachment = attached(gpt2, dimension=40)
     assert "transformer.wte.weight" in attachment.tensors
