@@ -30,7 +30,7 @@ class Subspace(Adapter, name="subspace"):
     examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"DID": {"scales": False}, "SAID": {"scales": True}}
 
-    dimension: int = 1000
+    dimension: int = 10_000
     """How many numbers train: d."""
     scales: bool = False
     """One of the d for each tensor of the model, as its learned scale (SAID); otherwise DID."""

@@ -55,7 +55,7 @@ def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
         *(Lora(rank=rank) for rank in (1, 4, 16)),
         *(Bottleneck(width=width) for width in (1, 4, 16)),
         *(PrefixTuning(length=length) for length in (1, 4, 16)),
-        *(Subspace(dimension=dimension) for dimension in (100, 1_000, 10_000)),
+        *(Subspace(dimension=dimension) for dimension in (1_000, 10_000, 100_000)),
         *(PeftMethod(method="hira", options=f'{{"r": {rank}}}') for rank in (1, 4, 16)),
         FullFinetuning(),
     ]
