@@ -43,7 +43,9 @@ class IntrinsicOptions:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each seed is measured on its own, against full fine-tuning of that seed."""
     threshold: float = 0.9
-    """Share of the way from the untuned base to full fine-tuning, in the task's headline metric."""
+    """Share of the way from the untuned base to full fine-tuning."""
+    metric: str | None = None
+    """The figure that is judged by. Default: the task's headline."""
     variants: tuple[str, ...] = ()
     """Named forms of METHOD to search (DID, SAID). Default: all that it has."""
     smallest: int = 10
@@ -104,11 +106,16 @@ def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
 
     prepared = config.task.prepare(device_of(config))
     goal = RunConfig(_method(options.goal)(), config.task, replace(config.train, learning_rate=None))
-    study = Study(goal, tuple(curves_of(config, options, prepared.backbone)), options.threshold, options.runs)
+    curves = tuple(curves_of(config, options, prepared.backbone))
+    metric = options.metric or config.task.headline
+    study = Study(goal, curves, options.threshold, metric, options.runs)
     print(f"at most {study.most * len(options.seeds)} runs: {study.most} in each of {len(options.seeds)} seeds")
-    metric = config.task.headline
-    if metric not in base_evaluation(prepared).figures:  # measured once, before several processes would each
-        raise UsageError(f"these settings measure no {metric}, by which sizes are judged: give more --task.test-items")
+    measured_here = base_evaluation(prepared).figures
+    if metric not in measured_here:  # measured once, before several processes would each
+        raise UsageError(
+            f"these settings measure no {metric}{meant(metric, measured_here)}, by which sizes are judged: give more "
+            f"--task.test-items, or --metric with one of {', '.join(sorted(measured_here))}"
+        )
     if options.jobs == 1:
         seeds = [study.measure(seed, prepared) for seed in options.seeds]
     else:

@@ -48,11 +48,12 @@ def size_field(adapter: Adapter) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """Sizes of `curves` that reach `threshold` of what `goal` gains over the untuned base, on one task."""
+    """Sizes of `curves` that reach `threshold` of what `goal` gains over the untuned base in `metric`, on one task."""
 
     goal: RunConfig
     curves: tuple[Curve, ...]
     threshold: float
+    metric: str
     runs: Path
 
     @property
@@ -64,16 +65,17 @@ class Study:
         """All curves of one seed, against the goal's run of the same seed; `reason` says why there are none."""
         from experiments.run import device_of
 
-        points = Points(self.runs, prepared or self.goal.task.prepare(device_of(self.goal)), seed, self.most)
+        prepared = prepared or self.goal.task.prepare(device_of(self.goal))
+        points = Points(self.runs, prepared, self.metric, seed, self.most)
         goal = replace(self.goal, train=replace(self.goal.train, seed=seed)).resolved()
         whole = points.run(goal)
         facts = {"seed": seed, "goal": whole}
         if whole["value"] is None:
             return facts | {"reason": f"{goal.adapter.name} failed in seed {seed}: {whole['reason']}"}
-        base, sign = whole["base"], 1 if goal.task.metrics[goal.task.headline].better == "higher" else -1
+        base, sign = whole["base"], 1 if goal.task.metrics[self.metric].better == "higher" else -1
         if sign * (whole["value"] - base) <= 0:
             return facts | {
-                "reason": f"{goal.adapter.name} does not beat the untuned base in seed {seed} ({goal.task.headline} "
+                "reason": f"{goal.adapter.name} does not beat the untuned base in seed {seed} ({self.metric} "
                 f"{whole['value']:.4g} on {whole['n']} items, the untuned base {base:.4g})"
             }
         target = base + self.threshold * (whole["value"] - base)
@@ -100,17 +102,17 @@ def search(curve: Curve, points: Points, target: float, sign: int) -> dict[str, 
 class Points:
     """Runs of one seed on one loaded task, at `most` so many; those that have finished before are read."""
 
-    def __init__(self, runs: Path, prepared: PreparedTask, seed: int, most: int):
-        self.runs, self.prepared, self.seed, self.most = runs, prepared, seed, most
+    def __init__(self, runs: Path, prepared: PreparedTask, metric: str, seed: int, most: int):
+        self.runs, self.prepared, self.metric, self.seed, self.most = runs, prepared, metric, seed, most
         self.seconds: list[float] = []
         self.done = 0
 
     def run(self, config: RunConfig) -> dict[str, Any]:
-        """The point of one run: its headline figure, interval and n; the value is None where the run failed."""
+        """The point of one run: its figure, interval and n; the value is None where the run failed."""
         folder = RunFolder.create(self.runs, config)
         record = folder.result() or self._execute(config, folder)
         self.done += 1
-        figure = record["metrics"][config.task.headline] if record["status"] == "finished" else {}
+        figure = record["metrics"][self.metric] if record["status"] == "finished" else {}
         names = ("value", "low", "high", "base", "n", "unit", "extractor")
         return {name: figure.get(name) for name in names} | {
             "run": str(folder.path.relative_to(self.runs)),

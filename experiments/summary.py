@@ -69,7 +69,7 @@ def _costs(record: dict[str, Any]) -> list[str]:
 
 def _rate(throughput: dict[str, Any]) -> str:
     unit = "tokens" if throughput["tokens_per_second"] is not None else "samples"
-    return f"{throughput[f'{unit}_per_second']:,.0f} {unit} a second"
+    return f"{_number(throughput[f'{unit}_per_second'])} {unit} a second"
 
 
 def _positions(facts: dict[str, Any]) -> str:

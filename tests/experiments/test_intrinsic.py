@@ -95,8 +95,11 @@ def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
 
 def test_settings_without_the_figure_that_sizes_are_judged_by_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Toy, "headline", "kid")
-    with pytest.raises(UsageError, match="these settings measure no kid"):
+    with pytest.raises(UsageError, match="these settings measure no kid, by which"):
         measured(tmp_path)
+    with pytest.raises(UsageError, match=r"no eror \(did you mean 'error'\?\)"):
+        measured(tmp_path, metric="eror")
+    assert measured(tmp_path, metric="error", seeds=(0,), largest=4, beside=(), variants=("DID",))["metric"] == "error"
 
 
 @pytest.mark.parametrize(
