@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from reports.canvas import COLOURS, GREY, MARKERS, QUIET, canvas, plain
-from reports.intrinsic import Curve, Outcome, number
+from reports.intrinsic import Curve, Outcome
 
 
 def crossings(outcome: Outcome) -> Figure:
@@ -52,10 +52,12 @@ def _size_axis(panel: Axes, field: str) -> None:
     low, high = min(sizes), max(sizes)
     if high / low > 500:
         panel.xaxis.set_major_locator(LogLocator())
-    else:
+    elif high < 200:  # ranks, widths
         panel.xaxis.set_major_locator(LogLocator(2, numticks=12))
+    else:
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    panel.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
     panel.set_xlim(low / 1.4, high * 1.4)
     panel.set_xlabel(plain(field))
 
