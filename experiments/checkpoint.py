@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 FILE = "state.safetensors"
+# what a damaged file raises on its way into torch, numpy and Python's own generators
+UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def load(folder: Path, parts: Parts) -> Progress:
             parts.scaler.load_state_dict(rest["scaler"])
         _put_generators(tensors, rest)
         return Progress(**rest["progress"])
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as broken:
+    except UNREADABLE as broken:
         raise _unusable(folder, broken) from broken
 
 
@@ -108,7 +110,7 @@ def load_parameters(folder: Path, owned: Mapping[str, nn.Parameter]) -> int | No
         tensors, rest = _read(folder / FILE)
         _put("parameters", owned, tensors)
         return rest["progress"]["step"]
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as broken:
+    except UNREADABLE as broken:
         raise _unusable(folder, broken) from broken
 
 
