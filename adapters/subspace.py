@@ -51,7 +51,7 @@ class Subspace(Adapter, name="subspace"):
                 "take --adapter.projection fastfood"
             )
         seed = int(torch.randint(2**62, ()))
-        return SubspaceAttachment(backbone, Coordinates(backbone, self, list(tensors), seed), tensors)
+        return SubspaceAttachment(backbone, Coordinates(backbone, self, tensors, seed), tensors)
 
     def parameter_count(self, backbone: Backbone) -> int:
         """d, whatever the model."""
@@ -72,13 +72,13 @@ class Coordinates(HookedUpdate):
 
     before = True
 
-    def __init__(self, backbone: Backbone, settings: Subspace, tensors: list[str], seed: int):
+    def __init__(self, backbone: Backbone, settings: Subspace, tensors: Mapping[str, nn.Parameter], seed: int):
         import torch
         from torch import nn
 
         self.kind, self.seed = settings.projection, seed
         self.places = {name: index for index, name in enumerate(tensors)}
-        self.total = sum(tensor.numel() for tensor in _projected(backbone).values())
+        self.total = sum(tensor.numel() for tensor in tensors.values())
         self.projections: dict[tuple, Any] = {}  # by tensor and device
         # in the model's own format: diffusers takes a model's format from whichever parameter comes first
         weight = next(backbone.model.parameters())

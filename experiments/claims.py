@@ -154,7 +154,7 @@ class Claims:
         if self.latencies:
             how = "counted and measured"
             text += "; seconds, merged / base: " + ", ".join(
-                f"{found['median']:.3f} [{found['low']:.3f}, {found['high']:.3f}] on {where}"
+                f"{found['median']:.3f} [{found['low']:.3f}, {found['high']:.3f}] on {where}, n={found['n']} rounds"
                 for where, found in self.latencies.items()
             )
             slowest = max(found["low"] for found in self.latencies.values())

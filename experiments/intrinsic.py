@@ -104,6 +104,7 @@ def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
     """The whole outcome. Raises UsageError where full fine-tuning gains nothing in any seed."""
     from experiments.run import base_evaluation, device_of
 
+    config = replace(config, task=config.resolved().task)  # what the runs will take
     prepared = config.task.prepare(device_of(config))
     goal = RunConfig(_method(options.goal)(), config.task, replace(config.train, learning_rate=None))
     curves = tuple(curves_of(config, options, prepared.backbone))

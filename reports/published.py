@@ -169,7 +169,7 @@ def _config(run: RunInfo, task: str, method: str) -> dict[str, Any]:
     train |= {"optimizer": theirs.get("optimizer_type")}
     return {
         "adapter": {"name": method, "variant": variant},
-        "task": {"task": task, "base": model},
+        "task": {"name": task, "base": model},
         "train": {name: value for name, value in train.items() if value is not None},
     }
 

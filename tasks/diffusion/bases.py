@@ -24,20 +24,20 @@ PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
 TUTORIAL = {"batch": 1, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0, "precision": "fp16"}
 DESCRIPTIONS = ["model_index.json", "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
 # The subspace's steps are as long as full fine-tuning's at its default dimension: rate * sqrt(weights / dimension)
-METHODS = {"subspace": {"learning_rate": 3e-2}}
+METHOD_RATES = {"subspace": {"learning_rate": 3e-2}}
 PUBLISHED_CARD = {
     "targets": ["attention"],
     "sampling": {"steps": 25, "guidance": 7.5},
     "sd-pokemon": {
         "train": TUTORIAL | {"epochs": 100, "checkpoint_every": 5000},
-        "methods": METHODS,
+        "methods": METHOD_RATES,
         "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
         # a picture of 512 pixels takes a CPU ten seconds to encode and minutes to sample
         "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "base_items": 0},
     },
     "sd-dreambooth": {
         "train": TUTORIAL | {"steps": 500, "checkpoint_every": 100},
-        "methods": METHODS,
+        "methods": METHOD_RATES,
         "task": {"resolution": 512, "crop": "random", "test_items": 40},
     },
 }

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent.parent / "bundled" / "gpt-mini"
 FILES = ("*.json", "*.txt", "tokenizer.model", "model*.safetensors")  # not the other frameworks' weights
 SMOLLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-# Hu et al. 2021, Table 11: the E2E recipe for GPT-2; five epochs of the data's 42,061 pairs
 # The subspace's steps are as long as full fine-tuning's at its default dimension: rate * sqrt(weights / dimension)
-METHODS = {"subspace": {"learning_rate": 2e-2}}
+METHOD_RATES = {"subspace": {"learning_rate": 2e-2}}
+# Hu et al. 2021, Table 11: the E2E recipe for GPT-2; five epochs of the data's 42,061 pairs
 PUBLISHED_CARD = {
     "targets": ["query", "value"],
     "generation": {"no_repeat_ngram": 4},
     "e2e": {
         "train": {"steps": 26_290, "batch": 8, "learning_rate": 2e-4, "schedule": "linear", "warm_up": 500},
-        "methods": METHODS,
+        "methods": METHOD_RATES,
     },
     "style": {
         "train": {"steps": 1000, "batch": 8, "learning_rate": 2e-4, "schedule": "linear", "warm_up": 100},
-        "methods": METHODS,
+        "methods": METHOD_RATES,
     },
 }
 

@@ -68,14 +68,16 @@ def test_claims_from_records(tmp_path):
 
 def test_a_merged_adapter_costs_nothing_where_its_interval_begins_within_a_percent(tmp_path):
     def claim(low: float) -> Claim:
-        content = record("lora", 0, 0, rank=4) | {"inference": {"merged": {"median": 1.015, "low": low, "high": 1.02}}}
+        content = record("lora", 0, 0, rank=4) | {
+            "inference": {"merged": {"median": 1.015, "low": low, "high": 1.02, "n": 40}}
+        }
         (folder / "costs.json").write_text(json.dumps(content))
         return Claims(DATA, tmp_path).merged("guide")
 
     folder = tmp_path / "e2e" / "lora" / "1"
     folder.mkdir(parents=True)
     assert (claim(1.005).verdict, claim(1.012).verdict) == ("holds", "does not hold")
-    assert "1.015 [1.005, 1.020] on e2e (rank 4)" in claim(1.005).ours
+    assert "1.015 [1.005, 1.020] on e2e (rank 4), n=40 rounds" in claim(1.005).ours
 
 
 def test_what_nobody_measured_names_the_command(tmp_path):
