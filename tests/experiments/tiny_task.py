@@ -64,13 +64,20 @@ class PreparedTiny(PreparedTask):
     def loss(self, batch):
         step, tokens = batch
         self.note("step", step=step)
-        if self.task.deadly and step == 1 and not (marker := Path(self.task.diary or "") / "died").exists():
-            marker.touch()
+        if self.task.deadly and step == 1 and self.is_first("died"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.task.gate is not None and step >= self.task.gate:
             while not (Path(self.task.diary or "") / "open").exists():
                 threading.Event().wait(0.05)
         return self.mean_loss(tokens)
+
+    def is_first(self, marker: str) -> bool:
+        """Whether no process has asked for this marker before, of those that ask at the same moment one."""
+        try:
+            (Path(self.task.diary or "") / marker).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def mean_loss(self, tokens):
         return self.backbone.model(input_ids=tokens, labels=tokens).loss
