@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from adapters.backbone import Backbone
 
 RADIX = 16  # a Walsh-Hadamard transform by factors of 16 was the fastest on a CPU, of 2 to 256
+LEAST_BLOCK = 4096  # rows of a Fastfood block at least: more blocks cost time
+TOGETHER = 2**20  # rows that are computed at a time: temporary tensors hold as many numbers
 DENSE_LIMIT = 2**31  # entries of a dense projection
 
 
@@ -68,7 +69,7 @@ def _projected(backbone: Backbone) -> dict[str, nn.Parameter]:
 
 
 class Coordinates(HookedUpdate):
-    """theta_d, of shape (d,), and the scales, (tensors,), on the whole model; and the projections out of it."""
+    """theta_d, of shape (d,), and the scales, (tensors,), on the whole model; and the projection P out of it."""
 
     before = True
 
@@ -77,9 +78,9 @@ class Coordinates(HookedUpdate):
         from torch import nn
 
         self.kind, self.seed = settings.projection, seed
-        self.places = {name: index for index, name in enumerate(tensors)}
-        self.total = sum(tensor.numel() for tensor in tensors.values())
-        self.projections: dict[tuple, Any] = {}  # by tensor and device
+        self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        self.projections: dict[Any, Any] = {}  # by device
+        self.made: Any = None  # theta_d, its version and the like, and the changes made of them
         # in the model's own format: diffusers takes a model's format from whichever parameter comes first
         weight = next(backbone.model.parameters())
         place = {"dtype": weight.dtype, "device": weight.device}
@@ -90,29 +91,50 @@ class Coordinates(HookedUpdate):
         super().__init__(backbone.model, parameters)
 
     def update(self, args: tuple, kwargs: dict, output: Any) -> None:
-        """The layers change their weights themselves."""
+        """The layers change their weights themselves; a forward that trains begins a graph of its own."""
+        import torch
+
+        if torch.is_grad_enabled():
+            self.forget()
+
+    def forget(self) -> None:
+        self.made = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"made": None}  # a graph cannot be copied
 
     def reseed(self, seed: int) -> None:
         self.seed = seed
         self.projections.clear()
+        self.forget()
 
-    def change(self, name: str, weight: Tensor) -> Tensor:
-        """The tensor's part of P theta_d, in its shape, times its scale; float32.
+    def changes(self) -> dict[str, Tensor]:
+        """By tensor, its part of P theta_d, in its shape, times its scale; float32.
 
-        Every weight of the model has the same share in it, as in a projection of the whole model: P's columns have
-        norm 1 over all tensors together (Li et al. 2018, section 2), not over each, however small.
+        They are made once for all tensors: in each forward that trains, otherwise only when theta_d has changed.
         """
         import torch
 
-        theta = self["theta"].float()
-        place = (name, theta.device)
-        if place not in self.projections:
+        theta = self["theta"]
+        state = (*(self[name]._version for name in self.names), torch.is_grad_enabled())
+        if self.made is None or self.made[0] is not theta or self.made[1] != state:
+            self.made = (theta, state, self._project(theta.float()))
+        return self.made[2]
+
+    def _project(self, theta: Tensor) -> dict[str, Tensor]:
+        import torch
+
+        counts = [shape.numel() for shape in self.shapes.values()]
+        if theta.device not in self.projections:
             kind = {"fastfood": Fastfood, "dense": DenseProjection}[self.kind]
-            norm = math.sqrt(weight.numel() / self.total)
-            self.projections[place] = kind(theta.numel(), weight.numel(), seed_of(self.seed, name), theta.device, norm)
+            self.projections[theta.device] = kind(theta.numel(), sum(counts), self.seed, theta.device)
         with torch.autocast(theta.device.type, enabled=False):
-            change = self.projections[place](theta).view(weight.shape)
-        return change * self["scales"][self.places[name]].float() if "scales" in self.names else change
+            parts = self.projections[theta.device](theta).split(counts)
+        changes = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        if "scales" in self.names:
+            scales = self["scales"].float()
+            changes = {name: change * scale for (name, change), scale in zip(changes.items(), scales, strict=True)}
+        return changes
 
 
 class WeightUpdate(HookedUpdate):
@@ -141,7 +163,7 @@ class WeightUpdate(HookedUpdate):
     def update(self, args: tuple, kwargs: dict, output: Any) -> None:
         for own, name in self.tensors.items():
             weight = self.module._parameters[own]
-            changed = weight.float() + self.coordinates.change(name, weight)
+            changed = weight.float() + self.coordinates.changes()[name]
             self.module.__dict__[own] = changed.to(weight.dtype)
 
     def restore(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -164,7 +186,8 @@ class SubspaceAttachment(MergeableAttachment[HookedUpdate]):
         super().__init__(backbone, updates, facts)
 
     def changes(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        return ((weight, self.coordinates.change(name, weight)) for name, weight in self.tensors.items())
+        changes = self.coordinates.changes()
+        return ((weight, changes[name]) for name, weight in self.tensors.items())
 
     def rescale(self, factor: float) -> None:
         import torch
@@ -175,68 +198,78 @@ class SubspaceAttachment(MergeableAttachment[HookedUpdate]):
     def state(self) -> dict[str, Tensor]:
         import torch
 
-        return {**super().state(), "seed": torch.tensor(self.coordinates.seed)}
+        return {**super().state(), "projection_seed": torch.tensor(self.coordinates.seed)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         check_state(state, self.state())
-        super().load({name: tensor for name, tensor in state.items() if name != "seed"})
-        self.coordinates.reseed(int(state["seed"]))
+        super().load({name: tensor for name, tensor in state.items() if name != "projection_seed"})
+        self.coordinates.reseed(int(state["projection_seed"]))
 
 
 class Fastfood:
-    """P x = H G Pi H B x / c, from R^d to R^D: signs B, permutation Pi, Gaussian G, Walsh-Hadamard transform H of size
-    L, the power of two from D on (Le et al. 2013; Aghajanyan et al. 2020, section 3).
+    """P from R^d to R^D: blocks H G Pi H B / c of L rows, one below the other, each with its own signs B, permutation
+    Pi and Gaussian G; H is the Walsh-Hadamard transform of size L, the power of two from d on (Le et al. 2013, section
+    4; Aghajanyan et al. 2020, section 3).
 
-    c = sqrt(L sum(G^2)) sqrt(D / L) / `norm` gives P x the expected norm `norm` |x|. Where d exceeds L, x is folded:
-    its pieces of length L are added with their signs. Only the diagonals are in memory, never P.
+    c = sqrt(sum(G^2) D) gives each of P's columns the norm 1. Only the diagonals are in memory, never P: 9 bytes a row.
     """
 
-    def __init__(self, inputs: int, outputs: int, seed: int, device: Any, norm: float = 1.0):
+    def __init__(self, inputs: int, outputs: int, seed: int, device: Any):
         import torch
 
         self.inputs, self.outputs = inputs, outputs
-        self.size = 1 << max(outputs - 1, 0).bit_length()
+        self.size = max(LEAST_BLOCK, 1 << (inputs - 1).bit_length())
+        self.together = max(1, TOGETHER // self.size)
+        blocks = math.ceil(outputs / self.size)
         generator = torch.Generator().manual_seed(seed)
-        padded = self.size * math.ceil(inputs / self.size)
-        signs = 2 * torch.randint(2, (min(padded, inputs),), generator=generator, dtype=torch.int8) - 1
-        normals = torch.randn(self.size, generator=generator)
-        normals *= norm / (self.outputs * normals.square().sum()).sqrt()
-        self.signs, self.normals = signs.to(device), normals.to(device)
-        self.order = torch.randperm(self.size, generator=generator).to(torch.int32).to(device)
+        signs = 2 * torch.randint(2, (blocks, inputs), generator=generator, dtype=torch.int8) - 1
+        normals = torch.randn(blocks, self.size, generator=generator)
+        normals *= (outputs * normals.square().sum(1, keepdim=True)).rsqrt()
+        orders = torch.stack([torch.randperm(self.size, generator=generator).to(torch.int32) for _ in range(blocks)])
+        orders += torch.arange(blocks, dtype=torch.int32)[:, None] % self.together * self.size  # among those together
+        self.signs, self.normals, self.orders = signs.to(device), normals.to(device), orders.to(device)
 
     def __call__(self, vector: Tensor) -> Tensor:
+        import torch
+
+        parts = [self._blocks(vector, first) for first in range(0, len(self.signs), self.together)]
+        return torch.cat(parts)[: self.outputs]
+
+    def _blocks(self, vector: Tensor, first: int) -> Tensor:
+        """The rows of the blocks from the `first` on that are computed together."""
         import torch.nn.functional as F
 
-        missing = -self.inputs % self.size
-        folded = F.pad(self.signs * vector, (0, missing)).view(-1, self.size).sum(0)
-        mixed = walsh_hadamard(folded).index_select(0, self.order) * self.normals
-        return walsh_hadamard(mixed)[: self.outputs]
+        blocks = slice(first, first + self.together)
+        mixed = walsh_hadamard(F.pad(self.signs[blocks] * vector, (0, self.size - self.inputs)))
+        ordered = mixed.view(-1).index_select(0, self.orders[blocks].reshape(-1))
+        return walsh_hadamard(ordered.view(-1, self.size) * self.normals[blocks]).view(-1)
 
 
 class DenseProjection:
-    """A Gaussian matrix (D, d) whose columns have the norm `norm` in expectation: the oracle for Fastfood."""
+    """A Gaussian matrix (D, d) whose columns have the norm 1 in expectation: the oracle for Fastfood."""
 
-    def __init__(self, inputs: int, outputs: int, seed: int, device: Any, norm: float = 1.0):
+    def __init__(self, inputs: int, outputs: int, seed: int, device: Any):
         import torch
 
         generator = torch.Generator().manual_seed(seed)
-        self.matrix = (torch.randn(outputs, inputs, generator=generator) * norm / math.sqrt(outputs)).to(device)
+        self.matrix = (torch.randn(outputs, inputs, generator=generator) / math.sqrt(outputs)).to(device)
 
     def __call__(self, vector: Tensor) -> Tensor:
         return self.matrix @ vector
 
 
-def walsh_hadamard(vector: Tensor) -> Tensor:
-    """H x, unnormalised, for x of shape (L,), L a power of two: H is a Kronecker product of small ones."""
+def walsh_hadamard(rows: Tensor) -> Tensor:
+    """H x, unnormalised, for each row x of (n, L), L a power of two: H is a Kronecker product of small ones."""
     import torch
 
-    size, done = vector.numel(), 1
+    count, size = rows.shape
+    result, done = rows, 1
     while done < size:
         factor = min(RADIX, size // done)
-        matrix = torch.as_tensor(hadamard(factor)).to(vector)
-        vector = vector.view(-1, factor) @ matrix if done == 1 else torch.matmul(matrix, vector.view(-1, factor, done))
+        matrix = torch.as_tensor(hadamard(factor)).to(rows)
+        result = result.view(-1, factor) @ matrix if done == 1 else matrix @ result.view(-1, factor, done)
         done *= factor
-    return vector.reshape(size)
+    return result.view(count, size)
 
 
 @cache
@@ -245,8 +278,3 @@ def hadamard(size: int) -> Any:
     from scipy.linalg import hadamard
 
     return hadamard(size).astype("float32")
-
-
-def seed_of(seed: int, name: str) -> int:
-    """A seed of its own for each tensor, from the run's."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8]) >> 1

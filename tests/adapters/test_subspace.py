@@ -1,5 +1,6 @@
 """Fastfood against the product of its five matrices, its norm preservation, and subspaces of whole models."""
 
+import copy
 from typing import Any
 
 import numpy
@@ -7,6 +8,7 @@ import pytest
 import torch
 from scipy.linalg import hadamard
 
+from adapters import subspace
 from adapters.base import AdapterError
 from adapters.subspace import DenseProjection, Fastfood, Subspace, walsh_hadamard
 from tests.contract.tiny import loss, output
@@ -14,33 +16,46 @@ from tests.contract.tiny import loss, output
 
 @pytest.mark.parametrize("size", [1, 2, 8, 16, 32, 512, 4096])
 def test_walsh_hadamard_equals_scipys_matrix(size):
-    vector = torch.randn(size, dtype=torch.float64)
-    expected = torch.from_numpy(hadamard(size).astype(numpy.float64)) @ vector
-    torch.testing.assert_close(walsh_hadamard(vector), expected)
+    rows = torch.randn(3, size, dtype=torch.float64)
+    expected = rows @ torch.from_numpy(hadamard(size).astype(numpy.float64))
+    torch.testing.assert_close(walsh_hadamard(rows), expected)
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 5), (3, 50), (64, 64), (30, 33), (100, 7), (17, 1)])
-def test_fastfood_equals_the_dense_product(inputs, outputs):
-    """H G Pi H B x over sqrt(L sum(G^2)) sqrt(D / L), each matrix written out; x folded where it is longer than L."""
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 8 rows or more, two of 8 at a time."""
+    monkeypatch.setattr(subspace, "LEAST_BLOCK", 8)
+    monkeypatch.setattr(subspace, "TOGETHER", 16)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 5), (3, 50), (64, 64), (30, 33), (100, 7), (5, 41), (17, 1)])
+def test_fastfood_equals_the_dense_product(small_blocks, inputs, outputs):
+    """Blocks H G Pi H B, each matrix written out, one below the other."""
     fastfood = Fastfood(inputs, outputs, seed=3, device="cpu")
     size = fastfood.size
     transform = torch.from_numpy(hadamard(size).astype(numpy.float32))
-    permutation = torch.eye(size)[fastfood.order.long()]
-    pieces = -(-inputs // size)
-    signs = torch.diag(fastfood.signs.float())
-    fold = torch.cat([torch.eye(size)] * pieces, dim=1)[:, :inputs]
-    dense = (transform @ torch.diag(fastfood.normals) @ permutation @ transform @ fold @ signs)[:outputs]
-    vector = torch.randn(inputs)
+    blocks = []
+    for signs, order, normals in zip(fastfood.signs, fastfood.orders, fastfood.normals, strict=True):
+        permutation = torch.eye(size)[order.long() % size]
+        padded = torch.eye(size)[:, :inputs] @ torch.diag(signs.float())
+        blocks.append(transform @ torch.diag(normals) @ permutation @ transform @ padded)
+    dense = torch.cat(blocks)[:outputs]
+    vector = torch.randn(inputs, requires_grad=True)
     torch.testing.assert_close(fastfood(vector), dense @ vector, atol=1e-5, rtol=1e-4)
+    weights = torch.randn(outputs)
+    (gradient,) = torch.autograd.grad(fastfood(vector) @ weights, vector)
+    torch.testing.assert_close(gradient, dense.T @ weights, atol=1e-5, rtol=1e-4)
 
 
-def test_diagonals_have_the_papers_scale():
-    """With G as drawn, the divisor is sqrt(L sum(G^2)) and the cut to D rows is undone by sqrt(D / L)."""
-    fastfood = Fastfood(10, 100, seed=0, device="cpu")
-    assert fastfood.size == 128
-    assert float(fastfood.normals.square().sum()) == pytest.approx(1 / 100)
-    assert set(fastfood.signs.tolist()) == {-1, 1}
-    assert sorted(fastfood.order.tolist()) == list(range(128))
+def test_diagonals_have_the_papers_scale(small_blocks):
+    """The divisor of each block is sqrt(L sum(G^2)), and the cut of D rows out of the L of a block is undone."""
+    fastfood = Fastfood(6, 100, seed=0, device="cpu")
+    assert (fastfood.size, len(fastfood.signs)) == (8, 13)
+    torch.testing.assert_close(fastfood.normals.square().sum(1), torch.full((13,), 1 / 100))
+    assert set(fastfood.signs.unique().tolist()) == {-1, 1}
+    assert all(sorted((order % 8).tolist()) == list(range(8)) for order in fastfood.orders)
+    diagonals = (fastfood.signs, fastfood.normals, fastfood.orders)
+    assert all(not torch.equal(each[0], each[1]) for each in diagonals), "each block has its own"
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1000), (50, 1000), (1000, 1000), (5000, 1000)])
@@ -85,10 +100,9 @@ def test_gradient_is_the_transposed_projection_of_the_weights(gpt2):
     for weight in attachment.tensors.values():
         weight.requires_grad_(True)
     loss(gpt2).backward()
-    expected = torch.zeros(40)
-    for name, weight in attachment.tensors.items():
-        projection = attachment.coordinates.projections[name, torch.device("cpu")]
-        expected += torch.stack([projection(unit) for unit in torch.eye(40)]) @ weight.grad.flatten()
+    projection = attachment.coordinates.projections[torch.device("cpu")]
+    weights = torch.cat([weight.grad.flatten() for weight in attachment.tensors.values()])
+    expected = torch.stack([projection(unit) for unit in torch.eye(40)]) @ weights
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-3)
 
 
@@ -115,7 +129,34 @@ def test_tied_weights_change_alike(gpt2):
 
 def test_only_theta_and_the_seed_are_saved(gpt2):
     state = attached(gpt2, dimension=40).state()
-    assert {name: tensor.shape for name, tensor in state.items()} == {"subspace.theta": (40,), "seed": ()}
+    assert {name: tensor.shape for name, tensor in state.items()} == {"subspace.theta": (40,), "projection_seed": ()}
+
+
+def test_the_changes_are_made_once_for_all_tensors_and_again_when_theta_moves(gpt2):
+    attachment = attached(gpt2, dimension=40)
+    coordinates, theta = attachment.coordinates, attachment.parameters()["subspace.theta"]
+    with torch.no_grad():
+        before = output(gpt2)
+        made = coordinates.changes()
+        output(gpt2)
+        assert coordinates.changes() is made
+        theta.mul_(2.0)
+        assert not torch.equal(output(gpt2), before)
+        assert coordinates.changes() is not made
+
+
+def test_two_forwards_of_one_theta_accumulate_their_gradients(gpt2):
+    theta = attached(gpt2, dimension=40).parameters()["subspace.theta"]
+    loss(gpt2).backward()
+    once = theta.grad.clone()
+    loss(gpt2).backward()
+    torch.testing.assert_close(theta.grad, 2 * once)
+
+
+def test_a_model_is_copied_after_a_forward(gpt2):
+    attached(gpt2, dimension=40)
+    tuned = output(gpt2)
+    torch.testing.assert_close(output(gpt2, copy.deepcopy(gpt2.model)), tuned)
 
 
 def test_another_seed_is_another_subspace(gpt2):
