@@ -21,6 +21,7 @@ class Bracket:
     resolution: float  # bisection stops where reaching / below is at most this
     below: int | None = None
     reaching: int | None = None
+    first: int | None = None  # the size of the grid to begin with; the middle one where it is None
 
     @classmethod
     def over(cls, smallest: int, largest: int, factor: float, resolution: float) -> Bracket:
@@ -34,13 +35,13 @@ class Bracket:
     def next(self) -> int | None:
         """The size to measure next; None where the search is over.
 
-        From the middle of the grid outward to its ends, then halves of what lies between on the log scale.
+        From `first` or the middle of the grid outward to its ends, then halves of what lies between on the log scale.
         """
         below, reaching = self.below or 0, self.reaching or math.inf
         between = [size for size in self.grid if below < size < reaching]
         if between:
             if self.below is None and self.reaching is None:
-                return between[(len(between) - 1) // 2]
+                return self.first or between[(len(between) - 1) // 2]
             return between[-1] if self.below is None else between[0]
         if self.below is None or self.reaching is None:
             return None
@@ -48,6 +49,16 @@ class Bracket:
             return None
         middle = round(math.sqrt(self.below * self.reaching))
         return min(max(middle, self.below + 1), self.reaching - 1)
+
+    def beginning(self, below: int | None, reaching: int | None) -> Bracket:
+        """The bracket that looks first at where another search ended: at `reaching`, then at `below`.
+
+        Two measurements end it where the answer is the same; sizes outside its own range are left out.
+        """
+        smallest, largest = self.grid[0], self.grid[-1]
+        known = [size for size in (below, reaching) if size is not None and smallest <= size <= largest]
+        first = max(known, default=None)
+        return replace(self, grid=tuple(sorted({*self.grid, *known})), first=first)
 
     def told(self, size: int, reached: bool) -> Bracket:
         """The bracket after a measurement."""

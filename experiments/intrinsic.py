@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.bracket import Bracket, Crossing, over_seeds
 from experiments.config import RunConfig, UsageError, command, meant, parse
+from experiments.interruption import Interruption
 from experiments.record import environment, write_json
-from experiments.smallest import Curve, Study, size_field
+from experiments.smallest import Curve, Goal, Search, size_field
+from experiments.worker import Run
 from tasks.cache import digest
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
     from adapters.base import Adapter
+    from experiments.launch import Launcher
 
 PROGRAM = "python -m experiments.intrinsic"
 METHOD = "subspace"  # where the command line names none
@@ -66,13 +67,16 @@ class IntrinsicOptions:
     goal: str = "full"
     """The method that says what 100 % is."""
     jobs: int = 1
-    """Seeds measured at a time, each in a process with one thread."""
+    """Runs at a time, each in a process with its share of the cores."""
 
 
 def main() -> None:
     config, options = parse(IntrinsicOptions, with_method(sys.argv[1:]), PROGRAM)
     check(options)
-    outcome = measure(config, options)
+    from experiments.launch import LocalLauncher
+
+    with Interruption():  # a scheduler's SIGTERM ends the workers as Ctrl-C does
+        outcome = measure(config, options, LocalLauncher(options.jobs))
     name = digest(json.dumps(outcome["settings"], sort_keys=True, default=str).encode())[:12]
     file = options.runs / config.task.name / f"intrinsic-{name}.json"
     write_json(file, outcome)
@@ -100,30 +104,29 @@ def check(options: IntrinsicOptions) -> None:
             raise UsageError(rule)
 
 
-def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
+def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) -> dict[str, Any]:
     """The whole outcome. Raises UsageError where full fine-tuning gains nothing in any seed."""
-    from experiments.run import base_evaluation, device_of
-
     config = replace(config, task=config.resolved().task)  # what the runs will take
-    prepared = config.task.prepare(device_of(config))
-    goal = RunConfig(_method(options.goal)(), config.task, replace(config.train, learning_rate=None))
-    curves = tuple(curves_of(config, options, prepared.backbone))
     metric = options.metric or config.task.headline
-    study = Study(goal, curves, options.threshold, metric, options.runs)
-    print(f"at most {study.most * len(options.seeds)} runs: {study.most} in each of {len(options.seeds)} seeds")
-    measured_here = base_evaluation(prepared).figures
-    if metric not in measured_here:  # measured once, before several processes would each
-        raise UsageError(
-            f"these settings measure no {metric}{meant(metric, measured_here)}, by which sizes are judged: give more "
-            f"--task.test-items, or --metric with one of {', '.join(sorted(measured_here))}"
-        )
-    if options.jobs == 1:
-        seeds = [study.measure(seed, prepared) for seed in options.seeds]
-    else:
-        with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=_one_thread) as pool:
-            seeds = list(pool.map(study.measure, options.seeds))
-    if all("target" not in seed for seed in seeds):
-        raise UsageError(f"there is no way to measure: {seeds[0]['reason']}")
+    curves, device = planned(config, options, metric)
+    most = len(options.seeds) * (1 + sum(curve.bracket.left() for curve in curves))
+    print(f"at most {most} runs in {len(options.seeds)} seeds; those that have finished before are not run again")
+    train = replace(config.train, learning_rate=None)
+    goals = [
+        RunConfig(_method(options.goal)(), config.task, replace(train, seed=seed)).resolved() for seed in options.seeds
+    ]
+    against = [Goal(Run(goal, options.runs), metric, options.threshold) for goal in goals]
+    perform([goal.run for goal in against], launcher, f"runs of {options.goal}")
+    facts = {goal: goal.facts() for goal in against}
+    searches = [
+        Search(curve, goal, facts[goal]["target"], curve.bracket)
+        for goal in against
+        if "target" in facts[goal]
+        for curve in curves
+    ]
+    if not searches:
+        raise UsageError(f"there is no way to measure: {facts[against[0]]['reason']}")
+    search_all(searches, launcher)
     return {
         "schema": SCHEMA,
         "task": config.task.name,
@@ -133,10 +136,57 @@ def measure(config: RunConfig, options: IntrinsicOptions) -> dict[str, Any]:
         "threshold": options.threshold,
         "goal": options.goal,
         "settings": config.identity() | {"options": asdict(replace(options, runs=Path(), jobs=1))},
-        "seeds": [{k: v for k, v in seed.items() if k != "curves"} for seed in seeds],
-        "curves": [_over_seeds(curve, seeds) for curve in study.curves],
-        **environment(str(device_of(config))),
+        "seeds": list(facts.values()),
+        "curves": [_over_seeds(curve, searches) for curve in curves],
+        **environment(device),
     }
+
+
+def planned(config: RunConfig, options: IntrinsicOptions, metric: str) -> tuple[list[Curve], str]:
+    """What is searched, and the device of the runs. Raises UsageError where the task measures no such figure."""
+    from experiments.run import base_evaluation, device_of
+
+    device = device_of(config)
+    prepared = config.task.prepare(device)
+    curves = curves_of(config, options, prepared.backbone)
+    measured_here = base_evaluation(prepared).figures
+    if metric not in measured_here:  # measured once, before several processes would each
+        raise UsageError(
+            f"these settings measure no {metric}{meant(metric, measured_here)}, by which sizes are judged: give more "
+            f"--task.test-items, or --metric with one of {', '.join(sorted(measured_here))}"
+        )
+    return curves, str(device)
+
+
+def search_all(searches: Sequence[Search], launcher: Launcher) -> None:
+    """Search each method once, in its first form and seed; its other forms and seeds begin where that one ended."""
+    leaders: Mapping[str, Search] = {}
+    for search in searches:
+        leaders.setdefault(search.curve.config.adapter.name, search)
+    advance(list(leaders.values()), launcher)
+    others = [search for search in searches if search not in leaders.values()]
+    for search in others:
+        leader = leaders[search.curve.config.adapter.name].bracket
+        search.bracket = search.bracket.beginning(leader.below, leader.reaching)
+    advance(others, launcher)
+
+
+def advance(searches: Sequence[Search], launcher: Launcher) -> None:
+    """Bring all to their end: in each round the next run of every one that is not there."""
+    while pairs := [(search, run) for search in searches if (run := search.next()) is not None]:
+        perform([run for _, run in pairs], launcher, "runs of this round")
+        print(*(search.tell(run) for search, run in pairs), sep="\n", flush=True)
+
+
+def perform(runs: Sequence[Run], launcher: Launcher, what: str) -> None:
+    """Do those that have no record yet. Raises UsageError where one ends without a record."""
+    from experiments import sweep
+
+    left = [run for run in runs if run.folder.result() is None]
+    failures = sweep.perform(left, launcher, what)
+    for run, reason in failures.items():
+        if run.folder.result() is None:
+            raise UsageError(f"{run.label}: {reason}; what was finished stays, and the same command goes on")
 
 
 def curves_of(config: RunConfig, options: IntrinsicOptions, backbone: Backbone) -> list[Curve]:
@@ -177,8 +227,8 @@ def _method(name: str) -> type[Adapter]:
     return registry()[name]
 
 
-def _over_seeds(curve: Curve, seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    own = [found for seed in seeds for found in seed.get("curves", ()) if found["curve"] == curve.name]
+def _over_seeds(curve: Curve, searches: Sequence[Search]) -> dict[str, Any]:
+    own = [search.found() for search in searches if search.curve is curve]
     crossings = [Crossing(found["crossing"], found["below"], found["reaching"]) for found in own]
     span = [curve.bracket.grid[0], curve.bracket.grid[-1]]
     head = {"name": curve.name, "method": curve.config.adapter.name, "field": curve.field, "range": span}
@@ -222,12 +272,6 @@ def _place(found: dict[str, Any]) -> str:
 def _size(value: float | None) -> str:
     """Three digits; empty for None."""
     return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""One seed of a search for the smallest size that comes close to full fine-tuning; every point is an ordinary run."""
+"""A search for the smallest size that comes close to full fine-tuning, in one seed; every point is an ordinary run."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.bracket import Bracket, crossing
 from experiments.config import RunConfig, UsageError
-from experiments.record import RunFolder
+from experiments.worker import Run
 
 if TYPE_CHECKING:
     from adapters.base import Adapter
-    from tasks.base import PreparedTask
+
+FIGURE = ("value", "low", "high", "base", "n", "unit", "extractor")
 
 
 @dataclass(frozen=True)
@@ -47,89 +46,80 @@ def size_field(adapter: Adapter) -> str:
 
 
 @dataclass(frozen=True)
-class Study:
-    """Sizes of `curves` that reach `threshold` of what `goal` gains over the untuned base in `metric`, on one task."""
+class Goal:
+    """What one seed is measured against: a run of the goal's method, and the metric that says how good a run is."""
 
-    goal: RunConfig
-    curves: tuple[Curve, ...]
-    threshold: float
+    run: Run
     metric: str
-    runs: Path
+    threshold: float
 
     @property
-    def most(self) -> int:
-        """Runs of one seed, at most."""
-        return 1 + sum(curve.bracket.left() for curve in self.curves)
+    def seed(self) -> int:
+        return self.run.config.train.seed
 
-    def measure(self, seed: int, prepared: PreparedTask | None = None) -> dict[str, Any]:
-        """All curves of one seed, against the goal's run of the same seed; `reason` says why there are none."""
-        from experiments.run import device_of
+    @property
+    def better(self) -> str:
+        return self.run.config.task.metrics[self.metric].better
 
-        prepared = prepared or self.goal.task.prepare(device_of(self.goal))
-        points = Points(self.runs, prepared, self.metric, seed, self.most)
-        goal = replace(self.goal, train=replace(self.goal.train, seed=seed)).resolved()
-        whole = points.run(goal)
-        facts = {"seed": seed, "goal": whole}
+    def facts(self) -> dict[str, Any]:
+        """Once it has run: its figure, and the `target`; or the `reason` why there is none."""
+        name, whole = self.run.config.adapter.name, figure_of(self.run, self.metric)
+        facts = {"seed": self.seed, "goal": whole}
         if whole["value"] is None:
-            return facts | {"reason": f"{goal.adapter.name} failed in seed {seed}: {whole['reason']}"}
-        base, sign = whole["base"], 1 if goal.task.metrics[self.metric].better == "higher" else -1
-        if sign * (whole["value"] - base) <= 0:
+            return facts | {"reason": f"{name} failed in seed {self.seed}: {whole['reason']}"}
+        if not self.reaches(whole["value"], whole["base"]) or whole["value"] == whole["base"]:
             return facts | {
-                "reason": f"{goal.adapter.name} does not beat the untuned base in seed {seed} ({self.metric} "
-                f"{whole['value']:.4g} on {whole['n']} items, the untuned base {base:.4g})"
+                "reason": f"{name} does not beat the untuned base in seed {self.seed} ({self.metric} "
+                f"{whole['value']:.4g} on {whole['n']} items, the untuned base {whole['base']:.4g})"
             }
-        target = base + self.threshold * (whole["value"] - base)
-        return facts | {"target": target, "curves": [search(curve, points, target, sign) for curve in self.curves]}
+        return facts | {"target": whole["base"] + self.threshold * (whole["value"] - whole["base"])}
+
+    def reaches(self, value: float, target: float) -> bool:
+        return value >= target if self.better == "higher" else value <= target
 
 
-def search(curve: Curve, points: Points, target: float, sign: int) -> dict[str, Any]:
-    """One curve of one seed: its points in the order measured, and where it crosses `target` (times `sign`, upward)."""
-    bracket, found = curve.bracket, []
-    while (size := bracket.next()) is not None:
-        point = {"size": size} | points.run(curve.at(size, points.seed))
-        point["reached"] = point["value"] is not None and sign * (point["value"] - target) >= 0
+@dataclass(eq=False)
+class Search:
+    """One curve of one seed: which run comes next, and what the runs so far have shown."""
+
+    curve: Curve
+    goal: Goal
+    target: float
+    bracket: Bracket
+    points: list[dict[str, Any]] = field(default_factory=list)  # in the order measured
+
+    def next(self) -> Run | None:
+        """The run to do next; None where the search is over."""
+        size = self.bracket.next()
+        return None if size is None else Run(self.curve.at(size, self.goal.seed), self.goal.run.root)
+
+    def tell(self, run: Run) -> str:
+        """Take in what the run has shown; a run that failed does not reach. Returns it in words."""
+        size = getattr(run.config.adapter, self.curve.field)
+        point = {"size": size} | figure_of(run, self.goal.metric)
+        point["reached"] = point["value"] is not None and self.goal.reaches(point["value"], self.target)
+        self.points.append(point)
+        self.bracket = self.bracket.told(size, point["reached"])
         shown = f"failed ({point['reason']})" if point["value"] is None else f"{point['value']:.4g}"
         verdict = "reaches" if point["reached"] else "does not reach"
-        points.say(f"{curve.name} {curve.field} {size:,}: {shown} {verdict} {target:.4g}")
-        found.append(point)
-        expected, bracket = bracket.left() - 1, bracket.told(size, point["reached"])
-        points.most -= expected - bracket.left()  # runs that this answer spares
-    at = crossing(bracket, {point["size"]: point["value"] for point in found}, target)
-    head = {"curve": curve.name, "seed": points.seed}
-    return head | {"crossing": at.size, "below": at.below, "reaching": at.reaching, "points": found}
+        head = f"{self.curve.name} {self.curve.field} {size:,} seed {self.goal.seed}"
+        return f"{head}: {self.goal.metric} {shown} {verdict} {self.target:.4g}"
+
+    def found(self) -> dict[str, Any]:
+        """Where the search is over: its points, and where it crosses the target."""
+        at = crossing(self.bracket, {point["size"]: point["value"] for point in self.points}, self.target)
+        head = {"curve": self.curve.name, "seed": self.goal.seed}
+        return head | {"crossing": at.size, "below": at.below, "reaching": at.reaching, "points": self.points}
 
 
-class Points:
-    """Runs of one seed on one loaded task, at `most` so many; those that have finished before are read."""
-
-    def __init__(self, runs: Path, prepared: PreparedTask, metric: str, seed: int, most: int):
-        self.runs, self.prepared, self.metric, self.seed, self.most = runs, prepared, metric, seed, most
-        self.seconds: list[float] = []
-        self.done = 0
-
-    def run(self, config: RunConfig) -> dict[str, Any]:
-        """The point of one run: its figure, interval and n; the value is None where the run failed."""
-        folder = RunFolder.create(self.runs, config)
-        record = folder.result() or self._execute(config, folder)
-        self.done += 1
-        figure = record["metrics"][self.metric] if record["status"] == "finished" else {}
-        names = ("value", "low", "high", "base", "n", "unit", "extractor")
-        return {name: figure.get(name) for name in names} | {
-            "run": str(folder.path.relative_to(self.runs)),
-            "learning_rate": config.train.learning_rate,
-            "reason": record["reason"],
-        }
-
-    def _execute(self, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
-        from experiments.run import execute
-
-        left = self.most - self.done
-        minutes = f", {left * sum(self.seconds) / len(self.seconds) / 60:.0f} minutes" if self.seconds else ""
-        self.say(f"{folder.path}: at most {left} runs left of this seed{minutes}")
-        began = time.perf_counter()
-        record = execute(config, folder, self.prepared)
-        self.seconds.append(time.perf_counter() - began)
-        return record
-
-    def say(self, text: str) -> None:
-        print(f"seed {self.seed}: {text}", flush=True)
+def figure_of(run: Run, metric: str) -> dict[str, Any]:
+    """The figure of a run that has a record, with its interval and n; the value is None where the run failed."""
+    record = run.folder.result()
+    if record is None:
+        raise UsageError(f"{run.label} has no record")
+    figure = record["metrics"][metric] if record["status"] == "finished" else {}
+    return {name: figure.get(name) for name in FIGURE} | {
+        "run": str(run.folder.path.relative_to(run.root)),
+        "learning_rate": run.config.train.learning_rate,
+        "reason": record["reason"],
+    }

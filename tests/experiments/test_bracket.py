@@ -42,6 +42,28 @@ def test_the_order_by_hand():
     assert (found.below, found.reaching) == (1778, 3162)
 
 
+@given(st.floats(1, 1e5), st.floats(1, 1e5))
+def test_another_search_gives_a_place_to_begin_and_no_answer(there, here):
+    start = Bracket.over(10, 10_000, 10, 2)
+    led, _ = searched(start, there)
+    follower = start.beginning(led.below, led.reaching)
+    found, sizes = searched(follower, here)
+    assert sizes[0] == (led.reaching or led.below)
+    assert found.below is None or found.below < here
+    assert found.reaching is None or found.reaching >= here
+    assert found.below is not None or found.reaching == 10
+    assert found.reaching is not None or found.below == 10_000
+    if found.below is not None and found.reaching is not None:
+        assert found.reaching <= 2 * found.below or found.reaching == found.below + 1
+    if (led.below or 0) < here <= (led.reaching or math.inf):
+        assert len(sizes) <= 2
+
+
+def test_a_place_to_begin_outside_the_range_is_left_out():
+    assert Bracket.over(100, 1000, 10, 2).beginning(10, 50).next() == 100
+    assert Bracket.over(100, 1000, 10, 2).beginning(50, 300).next() == 300
+
+
 def test_the_most_that_is_left_falls_with_each_answer():
     bracket = Bracket.over(1, 64, 4, 2)
     assert bracket.left() == 4  # 4 fails, 16 fails, 64 reaches, 32

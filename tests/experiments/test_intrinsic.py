@@ -7,6 +7,8 @@ import pytest
 from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train, UsageError
 from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_of, with_method
+from experiments.launch import Ended, Started
+from experiments.worker import Worker
 from reports.records import collect
 from tests.contract.tiny import built
 from tests.experiments.toy import Toy
@@ -22,9 +24,23 @@ OPTIONS = {
 }
 
 
-def measured(folder, task=None, **changes):
+class Here:
+    """Performs jobs in this process; keeps which."""
+
+    def __init__(self):
+        self.performed = []
+
+    def launch(self, jobs):
+        worker = Worker()
+        for job in jobs:
+            self.performed.append(job)
+            yield Started(job)
+            yield Ended(job, worker.perform(job))
+
+
+def measured(folder, task=None, launcher=None, **changes):
     options = IntrinsicOptions(runs=folder, **OPTIONS | changes)
-    return measure(RunConfig(Subspace(), task or Toy(), SETTINGS), options)
+    return measure(RunConfig(Subspace(), task or Toy(), SETTINGS), options, launcher or Here())
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +92,31 @@ def test_the_summary_says_how_it_was_measured(outcome):
         assert part in text
 
 
-def test_again_nothing_is_run(outcome, monkeypatch):
+def test_again_nothing_is_run(outcome):
     folder, found = outcome
-    monkeypatch.setattr("experiments.run.execute", None)
-    again = measured(folder)
+    launcher = Here()
+    again = measured(folder, launcher=launcher)
+    assert not launcher.performed
     assert json.dumps(again["curves"]) == json.dumps(found["curves"])
+
+
+def test_other_seeds_and_forms_begin_where_the_first_ended(outcome):
+    did, said, _ = outcome[1]["curves"]
+    leader = did["seeds"][0]
+    for own in (did["seeds"][1], *said["seeds"]):
+        assert own["points"][0]["size"] == leader["reaching"]
+        assert len(own["points"]) <= len(leader["points"])
+
+
+def test_a_run_that_ends_without_a_record_ends_the_search_in_one_sentence(tmp_path):
+    class Dying(Here):
+        def launch(self, jobs):
+            for job in jobs:
+                yield Started(job)
+                yield Ended(job, "its process ended by SIGKILL")
+
+    with pytest.raises(UsageError, match="full seed 0: its process ended by SIGKILL; what was finished stays"):
+        measured(tmp_path, launcher=Dying())
 
 
 def test_the_rate_is_shared_among_the_dimensions(outcome):
