@@ -66,18 +66,19 @@ def test_claims_from_records(tmp_path):
     assert faster.verdict == "holds"
 
 
-def test_a_merged_adapter_costs_nothing_where_its_interval_begins_within_a_percent(tmp_path):
-    def claim(low: float) -> Claim:
+def test_a_merged_adapter_costs_nothing_where_its_whole_interval_is_within_a_percent(tmp_path):
+    def claim(low: float, high: float) -> Claim:
         content = record("lora", 0, 0, rank=4) | {
-            "inference": {"merged": {"median": 1.015, "low": low, "high": 1.02, "n": 40}}
+            "inference": {"merged": {"median": 1.005, "low": low, "high": high, "n": 40}}
         }
         (folder / "costs.json").write_text(json.dumps(content))
         return Claims(DATA, tmp_path).merged("guide")
 
     folder = tmp_path / "e2e" / "lora" / "1"
     folder.mkdir(parents=True)
-    assert (claim(1.005).verdict, claim(1.012).verdict) == ("holds", "does not hold")
-    assert "1.015 [1.005, 1.020] on e2e (rank 4), n=40 rounds" in claim(1.005).ours
+    assert (claim(0.99, 1.008).verdict, claim(1.012, 1.02).verdict) == ("holds", "does not hold")
+    assert claim(0.9, 1.1).verdict.startswith("open: an interval reaches past 1.01")
+    assert "1.005 [0.990, 1.008] on e2e (rank 4), n=40 rounds" in claim(0.99, 1.008).ours
 
 
 def test_what_nobody_measured_names_the_command(tmp_path):
