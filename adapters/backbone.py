@@ -133,11 +133,8 @@ class Backbone(ABC):
             return
         if self.library == "diffusers":
             self.model.enable_gradient_checkpointing() if on else self.model.disable_gradient_checkpointing()
-        elif on:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            self.model.disable_input_require_grads()  # which only reentrant checkpointing needs
         else:
-            self.model.gradient_checkpointing_disable()
+            checkpoint_transformer(self.model, on)
 
     def projections(self, *roles: str) -> list[Projection]:
         """The projections that play one of `roles`; "auto" is what the base's card recommends.
@@ -168,3 +165,13 @@ def count_roles(projections: Iterable[Projection]) -> dict[str, int]:
 
 def _expand(roles: Iterable[str], recommended: tuple[str, ...]) -> list[str]:
     return [word for role in roles for word in (recommended if role == "auto" else (role,))]
+
+
+def checkpoint_transformer(model: Any, on: bool) -> None:
+    """Gradient checkpointing of a model of transformers, by the name that its version has for it."""
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    if on:
+        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+        model.disable_input_require_grads()  # which only reentrant checkpointing needs
+    else:
+        getattr(model, f"{name}_checkpointing_disable")()

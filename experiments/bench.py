@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -88,6 +89,7 @@ def _loop_seconds(trainer) -> float:
 
 def memory(models: list[str] | None, methods: list[str] | None) -> float:
     """Print a row a case; the largest deviation of a prediction from either measurement, as a share."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler says on the terminal when it starts and stops
     cases = json.loads(MEMORY_CASES.read_text())
     for given, known in ((models, cases["models"]), (methods, cases["methods"])):
         unknown = sorted(set(given or ()) - set(known))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.backbone import AttentionLayer, Backbone, Block, Projection, Sublayer
+from adapters.backbone import AttentionLayer, Backbone, Block, Projection, Sublayer, checkpoint_transformer
 
 # The UNet's module names (diffusers) and the roles that its layers play.
 ROLES = [
@@ -61,7 +61,11 @@ class ConditionedUNet(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         self.unet.enable_gradient_checkpointing()
-        self.text_encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_transformer(self.text_encoder, True)
+
+    def disable_gradient_checkpointing(self) -> None:
+        self.unet.disable_gradient_checkpointing()
+        checkpoint_transformer(self.text_encoder, False)
 
 
 class StableDiffusionBackbone(Backbone):

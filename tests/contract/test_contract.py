@@ -191,6 +191,8 @@ def test_gradient_checkpointing_changes_no_gradient(adapter, backbone):
     checkpointed = gradients(backbone, attachment)
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, atol=1e-6, rtol=1e-4)
+    backbone.set_gradient_checkpointing(False)
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in backbone.model.modules())
 
 
 def test_bf16_weights(adapter, backbone):
