@@ -55,8 +55,9 @@ class IntrinsicOptions:
     """Upper end of the range searched. Default: as many as the model has weights."""
     factor: float = 10.0
     """Step of the first, coarse search."""
-    resolution: float = 2.0
-    """Bisection stops where the size that reaches is at most so many times one that does not."""
+    resolution: float = 4.0
+    """Bisection stops where the size that reaches is at most so many times one that does not; between the two, the
+    crossing is interpolated on the log scale."""
     rate_exponent: float = 0.5
     """METHOD's learning rate at size s is its rate times (default size / s) to this power: at 0.5 a step of Adam, which
     moves each of the s numbers by about the rate, moves the weights as far at every dimension; 0 keeps the rate."""
