@@ -38,10 +38,13 @@ class RayLauncher:
         for root in {job.root for job in jobs}:
             root.mkdir(parents=True, exist_ok=True)
         task = ray.remote(perform).options(max_retries=RETRIES, **self._resources(ray, jobs))
-        left = {task.remote(replace(job, root=job.root.resolve()), self.cpus): job for job in jobs}
-        begun = {job: output_size(job) for job in jobs}
+        taken, left, begun = 0, {}, {}
         try:
-            while left:
+            while taken < len(jobs) or left:
+                for job in jobs[taken:]:
+                    begun[job] = output_size(job)
+                    left[task.remote(replace(job, root=job.root.resolve()), self.cpus)] = job
+                    taken += 1
                 ready, _ = ray.wait(list(left), timeout=POLL_SECONDS)
                 for job in [job for job in left.values() if job in begun and output_size(job) != begun[job]]:
                     del begun[job]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from tasks.cache import digest
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
     from adapters.base import Adapter
-    from experiments.launch import Launcher
+    from experiments.launch import Ended, Launcher
 
 PROGRAM = "python -m experiments.intrinsic"
 METHOD = "subspace"  # where the command line names none
@@ -107,6 +107,8 @@ def check(options: IntrinsicOptions) -> None:
 
 def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) -> dict[str, Any]:
     """The whole outcome. Raises UsageError where full fine-tuning gains nothing in any seed."""
+    from experiments.progress import perform
+
     config = replace(config, task=config.resolved().task)  # what the runs will take
     metric = options.metric or config.task.headline
     curves, device = planned(config, options, metric)
@@ -117,7 +119,8 @@ def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) ->
         RunConfig(_method(options.goal)(), config.task, replace(train, seed=seed)).resolved() for seed in options.seeds
     ]
     against = [Goal(Run(goal, options.runs), metric, options.threshold) for goal in goals]
-    perform([goal.run for goal in against], launcher, f"runs of {options.goal}")
+    left = [goal.run for goal in against if goal.run.folder.result() is None]
+    perform(left, launcher, f"runs of {options.goal}", nothing_after)
     facts = {goal: goal.facts() for goal in against}
     searches = [
         Search(curve, goal, facts[goal]["target"], curve.bracket)
@@ -127,7 +130,7 @@ def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) ->
     ]
     if not searches:
         raise UsageError(f"there is no way to measure: {facts[against[0]]['reason']}")
-    search_all(searches, launcher)
+    Searches(searches).perform(launcher)
     return {
         "schema": SCHEMA,
         "task": config.task.name,
@@ -159,35 +162,48 @@ def planned(config: RunConfig, options: IntrinsicOptions, metric: str) -> tuple[
     return curves, str(device)
 
 
-def search_all(searches: Sequence[Search], launcher: Launcher) -> None:
-    """Search each method once, in its first form and seed; its other forms and seeds begin where that one ended."""
-    leaders: Mapping[str, Search] = {}
-    for search in searches:
-        leaders.setdefault(search.curve.config.adapter.name, search)
-    advance(list(leaders.values()), launcher)
-    others = [search for search in searches if search not in leaders.values()]
-    for search in others:
-        leader = leaders[search.curve.config.adapter.name].bracket
-        search.bracket = search.bracket.beginning(leader.below, leader.reaching)
-    advance(others, launcher)
+class Searches:
+    """All searches, each a chain of runs. The first seed of a method's first form leads: its other forms and seeds
+    begin where that one ended."""
+
+    def __init__(self, searches: Sequence[Search]):
+        leaders: dict[str, Search] = {}
+        self.followers: dict[Search, list[Search]] = {}
+        for search in searches:
+            leader = leaders.setdefault(search.curve.config.adapter.name, search)
+            self.followers.setdefault(leader, []).extend([search] if search is not leader else [])
+        self.asked: dict[Run, Search] = {}
+
+    def perform(self, launcher: Launcher) -> None:
+        """Bring all to their end. Raises UsageError where a run ends without a record."""
+        from experiments.progress import perform
+
+        first = [run for leader in list(self.followers) for run in self.after(leader)]
+        perform(first, launcher, "runs", lambda ended: self.after(self.asked.pop(recorded(ended))))
+
+    def after(self, search: Search) -> list[Run]:
+        """Tells the search all that is there already; the run that it needs next. Where it is over, its followers'."""
+        while (run := search.next()) is not None:
+            if run.folder.result() is None:
+                self.asked[run] = search
+                return [run]
+            print(search.tell(run), flush=True)
+        followers = self.followers.pop(search, [])
+        for follower in followers:
+            follower.bracket = follower.bracket.beginning(search.bracket.below, search.bracket.reaching)
+        return [run for follower in followers for run in self.after(follower)]
 
 
-def advance(searches: Sequence[Search], launcher: Launcher) -> None:
-    """Bring all to their end: in each round the next run of every one that is not there."""
-    while pairs := [(search, run) for search in searches if (run := search.next()) is not None]:
-        perform([run for _, run in pairs], launcher, "runs of this round")
-        print(*(search.tell(run) for search, run in pairs), sep="\n", flush=True)
+def nothing_after(ended: Ended) -> tuple[Run, ...]:
+    recorded(ended)
+    return ()
 
 
-def perform(runs: Sequence[Run], launcher: Launcher, what: str) -> None:
-    """Do those that have no record yet. Raises UsageError where one ends without a record."""
-    from experiments import sweep
-
-    left = [run for run in runs if run.folder.result() is None]
-    failures = sweep.perform(left, launcher, what)
-    for run, reason in failures.items():
-        if run.folder.result() is None:
-            raise UsageError(f"{run.label}: {reason}; what was finished stays, and the same command goes on")
+def recorded(ended: Ended) -> Any:
+    """The job, which left a record, of a failure perhaps. Raises UsageError where it left none."""
+    if ended.job.folder.result() is None:
+        raise UsageError(f"{ended.job.label}: {ended.reason}; what was finished stays, and the same command goes on")
+    return ended.job
 
 
 def curves_of(config: RunConfig, options: IntrinsicOptions, backbone: Backbone) -> list[Curve]:
@@ -203,6 +219,8 @@ def curves_of(config: RunConfig, options: IntrinsicOptions, backbone: Backbone) 
         curves.append(Curve(name, replace(config, adapter=adapter), bracket, options.rate_exponent))
     train = replace(config.train, learning_rate=None)
     for name in options.beside:
+        if name == config.adapter.name:
+            continue
         adapter = _method(name)()
         size_field(adapter)
         bracket = Bracket.over(adapter.least_size(backbone), options.beside_largest, 4, options.resolution)

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -41,7 +40,10 @@ class Launcher(Protocol):
     """Performs jobs somewhere."""
 
     def launch(self, jobs: Sequence[Job]) -> Events:
-        """Perform all jobs, whatever fails; closing the iterator ends those that run, which go on another time."""
+        """Perform all jobs, whatever fails; closing the iterator ends those that run, which go on another time.
+
+        Jobs that are added to `jobs` while events are taken are performed too.
+        """
         ...
 
 
@@ -52,14 +54,15 @@ class LocalLauncher:
     processes: int = 1
 
     def launch(self, jobs: Sequence[Job]) -> Events:
-        waiting, busy, idle = deque(jobs), [], []
+        taken, busy, idle = 0, [], []
         threads = max(1, usable_cores() // self.processes)
         try:
-            while waiting or busy:
-                while waiting and len(busy) < self.processes:
+            while taken < len(jobs) or busy:
+                while taken < len(jobs) and len(busy) < self.processes:
                     worker = idle.pop() if idle else WorkerProcess(threads)
                     busy.append(worker)
-                    yield Started(worker.give(waiting.popleft()))
+                    taken += 1
+                    yield Started(worker.give(jobs[taken - 1]))
                 ready = wait([worker.connection for worker in busy])
                 for worker in [worker for worker in busy if worker.connection in ready]:
                     busy.remove(worker)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from experiments.launch import Ended, Started
+from experiments.launch import Ended, Launcher, Started
 from experiments.worker import Job
 
 
@@ -36,6 +37,24 @@ class Display(Progress):
         self.advance(self.whole)
         outcome = job.outcome() if event.reason is None else f"[red]failed[/]: {escape(event.reason)}"
         self.console.print(f"{escape(job.label)}: {outcome}")
+
+
+def perform(
+    jobs: Iterable[Job], launcher: Launcher, what: str, then: Callable[[Ended], Iterable[Job]] = lambda ended: ()
+) -> dict[Job, str]:
+    """Launch all, and what is to follow on each one, with one display; those that failed, with their reasons."""
+    failures, jobs = {}, list(jobs)
+    if not jobs:
+        return failures
+    with Display(what, len(jobs)) as display, closing(launcher.launch(jobs)) as events:
+        for event in events:
+            display.show(event)
+            if isinstance(event, Ended):
+                if event.reason is not None:
+                    failures[event.job] = event.reason
+                jobs += then(event)
+                display.update(display.whole, total=len(jobs))
+    return failures
 
 
 def show_plan(jobs: Sequence[Job]) -> None:

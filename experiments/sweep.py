@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from experiments.config import RunConfig, UsageError, command, parse_task, stop
@@ -64,6 +64,8 @@ def show_state(arms: Sequence[Arm]) -> None:
 
 def find_rates(arms: Sequence[Arm], launcher: Launcher) -> None:
     """Perform the trials that are left; says where the best rate is the last one tried."""
+    from experiments.progress import perform
+
     trials = [trial for arm in arms for trial in arm.trials]
     left = [trial for trial in trials if not trial.done]
     if trials:
@@ -94,6 +96,8 @@ def perform_runs(
     arms: Sequence[Arm], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
 ) -> dict[Job, str]:
     """Perform the runs that are left, in the order of `configs`; those that failed, with their reasons."""
+    from experiments.progress import perform
+
     by_config, failures = runs_of(arms)
     runs = [by_config[id(config)] for config in configs if id(config) in by_config]
     for run in runs:
@@ -108,22 +112,6 @@ def perform_runs(
     left = [run for run in runs if not run.done and run not in failures]
     print(f"{len(configs)} runs: {sum(run.done for run in runs)} have finished before, {len(left)} to do")
     return failures | perform(left, launcher, "runs")
-
-
-def perform(jobs: Sequence[Job], launcher: Launcher, what: str) -> dict[Job, str]:
-    """Launch all, with one display; those that failed, with their reasons."""
-    from experiments.launch import Ended
-    from experiments.progress import Display
-
-    failures = {}
-    if not jobs:
-        return failures
-    with Display(what, len(jobs)) as display, closing(launcher.launch(jobs)) as events:
-        for event in events:
-            display.show(event)
-            if isinstance(event, Ended) and event.reason is not None:
-                failures[event.job] = event.reason
-    return failures
 
 
 def stop_with(failures: dict[Job, str], total: int) -> NoReturn:

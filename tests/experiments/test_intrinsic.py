@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from adapters.lora import Lora
 from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train, UsageError
 from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_of, with_method
@@ -38,9 +39,9 @@ class Here:
             yield Ended(job, worker.perform(job))
 
 
-def measured(folder, task=None, launcher=None, **changes):
+def measured(folder, task=None, launcher=None, adapter=None, **changes):
     options = IntrinsicOptions(runs=folder, **OPTIONS | changes)
-    return measure(RunConfig(Subspace(), task or Toy(), SETTINGS), options, launcher or Here())
+    return measure(RunConfig(adapter or Subspace(), task or Toy(), SETTINGS), options, launcher or Here())
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,11 @@ def test_a_run_that_ends_without_a_record_ends_the_search_in_one_sentence(tmp_pa
 
     with pytest.raises(UsageError, match="full seed 0: its process ended by SIGKILL; what was finished stays"):
         measured(tmp_path, launcher=Dying())
+
+
+def test_a_method_is_not_searched_beside_itself(tmp_path):
+    found = measured(tmp_path, adapter=Lora(), smallest=1, largest=2)
+    assert [curve["name"] for curve in found["curves"]] == ["lora"]
 
 
 def test_the_rate_is_shared_among_the_dimensions(outcome):

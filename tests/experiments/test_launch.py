@@ -50,6 +50,18 @@ def test_a_killed_process_fails_its_run_alone_and_each_process_prepares_once(tmp
     assert counted == 0
 
 
+def test_jobs_that_are_added_meanwhile_are_performed_by_the_same_process(tmp_path):
+    first, second = runs_of(tmp_path, 2)
+    jobs, seen = [first], []
+    for event in LocalLauncher(1).launch(jobs):
+        seen.append((type(event), event.job))
+        if seen[-1] == (Ended, first):
+            jobs.append(second)
+    assert seen == [(Started, first), (Ended, first), (Started, second), (Ended, second)]
+    assert len(diary_of(tmp_path)) == 1
+    assert second.done
+
+
 def test_closing_ends_the_processes_in_good_order(tmp_path):
     config = RunConfig(Lora(rank=1), Tiny(diary=str(tmp_path)), Train(device="cpu", steps=10**6)).resolved()
     run = Run(config, tmp_path / "runs")
