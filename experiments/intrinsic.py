@@ -59,8 +59,9 @@ class IntrinsicOptions:
     """Bisection stops where the size that reaches is at most so many times one that does not; between the two, the
     crossing is interpolated on the log scale."""
     rate_exponent: float = 0.5
-    """METHOD's learning rate at size s is its rate times (default size / s) to this power: at 0.5 a step of Adam, which
-    moves each of the s numbers by about the rate, moves the weights as far at every dimension; 0 keeps the rate."""
+    """A method's learning rate at size s is its rate times (default size / s) to this power. A step of Adam moves each
+    of the s numbers by about the rate; at 0.5 the weights move as far at every dimension, and much the same holds for
+    a rank. 0 keeps the rate."""
     beside: tuple[str, ...] = ("lora",)
     """Methods whose smallest size that reaches the same is looked for too, by powers of 4."""
     beside_largest: int = 64
@@ -224,7 +225,7 @@ def curves_of(config: RunConfig, options: IntrinsicOptions, backbone: Backbone) 
         adapter = _method(name)()
         size_field(adapter)
         bracket = Bracket.over(adapter.least_size(backbone), options.beside_largest, 4, options.resolution)
-        curves.append(Curve(name, RunConfig(adapter, config.task, train), bracket, 0.0))
+        curves.append(Curve(name, RunConfig(adapter, config.task, train), bracket, options.rate_exponent))
     return curves
 
 
