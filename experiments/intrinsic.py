@@ -17,14 +17,14 @@ from experiments.bracket import Bracket, Crossing, over_seeds
 from experiments.config import RunConfig, UsageError, command, meant, parse
 from experiments.interruption import Interruption
 from experiments.record import environment, write_json
-from experiments.smallest import Curve, Goal, Search, size_field
+from experiments.smallest import Curve, Goal, Search, Searches, run_goals, size_field
 from experiments.worker import Run
 from tasks.cache import digest
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
     from adapters.base import Adapter
-    from experiments.launch import Ended, Launcher
+    from experiments.launch import Launcher
 
 PROGRAM = "python -m experiments.intrinsic"
 METHOD = "subspace"  # where the command line names none
@@ -108,8 +108,6 @@ def check(options: IntrinsicOptions) -> None:
 
 def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) -> dict[str, Any]:
     """The whole outcome. Raises UsageError where full fine-tuning gains nothing in any seed."""
-    from experiments.progress import perform
-
     config = replace(config, task=config.resolved().task)  # what the runs will take
     metric = options.metric or config.task.headline
     curves, device = planned(config, options, metric)
@@ -120,8 +118,7 @@ def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) ->
         RunConfig(_method(options.goal)(), config.task, replace(train, seed=seed)).resolved() for seed in options.seeds
     ]
     against = [Goal(Run(goal, options.runs), metric, options.threshold) for goal in goals]
-    left = [goal.run for goal in against if goal.run.folder.result() is None]
-    perform(left, launcher, f"runs of {options.goal}", nothing_after)
+    run_goals(against, launcher)
     facts = {goal: goal.facts() for goal in against}
     searches = [
         Search(curve, goal, facts[goal]["target"], curve.bracket)
@@ -161,50 +158,6 @@ def planned(config: RunConfig, options: IntrinsicOptions, metric: str) -> tuple[
             f"--task.test-items, or --metric with one of {', '.join(sorted(measured_here))}"
         )
     return curves, str(device)
-
-
-class Searches:
-    """All searches, each a chain of runs. The first seed of a method's first form leads: its other forms and seeds
-    begin where that one ended."""
-
-    def __init__(self, searches: Sequence[Search]):
-        leaders: dict[str, Search] = {}
-        self.followers: dict[Search, list[Search]] = {}
-        for search in searches:
-            leader = leaders.setdefault(search.curve.config.adapter.name, search)
-            self.followers.setdefault(leader, []).extend([search] if search is not leader else [])
-        self.asked: dict[Run, Search] = {}
-
-    def perform(self, launcher: Launcher) -> None:
-        """Bring all to their end. Raises UsageError where a run ends without a record."""
-        from experiments.progress import perform
-
-        first = [run for leader in list(self.followers) for run in self.after(leader)]
-        perform(first, launcher, "runs", lambda ended: self.after(self.asked.pop(recorded(ended))))
-
-    def after(self, search: Search) -> list[Run]:
-        """Tells the search all that is there already; the run that it needs next. Where it is over, its followers'."""
-        while (run := search.next()) is not None:
-            if run.folder.result() is None:
-                self.asked[run] = search
-                return [run]
-            print(search.tell(run), flush=True)
-        followers = self.followers.pop(search, [])
-        for follower in followers:
-            follower.bracket = follower.bracket.beginning(search.bracket.below, search.bracket.reaching)
-        return [run for follower in followers for run in self.after(follower)]
-
-
-def nothing_after(ended: Ended) -> tuple[Run, ...]:
-    recorded(ended)
-    return ()
-
-
-def recorded(ended: Ended) -> Any:
-    """The job, which left a record, of a failure perhaps. Raises UsageError where it left none."""
-    if ended.job.folder.result() is None:
-        raise UsageError(f"{ended.job.label}: {ended.reason}; what was finished stays, and the same command goes on")
-    return ended.job
 
 
 def curves_of(config: RunConfig, options: IntrinsicOptions, backbone: Backbone) -> list[Curve]:

@@ -1,16 +1,19 @@
-"""A search for the smallest size that comes close to full fine-tuning, in one seed; every point is an ordinary run."""
+"""Searches for the smallest size that comes close to full fine-tuning, one a curve and seed; every point is an ordinary
+run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.bracket import Bracket, crossing
 from experiments.config import RunConfig, UsageError
-from experiments.worker import Run
+from experiments.worker import Job, Run
 
 if TYPE_CHECKING:
     from adapters.base import Adapter
+    from experiments.launch import Ended, Launcher
 
 FIGURE = ("value", "low", "high", "base", "n", "unit", "extractor")
 
@@ -110,6 +113,57 @@ class Search:
         at = crossing(self.bracket, {point["size"]: point["value"] for point in self.points}, self.target)
         head = {"curve": self.curve.name, "seed": self.goal.seed}
         return head | {"crossing": at.size, "below": at.below, "reaching": at.reaching, "points": self.points}
+
+
+class Searches:
+    """All searches, each a chain of runs. The first seed of a method's first form leads: its other forms and seeds
+    begin where that one ended."""
+
+    def __init__(self, searches: Sequence[Search]):
+        leaders: dict[str, Search] = {}
+        self.followers: dict[Search, list[Search]] = {}
+        for search in searches:
+            leader = leaders.setdefault(search.curve.config.adapter.name, search)
+            self.followers.setdefault(leader, []).extend([search] if search is not leader else [])
+        self.asked: dict[Job, Search] = {}
+
+    def perform(self, launcher: Launcher) -> None:
+        """Bring all to their end. Raises UsageError where a run ends without a record."""
+        from experiments.progress import perform
+
+        first = [run for leader in list(self.followers) for run in self.after(leader)]
+        perform(first, launcher, "runs", lambda ended: self.after(self.asked.pop(recorded(ended))))
+
+    def after(self, search: Search) -> list[Run]:
+        """Tells the search all that is there already; the run that it needs next. Where it is over, its followers'."""
+        while (run := search.next()) is not None:
+            if run.folder.result() is None:
+                self.asked[run] = search
+                return [run]
+            print(search.tell(run), flush=True)
+        followers = self.followers.pop(search, [])
+        for follower in followers:
+            follower.bracket = follower.bracket.beginning(search.bracket.below, search.bracket.reaching)
+        return [run for follower in followers for run in self.after(follower)]
+
+
+def run_goals(goals: Sequence[Goal], launcher: Launcher) -> None:
+    """Do the runs of those that have none yet. Raises UsageError where one ends without a record."""
+    from experiments.progress import perform
+
+    def nothing(ended: Ended) -> tuple[Job, ...]:
+        recorded(ended)
+        return ()
+
+    left = [goal.run for goal in goals if goal.run.folder.result() is None]
+    perform(left, launcher, f"runs of {goals[0].run.config.adapter.name}", nothing)
+
+
+def recorded(ended: Ended) -> Job:
+    """The job, which left a record, of a failure perhaps. Raises UsageError where it left none."""
+    if ended.job.folder.result() is None:
+        raise UsageError(f"{ended.job.label}: {ended.reason}; what was finished stays, and the same command goes on")
+    return ended.job
 
 
 def figure_of(run: Run, metric: str) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train, UsageError
 from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_of, with_method
 from experiments.launch import Ended, Started
-from experiments.worker import Worker
 from reports.records import collect
 from tests.contract.tiny import built
+from tests.experiments.conftest import HereLauncher
 from tests.experiments.toy import Toy
 
 SETTINGS = Train(steps=10, batch=1, device="cpu", schedule="cosine", learning_rate=0.001)
@@ -25,23 +25,9 @@ OPTIONS = {
 }
 
 
-class Here:
-    """Performs jobs in this process; keeps which."""
-
-    def __init__(self):
-        self.performed = []
-
-    def launch(self, jobs):
-        worker = Worker()
-        for job in jobs:
-            self.performed.append(job)
-            yield Started(job)
-            yield Ended(job, worker.perform(job))
-
-
 def measured(folder, task=None, launcher=None, adapter=None, **changes):
     options = IntrinsicOptions(runs=folder, **OPTIONS | changes)
-    return measure(RunConfig(adapter or Subspace(), task or Toy(), SETTINGS), options, launcher or Here())
+    return measure(RunConfig(adapter or Subspace(), task or Toy(), SETTINGS), options, launcher or HereLauncher())
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +81,7 @@ def test_the_summary_says_how_it_was_measured(outcome):
 
 def test_again_nothing_is_run(outcome):
     folder, found = outcome
-    launcher = Here()
+    launcher = HereLauncher()
     again = measured(folder, launcher=launcher)
     assert not launcher.performed
     assert json.dumps(again["curves"]) == json.dumps(found["curves"])
@@ -110,7 +96,7 @@ def test_other_seeds_and_forms_begin_where_the_first_ended(outcome):
 
 
 def test_a_run_that_ends_without_a_record_ends_the_search_in_one_sentence(tmp_path):
-    class Dying(Here):
+    class Dying(HereLauncher):
         def launch(self, jobs):
             for job in jobs:
                 yield Started(job)
