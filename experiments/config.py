@@ -9,10 +9,12 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from inspect import getdoc
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
+from experiments.helptext import one_paragraph_each
 from tasks.base import Task
 from tasks.base import registry as task_registry
 from tasks.processes import started
@@ -263,6 +265,8 @@ def parse(options: type[Options], arguments: Sequence[str], program: str) -> tup
 
     methods, tasks = adapter_registry(), task_registry()
     _check_names(arguments, methods, tasks, program)
+    if asks_help(arguments):
+        one_paragraph_each([*methods.values(), *tasks.values(), Train, options])
     adapter_type, task_type = (
         tyro.extras.subcommand_type_from_defaults(
             {name: cls() for name, cls in sorted(known.items())},
@@ -281,7 +285,7 @@ def parse(options: type[Options], arguments: Sequence[str], program: str) -> tup
         make_dataclass("Command", parts),
         args=arguments,
         prog=program,
-        description=options.__doc__,
+        description=getdoc(options),
         config=(tyro.conf.CascadeSubcommandArgs,),
         return_unknown_args=True,
     )
@@ -314,7 +318,9 @@ def parse_task(
     """
     import tyro
 
-    tasks, asks_help = task_registry(), bool({"-h", "--help"}.intersection(arguments))
+    tasks, helps = task_registry(), asks_help(arguments)
+    if helps:
+        one_paragraph_each([*tasks.values(), Train, options])
     named = bool(arguments) and not arguments[0].startswith("-")
     if named and arguments[0] not in tasks:
         stop(f"there is no task '{arguments[0]}'{meant(arguments[0], tasks)}; the tasks are {', '.join(sorted(tasks))}")
@@ -325,7 +331,7 @@ def parse_task(
         ("train", Annotated[Train, tyro.conf.arg(help="Training settings.")], field(default_factory=Train)),
         ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options)),
     ]
-    if named or asks_help:
+    if named or helps:
         task_type = tyro.extras.subcommand_type_from_defaults(
             {name: cls() for name, cls in sorted(tasks.items())},
             {name: first_sentence(cls) for name, cls in tasks.items()},
@@ -336,7 +342,7 @@ def parse_task(
         make_dataclass("Command", parts),
         args=arguments,
         prog=program,
-        description=description or options.__doc__,
+        description=description or getdoc(options),
         config=(tyro.conf.CascadeSubcommandArgs,),
         return_unknown_args=True,
     )
@@ -351,6 +357,10 @@ def parse_task(
         _given(names, "--train.", found.train),
     )
     return given, found.options
+
+
+def asks_help(arguments: Sequence[str]) -> bool:
+    return bool({"-h", "--help"}.intersection(arguments))
 
 
 def _option_names(arguments: Sequence[str]) -> list[str]:

@@ -165,3 +165,12 @@ def test_an_unknown_setting_in_a_record_is_refused():
     record["adapter"]["rnak"] = 3
     with pytest.raises(UsageError, match="did you mean 'rank'"):
         RunConfig.from_record(record)
+
+
+def test_the_help_of_an_option_is_one_paragraph(capsys, monkeypatch):
+    """An attribute's docstring of several indented lines is wrapped by the terminal's width alone."""
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        parse(RunOptions, ["lora", "sd-pokemon", "--help"], "run")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "N processes of batch b take the items, the noise and the gradient of one process of batch N b" in shown
