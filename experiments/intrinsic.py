@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.bracket import Bracket, Crossing, over_seeds
-from experiments.config import RunConfig, UsageError, command, meant, parse
+from experiments.config import RunConfig, UsageError, asks_help, command, meant, parse, stop
 from experiments.interruption import Interruption
 from experiments.record import environment, write_json
 from experiments.smallest import Curve, Goal, Search, Searches, run_goals, size_field
 from experiments.worker import Run
+from tasks.base import registry as task_registry
 from tasks.cache import digest
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def main() -> None:
 def with_method(arguments: Sequence[str]) -> list[str]:
     """The command line with its METHOD: one word before the options is the task."""
     words = [word for word in arguments[:2] if not word.startswith("-")]
+    if not words and not asks_help(arguments):
+        stop(f"expected a TASK, for example: {PROGRAM} e2e; the tasks are {', '.join(sorted(task_registry()))}")
     return [METHOD, *arguments] if len(words) == 1 else list(arguments)
 
 

@@ -148,4 +148,6 @@ def test_the_method_may_be_left_out():
     assert with_method(["e2e", "--seeds", "0"]) == ["subspace", "e2e", "--seeds", "0"]
     assert with_method(["lora", "e2e"]) == ["lora", "e2e"]
     assert with_method(["--help"]) == ["--help"]
+    with pytest.raises(SystemExit):
+        with_method([])
     assert list(variants_of(Subspace(), ())) == ["DID", "SAID"]
