@@ -53,12 +53,16 @@ class Bracket:
     def beginning(self, below: int | None, reaching: int | None) -> Bracket:
         """The bracket that looks first at where another search ended: at `reaching`, then at `below`.
 
-        Two measurements end it where the answer is the same; sizes outside its own range are left out.
+        Two measurements end it where the answer is the same. Sizes outside its own range are left out, and so are
+        those of its grid that the resolution does not tell from where it begins.
         """
-        smallest, largest = self.grid[0], self.grid[-1]
+        smallest, between, largest = self.grid[0], self.grid[1:-1], self.grid[-1]
         known = [size for size in (below, reaching) if size is not None and smallest <= size <= largest]
-        first = max(known, default=None)
-        return replace(self, grid=tuple(sorted({*self.grid, *known})), first=first)
+        apart = [
+            size for size in between if all(max(size, other) > self.resolution * min(size, other) for other in known)
+        ]
+        grid = tuple(sorted({smallest, *apart, *known, largest}))
+        return replace(self, grid=grid, first=max(known, default=None))
 
     def told(self, size: int, reached: bool) -> Bracket:
         """The bracket after a measurement."""

@@ -62,6 +62,14 @@ def test_another_search_gives_a_place_to_begin_and_no_answer(there, here):
 def test_a_place_to_begin_outside_the_range_is_left_out():
     assert Bracket.over(100, 1000, 10, 2).beginning(10, 50).next() == 100
     assert Bracket.over(100, 1000, 10, 2).beginning(50, 300).next() == 300
+    assert Bracket.over(5, 5, 10, 2).beginning(50, 300).next() == 5
+
+
+def test_a_grid_of_its_own_adds_no_size_beside_where_it_begins():
+    follower = Bracket.over(287, 2_870_000, 10, 4).beginning(316_228, 1_000_000)
+    assert follower.grid == (287, 2870, 28_700, 316_228, 1_000_000, 2_870_000)
+    _, sizes = searched(follower, 200_000)
+    assert sizes == [1_000_000, 316_228, 28_700, 95_267]
 
 
 def test_the_most_that_is_left_falls_with_each_answer():
