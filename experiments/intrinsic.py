@@ -233,7 +233,8 @@ def _found(curve: dict[str, Any]) -> str:
     high = f"above {largest:,}" if curve["high"] is None else _size(curve["high"])
     if curve["above"] == curve["n"] or curve["at_or_below"] == curve["n"]:
         return high if curve["above"] else low
-    return f"{_size(curve['value']) or 'unknown'} [{low}, {high}]"
+    outside = high if 2 * curve["above"] > curve["n"] else low if 2 * curve["at_or_below"] > curve["n"] else "unknown"
+    return f"{_size(curve['value']) or outside} [{low}, {high}]"
 
 
 def _place(found: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ class Arm:
 
     @cached_property
     def settings_text(self) -> str:
-        return ", ".join(f"{name.split('.', 1)[1]} {show(value)}" for name, value in self.settings.items())
+        return settings_text(self.settings)
 
     def figures(self, metric: str) -> list[Figure]:
         return [run.record.metrics[metric] for run in self.finished if metric in run.record.metrics]
@@ -126,6 +126,10 @@ def _differing(settings: Iterable[Mapping[str, Any]]) -> set[str]:
     settings = list(settings)
     names = {name for mine in settings for name in mine}
     return {name for name in names if len({_text(mine.get(name)) for mine in settings}) > 1}
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.split('.', 1)[1]} {show(value)}" for name, value in settings.items())
 
 
 def _text(value: Any) -> str:

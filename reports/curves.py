@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from reports import footers
-from reports.arms import Arm
+from reports.arms import Arm, settings_text, show
 from reports.canvas import GREY, QUIET, canvas, colours, markers, plain
+
+DASHES = ("-", "--", ":", "-.")  # of the lines of one method
+ROW = 13  # letters of a legend that an inch of a figure has room for
 
 
 def size_curves(arms: Sequence[Arm], metric: str) -> Figure | None:
@@ -42,7 +45,8 @@ def size_curves(arms: Sequence[Arm], metric: str) -> Figure | None:
 def _panel(panel: Axes, arms: Sequence[Arm], metric: str, field: str) -> None:
     paint, shape = colours([arm.method for arm in arms]), markers([arm.method for arm in arms])
     sized = [arm for arm in arms if arm.size and arm.size.field == field]
-    for name, line in _lines(sized).items():
+    drawn: dict[str, int] = defaultdict(int)  # lines by method
+    for name, line in lines_of(sized).items():
         sizes = [arm.size.value for arm in line if arm.size]
         means = [mean for arm in line if (mean := arm.mean(metric))]
         values = [mean.value for mean in means]
@@ -50,13 +54,14 @@ def _panel(panel: Axes, arms: Sequence[Arm], metric: str, field: str) -> None:
         panel.plot(
             sizes,
             values,
-            "-",
+            DASHES[drawn[method] % len(DASHES)],
             color=paint[method],
             marker=shape[method],
             markersize=5,
             linewidth=1.6,
             label=plain(name),
         )
+        drawn[method] += 1
         for size, mean, arm in zip(sizes, means, line, strict=True):
             if mean.low is not None and mean.high is not None:
                 alone = mean.how == "items of one run"
@@ -69,17 +74,35 @@ def _panel(panel: Axes, arms: Sequence[Arm], metric: str, field: str) -> None:
         _name_the_best(panel, sized, metric)
 
 
-def _lines(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
-    """Arms to be joined, by name, in order of size: a method's, or those of one setting where a size occurs twice."""
+def lines_of(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """Arms to be joined, by name, in order of size: a method's, or where a size occurs twice in it, those that agree
+    in as few settings as tell them apart (a rate that follows the size alone is none of them)."""
     methods: dict[str, list[Arm]] = defaultdict(list)
     for arm in sorted(arms, key=lambda arm: arm.size.value if arm.size else 0):
         methods[arm.method].append(arm)
-    lines: dict[str, list[Arm]] = defaultdict(list)
+    lines: dict[str, list[Arm]] = {}
     for method, own in methods.items():
-        once = len({arm.size for arm in own}) == len(own)
-        for arm in own:
-            lines[method if once else f"{method} ({arm.settings_text})"].append(arm)
+        names = {name for arm in own for name in arm.settings}
+        values = {name: len({show(arm.settings.get(name)) for arm in own}) for name in names}
+        needed = set(names)
+        for name in sorted(names, key=lambda name: (-values[name], name)):
+            if all(_each_size_once(group) for group in _agreeing(own, needed - {name}).values()):
+                needed.remove(name)
+        for settings, group in _agreeing(own, needed).items():
+            lines[f"{method} ({settings})" if settings else method] = group
     return lines
+
+
+def _agreeing(arms: Sequence[Arm], names: Set[str]) -> dict[str, list[Arm]]:
+    """The arms by what they have for the named settings, in words."""
+    groups: dict[str, list[Arm]] = defaultdict(list)
+    for arm in arms:
+        groups[settings_text({name: arm.settings[name] for name in sorted(names & arm.settings.keys())})].append(arm)
+    return groups
+
+
+def _each_size_once(arms: Sequence[Arm]) -> bool:
+    return len({arm.size for arm in arms}) == len(arms)
 
 
 def _name_the_best(panel: Axes, arms: Sequence[Arm], metric: str) -> None:
@@ -96,7 +119,8 @@ def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
     shown = [s for i, s in enumerate(sizes) if i in (0, len(sizes) - 1) or s / sizes[i - 1] > 1.5]
     panel.xaxis.set_major_locator(FixedLocator(shown))
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    short = EngFormatter(sep="\N{NARROW NO-BREAK SPACE}")
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else short(value)))
     panel.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
 
 
@@ -137,16 +161,20 @@ def _lines_across(panel: Axes, arms: Sequence[Arm], metric: str) -> None:
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend above all panels; none where methods are too many for colours."""
-    found = {
-        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    grey = any(isinstance(handle, Line2D) and handle.get_color() == GREY for handle in found.values())
-    if found and not grey:
-        names = sorted(found)
-        figure.legend(
-            [found[name] for name in names], names, loc="outside upper right", ncols=min(5, len(names)), fontsize=8
-        )
+    """One legend above all panels, beside the title; a panel its own where names are long. None where methods are
+    too many for colours."""
+    own = [dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)) for panel in panels]
+    found = {name: handle for names in own for name, handle in names.items()}
+    if not found or any(isinstance(handle, Line2D) and handle.get_color() == GREY for handle in found.values()):
+        return
+    names = sorted(found)
+    if len(names) <= 5 and sum(len(name) + 6 for name in names) <= ROW * figure.get_figwidth():
+        handles = [found[name] for name in names]
+        figure.legend(handles, names, loc="outside upper right", ncols=len(names), fontsize=8)
+        return
+    for panel, mine in zip(panels, own, strict=True):
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "fontsize": 8}
+        panel.legend([mine[name] for name in sorted(mine)], sorted(mine), **place)
 
 
 def loss_curves(arms: Sequence[Arm]) -> Figure | None:

@@ -68,7 +68,8 @@ class Curve(msgspec.Struct, frozen=True):
         high = f"above {number(largest)}" if self.high is None else number(self.high)
         if self.n and self.n in (self.above, self.at_or_below):
             return high if self.above else low
-        return f"{'unknown' if self.value is None else number(self.value)} [{low}, {high}]"
+        outside = high if 2 * self.above > self.n else low if 2 * self.at_or_below > self.n else "unknown"
+        return f"{outside if self.value is None else number(self.value)} [{low}, {high}]"
 
 
 class Goal(msgspec.Struct, frozen=True):

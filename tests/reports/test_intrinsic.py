@@ -8,6 +8,7 @@ import pytest
 from reports import canvas
 from reports.__main__ import main
 from reports.dimension import crossings
+from reports.intrinsic import Curve
 from reports.records import collect
 from tests.reports.synthetic import outcome, study
 
@@ -29,6 +30,14 @@ def test_what_lies_outside_the_range_is_said(runs):
     (found,) = collect(runs).outcomes.values()
     texts = [curve.text for curve in found.curves]
     assert texts == ["3,162 [1,500, 6,700]", "unknown [9,000, above 100,000]", "at most 1"]
+
+
+@pytest.mark.parametrize(("above", "under", "text"), [(2, 0, "above 64"), (0, 2, "at most 1"), (1, 1, "unknown")])
+def test_a_median_that_lies_outside_the_range_is_said(above, under, text):
+    low, high = (None if under else 40.0), (None if above else 50.0)
+    counts = {"n": 3, "above": above, "at_or_below": under, "how": "median", "seeds": []}
+    curve = Curve("lora", "lora", "rank", (1.0, 64.0), None, low, high, **counts)
+    assert curve.text.startswith(f"{text} [")
 
 
 def test_the_plot_marks_the_size_and_the_target(runs):

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reports.__main__ import main
+from reports.arms import Arm
 from reports.canvas import slug
+from reports.curves import lines_of, size_curves
 from reports.montage import montage
 from reports.pareto import front
 from reports.records import collect
+from reports.schema import Size
 from reports.tables import build
 from tests.reports.synthetic import figure, record, samples, write, write_items
 
@@ -34,6 +37,50 @@ def test_front_is_what_nobody_beats(points, lower):
         beaten = any(c <= cost and sign * q <= sign * quality and (c, q) != (cost, quality) for c, q in points)
         assert beaten or (cost, quality) in [points[j] for j in chosen]
         assert not (beaten and i in chosen)
+
+
+def arms_of(*runs: tuple[float, dict]) -> list[Arm]:
+    return [Arm("subspace", Size("dimension", size), settings, (), ()) for size, settings in runs]
+
+
+def test_a_rate_that_follows_the_size_tells_no_lines_apart():
+    arms = arms_of((10, {"train.learning_rate": 0.3}), (100, {"train.learning_rate": 0.1}))
+    assert {name: len(line) for name, line in lines_of(arms).items()} == {"subspace": 2}
+
+
+def test_lines_are_told_apart_by_as_few_settings_as_do():
+    def at(size: float, rate: float, scales: bool) -> tuple[float, dict]:
+        return size, {"train.learning_rate": rate, "adapter.scales": scales}
+
+    arms = arms_of(at(100, 0.1, True), at(10, 0.3, False), at(100, 0.11, False), at(20, 0.2, True))
+    sizes = {name: [arm.size.value for arm in line if arm.size] for name, line in lines_of(arms).items()}
+    assert sizes == {"subspace (scales false)": [10, 100], "subspace (scales true)": [20, 100]}
+
+
+def test_lines_of_two_rates_at_one_size_are_told_apart_by_them():
+    arms = arms_of((10, {"train.learning_rate": 0.3}), (10, {"train.learning_rate": 0.1}))
+    assert set(lines_of(arms)) == {"subspace (learning_rate 0.1)", "subspace (learning_rate 0.3)"}
+
+
+@pytest.mark.parametrize("rates", [1, 8])
+def test_no_legend_lies_over_the_title_or_outside(tmp_path, rates):
+    for size in (1, 64):
+        for number in range(rates):
+            content = record("lora", size, 0, fingerprint=f"{size}-{number}")
+            content["config"]["train"]["learning_rate"] = 0.001 * (number + 1)
+            write(tmp_path, content)
+    drawn = size_curves(build(collect(tmp_path), "drawings").rows, "kid")
+    assert drawn is not None
+    title = drawn.suptitle("drawings", x=0.01, ha="left")
+    drawn.draw_without_rendering()
+    boxes = [
+        legend.get_window_extent() for legend in [*drawn.legends, *(axes.get_legend() for axes in drawn.axes)] if legend
+    ]
+    assert boxes
+    for box in boxes:
+        assert not box.overlaps(title.get_window_extent())
+        assert box.x0 >= 0
+        assert box.x1 <= drawn.bbox.x1
 
 
 @pytest.fixture
