@@ -7,7 +7,7 @@ from math import log
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from reports.arms import COSTS, Arm
 from reports.canvas import COLOURS, GREY, canvas, colours, markers, plain
@@ -99,5 +99,6 @@ def _axis(panel: Axes, cost: str, minutes: bool) -> None:
     else:
         margin = (high - low or high) * 0.12
         panel.set_xlim(max(low * 0.5, low - margin), high + margin)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} min" if minutes else cost_text(cost, x)))
     panel.set_xlabel(COSTS[cost].title)
