@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,7 +52,7 @@ def mean_over_seeds(values: Sequence[float], items: tuple[float, float] | None =
     if n == 1:
         low, high = items or (None, None)
         return Mean(value, 1, low, high, "items of one run" if items else None)
-    if np.ptp(values) == 0:
+    if not _varies(values):
         return Mean(value, n, value, value, "t over seeds")
     if n >= BOOTSTRAP_FROM:
         low, high = _bootstrap(np.asarray(values, float), "BCa", seed=0)[:2]
@@ -67,13 +68,19 @@ def between_seeds(first: Sequence[float], second: Sequence[float]) -> Difference
 
     They cannot with one seed in either arm, nor where neither arm varies at all (seeds that change nothing).
     """
-    if min(len(first), len(second)) < 2 or (np.ptp(first) == 0 and np.ptp(second) == 0):
+    if min(len(first), len(second)) < 2 or not (_varies(first) or _varies(second)):
         return None
     from scipy import stats
 
-    test: Any = stats.ttest_ind(first, second, equal_var=False)  # its type says too little
+    with catch_warnings(category=RuntimeWarning, action="ignore"):  # of one arm that does not vary
+        test: Any = stats.ttest_ind(first, second, equal_var=False)  # its type says too little
     low, high = test.confidence_interval(LEVEL)
     return Difference(float(np.mean(first) - np.mean(second)), float(low), float(high), float(test.pvalue))
+
+
+def _varies(values: Sequence[float]) -> bool:
+    """Whether values differ by more than the rounding of a mean."""
+    return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
 def paired_on_items(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Difference | None:

@@ -45,6 +45,17 @@ def test_seeds_that_cannot_tell(first):
     assert between_seeds(first, [3.0, 3.0]) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_rounding_of_a_mean_is_no_noise_between_seeds():
+    equal = [0.1 + 0.2, 0.3, 0.3]
+    assert between_seeds(equal, [0.3, 0.3]) is None
+    difference = between_seeds(equal, [0.4, 0.5])
+    assert difference is not None
+    assert difference.value == pytest.approx(-0.15)
+    found = mean_over_seeds(equal)
+    assert (found.low, found.high) == (found.value, found.value)
+
+
 def test_holm_by_hand():
     # sorted: .01 x 4, .02 x 3, .03 x 2, .04 x 1, and never below the one before
     assert holm([0.04, 0.01, None, 0.03, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
