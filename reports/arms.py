@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -126,6 +126,37 @@ def _differing(settings: Iterable[Mapping[str, Any]]) -> set[str]:
     settings = list(settings)
     names = {name for mine in settings for name in mine}
     return {name for name in names if len({_text(mine.get(name)) for mine in settings}) > 1}
+
+
+def lines_of(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """Arms to be joined, by name, in order of size: a method's, or where a size occurs twice in it, those that agree
+    in as few settings as tell them apart (a rate that follows the size alone is none of them)."""
+    methods: dict[str, list[Arm]] = defaultdict(list)
+    for arm in sorted(arms, key=lambda arm: arm.size.value if arm.size else 0):
+        methods[arm.method].append(arm)
+    lines: dict[str, list[Arm]] = {}
+    for method, own in methods.items():
+        names = {name for arm in own for name in arm.settings}
+        values = {name: len({show(arm.settings.get(name)) for arm in own}) for name in names}
+        needed = set(names)
+        for name in sorted(names, key=lambda name: (-values[name], name)):
+            if all(_each_size_once(group) for group in _agreeing(own, needed - {name}).values()):
+                needed.remove(name)
+        for settings, group in _agreeing(own, needed).items():
+            lines[f"{method} ({settings})" if settings else method] = group
+    return lines
+
+
+def _agreeing(arms: Sequence[Arm], names: Set[str]) -> dict[str, list[Arm]]:
+    """The arms by what they have for the named settings, in words."""
+    groups: dict[str, list[Arm]] = defaultdict(list)
+    for arm in arms:
+        groups[settings_text({name: arm.settings[name] for name in sorted(names & arm.settings.keys())})].append(arm)
+    return groups
+
+
+def _each_size_once(arms: Sequence[Arm]) -> bool:
+    return len({arm.size for arm in arms}) == len(arms)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from reports import footers
-from reports.arms import Arm, settings_text, show
+from reports.arms import Arm, lines_of
 from reports.canvas import GREY, QUIET, canvas, colours, markers, plain
 
 DASHES = ("-", "--", ":", "-.")  # of the lines of one method
@@ -72,37 +72,6 @@ def _panel(panel: Axes, arms: Sequence[Arm], metric: str, field: str) -> None:
     panel.set_xlabel(plain(field))
     if GREY in paint.values():
         _name_the_best(panel, sized, metric)
-
-
-def lines_of(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
-    """Arms to be joined, by name, in order of size: a method's, or where a size occurs twice in it, those that agree
-    in as few settings as tell them apart (a rate that follows the size alone is none of them)."""
-    methods: dict[str, list[Arm]] = defaultdict(list)
-    for arm in sorted(arms, key=lambda arm: arm.size.value if arm.size else 0):
-        methods[arm.method].append(arm)
-    lines: dict[str, list[Arm]] = {}
-    for method, own in methods.items():
-        names = {name for arm in own for name in arm.settings}
-        values = {name: len({show(arm.settings.get(name)) for arm in own}) for name in names}
-        needed = set(names)
-        for name in sorted(names, key=lambda name: (-values[name], name)):
-            if all(_each_size_once(group) for group in _agreeing(own, needed - {name}).values()):
-                needed.remove(name)
-        for settings, group in _agreeing(own, needed).items():
-            lines[f"{method} ({settings})" if settings else method] = group
-    return lines
-
-
-def _agreeing(arms: Sequence[Arm], names: Set[str]) -> dict[str, list[Arm]]:
-    """The arms by what they have for the named settings, in words."""
-    groups: dict[str, list[Arm]] = defaultdict(list)
-    for arm in arms:
-        groups[settings_text({name: arm.settings[name] for name in sorted(names & arm.settings.keys())})].append(arm)
-    return groups
-
-
-def _each_size_once(arms: Sequence[Arm]) -> bool:
-    return len({arm.size for arm in arms}) == len(arms)
 
 
 def _name_the_best(panel: Axes, arms: Sequence[Arm], metric: str) -> None:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports import footers, tables
-from reports.arms import COSTS, Arm, show_size
+from reports.arms import COSTS, Arm, lines_of, show_size
 from reports.canvas import slug
 from reports.formats import cost_text, mean_text, one_line, verdict_text
 from reports.montage import LARGEST, first_with_samples, shared_names
@@ -94,12 +94,16 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
 def _data(table: Table) -> dict[str, Any]:
     """What the charts draw; numbers unrounded, absent left out."""
     costs = [name for name in COSTS if any(arm.cost(name) for arm in table.rows)]
+    finished = [arm for arm in table.rows if arm.finished]
+    fields = _fields(table.rows)
+    sized = ([arm for arm in finished if arm.size and arm.size.field == field] for field in fields)
+    lines = {id(arm): one_line(name) for arms in sized for name, line in lines_of(arms).items() for arm in line}
     return {
         "metrics": [_metric(table, name) for name in table.metrics],
         "costs": [{"name": name, "title": COSTS[name].title, "unit": COSTS[name].unit} for name in costs],
-        "fields": _fields(table.rows),
+        "fields": fields,
         "methods": sorted({arm.method for arm in table.rows}),
-        "arms": [_arm(table, arm, costs) for arm in table.rows if arm.finished],
+        "arms": [_arm(table, arm, costs) | {"line": lines.get(id(arm))} for arm in finished],
     }
 
 

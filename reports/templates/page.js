@@ -79,15 +79,12 @@ function wireCurve(card, task, look) {
   return draw;
 }
 
-// arms of a method are joined in order of size, or of one setting where a size occurs twice
+// arms of one line are joined in order of size
 function linesOf(arms, metric, look) {
   const lines = new Map();
   for (const arm of [...arms].sort((a, b) => a.size - b.size)) {
-    const own = arms.filter((other) => other.method === arm.method);
-    const once = new Set(own.map((other) => other.size)).size === own.length;
-    const key = JSON.stringify(once ? [arm.method] : [arm.method, arm.settings]);
-    if (!lines.has(key)) lines.set(key, { kind: look[arm.method].kind, at: [] });
-    lines.get(key).at.push([arm.size, arm.values[metric.name][0]]);
+    if (!lines.has(arm.line)) lines.set(arm.line, { kind: look[arm.method].kind, at: [] });
+    lines.get(arm.line).at.push([arm.size, arm.values[metric.name][0]]);
   }
   return [...lines.values()];
 }

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reports.__main__ import main
-from reports.arms import Arm
+from reports.arms import Arm, lines_of
 from reports.canvas import slug
-from reports.curves import lines_of, size_curves
+from reports.curves import size_curves
 from reports.montage import montage
 from reports.pareto import front
 from reports.records import collect
