@@ -14,11 +14,13 @@ from typing import Any
 
 from experiments.config import UsageError
 from experiments.launch import ENDING_SECONDS, PROGRESS_BAR_SECONDS, Ended, Events, Started
+from experiments.lease import wait_until_free
 from experiments.worker import OUTPUT, Job, Worker
 
 PROJECT = Path(__file__).parent.parent
 RETRIES = 3  # times that Ray gives a run to another process when its process or node died
 POLL_SECONDS = 1.0
+ORPHAN_SECONDS = 20.0
 PASSED_ON = ("ADAPTER_TESTBED_", "HF_")  # environment variables that the nodes get, by how they begin
 
 
@@ -108,6 +110,8 @@ def perform(job: Job, threads: int) -> str | None:
     if not job.root.is_dir():
         return f"{os.uname().nodename} has no {job.root}: --runs must be on storage that all nodes share"
     torch.set_num_threads(threads)
+    # a node that died leaves its processes alive for a moment, when Ray has given their runs to others already
+    wait_until_free(job.folder.path, ORPHAN_SECONDS)
     return _worker.perform(job)
 
 

@@ -37,7 +37,7 @@ def only_writer(folder: Path) -> Iterator[Callable[[], None]]:
 
     Raises UsageError, naming the holder, where another process has it.
     """
-    lease = SoftFileLease(folder / "lease", lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
+    lease = _lease(folder)
     try:
         _acquire(lease, folder)
         (folder / WRITER).write_text(json.dumps(_this_process()))
@@ -54,6 +54,19 @@ def only_writer(folder: Path) -> Iterator[Callable[[], None]]:
         if lease.compromise is None:
             (folder / WRITER).unlink(missing_ok=True)
         lease.release()
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait for a process that holds the folder, and may be about to end, at most so long."""
+    lease = _lease(folder)
+    if folder.is_dir():
+        with contextlib.suppress(Timeout, OSError):
+            lease.acquire(timeout=seconds, poll_interval=0.1)
+            lease.release()
+
+
+def _lease(folder: Path) -> SoftFileLease:
+    return SoftFileLease(folder / "lease", lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
 
 
 def _acquire(lease: SoftFileLease, folder: Path) -> None:
