@@ -115,7 +115,9 @@ def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) ->
     metric = options.metric or config.task.headline
     curves, device = planned(config, options, metric)
     most = len(options.seeds) * (1 + sum(curve.bracket.left() for curve in curves))
-    print(f"at most {most} runs in {len(options.seeds)} seeds; those that have finished before are not run again")
+    print(
+        f"some {most} runs in {len(options.seeds)} seeds, or fewer; those that have finished before are not run again"
+    )
     train = replace(config.train, learning_rate=None)
     goals = [
         RunConfig(_method(options.goal)(), config.task, replace(train, seed=seed)).resolved() for seed in options.seeds

@@ -16,7 +16,7 @@ from reports.arms import Arm, lines_of
 from reports.canvas import GREY, QUIET, canvas, colours, markers, plain
 
 DASHES = ("-", "--", ":", "-.")  # of the lines of one method
-ROW = 13  # letters of a legend that an inch of a figure has room for
+LETTERS_AN_INCH = 13  # of a legend
 
 
 def size_curves(arms: Sequence[Arm], metric: str) -> Figure | None:
@@ -137,7 +137,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     if not found or any(isinstance(handle, Line2D) and handle.get_color() == GREY for handle in found.values()):
         return
     names = sorted(found)
-    if len(names) <= 5 and sum(len(name) + 6 for name in names) <= ROW * figure.get_figwidth():
+    if len(names) <= 5 and sum(len(name) + 6 for name in names) <= LETTERS_AN_INCH * figure.get_figwidth():
         handles = [found[name] for name in names]
         figure.legend(handles, names, loc="outside upper right", ncols=len(names), fontsize=8)
         return

@@ -19,6 +19,7 @@ OPTIONS = {
     "seeds": (0, 1),
     "smallest": 4,
     "largest": 800,
+    "resolution": 2.0,
     "rate_exponent": 0.5,
     "beside": ("lora",),
     "beside_largest": 2,
@@ -68,7 +69,7 @@ def test_did_said_and_what_is_beside(outcome):
     assert said["range"][0] == tensors + 1 > did["range"][0], "a scale a tensor needs a dimension each"
     assert did["value"] is not None
     assert did["low"] <= did["value"] <= did["high"]
-    assert all(own["below"] < own["crossing"] <= own["reaching"] <= 4 * own["below"] for own in did["seeds"])
+    assert all(own["below"] < own["crossing"] <= own["reaching"] <= 2 * own["below"] for own in did["seeds"])
     assert (lora["value"], lora["above"]) == (None, 2), "so short a training at the fallback's rate: not reached"
     assert all(curve["n"] == 2 for curve in found["curves"])
 
