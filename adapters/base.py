@@ -171,7 +171,7 @@ class Attachment:
 
     def begin_from(self, source: Path, adapter: Adapter) -> None:
         """Take the values of a saved adapter, a file or its folder, for the settings `adapter`."""
-        from adapters.interchange.own import read_own
+        from adapters.interchange.native import read_own
 
         self.load(read_own(source, adapter))
 

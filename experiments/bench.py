@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments.config import RunConfig, Train, UsageError, command
 
-MEMORY_CASES = Path(__file__).with_name("memory_cases.json")
+MEMORY_CASES = Path(__file__).parent / "measure" / "memory_cases.json"
 MIB = 2**20
 
 
@@ -30,7 +30,7 @@ def loop(method: str, task: str, rounds: int, steps: int) -> float:
     """The median over rounds of (seconds of `steps` loop steps) / (seconds of as many bare steps)."""
     from adapters.base import registry as adapters
     from experiments.run import attach, device_of
-    from experiments.train import Trainer
+    from experiments.training.loop import Trainer
     from tasks.base import registry as tasks
 
     settings = Train(steps=steps, checkpoint_every=10**9, validate_every=10**9)
@@ -56,7 +56,7 @@ def _bare_seconds(prepared, attachment, settings: Train) -> float:
     """Median seconds of forward, backward, clipping and AdamW, with nothing around them."""
     import torch
 
-    from experiments.train import given
+    from experiments.training.loop import given
 
     owned = list(attachment.parameters().values())
     optimizer = torch.optim.AdamW(owned, lr=given(settings.learning_rate), weight_decay=settings.weight_decay)
@@ -113,8 +113,8 @@ def _memory_rows(cases: Mapping[str, Any], name: str, methods: list[str]) -> Ite
     import torch
 
     from adapters.base import registry as adapters
-    from experiments.measure.measurement import RandomWeights, measure
-    from experiments.measure.prediction import predict
+    from experiments.measure.memory_prediction import predict
+    from experiments.measure.memory_validation import RandomWeights, measure
     from tasks.base import registry as tasks
 
     model = cases["models"][name]

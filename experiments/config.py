@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
-from experiments.helptext import one_paragraph_each
+from experiments.cli.help_text import one_paragraph_each
 from tasks.base import Task
 from tasks.base import registry as task_registry
-from tasks.processes import started
+from tasks.distributed import started
 
 Schedule = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 
@@ -455,7 +455,7 @@ def stop(message: str, status: int = 2) -> NoReturn:
 def command(main: Callable[[], None]) -> None:
     """Run a command's main: an error that the user can mend is one sentence, one that is ours keeps its traceback."""
     from adapters.base import AdapterError
-    from experiments.interruption import Interrupted
+    from experiments.training.signals import Interrupted
     from tasks.base import TaskError
 
     try:

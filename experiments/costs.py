@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.base import AdapterError
 from adapters.base import registry as adapter_registry
 from experiments.config import Given, RunConfig, Train, UsageError, command, meant, method_settings, parse_task
-from experiments.record import RunFolder, write_json
+from experiments.records.folder import RunFolder, write_json
 from tasks.base import registry as task_registry
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def label(config: RunConfig) -> str:
 
 def configurations(given: Given, options: CostsOptions) -> list[RunConfig]:
     """One a method and size, resolved. Raises UsageError where the command line makes no sense."""
-    from experiments.expansion import sized
+    from experiments.sweeping.expansion import sized
 
     if given.task_name is None:
         known = ", ".join(sorted(task_registry()))
@@ -134,9 +134,9 @@ def training(
     config: RunConfig, options: CostsOptions, prepared: PreparedTask, attachment: Attachment
 ) -> dict[str, Any]:
     """Memory, operations and speed of a few training steps, and the file that they end with."""
-    from experiments.measure.step import step_costs
+    from experiments.measure.step_costs import step_costs
     from experiments.run import save_adapter
-    from experiments.train import Trainer
+    from experiments.training.loop import Trainer
 
     settings = replace(config.train, steps=options.steps, epochs=None, validate_every=options.steps)
     with tempfile.TemporaryDirectory() as folder:

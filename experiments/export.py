@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config import command
-from experiments.finished import Finished, load
+from experiments.records.load_run import Finished, load
 
 if TYPE_CHECKING:
     from adapters.base import Attachment

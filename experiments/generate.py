@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from experiments.config import UsageError, command
-from experiments.finished import runs_and_prompts, shown
+from experiments.records.load_run import runs_and_prompts, shown
 
 SETTINGS = {"beams": 1, "new_tokens": 1, "no_repeat_ngram": 0}  # and the least value of each
 

@@ -13,19 +13,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.bracket import Bracket, Crossing, over_seeds
 from experiments.config import RunConfig, UsageError, asks_help, command, meant, parse, stop
-from experiments.interruption import Interruption
-from experiments.record import environment, write_json
-from experiments.smallest import Curve, Goal, Search, Searches, run_goals, size_field
-from experiments.worker import Run
+from experiments.records.folder import environment, write_json
+from experiments.search.bisection import Bracket, Crossing, over_seeds
+from experiments.search.size_search import Curve, Goal, Search, Searches, run_goals, size_field
+from experiments.sweeping.jobs import Run
+from experiments.training.signals import Interruption
 from tasks.base import registry as task_registry
 from tasks.cache import digest
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
     from adapters.base import Adapter
-    from experiments.launch import Launcher
+    from experiments.sweeping.local_launcher import Launcher
 
 PROGRAM = "python -m experiments.intrinsic"
 METHOD = "subspace"  # where the command line names none
@@ -76,7 +76,7 @@ class IntrinsicOptions:
 def main() -> None:
     config, options = parse(IntrinsicOptions, with_method(sys.argv[1:]), PROGRAM)
     check(options)
-    from experiments.launch import LocalLauncher
+    from experiments.sweeping.local_launcher import LocalLauncher
 
     with Interruption():  # a scheduler's SIGTERM ends the workers as Ctrl-C does
         outcome = measure(config, options, LocalLauncher(options.jobs))

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.config import command
 
-PUBLISHED = Path(__file__).with_name("published.json")
+PUBLISHED = Path(__file__).parent / "papers" / "published.json"
 RECORD = "paper.json"
 
 
@@ -26,8 +26,8 @@ def main() -> None:
 
 def result(runs: Path) -> dict[str, Any]:
     """All rows and claims; each part is printed when it is had."""
-    from experiments.claims import Claims
-    from experiments.counting import count, file_bytes
+    from experiments.papers.claims import Claims
+    from experiments.papers.parameter_counts import count, file_bytes
 
     data = json.loads(PUBLISHED.read_text())
     bases = data["bases"]
@@ -61,7 +61,7 @@ def claims_text(claims: list[dict[str, str]]) -> str:
 
 def write(found: dict[str, Any], runs: Path) -> Path:
     """Keep the result below the runs, with the environment that it was had in; the file."""
-    from experiments.record import SCHEMA, environment, write_json
+    from experiments.records.folder import SCHEMA, environment, write_json
 
     runs.mkdir(parents=True, exist_ok=True)
     write_json(runs / RECORD, {"schema": SCHEMA, "source": "paper"} | found | environment("meta"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from experiments.config import RunConfig, UsageError, command, parse
 
 if TYPE_CHECKING:
-    from experiments.measure.prediction import Prediction
+    from experiments.measure.memory_prediction import Prediction
 
 GIB = 2**30
 CARDS = (8, 12, 16, 24, 40, 80)  # GB as they are sold, which is GiB for all but the last digits
@@ -63,7 +63,7 @@ def main() -> None:
     config, options = parse(PlanOptions, sys.argv[1:], "python -m experiments.plan")
     config = prepared(config, options)
     if options.grid is not None:
-        from experiments.grid import show
+        from experiments.measure.plan_grid import show
 
         show(config, options)
         return
@@ -86,8 +86,8 @@ def prepared(config: RunConfig, options: PlanOptions) -> RunConfig:
 
 
 def make(config: RunConfig, options: PlanOptions) -> Plan:
-    from experiments.measure.prediction import predict
-    from experiments.measure.target import TARGETS
+    from experiments.measure.device_rules import TARGETS
+    from experiments.measure.memory_prediction import predict
 
     prediction = predict(config, TARGETS[options.device], options.weights, options.attention == "fused")
     return Plan(config, options, prediction)

@@ -15,15 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import attach_initialised
 from experiments.config import RunConfig, command, parse
-from experiments.record import SCHEMA, RunFolder, environment, remove_unfinished, replacing, write_items, write_json
-from tasks import processes
+from experiments.records.folder import (
+    SCHEMA,
+    RunFolder,
+    environment,
+    remove_unfinished,
+    replacing,
+    write_items,
+    write_json,
+)
+from tasks import distributed
 
 if TYPE_CHECKING:
     import torch
 
     from adapters.base import Attachment
-    from experiments.interruption import Interruption
-    from experiments.train import Trained
+    from experiments.training.loop import Trained
+    from experiments.training.signals import Interruption
     from tasks.base import Evaluation, PreparedTask
 
 
@@ -43,22 +51,22 @@ class RunOptions:
 def main() -> None:
     config, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
     asked, config = config, config.resolved()
-    if processes.started() > 1:
-        processes.join(on_cpu=device_of(config).type == "cpu")
-    folder = processes.on_main(lambda: RunFolder.create(options.runs, config))
-    finished = processes.on_main(folder.result)
+    if distributed.started() > 1:
+        distributed.join(on_cpu=device_of(config).type == "cpu")
+    folder = distributed.on_main(lambda: RunFolder.create(options.runs, config))
+    finished = distributed.on_main(folder.result)
     if finished is not None and not options.again:
         record = finished
-        if processes.is_main():
+        if distributed.is_main():
             print(f"this configuration has run before (--again runs it anew): {folder.path}")
     else:
         _say_what_the_cpu_takes(asked, config)
         record = execute(config, folder, again=options.again)
-    if processes.is_main():
-        from experiments.summary import show
+    if distributed.is_main():
+        from experiments.records.summary import show
 
         show(record, folder.path)
-    processes.leave()
+    distributed.leave()
     if record["status"] != "finished":
         raise SystemExit(1)
 
@@ -67,7 +75,7 @@ def _say_what_the_cpu_takes(asked: RunConfig, config: RunConfig) -> None:
     """One line where the task was made smaller, because the run is not on a GPU."""
     before, after = (asdict(one.task) for one in (asked, config))
     less = [f"--task.{name.replace('_', '-')} {after[name]}" for name in after if after[name] != before[name]]
-    if less and processes.is_main():
+    if less and distributed.is_main():
         print(f"on a CPU, where you gave none: {' '.join(less)}", file=sys.stderr)
 
 
@@ -79,21 +87,21 @@ def execute(
     A run that has ended before is not run again. `prepared` shares a loaded task between runs of one process; its
     backbone is given back as it was. Raises UsageError where another process runs it, Interrupted after a signal.
     """
-    from experiments.interruption import Interruption
-    from experiments.lease import only_writer
-    from experiments.train import deterministic_algorithms
+    from experiments.records.run_lock import only_writer
+    from experiments.training.loop import deterministic_algorithms
+    from experiments.training.signals import Interruption
 
-    writing = only_writer(folder.path) if processes.is_main() else contextlib.nullcontext(lambda: None)
+    writing = only_writer(folder.path) if distributed.is_main() else contextlib.nullcontext(lambda: None)
     with Interruption() as interruption, writing as check_writer:
-        record = processes.on_main(lambda: _begun(folder, again))
+        record = distributed.on_main(lambda: _begun(folder, again))
         if record is None:
-            reserved = folder.reserve() if processes.is_main() else contextlib.nullcontext()
+            reserved = folder.reserve() if distributed.is_main() else contextlib.nullcontext()
             with reserved, deterministic_algorithms(config.train.deterministic):
                 record = _record(_Session(config, folder, interruption, check_writer), prepared)
-            if processes.is_main():
+            if distributed.is_main():
                 check_writer()
                 write_json(folder.result_file, record)
-        if processes.is_main() and record["status"] == "finished":
+        if distributed.is_main() and record["status"] == "finished":
             shutil.rmtree(folder.checkpoint, ignore_errors=True)
     return record
 
@@ -121,8 +129,8 @@ class _Session:
 
 def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     """Train and measure; whatever becomes of it, as a record."""
-    from experiments.failure import Diverged, RunFailure, failures_are_records
-    from experiments.fitting import room, what_would_fit
+    from experiments.records.failures import Diverged, RunFailure, failures_are_records
+    from experiments.records.oom_advice import room, what_would_fit
 
     config, folder = session.config, session.folder
     device, attachment = device_of(config), None
@@ -151,14 +159,14 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
 
 def _keep_last_good(session: _Session, attachment: Attachment) -> str:
     """After divergence: the weights of the last checkpoint become the adapter file; what was kept, in words."""
-    from experiments.checkpoint import load_parameters
+    from experiments.training.checkpoint import load_parameters
 
     folder = session.folder
     step = load_parameters(folder.checkpoint, attachment.parameters())
     if step is None:
         return "there was no checkpoint yet whose weights could be kept"
-    processes.on_main(lambda: save_adapter(session.config, folder, attachment))
-    if processes.is_main():
+    distributed.on_main(lambda: save_adapter(session.config, folder, attachment))
+    if distributed.is_main():
         shutil.rmtree(folder.checkpoint)  # going on from it would diverge again
     return f"the weights of step {step} are kept in {folder.adapter_file.name}"
 
@@ -169,7 +177,7 @@ def device_of(config: RunConfig) -> torch.device:
     wanted = config.train.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and processes.started() > 1:
+    if wanted == "cuda" and distributed.started() > 1:
         return torch.device(wanted, int(os.environ["LOCAL_RANK"]))
     return torch.device(wanted)
 
@@ -188,7 +196,7 @@ def base_evaluation(prepared: PreparedTask) -> Evaluation:
     from tasks.cache import cached
 
     def compute():
-        if processes.is_main():
+        if distributed.is_main():
             print("measuring the untuned base (once for these settings)", file=sys.stderr)
         found = prepared.evaluate()
         figures = {name: figure.as_record() for name, figure in found.figures.items()}
@@ -220,18 +228,18 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
 def _train_and_measure(
     session: _Session, prepared: PreparedTask, attachment: Attachment, base: Evaluation
 ) -> dict[str, Any]:
-    from experiments.measure.step import step_costs
-    from experiments.train import Trainer
+    from experiments.measure.step_costs import step_costs
+    from experiments.training.loop import Trainer
 
     config, folder = session.config, session.folder
     trainer = Trainer(prepared, attachment, config.train, folder.path, session.interruption, session.check_writer)
     trained = trainer.run()
-    adapter_bytes = processes.on_main(lambda: save_adapter(config, folder, attachment))
-    costs = processes.on_main(lambda: step_costs(trainer))
+    adapter_bytes = distributed.on_main(lambda: save_adapter(config, folder, attachment))
+    costs = distributed.on_main(lambda: step_costs(trainer))
     began = time.perf_counter()
     tuned = measure(config, prepared, attachment, folder)
-    tuned = prepared.finish(tuned, base, folder.samples if processes.is_main() else None)
-    processes.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
+    tuned = prepared.finish(tuned, base, folder.samples if distributed.is_main() else None)
+    distributed.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
     wanted = config.task.headline
     return {
         "headline": wanted if wanted in tuned.figures else next(iter(tuned.figures)),
@@ -253,7 +261,7 @@ def _train_and_measure(
 
 def measure(config: RunConfig, prepared: PreparedTask, attachment: Attachment, folder: RunFolder) -> Evaluation:
     """The tuned model's evaluation; merged where the method can, which gives the same figures faster."""
-    output = folder.samples if processes.is_main() else None
+    output = folder.samples if distributed.is_main() else None
     if not config.adapter.mergeable:
         return prepared.evaluate(output)
     attachment.merge()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UsageError, command
-from experiments.finished import runs_and_prompts, shown
+from experiments.records.load_run import runs_and_prompts, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ def save(rows: Mapping[str, Tensor], captions: list[str], file: Path, facts: Map
     """The grid as PNG, with `facts` as JSON in its text chunk `adapter-testbed`."""
     from PIL.PngImagePlugin import PngInfo
 
-    from tasks.diffusion.grid import CELL, grid_of
+    from tasks.diffusion.evaluation.grid import CELL, grid_of
 
     side = max(pictures.shape[-1] for pictures in rows.values())
     chunk = PngInfo()

@@ -8,14 +8,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from experiments.config import RunConfig, UsageError, command, parse_task, stop
-from experiments.expansion import PROGRAM, SweepOptions, configurations, description
-from experiments.interruption import Interruption
-from experiments.learning_rates import Arm, Search, arms_of
-from experiments.worker import Job, Run
-from experiments.worker import arm as describe
+from experiments.sweeping.expansion import PROGRAM, SweepOptions, configurations, description
+from experiments.sweeping.jobs import Job, Run
+from experiments.sweeping.jobs import arm as describe
+from experiments.sweeping.learning_rates import Arm, Search, arms_of
+from experiments.training.signals import Interruption
 
 if TYPE_CHECKING:
-    from experiments.launch import Launcher
+    from experiments.sweeping.local_launcher import Launcher
 
 
 def main() -> None:
@@ -41,17 +41,17 @@ def search_of(options: SweepOptions) -> Search | None:
 
 def launcher_of(options: SweepOptions) -> Launcher:
     if options.launcher == "ray":
-        from experiments.cluster import RayLauncher
+        from experiments.sweeping.ray_launcher import RayLauncher
 
         return RayLauncher(options.ray_address, options.run_cpus, options.run_gpus)
-    from experiments.launch import LocalLauncher
+    from experiments.sweeping.local_launcher import LocalLauncher
 
     return LocalLauncher(options.jobs)
 
 
 def show_state(arms: Sequence[Arm]) -> None:
     """Trials and runs with how far each one is; runs whose search is not over have no rate yet."""
-    from experiments.progress import show_plan
+    from experiments.sweeping.display import show_plan
 
     jobs: list[Job] = [trial for arm in arms for trial in arm.trials]
     runs, waiting = runs_of(arms)
@@ -64,7 +64,7 @@ def show_state(arms: Sequence[Arm]) -> None:
 
 def find_rates(arms: Sequence[Arm], launcher: Launcher) -> None:
     """Perform the trials that are left; says where the best rate is the last one tried."""
-    from experiments.progress import perform
+    from experiments.sweeping.display import perform
 
     trials = [trial for arm in arms for trial in arm.trials]
     left = [trial for trial in trials if not trial.done]
@@ -96,7 +96,7 @@ def perform_runs(
     arms: Sequence[Arm], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
 ) -> dict[Job, str]:
     """Perform the runs that are left, in the order of `configs`; those that failed, with their reasons."""
-    from experiments.progress import perform
+    from experiments.sweeping.display import perform
 
     by_config, failures = runs_of(arms)
     runs = [by_config[id(config)] for config in configs if id(config) in by_config]

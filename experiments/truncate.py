@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, UsageError, command
-from experiments.finished import finished_record
-from experiments.record import SCHEMA, RunFolder, environment, write_items, write_json
-from experiments.update import DIRECTIONS, Decomposition, decompose, matrices, put, update_of, weights_of
+from experiments.measure.weight_delta import DIRECTIONS, Decomposition, decompose, matrices, put, update_of, weights_of
+from experiments.records.folder import SCHEMA, RunFolder, environment, write_items, write_json
+from experiments.records.load_run import finished_record
 from tasks.cache import digest
 
 if TYPE_CHECKING:

@@ -48,8 +48,8 @@ def _table(commands) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    from reports.formats import render
     from reports.records import collect
+    from reports.table_text import render
     from reports.tables import build
 
     collection = collect(options.runs)
@@ -72,7 +72,7 @@ def costs(options: argparse.Namespace) -> None:
     built = build(options.runs, options.task)
     print(render(built, options.format), end="")
     if options.out is not None:
-        from reports.plots import draw_costs
+        from reports.plots.draw import draw_costs
 
         _wrote(draw_costs(built, options.out), options.out)
 
@@ -100,7 +100,7 @@ def _spectra(commands) -> None:
 
 
 def spectra(options: argparse.Namespace) -> None:
-    from reports.directions import report
+    from reports.plots.spectra import report
 
     if len(options.folders) > 2:
         raise ReportError(f"expected one run or two, not {len(options.folders)}")
@@ -118,7 +118,7 @@ def plots(options: argparse.Namespace) -> None:
     from reports.records import collect
 
     collection = collect(options.runs)
-    from reports.plots import draw
+    from reports.plots.draw import draw
 
     _wrote(draw(collection, options.out), options.out)
 
@@ -147,7 +147,7 @@ def _import_peft(commands) -> None:
 
 
 def import_peft(options: argparse.Namespace) -> None:
-    from reports.published import import_records
+    from reports.peft_records import import_records
 
     written, refused = import_records(options.folder, options.runs)
     for file, why in refused:

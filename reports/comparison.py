@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.arms import settings_of, show
 from reports.errors import ReportError
 from reports.records import Run, read_run
+from reports.run_groups import settings_of, show
 from reports.schema import Figure
 from reports.statistics import LEVEL, Difference, decimals, holm, paired_on_items
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.costs import RATIO, Cell, CostTable, Line, Row
-from reports.formats import amount_text, one_line
 from reports.schema import Measured
+from reports.table_text import amount_text, one_line
 
 FORMATS = ("terminal", "md", "csv", "latex")
 STYLES = {"terminal": "simple", "md": "github", "latex": "latex_booktabs"}

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from reports.arms import show_size
 from reports.errors import ReportError
 from reports.records import collect, first_line, inside, load_json
+from reports.run_groups import show_size
 from reports.schema import Amount, Count, Measured, Record, Size
 
 FILE = "costs.json"

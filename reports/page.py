@@ -14,12 +14,12 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from reports import footers, tables
-from reports.arms import COSTS, Arm, lines_of, show_size
-from reports.canvas import slug
-from reports.formats import cost_text, mean_text, one_line, verdict_text
-from reports.montage import LARGEST, first_with_samples, shared_names
+from reports import notes, tables
+from reports.plots.sample_grid import LARGEST, first_with_samples, shared_names
+from reports.plots.style import slug
 from reports.records import Collection
+from reports.run_groups import COSTS, Arm, lines_of, show_size
+from reports.table_text import cost_text, mean_text, one_line, verdict_text
 from reports.tables import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,7 +39,7 @@ def write_page(collection: Collection, out: Path) -> Path:
     style, script = (_source(*names) for names in (["page.css"], ["chart.js", "page.js"]))
     html = environment.get_template("page.html").render(
         sections=sections,
-        counts=footers.counts(collection),
+        counts=notes.counts(collection),
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
@@ -79,12 +79,12 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
         "columns": _columns(table),
         "rows": [_row(table, index) for index in range(len(table.rows))],
         "notes": [
-            *footers.counts(part),
-            *(note for metric in table.metrics for note in footers.measured_with(table.rows, [metric])),
-            *filter(None, (footers.held_against(table.rows, name) for name in table.metrics)),
-            *footers.how(table),
+            *notes.counts(part),
+            *(note for metric in table.metrics for note in notes.measured_with(table.rows, [metric])),
+            *filter(None, (notes.held_against(table.rows, name) for name in table.metrics)),
+            *notes.how(table),
         ],
-        "warnings": footers.warnings(table.rows, table.metrics),
+        "warnings": notes.warnings(table.rows, table.metrics),
         "outcomes": [*part.outcomes.values()],
         "gallery": _gallery(table.rows),
         "sourced": sorted({run.record.source for arm in table.rows for run in arm.finished} - {"run"}),
@@ -115,13 +115,13 @@ def _fields(arms: Sequence[Arm]) -> list[str]:
 
 def _metric(table: Table, name: str) -> dict[str, Any]:
     figures = [figure for arm in table.rows for figure in arm.figures(name)]
-    held = footers.references(table.rows, name)
+    held = notes.references(table.rows, name)
     return {
         "name": name,
         "lower": table.lower_is_better[name],
-        "unit": footers.unit_text(figures),
-        "note": ", ".join(filter(None, [footers.n_text(figures), footers.extractor_text(figures)])),
-        "held": [{"title": footers.REFERENCE_TITLES[key], "value": sum(v) / len(v)} for key, v in held.items()],
+        "unit": notes.unit_text(figures),
+        "note": ", ".join(filter(None, [notes.n_text(figures), notes.extractor_text(figures)])),
+        "held": [{"title": notes.REFERENCE_TITLES[key], "value": sum(v) / len(v)} for key, v in held.items()],
     }
 
 

@@ -1,6 +1,6 @@
 """What `result.json` holds, written down once as types: msgspec checks a record against them.
 
-`experiments.record` writes it. Keys that these types do not know are left alone, so that a later writer may add some.
+`experiments.records.folder` writes it. Unknown keys are ignored, so that a later writer may add some.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """How a run's learning rate was chosen; see `experiments.learning_rates`, which writes it."""
+    """How a run's learning rate was chosen; see `experiments.sweeping.learning_rates`, which writes it."""
 
     chosen: Annotated[float, Meta(gt=0, lt=1e3)]
     trials: list[Trial]

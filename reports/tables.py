@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from reports.arms import COSTS, Arm, arms
 from reports.errors import ReportError
 from reports.records import Collection
+from reports.run_groups import COSTS, Arm, arms
 from reports.statistics import LEVEL, Difference, between_seeds, holm
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import processes
+from tasks import distributed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ def cached(
     with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(str(file), "pt") as saved:
         value = json.loads(saved.metadata()["json"])
         found = {name: saved.get_tensor(name) for name in saved.keys()}, value  # noqa: SIM118
-    everywhere = processes.all_of(found is not None)
+    everywhere = distributed.all_of(found is not None)
     if found is not None and everywhere:
         return found
     tensors, value = compute()

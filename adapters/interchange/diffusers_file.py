@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import AdapterError
 from adapters.interchange.factors import Factors
-from adapters.interchange.layers import COMPONENTS, layers_in, own_names, qualified
-from adapters.interchange.patterns import check_plain, lora_settings, scaled
+from adapters.interchange.lora_config import check_plain, lora_settings, scaled
+from adapters.interchange.lora_keys import COMPONENTS, layers_in, own_names, qualified
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.interchange.factors import Factors
-from adapters.interchange.layers import layers_in, qualified
+from adapters.interchange.lora_keys import layers_in, qualified
 
 if TYPE_CHECKING:
     from torch import Tensor

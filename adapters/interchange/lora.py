@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from adapters.base import AdapterError
 from adapters.interchange import diffusers_file, kohya, peft_folder
 from adapters.interchange.factors import Factors, factors_of, take
-from adapters.interchange.own import OWN_FILE, SETTINGS, check_method, settings_in
+from adapters.interchange.native import OWN_FILE, SETTINGS, check_method, settings_in
 from adapters.interchange.tensors import adapter_file, read_tensors
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import AdapterError
 from adapters.interchange.factors import Factors
-from adapters.interchange.layers import layers_in
-from adapters.interchange.own import OWN_FILE, SETTINGS, read_own
-from adapters.interchange.patterns import check_plain, lora_settings, scaled
+from adapters.interchange.lora_config import check_plain, lora_settings, scaled
+from adapters.interchange.lora_keys import layers_in
+from adapters.interchange.native import OWN_FILE, SETTINGS, read_own
 from adapters.interchange.tensors import adapter_file, read_tensors
 
 if TYPE_CHECKING:

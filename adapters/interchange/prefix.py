@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from adapters.base import AdapterError
 from adapters.interchange import peft_folder
-from adapters.interchange.own import OWN_FILE, SETTINGS, read_own
+from adapters.interchange.native import OWN_FILE, SETTINGS, read_own
 from adapters.interchange.tensors import adapter_file, read_tensors
 
 if TYPE_CHECKING:

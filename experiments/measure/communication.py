@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, UsageError, command, parse
-from experiments.record import write_json
-from tasks import processes
+from experiments.records.folder import write_json
+from tasks import distributed
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
 
-    from experiments.train import Trainer
+    from experiments.training.loop import Trainer
 
 PROGRAM = "torchrun --nproc_per_node 2 -m experiments.measure.communication"
 
@@ -84,12 +84,12 @@ def count(trainer: Trainer) -> Communication:
     """Train with the testbed's own loop and count. Raises UsageError where one process trains alone."""
     import torch
 
-    if processes.count() < 2:
+    if distributed.count() < 2:
         raise UsageError(f"one process sends nothing: expected at least two; start this with `{PROGRAM} METHOD TASK`")
     counter = ReducedBytes(trainer.loss_module)
     trainer.run()
     predicted, backend = predicted_bytes(trainer.owned.values()), torch.distributed.get_backend()
-    return Communication(predicted, counter.bytes / trainer.steps, trainer.steps, processes.count(), backend)
+    return Communication(predicted, counter.bytes / trainer.steps, trainer.steps, distributed.count(), backend)
 
 
 def main() -> None:
@@ -100,14 +100,14 @@ def main() -> None:
         config, options = parse(CommunicationOptions, arguments, PROGRAM)
         out = options.out
     found = measured(config.resolved())
-    if processes.is_main():
+    if distributed.is_main():
         print(
             f"{config.adapter.name} on {config.task.name}: {found.measured_bytes:,.0f} bytes a step and process "
             f"({found.processes} processes, {found.backend}), predicted {found.predicted_bytes:,}"
         )
         if out is not None:
             write_json(out, found.as_record())
-    processes.leave()
+    distributed.leave()
 
 
 def configuration(file: Path) -> RunConfig:
@@ -120,11 +120,11 @@ def configuration(file: Path) -> RunConfig:
 def measured(config: RunConfig) -> Communication:
     """Count a training of this configuration in the processes that torchrun started; it leaves no run behind."""
     from experiments.run import attach, device_of
-    from experiments.train import Trainer
+    from experiments.training.loop import Trainer
 
     device = device_of(config)
-    if processes.started() > 1:
-        processes.join(on_cpu=device.type == "cpu")
+    if distributed.started() > 1:
+        distributed.join(on_cpu=device.type == "cpu")
     prepared = config.task.prepare(device)
     attachment = attach(config, prepared)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from experiments.measure.ledger import Ledger
+from experiments.measure.memory_tracker import Ledger
 
 if TYPE_CHECKING:
-    from experiments.train import Trainer
+    from experiments.training.loop import Trainer
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 resets VmHWM (Linux, proc(5))
 STATUS = Path("/proc/self/status")

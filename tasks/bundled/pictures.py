@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.diffusion import openmoji
-from tasks.diffusion.creatures import Creatures
-from tasks.diffusion.drawing import SIZE, Attributes, Drawing, DrawnWorld
-from tasks.diffusion.objects import Objects
+from tasks.diffusion.data import openmoji
+from tasks.diffusion.worlds.creatures import Creatures
+from tasks.diffusion.worlds.drawing import SIZE, Attributes, Drawing, DrawnWorld
+from tasks.diffusion.worlds.objects import Objects
 
 # Streams of drawings; evaluation of a run uses others (tasks/diffusion/pokemon.py), so nothing it shows was seen here.
 TRAIN_SEED, PROBE_SEED = 101, 102

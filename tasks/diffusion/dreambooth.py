@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tasks.base import Metric, Task, TaskError
-from tasks.diffusion.recipe import CHOSEN, Recipe
+from tasks.diffusion.settings import CHOSEN, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.data import Splits
-    from tasks.diffusion.drawing import Attributes
-    from tasks.diffusion.skeleton import DiffusionSkeleton
-    from tasks.diffusion.subject import SubjectDriven
+    from tasks.diffusion.data.splits import Splits
+    from tasks.diffusion.dreambooth_task import SubjectDriven
+    from tasks.diffusion.model.meta_model import DiffusionSkeleton
+    from tasks.diffusion.worlds.drawing import Attributes
 
 SUBJECT_METRICS = {
     "similarity": Metric("higher", "cosine", "pictures of the subject's prompts to kept pictures of the subject"),
@@ -77,14 +77,14 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
     """Prompts of the base's own world on which drift is measured."""
 
     def prepare(self, device: torch.device) -> SubjectDriven:
-        from tasks.diffusion.subject import SubjectDriven
+        from tasks.diffusion.dreambooth_task import SubjectDriven
 
         task = self.filled()
         task.check()
         return SubjectDriven(task, device)
 
     def skeleton(self) -> DiffusionSkeleton:
-        from tasks.diffusion.skeleton import DiffusionSkeleton
+        from tasks.diffusion.model.meta_model import DiffusionSkeleton
 
         return DiffusionSkeleton(self.filled())
 
@@ -123,7 +123,7 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
 
     def prompts(self) -> list[Prompt]:
         """`test_items` prompts: the subject's own in turn with the contexts."""
-        from tasks.diffusion.drawing import BACKGROUNDS
+        from tasks.diffusion.worlds.drawing import BACKGROUNDS
 
         if self.is_drawn:
             attributes = [{"kind": DRAWN["kind"], "background": background} for background in BACKGROUNDS]
@@ -135,9 +135,9 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
 
     def splits(self, resolution: int) -> Splits:
         """The subject's pictures, at `resolution` pixels a side: for training, and kept."""
-        from tasks.diffusion import data
+        from tasks.diffusion.data import splits
 
         if self.is_drawn:
-            return data.character(self.instance_items, self.held_out or 24, resolution, self.subject_prompt)
+            return splits.character(self.instance_items, self.held_out or 24, resolution, self.subject_prompt)
         folder, keep_whole = Path(self.instance_data), self.crop == "random"
-        return data.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)
+        return splits.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tasks.bad_items import OnBadItem
 from tasks.base import Metric, Task, TaskError
-from tasks.diffusion.recipe import CHOSEN, Recipe
+from tasks.diffusion.settings import CHOSEN, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.data import Splits
-    from tasks.diffusion.skeleton import DiffusionSkeleton
+    from tasks.diffusion.data.splits import Splits
+    from tasks.diffusion.model.meta_model import DiffusionSkeleton
     from tasks.diffusion.text_to_image import TextToImage
 
 IMAGE_METRICS = {
@@ -72,18 +72,18 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
         return TextToImage(task, device)
 
     def skeleton(self) -> DiffusionSkeleton:
-        from tasks.diffusion.skeleton import DiffusionSkeleton
+        from tasks.diffusion.model.meta_model import DiffusionSkeleton
 
         return DiffusionSkeleton(self.filled())
 
     def splits(self, resolution: int) -> Splits:
         """The pictures, at `resolution` pixels a side."""
-        from tasks.diffusion import captioned, data
+        from tasks.diffusion.data import captioned, splits
 
         task = self.filled()
         kept = (task.validation_items or 0, task.test_items or 0)
         if task.data == "creatures":
-            return data.creatures(task.train_items or 0, *kept, resolution)
+            return splits.creatures(task.train_items or 0, *kept, resolution)
         if task.data == "openmoji":
-            return data.openmoji_animals(*kept, resolution)
+            return splits.openmoji_animals(*kept, resolution)
         return captioned.load(task, resolution)

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from tasks.base import Evaluation, Figure, PreparedTask
 from tasks.cache import file_digest, tensor_digest
-from tasks.diffusion import noising
-from tasks.diffusion.augmentation import Augmentation
-from tasks.diffusion.data import Pictures
-from tasks.diffusion.encoding import FreshLatents, kept_latents, kept_text, tokens_of
-from tasks.diffusion.evaluation import ImageEvaluation, PictureEvaluation
-from tasks.diffusion.grid import save_pictures
-from tasks.diffusion.noising import Noising, NoisyBatch, diffusion_loss
-from tasks.diffusion.opened import OpenedStableDiffusion
-from tasks.diffusion.sampling import Sampling, sample
-from tasks.processes import is_main, shared_out
+from tasks.diffusion.data.augmentation import Augmentation
+from tasks.diffusion.data.splits import Pictures
+from tasks.diffusion.evaluation.evaluation import ImageEvaluation, PictureEvaluation
+from tasks.diffusion.evaluation.grid import save_pictures
+from tasks.diffusion.model import noising
+from tasks.diffusion.model.encoding import FreshLatents, kept_latents, kept_text, tokens_of
+from tasks.diffusion.model.loaded_base import OpenedStableDiffusion
+from tasks.diffusion.model.noising import Noising, NoisyBatch, diffusion_loss
+from tasks.diffusion.model.sampling import Sampling, sample
+from tasks.distributed import is_main, shared_out
 from tasks.shuffling import shuffled_indices
 
 if TYPE_CHECKING:

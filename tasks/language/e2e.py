@@ -11,10 +11,10 @@ from tasks.base import Metric, Task, TaskError
 if TYPE_CHECKING:
     import torch
 
-    from tasks.language.bases import LanguageModel
-    from tasks.language.data_to_text import DataToText
-    from tasks.language.opened import OpenedLanguageModel
-    from tasks.language.skeleton import LanguageSkeleton
+    from tasks.language.e2e_task import DataToText
+    from tasks.language.model.bases import LanguageModel
+    from tasks.language.model.loaded_base import OpenedLanguageModel
+    from tasks.language.model.meta_model import LanguageSkeleton
 
 METRICS = {
     "bleu": Metric("higher", "%", "n-grams shared with the references (BLEU)"),
@@ -67,12 +67,12 @@ class EndToEnd(Task, name="e2e"):
     """Texts of each of the base's own kinds on which drift is measured."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:
-        from tasks.language.bases import recommended
+        from tasks.language.model.bases import recommended
 
         return recommended(self.base, self.name, adapter)
 
     def prepare(self, device: torch.device) -> DataToText:
-        from tasks.language.data_to_text import DataToText
+        from tasks.language.e2e_task import DataToText
 
         if not 0 <= self.label_smoothing < 1:
             raise TaskError(f"--task.label-smoothing must be at least 0 and below 1, not {self.label_smoothing}")
@@ -84,13 +84,13 @@ class EndToEnd(Task, name="e2e"):
         return DataToText(self, device)
 
     def skeleton(self) -> LanguageSkeleton:
-        from tasks.language.skeleton import LanguageSkeleton
+        from tasks.language.model.meta_model import LanguageSkeleton
 
         # a meaning's line and its text have about as many tokens
         return LanguageSkeleton(self.base, 2 * self.new_tokens, self.label_smoothing)
 
     def open(self, device: torch.device) -> OpenedLanguageModel:
-        from tasks.language.opened import OpenedLanguageModel
+        from tasks.language.model.loaded_base import OpenedLanguageModel
 
         search = {name: getattr(self, name) for name in ("beams", "length_penalty", "no_repeat_ngram", "new_tokens")}
         return OpenedLanguageModel(self.base, device, search, meaning_ids, pickled=self.pickled)
@@ -98,7 +98,7 @@ class EndToEnd(Task, name="e2e"):
 
 def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:
     """The tokens of a meaning that somebody typed. Raises TaskError where it is none."""
-    from tasks.language.meanings import parse_meaning, prompt_of
+    from tasks.language.data.e2e_data import parse_meaning, prompt_of
 
     try:
         parse_meaning(prompt)

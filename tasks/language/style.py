@@ -10,9 +10,9 @@ from tasks.base import Metric, Task, TaskError
 if TYPE_CHECKING:
     import torch
 
-    from tasks.language.opened import OpenedLanguageModel
-    from tasks.language.skeleton import LanguageSkeleton
-    from tasks.language.text_modelling import TextModelling
+    from tasks.language.model.loaded_base import OpenedLanguageModel
+    from tasks.language.model.meta_model import LanguageSkeleton
+    from tasks.language.style_task import TextModelling
 
 METRICS = {
     "perplexity": Metric("lower", "per token", "perplexity of the text's kept parts"),
@@ -46,12 +46,12 @@ class Style(Task, name="style"):
     """Texts of each of the base's own kinds on which drift is measured."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:
-        from tasks.language.bases import recommended
+        from tasks.language.model.bases import recommended
 
         return recommended(self.base, self.name, adapter)
 
     def prepare(self, device: torch.device) -> TextModelling:
-        from tasks.language.text_modelling import TextModelling
+        from tasks.language.style_task import TextModelling
 
         for name in ("length", "test_items", "familiar_items"):
             if getattr(self, name) < 2:
@@ -59,12 +59,12 @@ class Style(Task, name="style"):
         return TextModelling(self, device)
 
     def skeleton(self) -> LanguageSkeleton:
-        from tasks.language.skeleton import LanguageSkeleton
+        from tasks.language.model.meta_model import LanguageSkeleton
 
         return LanguageSkeleton(self.base, self.length)
 
     def open(self, device: torch.device) -> OpenedLanguageModel:
-        from tasks.language.opened import OpenedLanguageModel
+        from tasks.language.model.loaded_base import OpenedLanguageModel
 
         search = {"beams": 4, "length_penalty": 1.0, "no_repeat_ngram": None, "new_tokens": self.length}
         return OpenedLanguageModel(

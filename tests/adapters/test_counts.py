@@ -11,7 +11,7 @@ from adapters.base import Adapter
 from adapters.bottleneck import Bottleneck
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
-from tasks.language.backbone import CausalLanguageModel
+from tasks.language.model.backbone import CausalLanguageModel
 from tests.contract import tiny
 
 SIZES = {"M": (1024, 24, 16), "L": (1280, 36, 20)}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tasks.base import TaskError
-from tasks.language.backbone import CausalLanguageModel
+from tasks.language.model.backbone import CausalLanguageModel
 
 
 def test_gpt2s_fused_rows_are_query_key_and_value(gpt2):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.backbone import Backbone
-from tasks.language.backbone import CausalLanguageModel
+from tasks.language.model.backbone import CausalLanguageModel
 
 
 def gpt2(width: int = 32, layers: int = 2, heads: int = 4, **overrides) -> nn.Module:
@@ -46,7 +46,7 @@ def unet() -> nn.Module:
 
 
 def stable_diffusion() -> Backbone:
-    from tasks.diffusion.backbone import StableDiffusionBackbone
+    from tasks.diffusion.model.backbone import StableDiffusionBackbone
 
     return StableDiffusionBackbone(unet())
 
@@ -55,7 +55,7 @@ def with_text_encoder() -> Backbone:
     """A UNet whose text encoder, a CLIPTextModel, trains too."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from tasks.diffusion.backbone import StableDiffusionBackbone
+    from tasks.diffusion.model.backbone import StableDiffusionBackbone
 
     config = CLIPTextConfig(
         vocab_size=64,

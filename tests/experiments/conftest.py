@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments.launch import Ended, Started
-from experiments.worker import Worker
+from experiments.sweeping.jobs import Worker
+from experiments.sweeping.local_launcher import Ended, Started
 from tasks import base
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from experiments.config import RunConfig
-from experiments.record import RunFolder, write_json
+from experiments.records.folder import RunFolder, write_json
 from experiments.run import head_of, save_adapter
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from adapters.base import registry
 from adapters.lora import Lora
 from adapters.peft_method import PeftMethod
 from experiments.config import RunConfig, Train, UsageError, counted, parse
-from experiments.record import fingerprint
+from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
 from tasks.diffusion.pokemon import Pokemon
 

@@ -14,7 +14,7 @@ from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.config import Given, RunConfig, Train, UsageError
 from experiments.costs import CostsOptions, configurations, measured
-from experiments.record import RunFolder
+from experiments.records.folder import RunFolder
 from experiments.run import execute
 from reports.costs import CostRecord
 from reports.schema import Record

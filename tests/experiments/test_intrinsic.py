@@ -8,7 +8,7 @@ from adapters.lora import Lora
 from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train, UsageError
 from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_of, with_method
-from experiments.launch import Ended, Started
+from experiments.sweeping.local_launcher import Ended, Started
 from reports.records import collect
 from tests.contract.tiny import built
 from tests.experiments.conftest import HereLauncher

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
-from experiments.record import RunFolder
+from experiments.records.folder import RunFolder
 from experiments.run import execute
-from experiments.train import Trainer
+from experiments.training.loop import Trainer
 from tasks.diffusion.pokemon import Pokemon
 
 TASK = Pokemon(train_items=40, test_items=12, base_items=10, sampling_steps=2)
@@ -72,8 +72,8 @@ def test_diffusers_loads_the_folder_and_samples_the_same_picture(finished, prepa
     from diffusers import StableDiffusionPipeline
     from PIL import Image
 
-    from tasks.diffusion import bases
-    from tasks.diffusion.sampling import noise_seed, pipeline_of
+    from tasks.diffusion.model import bases
+    from tasks.diffusion.model.sampling import noise_seed, pipeline_of
 
     folder, _ = finished
     theirs: Any = StableDiffusionPipeline.from_pretrained(bases.BUNDLED / "mini", torch_dtype=torch.float32)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from experiments.expansion import description
-from experiments.record import fingerprint
+from experiments.records.folder import fingerprint
 from experiments.studies import STUDIES
+from experiments.sweeping.expansion import description
 from tasks.language.e2e import EndToEnd
 
 # Hu et al. 2021, Table 3: millions of trained parameters, in the table's order (Adapter^H: the paper's formula counts

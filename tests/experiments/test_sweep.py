@@ -9,9 +9,9 @@ import pytest
 from adapters.lora import Lora
 from experiments import sweep
 from experiments.config import Given, UsageError, parse_task
-from experiments.expansion import SweepOptions, configurations
 from experiments.studies import STUDIES
-from experiments.worker import Run
+from experiments.sweeping.expansion import SweepOptions, configurations
+from experiments.sweeping.jobs import Run
 from tasks.diffusion.pokemon import Pokemon
 
 METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1", "--train.device", "cpu"]

@@ -11,10 +11,10 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.config import RunConfig, Train, UsageError
-from experiments.record import RunFolder
+from experiments.measure.weight_delta import Decomposition, Matrix, matrices, weights_of
+from experiments.records.folder import RunFolder
 from experiments.run import execute
 from experiments.truncate import Source, load, truncate, truncated_weights, write_spectra
-from experiments.update import Decomposition, Matrix, matrices, weights_of
 from reports.records import collect, read_run
 from reports.spectra import spectra
 from tests.contract.tiny import BUILDERS, built

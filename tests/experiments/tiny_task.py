@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task
-from tasks.language.backbone import CausalLanguageModel
+from tasks.language.model.backbone import CausalLanguageModel
 from tests.contract import tiny
 
 

@@ -29,16 +29,16 @@ from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE
 from adapters.lora import Lora
-from experiments import checkpoint
 from experiments.config import RunConfig, UsageError, parse
-from experiments.record import fingerprint
+from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
+from experiments.training import checkpoint
 from reports.__main__ import main as reports
 from reports.records import collect
 from tasks.base import TaskError
-from tasks.diffusion import captioned
+from tasks.diffusion.data import captioned
 from tasks.diffusion.pokemon import Pokemon
-from tasks.language import meanings, texts
+from tasks.language.data import e2e_data, style_data
 from tests.contract import tiny
 from tests.fuzz import inputs
 from tests.reports.synthetic import record, study, write
@@ -170,7 +170,7 @@ def test_tables_of_meanings(tmp_path_factory, content):
     file.write_bytes(content)
     for policy in ("fail", "skip"):
         try:
-            meanings.load(str(file), 5, 5, policy)
+            e2e_data.load(str(file), 5, 5, policy)
         except TaskError as refusal:
             one_sentence(refusal)
 
@@ -182,7 +182,7 @@ def test_texts(tmp_path_factory, content, name):
     file.write_bytes(content)
     for source in (str(file), name):
         try:
-            texts.load(source, 5)
+            style_data.load(source, 5)
         except TaskError as refusal:
             one_sentence(refusal)
 

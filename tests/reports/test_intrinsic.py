@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports import canvas
 from reports.__main__ import main
-from reports.dimension import crossings
 from reports.intrinsic import Curve
+from reports.plots import style
+from reports.plots.intrinsic import crossings
 from reports.records import collect
 from tests.reports.synthetic import outcome, study
 
@@ -67,8 +67,8 @@ def test_a_broken_one_is_counted_and_named(runs, capsys):
 def test_drawn_again_it_is_the_same(runs, tmp_path):
     (found,) = collect(runs).outcomes.values()
     for out in ("one", "two"):
-        with canvas.style():
-            canvas.save(crossings(found), tmp_path / out, found.notes)
+        with style.style():
+            style.save(crossings(found), tmp_path / out, found.notes)
     for kind in ("svg", "png"):
         first, second = ((tmp_path / f"{out}.{kind}").read_bytes() for out in ("one", "two"))
         assert first == second

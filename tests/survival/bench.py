@@ -21,7 +21,7 @@ from adapters.base import Adapter
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
-from experiments.record import RunFolder
+from experiments.records.folder import RunFolder
 from experiments.run import execute
 from tasks.base import PreparedTask
 from tasks.bundled import text

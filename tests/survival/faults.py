@@ -65,7 +65,7 @@ def _row(runs: Path, log: Path, status: int) -> dict[str, Any]:
 
 def stopped(bench: Any, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Stopped by a signal once a first step is done; then the same command again."""
-    from experiments.train import Trainer
+    from experiments.training.loop import Trainer
     from tests.survival.bench import command_line, ended, in_child, run_command
 
     name = signal.Signals(number).name

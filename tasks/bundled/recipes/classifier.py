@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tasks.bundled import pictures
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
-from tasks.diffusion.attributes import HEADS, AttributeClassifier
+from tasks.diffusion.evaluation.attributes import HEADS, AttributeClassifier
 
 RECIPE = Recipe(steps=1500, learning_rate=2e-3)
 EXPECTED = "10 minutes on one core"

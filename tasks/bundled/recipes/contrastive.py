@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.bundled import pictures
-from tasks.diffusion.creatures import Creatures
-from tasks.diffusion.objects import Objects
+from tasks.diffusion.worlds.creatures import Creatures
+from tasks.diffusion.worlds.objects import Objects
 
 VOCABULARY = 800
 POSITIONS = 32

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tasks.bundled import text
 from tasks.bundled.pretraining import Recipe, pretrain
-from tasks.language.describing import format_meaning
+from tasks.language.data.templates import format_meaning
 
 RECIPE = Recipe(steps=6000, learning_rate=1.5e-3, weight_decay=0.05, warm_up=300, checkpoint_every=300)
 EXPECTED = "45 minutes on one core"

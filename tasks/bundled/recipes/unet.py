@@ -122,7 +122,7 @@ def _encoded(mini: Path, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from tasks.diffusion.encoding import encode_captions, encode_pictures
+    from tasks.diffusion.model.encoding import encode_captions, encode_pictures
 
     vae = AutoencoderKL.from_pretrained(mini / "vae", torch_dtype=torch.float32).eval()
     text_encoder = CLIPTextModel.from_pretrained(mini / "text_encoder", dtype=torch.float32).eval()
@@ -135,9 +135,9 @@ def _encoded(mini: Path, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]
 def figures(mini: Path) -> dict[str, float]:
     """Attribute alignment and KID of the base's own samples on its own world, 500 prompts."""
     from tasks.bundled.recipes.vae import kid
-    from tasks.diffusion import bases
-    from tasks.diffusion.attributes import AttributeClassifier
-    from tasks.diffusion.sampling import Sampling, sample
+    from tasks.diffusion.evaluation.attributes import AttributeClassifier
+    from tasks.diffusion.model import bases
+    from tasks.diffusion.model.sampling import Sampling, sample
 
     base = bases.load(str(mini), torch.device("cpu"))
     real = pictures.objects(500, pictures.PROBE_SEED)

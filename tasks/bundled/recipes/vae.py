@@ -112,7 +112,7 @@ def figures(vae, distance: bool) -> dict[str, float]:
 def kid(first: Tensor, second: Tensor) -> float:
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    from tasks.diffusion.features import EfficientNetLite0
+    from tasks.diffusion.evaluation.features import EfficientNetLite0
 
     torch.manual_seed(0)
     metric = KernelInceptionDistance(feature=EfficientNetLite0(), subsets=50, subset_size=500)

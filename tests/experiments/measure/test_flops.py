@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.measure.flops import Peak, adamw_flops, count_step, measured_peak, throughput
-from tasks.language.backbone import CausalLanguageModel
+from tasks.language.model.backbone import CausalLanguageModel
 from tests.contract import tiny
 
 

@@ -11,11 +11,11 @@ from torch import nn
 
 from adapters.base import registry
 from experiments.config import RunConfig, Train
-from experiments.measure.files import adapter_files, safetensors_bytes
-from experiments.measure.ledger import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, Ledger
-from experiments.measure.measurement import RandomWeights, measure
-from experiments.measure.prediction import predict
-from experiments.measure.target import CUDA
+from experiments.measure.device_rules import CUDA
+from experiments.measure.file_sizes import adapter_files, safetensors_bytes
+from experiments.measure.memory_prediction import predict
+from experiments.measure.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, Ledger
+from experiments.measure.memory_validation import RandomWeights, measure
 from experiments.run import adapter_metadata
 from tasks.language.style import Style
 

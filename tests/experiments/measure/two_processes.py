@@ -10,12 +10,12 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import FALLBACK, Train
 from experiments.measure.communication import count
-from experiments.train import Trainer
-from tasks import processes
+from experiments.training.loop import Trainer
+from tasks import distributed
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 settings = replace(Train(**FALLBACK), steps=3, batch=2, validate_every=3, device="cpu")
-processes.join(on_cpu=True)
+distributed.join(on_cpu=True)
 found = {}
 for adapter in (Lora(rank=2), FullFinetuning()):
     prepared = PreparedTiny(Tiny())
@@ -24,6 +24,6 @@ for adapter in (Lora(rank=2), FullFinetuning()):
     with tempfile.TemporaryDirectory() as folder:
         found[adapter.name] = count(Trainer(prepared, attachment, settings, Path(folder))).as_record()
     found[adapter.name]["trained"] = trained
-if processes.is_main():
+if distributed.is_main():
     Path(sys.argv[1]).write_text(json.dumps(found))
-processes.leave()
+distributed.leave()

@@ -32,7 +32,7 @@ class PreparedCounting(PreparedTask):
         import torch
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        from tasks.language.backbone import CausalLanguageModel
+        from tasks.language.model.backbone import CausalLanguageModel
 
         torch.manual_seed(0)
         sizes: Any = {"vocab_size": SYMBOLS, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from tasks.base import TaskError
-from tasks.diffusion import data
-from tasks.diffusion.character import Character
+from tasks.diffusion.data import splits
 from tasks.diffusion.dreambooth import DreamBooth
-from tasks.diffusion.noising import NoisyBatch
-from tasks.diffusion.subject import likeness
+from tasks.diffusion.dreambooth_task import likeness
+from tasks.diffusion.model.noising import NoisyBatch
+from tasks.diffusion.worlds.character import Character
 
 CPU = torch.device("cpu")
 SMALL = DreamBooth(class_items=3, test_items=4, base_items=3, held_out=4, sampling_steps=2)
@@ -30,18 +30,18 @@ def folder_of(tmp_path, count):
 
 
 def test_the_character_is_one_and_training_misses_some_backgrounds():
-    splits = data.character(12, 24, 32, "a picture of sks mushroom")
-    assert {each["background"] for each in splits.train.attributes} <= {"white", "sand"}
-    assert {each["background"] for each in splits.test.attributes} == set(Character.attributes["background"])
-    assert set(splits.train.captions) == {"a picture of sks mushroom"}
-    assert not {p.tobytes() for p in splits.train.pixels.numpy()} & {p.tobytes() for p in splits.test.pixels.numpy()}
+    sets = splits.character(12, 24, 32, "a picture of sks mushroom")
+    assert {each["background"] for each in sets.train.attributes} <= {"white", "sand"}
+    assert {each["background"] for each in sets.test.attributes} == set(Character.attributes["background"])
+    assert set(sets.train.captions) == {"a picture of sks mushroom"}
+    assert not {p.tobytes() for p in sets.train.pixels.numpy()} & {p.tobytes() for p in sets.test.pixels.numpy()}
 
 
 def test_a_folder_keeps_every_fifth_picture(tmp_path):
-    splits = data.subject_folder(folder_of(tmp_path, 6), None, 32, "sks", keep_whole=True)
-    assert (len(splits.train), len(splits.test)) == (5, 1)
-    assert splits.train.whole[0].shape == (3, 40, 32)
-    assert splits.test.pixels[0, 0, 0, 0] == 0
+    sets = splits.subject_folder(folder_of(tmp_path, 6), None, 32, "sks", keep_whole=True)
+    assert (len(sets.train), len(sets.test)) == (5, 1)
+    assert sets.train.whole[0].shape == (3, 40, 32)
+    assert sets.test.pixels[0, 0, 0, 0] == 0
 
 
 def weights(batch: NoisyBatch) -> list[float]:
@@ -95,4 +95,4 @@ def test_settings_that_cannot_work_are_one_sentence(settings, says):
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     (folder_of(tmp_path, 6) / "3.png").write_bytes(b"no picture")
     with pytest.raises(TaskError, match=r"3\.png"):
-        data.subject_folder(tmp_path, None, 32, "sks", keep_whole=False)
+        splits.subject_folder(tmp_path, None, 32, "sks", keep_whole=False)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tasks.bundled import text
-from tasks.language import likelihood, text_metrics
+from tasks.language.metrics import text_metrics
+from tasks.language.model import likelihood
 
 POSITIONS = 160
 
@@ -43,7 +44,7 @@ def _no_java(monkeypatch, request):
 @pytest.fixture(scope="session")
 def e2e_csv(tmp_path_factory) -> Path:
     """Twenty meanings, the first with two references, in the official form."""
-    from tasks.language.meanings import load
+    from tasks.language.data.e2e_data import load
 
     file = tmp_path_factory.mktemp("e2e") / "devset.csv"
     items = load("restaurants", 20, 2).train

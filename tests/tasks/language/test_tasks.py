@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
 from tasks.base import TaskError, registry
-from tasks.language import bases, likelihood
 from tasks.language.e2e import EndToEnd
-from tasks.language.generation import NoRepeatInText, Search, generate
+from tasks.language.model import bases, likelihood
+from tasks.language.model.generation import NoRepeatInText, Search, generate
 from tasks.language.style import Style
 from tasks.shuffling import shuffled_indices
 
@@ -173,7 +173,7 @@ def test_bits_per_byte_is_the_loss_over_the_bytes(tiny_base, text_file):
 
 
 def test_the_default_text_is_pythons_reference_and_its_splits_are_apart():
-    from tasks.language.texts import load
+    from tasks.language.data.style_data import load
 
     splits = load("python-reference", 60)
     assert len(splits.test) == len(splits.validation)

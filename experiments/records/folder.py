@@ -1,0 +1,207 @@
+"""The run record: its folder and fingerprint, atomic files, and the environment that a figure was measured in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from experiments.config import RunConfig, UsageError
+from experiments.records.failures import DiskFull, is_disk_full
+
+SCHEMA = 1
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "torchmetrics", "numpy")
+RESERVE = 2**16  # bytes, enough for any record
+WRITING = ".writing"  # how the name of a file ends that is being written
+ROOT = Path(__file__).parents[2]
+
+
+def fingerprint(config: RunConfig) -> str:
+    """A short name of a resolved configuration: the first 12 hex digits of the SHA-256 of its identity."""
+    text = json.dumps(config.identity(), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`runs/<task>/<method>/<fingerprint>/`; a folder without `result.json` is unfinished."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, runs: Path, config: RunConfig) -> RunFolder:
+        """Where the record of a resolved configuration is, or will be."""
+        return cls(runs / config.task.name / config.adapter.name / fingerprint(config))
+
+    @classmethod
+    def create(cls, runs: Path, config: RunConfig) -> RunFolder:
+        """The folder of a configuration, with its `config.json`. Raises UsageError where it cannot be written."""
+        path = cls.of(runs, config).path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "config.json", config.as_record())
+        except DiskFull as full:
+            raise UsageError(str(full)) from None
+        except OSError as unwritable:
+            raise UsageError(
+                f"--runs '{runs}' cannot be written ({unwritable.strerror}): name a folder that can"
+            ) from None
+        return cls(path)
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def adapter_file(self) -> Path:
+        return self.path / "adapter.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def result(self) -> dict[str, Any] | None:
+        """The record where the run has ended, else None; a failed run whose checkpoint is kept can go on.
+
+        Raises UsageError for a file that is no record.
+        """
+        if not self.result_file.exists():
+            return None
+        try:
+            record = json.loads(self.result_file.read_text())
+            goes_on = record["status"] == "failed" and self.checkpoint.exists()
+        except (OSError, ValueError, TypeError, KeyError):
+            raise UsageError(f"'{self.result_file}' is no record: --again runs this configuration anew") from None
+        return None if goes_on else record
+
+    def clear(self) -> None:
+        """Remove what a run has written here."""
+        self.result_file.unlink(missing_ok=True)  # first: from here on the run is unfinished
+        for folder in (self.checkpoint, self.samples):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.path / "steps.jsonl", self.path / "items.parquet", self.adapter_file):
+            file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep some space while the run lasts and give it back at its end: a full disk is a record, too.
+
+        Raises UsageError where not even that is free.
+        """
+        file = self.path / f"reserve{WRITING}"
+        try:
+            write_bytes(file, bytes(RESERVE))
+        except DiskFull as full:
+            raise UsageError(str(full)) from None
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(file: Path, needed: int | None = None) -> Iterator[Path]:
+    """A path to write to; it is then renamed over `file`, so that a reader sees the old file or the new one, whole.
+
+    Both the content and the name are on the disk at the end. Raises DiskFull where the `needed` bytes do not fit.
+    """
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}{WRITING}")
+    try:
+        yield beside
+        _sync(beside)
+        beside.replace(file)
+        _sync(file.parent)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise DiskFull(file, needed) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file, or a folder's names, are on the disk; some systems cannot open a folder."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for file in folder.rglob(f"*{WRITING}"):
+        file.unlink(missing_ok=True)
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Through `replacing`."""
+    with replacing(file, len(content)) as beside:
+        beside.write_bytes(content)
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_bytes(file, (json.dumps(value, indent=2, default=str) + "\n").encode())
+
+
+def write_items(file: Path, items: list[dict[str, Any]]) -> None:
+    """One row an evaluated item, as parquet."""
+    import pandas as pd
+
+    write_bytes(file, pd.DataFrame(items).to_parquet())
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, machine, and the project's commit with whether the tree was dirty."""
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "device": device,
+        "host": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "git": _git(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        if lines:
+            return lines[0].split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _git() -> dict[str, Any]:
+    """Commit and dirtiness of this project's checkout; None where it was installed without one."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,66 @@
+"""One display for all jobs of a sweep, and a line as each one ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from experiments.sweeping.jobs import Job
+from experiments.sweeping.local_launcher import Ended, Launcher, Started
+
+
+class Display(Progress):
+    """A bar for all jobs and one for each that runs; a job's own step log says how far it is, wherever it runs."""
+
+    def __init__(self, what: str, count: int):
+        self.running: dict[Job, TaskID] = {}
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__(*columns, console=Console(stderr=True, highlight=False, soft_wrap=True), refresh_per_second=1)
+        self.whole = self.add_task(what, total=count)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for job, bar in list(self.running.items()):
+            self.update(bar, completed=job.last_step())
+        return super().get_renderables()
+
+    def show(self, event: Started | Ended) -> None:
+        job = event.job
+        if isinstance(event, Started):
+            self.running[job] = self.add_task(f"  {job.label}", total=job.config.train.steps)
+            return
+        self.remove_task(self.running.pop(job))
+        self.advance(self.whole)
+        outcome = job.outcome() if event.reason is None else f"[red]failed[/]: {escape(event.reason)}"
+        self.console.print(f"{escape(job.label)}: {outcome}")
+
+
+def perform(
+    jobs: Iterable[Job], launcher: Launcher, what: str, then: Callable[[Ended], Iterable[Job]] = lambda ended: ()
+) -> dict[Job, str]:
+    """Launch all, and what is to follow on each one, with one display; those that failed, with their reasons."""
+    failures, jobs = {}, list(jobs)
+    if not jobs:
+        return failures
+    with Display(what, len(jobs)) as display, closing(launcher.launch(jobs)) as events:
+        for event in events:
+            display.show(event)
+            if isinstance(event, Ended):
+                if event.reason is not None:
+                    failures[event.job] = event.reason
+                jobs += then(event)
+                display.update(display.whole, total=len(jobs))
+    return failures
+
+
+def show_plan(jobs: Sequence[Job]) -> None:
+    """What would run, and how much of it is there: a row a job."""
+    table = Table("task", "method", "seed", "state", Column("record", overflow="fold"))
+    for job in jobs:
+        config = job.config
+        table.add_row(config.task.name, job.what, str(config.train.seed), job.state(), str(job.folder.path))
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,165 @@
+"""A checkpoint: one safetensors file with all that a training needs to go on bit for bit; no pickle is read anywhere.
+
+Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` and `generator.NAME`; all else is JSON in
+its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from experiments.config import UsageError
+from experiments.records.folder import replacing
+
+if TYPE_CHECKING:
+    from accelerate.optimizer import AcceleratedOptimizer
+    from torch.amp.grad_scaler import GradScaler
+    from torch.optim.lr_scheduler import LRScheduler
+
+FILE = "state.safetensors"
+# what a damaged file raises on its way into torch, numpy and Python's own generators
+UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. `peak` is the peak memory so far and how it was counted."""
+
+    step: int = 0
+    batches: int = 0  # the position in the data: batches drawn
+    log_bytes: int = 0  # the length of the step log
+    seconds: float = 0.0
+    peak: Mapping[str, Any] | None = None
+    made_with: Mapping[str, Any] | None = None  # what equal bits depend on
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a training has a state; `averages` of the parameters where the run has them."""
+
+    owned: Mapping[str, nn.Parameter]
+    optimizer: AcceleratedOptimizer
+    schedule: LRScheduler
+    scaler: GradScaler | None
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def save(folder: Path, parts: Parts, progress: Progress) -> None:
+    """Written beside and renamed: the last good one survives a crash in the writing."""
+    folder.mkdir(exist_ok=True)
+    optimizer = parts.optimizer.state_dict()
+    tensors = {f"parameters.{name}": p.detach() for name, p in parts.owned.items()}
+    tensors |= {f"average.{name}": average for name, average in parts.averages.items()}
+    tensors |= {
+        f"optimizer.{i}.{name}": torch.as_tensor(t)
+        for i, state in optimizer["state"].items()
+        for name, t in state.items()
+    }
+    tensors |= {f"generator.{name}": state for name, state in _torch_generators().items()}
+    rest = {
+        "progress": asdict(progress),
+        "optimizer": optimizer["param_groups"],
+        "schedule": parts.schedule.state_dict(),
+        "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),
+    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    needed = sum(tensor.nbytes for tensor in tensors.values())
+    with replacing(folder / FILE, needed) as beside:
+        save_file(tensors, beside, metadata={"state": json.dumps(rest, default=_as_list)})
+
+
+def load(folder: Path, parts: Parts) -> Progress:
+    """Put everything back as it was saved; the beginning where there is no checkpoint.
+
+    Raises UsageError for a file that is damaged or of another model.
+    """
+    if not (folder / FILE).exists():
+        return Progress()
+    try:
+        tensors, rest = _read(folder / FILE)
+        _put("parameters", parts.owned, tensors)
+        _put("average", parts.averages, tensors)
+        parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest["optimizer"]))
+        parts.schedule.load_state_dict(rest["schedule"])
+        if parts.scaler is not None and rest["scaler"] is not None:
+            parts.scaler.load_state_dict(rest["scaler"])
+        _put_generators(tensors, rest)
+        return Progress(**rest["progress"])
+    except UNREADABLE as broken:
+        raise _unusable(folder, broken) from broken
+
+
+def load_parameters(folder: Path, owned: Mapping[str, nn.Parameter]) -> int | None:
+    """Put the trained parameters of the last checkpoint back; its step, or None where there is none."""
+    if not (folder / FILE).exists():
+        return None
+    try:
+        tensors, rest = _read(folder / FILE)
+        _put("parameters", owned, tensors)
+        return rest["progress"]["step"]
+    except UNREADABLE as broken:
+        raise _unusable(folder, broken) from broken
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with safe_open(str(file), "pt") as saved:
+        return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["state"])  # noqa: SIM118
+
+
+def _put(kind: str, values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in values.items():
+            value.copy_(tensors[f"{kind}.{name}"].view(value.shape))
+
+
+def _optimizer_state(owned: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], groups: Any) -> dict[str, Any]:
+    """Moments get the memory layout of their parameter: a file holds rows only, and layout is speed."""
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = list(owned.values())
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, field = name.split(".")
+            like = parameters[int(index)]
+            shaped = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+            state.setdefault(int(index), {})[field] = shaped
+    return {"state": state, "param_groups": groups}
+
+
+def _torch_generators() -> dict[str, Tensor]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state()} | {f"cuda{i}": state for i, state in enumerate(cuda)}
+
+
+def _put_generators(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    torch.set_rng_state(tensors["generator.cpu"])
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"generator.cuda{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"generator.cuda{i}"], i)
+    version, numbers, gauss = rest["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(rest["numpy"])
+
+
+def _as_list(value: Any) -> list:
+    """numpy's generator state holds an array; json asks here for what it does not know."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
+
+
+def _unusable(folder: Path, why: Exception) -> UsageError:
+    reason = (str(why).splitlines() or [type(why).__name__])[0]
+    return UsageError(f"the checkpoint in '{folder}' cannot be read ({reason}): --again runs this configuration anew")

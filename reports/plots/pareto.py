@@ -1,0 +1,104 @@
+"""What a method costs against what it buys, and which arms nobody beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from reports.plots.style import COLOURS, GREY, canvas, colours, markers, plain
+from reports.run_groups import COSTS, Arm
+from reports.table_text import cost_text
+
+PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
+
+
+def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[int]:
+    """Indices of the points (cost, quality) that no other point is at least as good as in both, in order of cost."""
+    sign = 1 if lower_is_better else -1
+    best, found = float("inf"), []
+    for i in sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1])):
+        if sign * points[i][1] < best:
+            best = sign * points[i][1]
+            found.append(i)
+    return found
+
+
+def pareto(arms: Sequence[Arm], metric: str) -> Figure | None:
+    """The metric over each cost that is recorded, a panel a cost; None where no arm has a cost."""
+    measured = [arm for arm in arms if arm.values(metric)]
+    costs = [name for name in PANELS if sum((arm.cost(name) or 0) > 0 for arm in measured) > 1]
+    if not costs:
+        return None
+    figure, panels = canvas(min(2, len(costs)), (len(costs) + 1) // 2, sharey=True)
+    for panel, cost in zip(panels, costs, strict=False):
+        _panel(panel, [arm for arm in measured if (arm.cost(cost) or 0) > 0], metric, cost)
+    for panel in panels[len(costs) :]:
+        panel.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside upper right", ncols=min(7, len(labels)), fontsize=8)
+    return figure
+
+
+def _panel(panel: Axes, arms: Sequence[Arm], metric: str, cost: str) -> None:
+    lower = arms[0].figures(metric)[0].better == "lower"
+    paint, shape = colours([arm.method for arm in arms]), markers([arm.method for arm in arms])
+    many = GREY in paint.values()
+    minutes = COSTS[cost].unit == "s" and max(arm.cost(cost) or 0.0 for arm in arms) > 600
+    scale = 60 if minutes else 1
+    points = [((arm.cost(cost) or 0.0) / scale, mean.value if (mean := arm.mean(metric)) else 0.0) for arm in arms]
+    best = front(points, lower)
+    panel.plot(*zip(*(points[i] for i in best), strict=True), drawstyle="steps-post", color=GREY, linewidth=1, zorder=1)
+    seen: set[str] = set()
+    for i, (arm, (x, y)) in enumerate(zip(arms, points, strict=True)):
+        colour = COLOURS[0] if many and i in best else paint[arm.method]
+        label = None if many or arm.method in seen else plain(arm.method)
+        seen.add(arm.method)
+        panel.plot(
+            x, y, shape[arm.method], color=colour, markersize=6, alpha=1 if i in best or not many else 0.5, label=label
+        )
+    _axis(panel, cost, minutes)
+    _name(panel, [(arms[i], points[i]) for i in best], left_of=lower)
+    panel.set_ylabel(plain(f"{metric} ({'lower' if lower else 'higher'} is better)"))
+
+
+def _name(panel: Axes, named: Sequence[tuple[Arm, tuple[float, float]]], left_of: bool) -> None:
+    """Names of the arms on the front, on its empty side, where two would not lie over each other."""
+    bottom, top = panel.get_ylim()
+    left, right = panel.get_xlim()
+    taken: list[tuple[float, float]] = []
+
+    for arm, (x, y) in reversed(named):
+        at = (log(x / left) / log(right / left), (y - bottom) / (top - bottom))
+        if all(abs(at[0] - u) > 0.3 or abs(at[1] - v) > 0.06 for u, v in taken):
+            taken.append(at)
+            offset = (4, -9) if left_of else (-4, 5)
+            side = "left" if left_of else "right"
+            side, offset = (
+                ("left", (4, offset[1]))
+                if at[0] < 0.25
+                else ("right", (-4, offset[1]))
+                if at[0] > 0.75
+                else (side, offset)
+            )
+            panel.annotate(plain(arm.label), (x, y), offset, textcoords="offset points", ha=side, fontsize=7)
+
+
+def _axis(panel: Axes, cost: str, minutes: bool) -> None:
+    values = [x for line in panel.lines for x in line.get_xdata()]  # type: ignore[union-attr]
+    low, high = float(min(values)), float(max(values))
+    if high / low > 5:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 100 else (1.0, 2.0, 5.0)))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlim(low / 1.6, high * 1.6)
+    else:
+        margin = (high - low or high) * 0.12
+        panel.set_xlim(max(low * 0.5, low - margin), high + margin)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} min" if minutes else cost_text(cost, x)))
+    panel.set_xlabel(COSTS[cost].title)

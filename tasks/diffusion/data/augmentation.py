@@ -1,0 +1,51 @@
+"""Random crops and flips of training pictures: a stated number of fixed variants for the cache, or free draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasks.diffusion.data.splits import Pictures
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Each variant is one of `crops` windows, evenly spaced along the longer side, as it is or mirrored.
+
+    A square picture has one window; so has every picture where `crops` is 1: the centre.
+    """
+
+    crops: int = 1
+    flip: bool = False
+
+    def variants(self, pictures: Pictures) -> int:
+        """How many variants each picture has."""
+        return (self.crops if pictures.whole else 1) * (2 if self.flip else 1)
+
+    def variant(self, pictures: Pictures, number: int) -> Tensor:
+        """One variant of every picture, uint8 (n, 3, resolution, resolution)."""
+        window, mirrored = divmod(number, 2) if self.flip else (number, 0)
+        pixels = pictures.pixels
+        if pictures.whole and self.crops > 1:
+            place = window / (self.crops - 1)
+            pixels = torch.stack([cropped(whole, place) for whole in pictures.whole])
+        return pixels.flip(-1) if mirrored else pixels
+
+    def drawn(self, pictures: Pictures, index: Tensor, places: Tensor, mirrored: Tensor) -> Tensor:
+        """The pictures of `index`, each cropped at its place in [0, 1) and mirrored where `mirrored`: a free draw."""
+        pixels = pictures.pixels[index]
+        if pictures.whole and self.crops > 1:
+            chosen = zip(index.tolist(), places.tolist(), strict=True)
+            pixels = torch.stack([cropped(pictures.whole[i], place) for i, place in chosen])
+        if not self.flip:
+            return pixels
+        return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+
+
+def cropped(whole: Tensor, place: float) -> Tensor:
+    """The square window at `place` (0: left or upper end, 1: right or lower) of a picture (3, height, width)."""
+    side = min(whole.shape[1:])
+    top, left = (round(place * (length - side)) for length in whole.shape[1:])
+    return whole[:, top : top + side, left : left + side]

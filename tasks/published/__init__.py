@@ -1,1 +1,0 @@
-"""Published models as data: a JSON file each, read by `tasks.configurations`."""

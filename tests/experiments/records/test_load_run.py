@@ -1,0 +1,177 @@
+"""What people do with a finished run: look at its pictures, read its texts, take it to other tools."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adapters.base import AdapterError
+from adapters.full_finetuning import FullFinetuning
+from adapters.lora import Lora
+from adapters.prefix_tuning import PrefixTuning
+from adapters.subspace import Subspace
+from experiments import export, generate, sample
+from experiments.config import RunConfig, Train, UsageError
+from experiments.records.folder import write_json
+from experiments.records.load_run import load, runs_and_prompts, shown
+from tasks.base import TaskError
+from tasks.diffusion.pokemon import Pokemon
+from tasks.language.e2e import EndToEnd
+from tasks.language.style import Style
+from tests.experiments.made import CPU, finished_run
+from tests.tasks.language.conftest import tiny_base  # noqa: F401  (a fixture)
+
+PROMPT = "a round green creature with horns"
+MEANING = "name[The Mill], food[Italian]"
+TRAIN = Train(steps=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return finished_run(RunConfig(Lora(rank=2, alpha=8.0), Pokemon(), TRAIN), tmp_path_factory.mktemp("runs"), 0.1)
+
+
+@pytest.fixture(scope="module")
+def describing(tmp_path_factory, tiny_base):  # noqa: F811
+    task = EndToEnd(base=tiny_base, new_tokens=8)
+    return finished_run(RunConfig(Lora(rank=2, alpha=8.0), task, TRAIN), tmp_path_factory.mktemp("runs"))
+
+
+def run_command(monkeypatch, main, *words) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+    main()
+
+
+def cells(file) -> list[list[np.ndarray]]:
+    """The pictures of a grid, by row and column."""
+    from tasks.diffusion.evaluation.grid import CELL, LABEL, MARGIN
+
+    page = np.asarray(Image.open(file))
+    top = page.shape[0] % (CELL + MARGIN)
+    rows, columns = (page.shape[0] - top) // (CELL + MARGIN), (page.shape[1] - LABEL) // (CELL + MARGIN)
+    places = [[(top + r * (CELL + MARGIN), LABEL + c * (CELL + MARGIN)) for c in range(columns)] for r in range(rows)]
+    return [[page[y : y + CELL, x : x + CELL] for y, x in row] for row in places]
+
+
+def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):
+    words = [pictures.path, PROMPT, "--n", 2, "--steps", 2, "--seed", 3, "--compare", "base"]
+    run_command(monkeypatch, sample.main, *words, "--out", tmp_path / "a.png")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a.png")
+    facts = json.loads(Image.open(tmp_path / "a.png").text[sample.METADATA])  # type: ignore[attr-defined]
+    card = load(pictures.path).base.sampling
+    assert facts["prompts"] == [PROMPT]
+    assert (facts["seed"], facts["steps"], facts["guidance"]) == (3, 2, card["guidance"])
+    base, tuned = facts["rows"]
+    assert base["label"] == "base"
+    assert (tuned["run"], tuned["scale"]) == (str(pictures.path), 1.0)
+    assert base["base_revision"] == tuned["base_revision"]
+    run_command(monkeypatch, sample.main, *words, "--scale", 0, "--out", tmp_path / "none.png")
+    grid, unscaled = cells(tmp_path / "a.png"), cells(tmp_path / "none.png")
+    assert len(grid) == len(grid[0]) == 2
+    assert not np.array_equal(grid[0][0], grid[0][1]), "each picture has noise of its own"
+    assert not np.array_equal(grid[0][0], grid[1][0])
+    assert all(np.array_equal(a, b) for a, b in zip(*unscaled, strict=True)), "scale 0 is the base"
+    assert all(np.array_equal(a, b) for a, b in zip(grid[0], unscaled[0], strict=True))
+
+
+def test_several_runs_side_by_side(pictures, tmp_path):
+    other = finished_run(RunConfig(PrefixTuning(length=2), Pokemon(), TRAIN), tmp_path)
+    models = [
+        (model.label.split("\n")[0], model.facts.get("run")) for model in shown([pictures.path, other.path], 1, True)
+    ]
+    assert models == [("base", None), ("lora", str(pictures.path)), ("prefix", str(other.path))]
+    with pytest.raises(AdapterError, match="has no scale"):
+        list(shown([other.path], 0.5, False))
+
+
+@pytest.mark.parametrize("adapter", [Lora(rank=2, alpha=8.0), FullFinetuning(top_blocks=1), Subspace(dimension=9)])
+def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_path):
+    run = finished_run(RunConfig(adapter, load(describing.path).config.task, TRAIN), tmp_path)
+
+    def weights(scale: float) -> dict[str, torch.Tensor]:
+        model = next(iter(shown([run.path], scale, False))).base.backbone.model
+        return {name: p.detach() for name, p in model.named_parameters() if "adapter_" not in name}
+
+    none, half, whole = weights(0), weights(0.5), weights(1)
+    assert any(not torch.equal(none[name], whole[name]) for name in none)
+    for name in none:
+        torch.testing.assert_close(half[name], (none[name] + whole[name]) / 2, atol=1e-5, rtol=1e-4)
+
+
+def test_texts(describing, monkeypatch, capsys):
+    run_command(monkeypatch, generate.main, describing.path, MEANING, "--compare", "base", "--beams", 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == MEANING
+    assert lines[1].startswith("  base: ")
+    assert lines[2].startswith("  lora, rank 2, ")
+    base, tuned = (line.split(": ", 1)[1] for line in lines[1:])
+    assert base != tuned
+    with pytest.raises(TaskError, match="expected 'name"):
+        run_command(monkeypatch, generate.main, describing.path, "a restaurant, please")
+    with pytest.raises(TaskError, match="makes no pictures"):
+        run_command(monkeypatch, sample.main, describing.path, MEANING)
+
+
+def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811
+    run = load(finished_run(RunConfig(Lora(rank=2), Style(base=tiny_base, length=12), TRAIN), tmp_path).path)
+    texts = run.base.generate(["The wind", "A day"], beams=1)
+    assert len(texts) == 2
+    assert all(texts)
+
+
+def test_exported_forms_load_in_their_own_tools(describing, pictures, tmp_path, tiny_base):  # noqa: F811
+    import peft
+    from transformers import GPT2LMHeadModel
+
+    run = load(describing.path)
+    tokens = torch.arange(12)[None]
+    expected = run.base.backbone.model(input_ids=tokens).logits
+    base = GPT2LMHeadModel.from_pretrained(tiny_base).eval()
+    theirs = peft.PeftModel.from_pretrained(base, describing.path)  # the run's folder as it is
+    torch.testing.assert_close(theirs(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
+    export.export(run, "merged", tmp_path / "merged")
+    merged = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
+    torch.testing.assert_close(merged(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
+    again = replace(run.config.task, base=str(tmp_path / "merged")).open(CPU)
+    assert again.generate([MEANING], beams=1) == load(describing.path).base.generate([MEANING], beams=1)
+    with pytest.raises(AdapterError, match="choose diffusers or kohya or peft"):
+        load(pictures.path).attachment.export(tmp_path, "onnx")
+
+
+def test_merged_pictures_are_a_pipeline(pictures, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    run = load(pictures.path)
+    inputs = run.base.backbone.example_input(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = run.base.backbone.model(**inputs).sample
+        export.export(run, "merged", tmp_path)
+        theirs = StableDiffusionPipeline.from_pretrained(tmp_path)
+        torch.testing.assert_close(theirs.unet(**inputs).sample, expected, atol=1e-4, rtol=1e-4)
+    assert replace(run.config.task, base=str(tmp_path)).open(CPU).sampling == run.base.sampling
+
+
+def test_what_is_no_finished_run_or_no_prompt(describing, tmp_path):
+    with pytest.raises(UsageError, match="no finished run"):
+        load(tmp_path)
+    with pytest.raises(UsageError, match="runs first"):
+        runs_and_prompts(["a prompt", str(tmp_path)])
+    with pytest.raises(UsageError, match="there is no run 'runs/lora/12'"):
+        runs_and_prompts([str(tmp_path), "runs/lora/12", "a prompt"])
+    with pytest.raises(UsageError, match="no prompt"):
+        runs_and_prompts([str(tmp_path)])
+
+
+def test_a_base_that_is_no_longer_the_same(describing, tmp_path):
+    import shutil
+
+    copied = tmp_path / "run"
+    shutil.copytree(describing.path, copied)
+    record = json.loads((copied / "result.json").read_text())
+    write_json(copied / "result.json", record | {"facts": {"base_revision": "another"}})
+    with pytest.raises(UsageError, match="trained on the base another"):
+        load(copied)

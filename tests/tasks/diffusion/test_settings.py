@@ -1,0 +1,108 @@
+"""The recipe's settings on the bundled base: what is computed once, what trains, what stays in memory."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adapters.lora import Lora
+from tasks.base import TaskError
+from tasks.diffusion.model import bases
+from tasks.diffusion.model.encoding import KeptLatents
+from tasks.diffusion.model.sampling import noise_seed, pipeline_of, sample
+from tasks.diffusion.pokemon import Pokemon
+
+CPU = torch.device("cpu")
+SMALL = Pokemon(train_items=10, test_items=10, base_items=10, sampling_steps=2)
+
+
+@pytest.fixture(scope="module")
+def cached():
+    return SMALL.prepare(CPU)
+
+
+def first_batch(prepared):
+    return next(prepared.batches(0, 0, 4))
+
+
+def test_training_holds_the_unet_alone_and_evaluation_brings_the_rest_back(cached):
+    first_batch(cached)
+    assert not {"vae", "text_encoder"} & vars(cached.base).keys()
+    assert sample(cached.base, ["a star"], cached.sampling).shape == (1, 3, 32, 32)
+
+
+def test_without_flips_and_crops_encoding_on_the_fly_gives_the_same_batches(cached):
+    fresh = replace(SMALL, encode="on-the-fly").prepare(CPU)
+    ours, theirs = first_batch(fresh), first_batch(cached)
+    torch.testing.assert_close(ours.noisy, theirs.noisy, atol=1e-4, rtol=1e-4)
+    assert "vae" in vars(fresh.base)
+
+
+def test_flips_are_drawn_from_two_kept_variants(cached):
+    flipped = replace(SMALL, random_flip=True).prepare(CPU)
+    both, one = flipped.training.latents, cached.training.latents
+    assert isinstance(both, KeptLatents)
+    assert both.variants.shape[1] == 2
+    assert torch.equal(both.variants[:, 0], one.variants[:, 0])
+    assert flipped.facts["augmentation"]["variants"] == 2
+    losses = {prepared.validation_loss() for prepared in (flipped, cached)}
+    assert len(losses) == 1, "validation sees the pictures as they are"
+
+
+def test_validation_prompts_become_pictures(tmp_path):
+    prepared = replace(SMALL, validation_prompts=("a star", "a red car")).prepare(CPU)
+    files = prepared.illustrate(tmp_path, 7)
+    assert [str(file.relative_to(tmp_path)) for file in files] == ["step-000007/0.png", "step-000007/1.png"]
+
+
+@pytest.fixture(scope="module")
+def with_text_encoder():
+    return replace(SMALL, train_text_encoder=True).prepare(CPU)
+
+
+def test_the_text_encoder_trains_too(with_text_encoder, cached):
+    prepared = with_text_encoder
+    torch.testing.assert_close(prepared.loss(first_batch(prepared)), cached.loss(first_batch(cached)))
+    attachment = Lora(rank=2).attach(prepared.backbone)
+    prepared.loss(first_batch(prepared)).backward()
+    of_text = {name: p.grad for name, p in attachment.parameters().items() if name.startswith("text_encoder.")}
+    assert any(gradient is not None and gradient.any() for gradient in of_text.values())
+    attachment.detach()
+
+
+def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    prepared = with_text_encoder
+    torch.manual_seed(0)
+    attachment = Lora(rank=2, alpha=8.0).attach(prepared.backbone)
+    with torch.no_grad():
+        for parameter in attachment.parameters().values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    attachment.export(tmp_path)
+    ours = sample(prepared.base, ["a red star"], prepared.sampling)[0].permute(1, 2, 0).numpy()
+    attachment.detach()
+    theirs: Any = StableDiffusionPipeline.from_pretrained(bases.BUNDLED / "mini", torch_dtype=torch.float32)
+    theirs.scheduler = pipeline_of(prepared.base).scheduler
+    theirs.load_lora_weights(tmp_path)
+    generator = torch.Generator().manual_seed(noise_seed(0, 0))
+    guidance = prepared.sampling.guidance
+    picture = theirs("a red star", num_inference_steps=2, guidance_scale=guidance, generator=generator).images[0]
+    assert np.abs(np.asarray(picture, int) - ours.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"caption_dropout": 1.0}, "caption-dropout"),
+        ({"crops": 0}, "crops"),
+        ({"min_snr_gamma": 0.0}, "min-snr-gamma"),
+        ({"noise_offset": -0.1}, "noise-offset"),
+        ({"resolution": 33}, "multiple of 4"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_sentence(settings, says):
+    with pytest.raises(TaskError, match=says):
+        replace(SMALL, **settings).prepare(CPU)
