@@ -17,6 +17,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from adapters.errors import AdapterError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
     from adapters.mixture import Mixture
 
 ENTRY_POINTS = "adapter_testbed.adapters"
-
-
-class AdapterError(ValueError):
-    """Settings that cannot work on this model: one sentence that says what was expected and what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Adapter(ABC):
         """
 
     @property
-    def known_as(self) -> str:
+    def label(self) -> str:
         """What a record and a base's card call the method: its name, and what else tells it from the others."""
         return self.name
 

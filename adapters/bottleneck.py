@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adapters.backbone import Sublayer
-from adapters.base import Adapter, AdapterError, HookedAttachment, HookedUpdate
+from adapters.base import Adapter, HookedAttachment, HookedUpdate
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Bottleneck(Adapter, name="adapter"):
+class Bottleneck(Adapter, name="bottleneck"):
     """Bottleneck adapters: h + W_up f(W_down h) after a sublayer, before its residual sum, with W_up zero at the
     start (Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247; Lin et al. 2020,
     arXiv 2004.03829)."""

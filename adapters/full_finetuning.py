@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adapters.base import Adapter, AdapterError, Attachment
+from adapters.base import Adapter, Attachment
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

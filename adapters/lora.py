@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adapters.backbone import Projection, count_roles, plays
-from adapters.base import Adapter, AdapterError, HookedUpdate, MergeableAttachment
+from adapters.base import Adapter, HookedUpdate, MergeableAttachment
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,8 +26,8 @@ class Lora(Adapter, name="lora"):
     mergeable = True
     examples = (
         {},
-        {"rank": 3, "alpha": 8.0, "dropout": 0.1, "targets": ("all",), "initialisation": "normal"},
-        {"ranks": {"query": 1, "value": 3, "output": 0}, "rank_stabilised": True},
+        {"rank": 3, "alpha": 8.0, "dropout": 0.1, "targets": ("all",), "init_lora_weights": "gaussian"},
+        {"ranks": {"query": 1, "value": 3, "output": 0}, "use_rslora": True},
     )
 
     rank: int = 4
@@ -40,9 +41,9 @@ class Lora(Adapter, name="lora"):
     feed-forward, convolution, embedding, linear, all; "auto" is what the base's card recommends."""
     ranks: dict[str, int] = field(default_factory=dict)
     """A rank of its own for a role, for example "query 8 value 2"; 0 leaves the role out."""
-    initialisation: Literal["kaiming", "normal"] = "kaiming"
-    """Of A: "kaiming" uniform as loralib and peft do; "normal" with deviation 1 / rank."""
-    rank_stabilised: bool = False
+    init_lora_weights: Literal["kaiming", "gaussian"] = "kaiming"
+    """Of A: "kaiming" uniform as loralib and peft do; "gaussian" with deviation 1 / rank."""
+    use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
     def attach(self, backbone: Backbone) -> LoraAttachment:
@@ -74,7 +75,7 @@ class Lora(Adapter, name="lora"):
     def scaling(self, rank: int) -> float:
         """alpha / rank, or alpha / sqrt(rank) where rank-stabilised; alpha defaults to the rank."""
         alpha = rank if self.alpha is None else self.alpha
-        return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
 
 class LowRankUpdate(HookedUpdate):
@@ -98,7 +99,7 @@ class LowRankUpdate(HookedUpdate):
             raise AdapterError(f"LoRA cannot update the grouped convolution '{projection.name}'")
         kernel = tuple(weight.shape[2:])
         down = nn.Parameter(torch.empty(rank, projection.in_features, *kernel, **place))
-        if settings.initialisation == "kaiming":
+        if settings.init_lora_weights == "kaiming":
             nn.init.kaiming_uniform_(down, a=math.sqrt(5))
         else:
             nn.init.normal_(down, std=1 / rank)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

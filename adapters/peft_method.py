@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.backbone import count_roles
-from adapters.base import Adapter, AdapterError, Attachment, check_state
+from adapters.base import Adapter, Attachment, check_state
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,7 +56,7 @@ class PeftMethod(Adapter, name="peft"):
             return self.attach_to(backbone, matrices)
 
     @property
-    def known_as(self) -> str:
+    def label(self) -> str:
         return f"{self.name} {self.method}"
 
     def attach_to(self, backbone: Backbone, chosen: list[Projection]) -> PeftAttachment:

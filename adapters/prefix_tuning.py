@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adapters.backbone import AttentionLayer, Module, Projection
-from adapters.base import Adapter, AdapterError, HookedAttachment, HookedUpdate
+from adapters.base import Adapter, HookedAttachment, HookedUpdate
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters.base import Adapter, AdapterError, HookedUpdate, MergeableAttachment, check_state
+from adapters.base import Adapter, HookedUpdate, MergeableAttachment, check_state
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,7 +20,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.config import RunConfig, Train, UsageError, command
+from experiments.cli.errors import command
+from experiments.config import ResolvedTrain, RunConfig, Train
+from experiments.errors import UsageError
+from experiments.training.callbacks import Callback
 
 MEMORY_CASES = Path(__file__).parent / "measure" / "memory_cases.json"
 MIB = 2**20
@@ -29,11 +32,11 @@ MIB = 2**20
 def loop(method: str, task: str, rounds: int, steps: int) -> float:
     """The median over rounds of (seconds of `steps` loop steps) / (seconds of as many bare steps)."""
     from adapters.base import registry as adapters
-    from experiments.run import attach, device_of
+    from experiments.session import attach, device_of
     from experiments.training.loop import Trainer
     from tasks.base import registry as tasks
 
-    settings = Train(steps=steps, checkpoint_every=10**9, validate_every=10**9)
+    settings = Train(steps=steps, checkpointing_steps=10**9, validation_steps=10**9)
     config = RunConfig(adapters()[method](), tasks()[task](), settings).resolved()
     prepared = config.task.prepare(device_of(config))
     attachment = attach(config, prepared)
@@ -43,7 +46,7 @@ def loop(method: str, task: str, rounds: int, steps: int) -> float:
             own = Path(folder) / str(number)  # a finished training's checkpoint would leave nothing to do
             own.mkdir()
             trainer = Trainer(prepared, attachment, config.train, own)
-            bare = _bare_seconds(prepared, attachment, config.train)
+            bare = _bare_seconds(prepared, attachment, trainer.settings)
             ours = _loop_seconds(trainer)
             if number:
                 ratios.append(ours / bare)
@@ -52,21 +55,19 @@ def loop(method: str, task: str, rounds: int, steps: int) -> float:
     return statistics.median(ratios)
 
 
-def _bare_seconds(prepared, attachment, settings: Train) -> float:
+def _bare_seconds(prepared, attachment, settings: ResolvedTrain) -> float:
     """Median seconds of forward, backward, clipping and AdamW, with nothing around them."""
     import torch
 
-    from experiments.training.loop import given
-
     owned = list(attachment.parameters().values())
-    optimizer = torch.optim.AdamW(owned, lr=given(settings.learning_rate), weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(owned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     prepared.backbone.model.train()
     seconds = []
-    batches = prepared.batches(settings.seed, 0, settings.batch)
-    for _ in range(given(settings.steps)):
+    batches = prepared.batches(settings.seed, 0, settings.batch_size)
+    for _ in range(settings.steps):
         began = time.perf_counter()
         prepared.loss(next(batches)).backward()
-        torch.nn.utils.clip_grad_norm_(owned, settings.maximal_gradient_norm)
+        torch.nn.utils.clip_grad_norm_(owned, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - began)
@@ -75,14 +76,13 @@ def _bare_seconds(prepared, attachment, settings: Train) -> float:
 
 def _loop_seconds(trainer) -> float:
     """Median seconds from one line of the step log to the next: all that the loop does between two steps."""
-    marks = []
-    after = trainer._after_step
+    marks: list[float] = []
 
-    def marked(step, line, log, bar) -> None:
-        after(step, line, log, bar)
-        marks.append(time.perf_counter())
+    class Marks(Callback):
+        def on_step(self, trainer, step, line) -> None:
+            marks.append(time.perf_counter())
 
-    trainer._after_step = marked
+    trainer.callbacks.append(Marks())
     trainer.run()
     return statistics.median(b - a for a, b in itertools.pairwise(marks[:-1]))  # the last one also validates
 
@@ -119,10 +119,10 @@ def _memory_rows(cases: Mapping[str, Any], name: str, methods: list[str]) -> Ite
 
     model = cases["models"][name]
     task = tasks()[model["task"]](**model["settings"])
-    prepared = RandomWeights(task.skeleton()) if model["random_weights"] else task.prepare(torch.device("cpu"))
+    prepared = RandomWeights(task.meta_model()) if model["random_weights"] else task.prepare(torch.device("cpu"))
     variants: Any = itertools.product(methods, cases["batches"], cases["checkpointing"])
     for method, batch, checkpointing in variants:
-        settings = Train(batch=batch, gradient_checkpointing=checkpointing, device="cpu")
+        settings = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu")
         config = RunConfig(adapters()[method](), task, settings).resolved()
         predicted = sum(predict(config).categories.values())
         yield method, batch, checkpointing, predicted, measure(config, prepared)

@@ -11,9 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import AdapterError
 from adapters.base import registry as adapter_registry
-from experiments.config import Given, RunConfig, Train, UsageError, command, meant, method_settings, parse_task
+from adapters.errors import AdapterError
+from experiments.cli.errors import command
+from experiments.cli.parser import Overrides, method_settings, parse_task
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import RunFolder, write_json
 from tasks.base import registry as task_registry
 
@@ -54,9 +57,9 @@ class CostsOptions:
 
 
 def main() -> None:
-    given, options = parse_task(CostsOptions, sys.argv[1:], PROGRAM)
-    configs = configurations(given, options)
-    from experiments.run import device_of
+    overrides, options = parse_task(CostsOptions, sys.argv[1:], PROGRAM)
+    configs = configurations(overrides, options)
+    from experiments.session import device_of
 
     prepared = configs[0].task.prepare(device_of(configs[0]))
     left_out = []
@@ -81,11 +84,11 @@ def label(config: RunConfig) -> str:
     return adapter.name if size is None else f"{adapter.name} {size_field} {size}"
 
 
-def configurations(given: Given, options: CostsOptions) -> list[RunConfig]:
+def configurations(overrides: Overrides, options: CostsOptions) -> list[RunConfig]:
     """One a method and size, resolved. Raises UsageError where the command line makes no sense."""
     from experiments.sweeping.expansion import sized
 
-    if given.task_name is None:
+    if overrides.task_name is None:
         known = ", ".join(sorted(task_registry()))
         raise UsageError(f"expected a TASK, for example: {PROGRAM} sd-pokemon; the tasks are {known}")
     for name, least in {"steps": 1, "rounds": 1, "items": 1, "mixed": 2, "processes": 1}.items():
@@ -95,15 +98,15 @@ def configurations(given: Given, options: CostsOptions) -> list[RunConfig]:
     for name in options.methods:
         if name not in methods:
             known = ", ".join(sorted(methods))
-            raise UsageError(f"there is no method '{name}'{meant(name, methods)}; the methods are {known}")
+            raise UsageError(f"there is no method '{name}'{did_you_mean(name, methods)}; the methods are {known}")
     chosen = options.methods or sorted(methods)
     arms = [
         replace(arm, **settings.get(name, {}))
         for name in chosen
         for arm in sized(methods[name], options.sizes, settings.get(name, {}))
     ]
-    task = task_registry()[given.task_name]()
-    return [given.over(RunConfig(arm, task, Train())).resolved() for arm in arms]
+    task = task_registry()[overrides.task_name]()
+    return [overrides.apply(RunConfig(arm, task, Train())).resolved() for arm in arms]
 
 
 def measured(config: RunConfig, options: CostsOptions, prepared: PreparedTask) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def measured(config: RunConfig, options: CostsOptions, prepared: PreparedTask) -
 
     Raises AdapterError where the method does not work on the model.
     """
-    from experiments.run import attach, device_of, facts_of, head_of, parameters_of
+    from experiments.session import attach, device_of, facts_of, head_of, parameters_of
 
     folder = RunFolder.of(options.runs, config)
     attachment = attach(config, prepared)
@@ -135,10 +138,10 @@ def training(
 ) -> dict[str, Any]:
     """Memory, operations and speed of a few training steps, and the file that they end with."""
     from experiments.measure.step_costs import step_costs
-    from experiments.run import save_adapter
+    from experiments.session import save_adapter
     from experiments.training.loop import Trainer
 
-    settings = replace(config.train, steps=options.steps, epochs=None, validate_every=options.steps)
+    settings = replace(config.train, steps=options.steps, epochs=None, validation_steps=options.steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, settings, Path(folder))
         trained = trainer.run()
@@ -153,8 +156,8 @@ def serving(config: RunConfig, options: CostsOptions, prepared: PreparedTask, at
     """Latency and merge error, then what switching from one adapter to another costs, alone and within a batch."""
     from experiments.measure.latency import ModelInput, inference, mixed_batch, switch
 
-    given, batch = (ModelInput.of(prepared, items) for items in (options.items, options.mixed))
-    latency = inference(attachment, given.forward, options.items, config.adapter.mergeable, options.rounds)
+    single, batch = (ModelInput.of(prepared, items) for items in (options.items, options.mixed))
+    latency = inference(attachment, single.forward, options.items, config.adapter.mergeable, options.rounds)
     trained = attachment.state()
     others = [shifted(trained, number) for number in range(options.mixed)]
     found = {
@@ -179,7 +182,7 @@ def counted_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
     """What `experiments.measure.communication` counts in so many processes, as a program of its own."""
     with tempfile.TemporaryDirectory() as folder:
         written, result = Path(folder) / "config.json", Path(folder) / "result.json"
-        few = replace(config, train=replace(config.train, steps=2, epochs=None, validate_every=2))
+        few = replace(config, train=replace(config.train, steps=2, epochs=None, validation_steps=2))
         write_json(written, few.as_record())
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         program = ["-m", "experiments.measure.communication", str(written), str(result)]

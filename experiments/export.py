@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import command
-from experiments.records.load_run import Finished, load
+from experiments.cli.errors import command
+from experiments.records.load_run import LoadedRun, load_run
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     options = parser().parse_args()
-    for file in export(load(options.run), options.format, options.out or options.run / "export" / options.format):
+    for file in export(load_run(options.run), options.format, options.out or options.run / "export" / options.format):
         print(file)
 
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     return program
 
 
-def export(run: Finished, form: str, folder: Path) -> list[Path]:
+def export(run: LoadedRun, form: str, folder: Path) -> list[Path]:
     """Write the form; the files or, of a whole model, the folder. Raises AdapterError where the method has it not."""
     folder.mkdir(parents=True, exist_ok=True)
     if form != "merged":

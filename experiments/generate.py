@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from experiments.config import UsageError, command
+from experiments.cli.errors import command
+from experiments.errors import UsageError
 from experiments.records.load_run import runs_and_prompts, shown
 
-SETTINGS = {"beams": 1, "new_tokens": 1, "no_repeat_ngram": 0}  # and the least value of each
+SETTINGS = {"num_beams": 1, "max_new_tokens": 1, "no_repeat_ngram_size": 0}  # and the least value of each
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog='For example: python -m experiments.generate runs/e2e/lora/1a2b3c4d5e6f "name[The Mill], food[Italian]"',
     )
     program.add_argument("words", nargs="+", metavar="RUN ... PROMPT", help="finished runs' folders, then prompts")
-    program.add_argument("--beams", type=int, help="width of the beam search (default: the task's)")
+    program.add_argument("--num_beams", type=int, help="width of the beam search (default: the task's)")
     program.add_argument("--length-penalty", type=float, help="exponent of the length (default: the task's)")
     program.add_argument("--no-repeat-ngram", type=int, help="no n-gram of so many tokens twice; 0 allows all")
     program.add_argument("--new-tokens", type=int, help="length of a text, at most (default: the task's)")

@@ -13,11 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError, asks_help, command, meant, parse, stop
+from experiments.cli.errors import command, stop
+from experiments.cli.parser import asks_help, parse
+from experiments.config import RunConfig
+from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import environment, write_json
 from experiments.search.bisection import Bracket, Crossing, over_seeds
-from experiments.search.size_search import Curve, Goal, Search, Searches, run_goals, size_field
-from experiments.sweeping.jobs import Run
+from experiments.search.size_search import Curve, Goal, SizeSearch, SizeSearches, run_goals, size_field
+from experiments.sweeping.jobs import RunJob
 from experiments.training.signals import Interruption
 from tasks.base import registry as task_registry
 from tasks.cache import digest
@@ -47,7 +50,7 @@ class IntrinsicOptions:
     threshold: float = 0.9
     """Share of the way from the untuned base to full fine-tuning."""
     metric: str | None = None
-    """The figure that is judged by. Default: the task's headline."""
+    """The figure that is judged by. Default: the task's primary_metric."""
     variants: tuple[str, ...] = ()
     """Named forms of METHOD to search (DID, SAID). Default: all that it has."""
     smallest: int = 10
@@ -112,7 +115,7 @@ def check(options: IntrinsicOptions) -> None:
 def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) -> dict[str, Any]:
     """The whole outcome. Raises UsageError where full fine-tuning gains nothing in any seed."""
     config = replace(config, task=config.resolved().task)  # what the runs will take
-    metric = options.metric or config.task.headline
+    metric = options.metric or config.task.primary_metric
     curves, device = planned(config, options, metric)
     most = len(options.seeds) * (1 + sum(curve.bracket.left() for curve in curves))
     print(
@@ -122,18 +125,18 @@ def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) ->
     goals = [
         RunConfig(_method(options.goal)(), config.task, replace(train, seed=seed)).resolved() for seed in options.seeds
     ]
-    against = [Goal(Run(goal, options.runs), metric, options.threshold) for goal in goals]
+    against = [Goal(RunJob(goal, options.runs), metric, options.threshold) for goal in goals]
     run_goals(against, launcher)
     facts = {goal: goal.facts() for goal in against}
     searches = [
-        Search(curve, goal, facts[goal]["target"], curve.bracket)
+        SizeSearch(curve, goal, facts[goal]["target"], curve.bracket)
         for goal in against
         if "target" in facts[goal]
         for curve in curves
     ]
     if not searches:
         raise UsageError(f"there is no way to measure: {facts[against[0]]['reason']}")
-    Searches(searches).perform(launcher)
+    SizeSearches(searches).perform(launcher)
     return {
         "schema": SCHEMA,
         "task": config.task.name,
@@ -151,7 +154,7 @@ def measure(config: RunConfig, options: IntrinsicOptions, launcher: Launcher) ->
 
 def planned(config: RunConfig, options: IntrinsicOptions, metric: str) -> tuple[list[Curve], str]:
     """What is searched, and the device of the runs. Raises UsageError where the task measures no such figure."""
-    from experiments.run import base_evaluation, device_of
+    from experiments.session import base_evaluation, device_of
 
     device = device_of(config)
     prepared = config.task.prepare(device)
@@ -159,7 +162,7 @@ def planned(config: RunConfig, options: IntrinsicOptions, metric: str) -> tuple[
     measured_here = base_evaluation(prepared).figures
     if metric not in measured_here:  # measured once, before several processes would each
         raise UsageError(
-            f"these settings measure no {metric}{meant(metric, measured_here)}, by which sizes are judged: give more "
+            f"these settings measure no {metric}{did_you_mean(metric, measured_here)}, by which sizes are judged: give more "
             f"--task.test-items, or --metric with one of {', '.join(sorted(measured_here))}"
         )
     return curves, str(device)
@@ -192,7 +195,9 @@ def variants_of(adapter: Adapter, wanted: Sequence[str]) -> dict[str, Adapter]:
     known = adapter.variants or {adapter.name: {}}
     for name in wanted:
         if name not in known:
-            raise UsageError(f"{adapter.name} has no variant '{name}'{meant(name, known)}; it has {', '.join(known)}")
+            raise UsageError(
+                f"{adapter.name} has no variant '{name}'{did_you_mean(name, known)}; it has {', '.join(known)}"
+            )
     return {name: replace(adapter, **known[name]) for name in wanted or known}
 
 
@@ -201,11 +206,11 @@ def _method(name: str) -> type[Adapter]:
 
     if name not in registry():
         known = ", ".join(sorted(registry()))
-        raise UsageError(f"there is no method '{name}'{meant(name, registry())}; the methods are {known}")
+        raise UsageError(f"there is no method '{name}'{did_you_mean(name, registry())}; the methods are {known}")
     return registry()[name]
 
 
-def _over_seeds(curve: Curve, searches: Sequence[Search]) -> dict[str, Any]:
+def _over_seeds(curve: Curve, searches: Sequence[SizeSearch]) -> dict[str, Any]:
     own = [search.found() for search in searches if search.curve is curve]
     crossings = [Crossing(found["crossing"], found["below"], found["reaching"]) for found in own]
     span = [curve.bracket.grid[0], curve.bracket.grid[-1]]

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.config import command
+from experiments.cli.errors import command
 
 PUBLISHED = Path(__file__).parent / "papers" / "published.json"
 RECORD = "paper.json"
@@ -61,7 +61,8 @@ def claims_text(claims: list[dict[str, str]]) -> str:
 
 def write(found: dict[str, Any], runs: Path) -> Path:
     """Keep the result below the runs, with the environment that it was had in; the file."""
-    from experiments.records.folder import SCHEMA, environment, write_json
+    from experiments.records.folder import environment, write_json
+    from reports.upgrade import SCHEMA
 
     runs.mkdir(parents=True, exist_ok=True)
     write_json(runs / RECORD, {"schema": SCHEMA, "source": "paper"} | found | environment("meta"))

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from experiments.config import RunConfig, UsageError, command, parse
+from experiments.cli.errors import command
+from experiments.cli.parser import parse
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 
 if TYPE_CHECKING:
     from experiments.measure.memory_prediction import Prediction
@@ -22,11 +25,11 @@ FORMATS = Literal["fp32", "bf16", "fp16"]
 class PlanOptions:
     """Predict what a training step needs and on which cards it fits; no weights, no data, no GPU.
 
-    For example: python -m experiments.plan lora sd-pokemon --task.base sd-2-1 --task.resolution 512 --train.batch 1
+    For example: python -m experiments.plan lora sd-pokemon --task.base sd-2-1 --task.resolution 512 --train.batch-size 1
     """
 
     precision: FORMATS | None = None
-    """Of the computation (autocast). What trains is kept in fp32. Default: --train.precision."""
+    """Of the computation (autocast). What trains is kept in fp32. Default: --train.mixed-precision."""
     weights: FORMATS = "fp32"
     """Number format in which everything frozen is kept; the training loop keeps fp32. A half format needs the same
     --precision."""
@@ -75,14 +78,14 @@ def main() -> None:
 def prepared(config: RunConfig, options: PlanOptions) -> RunConfig:
     """The resolved configuration with the precision that the plan is for. Raises UsageError where formats clash."""
     config = config.resolved()
-    precision = options.precision or config.train.precision
+    precision = options.precision or config.train.mixed_precision
     if options.weights not in ("fp32", precision):
         raise UsageError(
             f"--weights {options.weights} needs the computation in it too: give --precision {options.weights}"
         )
     if not 0 <= options.fragmentation < 1 or options.context < 0:
         raise UsageError("--fragmentation must be at least 0 and below 1, --context at least 0")
-    return replace(config, train=replace(config.train, precision=precision))
+    return replace(config, train=replace(config.train, mixed_precision=precision))
 
 
 def make(config: RunConfig, options: PlanOptions) -> Plan:
@@ -103,7 +106,7 @@ def largest_batches(plan: Plan) -> dict[int, int]:
 
     def need(batch: int) -> float:
         if batch not in needs:
-            train = replace(plan.config.train, batch=batch)
+            train = replace(plan.config.train, batch_size=batch)
             needs[batch] = make(replace(plan.config, train=train), plan.options).needed
         return needs[batch]
 
@@ -117,7 +120,7 @@ def largest_batches(plan: Plan) -> dict[int, int]:
 
 
 def given_batch(plan: Plan) -> int:
-    return plan.config.train.batch or 1
+    return plan.config.train.batch_size or 1
 
 
 def between(needs: Mapping[int, float], limit: float) -> int:
@@ -156,8 +159,8 @@ def heading(plan: Plan) -> str:
     shapes = ", ".join(f"{name} {value}" for name, value in plan.prediction.shapes.items())
     checkpointing = "on" if train.gradient_checkpointing else "off"
     return (
-        f"{plan.config.adapter.name} on {plan.config.task.name}: {shapes}, batch {train.batch}, computed in "
-        f"{train.precision}, frozen weights in {options.weights}, trained ones in fp32, {options.attention} attention, "
+        f"{plan.config.adapter.name} on {plan.config.task.name}: {shapes}, batch {train.batch_size}, computed in "
+        f"{train.mixed_precision}, frozen weights in {options.weights}, trained ones in fp32, {options.attention} attention, "
         f"gradient checkpointing {checkpointing}, AdamW, {options.device}"
     )
 
@@ -176,7 +179,7 @@ def fitting(plan: Plan, batches: Mapping[int, int]) -> str:
         [
             f"a card needs {plan.needed:.2f} GiB: the peak, and as allowances (not predicted) {options.context:.2f} "
             f"for CUDA's context, kernels and workspaces, {loss:.2f} ({options.fragmentation:.0%}) for fragmentation",
-            tabulate(rows, ["card", f"batch {plan.config.train.batch} fits", "largest batch", "GiB left"]),
+            tabulate(rows, ["card", f"batch {plan.config.train.batch_size} fits", "largest batch", "GiB left"]),
         ]
     )
 

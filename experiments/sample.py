@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import UsageError, command
+from experiments.cli.errors import command
+from experiments.errors import UsageError
 from experiments.records.load_run import runs_and_prompts, shown
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ LARGEST_CELL = 512  # pixels a side of a picture in the grid
 def main() -> None:
     options = parser().parse_args()
     runs, prompts = runs_and_prompts(options.words)
-    if options.n < 1 or (options.steps is not None and options.steps < 1):
-        raise UsageError("--n and --steps must be at least 1")
+    if options.n < 1 or (options.num_inference_steps is not None and options.num_inference_steps < 1):
+        raise UsageError("--n and --num-inference-steps must be at least 1")
     captions = [prompt for prompt in prompts for _ in range(options.n)]
     rows: dict[str, Tensor] = {}
     facts: list[dict[str, Any]] = []
@@ -49,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     )
     program.add_argument("words", nargs="+", metavar="RUN ... PROMPT", help="finished runs' folders, then prompts")
     program.add_argument("--n", type=int, default=4, help="pictures a prompt (default: 4)")
-    program.add_argument("--steps", type=int, help="of DPM-Solver++ (default: the base's card's)")
-    program.add_argument("--guidance", type=float, help="guidance scale (default: the base's card's)")
+    program.add_argument("--num-inference-steps", type=int, help="of DPM-Solver++ (default: the base's card's)")
+    program.add_argument("--guidance-scale", type=float, help="guidance scale (default: the base's card's)")
     program.add_argument("--seed", type=int, default=0, help="of the start noise (default: 0)")
     program.add_argument("--scale", type=float, default=1.0, help="multiplies the update (for LoRA: B A; default: 1)")
     program.add_argument("--compare", choices=["base"], help="a row of the untuned base too")
@@ -60,8 +61,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _settings(options: argparse.Namespace, card: Mapping[str, Any]) -> dict[str, Any]:
     """Seed, steps and guidance for every row: the user's, else what the first run's base recommends."""
-    given = {"seed": options.seed, "steps": options.steps, "guidance": options.guidance}
-    return given | {name: card.get(name) for name in ("steps", "guidance") if given[name] is None}
+    given = {
+        "seed": options.seed,
+        "num_inference_steps": options.num_inference_steps,
+        "guidance_scale": options.guidance_scale,
+    }
+    return given | {name: card.get(name) for name in ("num_inference_steps", "guidance_scale") if given[name] is None}
 
 
 def slug(prompt: str) -> str:

@@ -95,8 +95,16 @@ def paper_e2e(seeds: Sequence[int] | None = None) -> list[RunConfig]:
             lora,  # 0.77M
         ],
     }
-    train = Train(steps=26_290, batch=8, learning_rate=2e-4, schedule="linear", warm_up=500, weight_decay=0.01)
-    whole = {"test_items": 1_000, "beams": 10, "length_penalty": 0.9, "no_repeat_ngram": 4, "label_smoothing": 0.1}
+    train = Train(
+        steps=26_290, batch_size=8, learning_rate=2e-4, lr_scheduler="linear", warmup_steps=500, weight_decay=0.01
+    )
+    whole = {
+        "test_items": 1_000,
+        "num_beams": 10,
+        "length_penalty": 0.9,
+        "no_repeat_ngram_size": 4,
+        "label_smoothing": 0.1,
+    }
     return [
         config
         for base, arms in tables.items()
@@ -120,15 +128,15 @@ def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     Time: not yet measured
     Outcome: not yet measured
     """
-    task = Pokemon(base="sd-2-1", data="pokemon", resolution=512, sampling_steps=25, guidance=7.5)
+    task = Pokemon(base="sd-2-1", data="pokemon", resolution=512, num_inference_steps=25, guidance_scale=7.5)
     train = Train(
         steps=83_300,
-        batch=1,
+        batch_size=1,
         learning_rate=1e-4,
-        schedule="constant",
-        warm_up=0,
-        precision="fp16",
-        checkpoint_every=5_000,
+        lr_scheduler="constant",
+        warmup_steps=0,
+        mixed_precision="fp16",
+        checkpointing_steps=5_000,
     )
     return crossed([task], seeds or (42,), [Lora(rank=4, targets=("attention",))], train)
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from experiments.config import RunConfig, UsageError, command, parse_task, stop
+from experiments.cli.errors import command, stop
+from experiments.cli.parser import parse_task
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.sweeping.expansion import PROGRAM, SweepOptions, configurations, description
-from experiments.sweeping.jobs import Job, Run
+from experiments.sweeping.jobs import Job, RunJob
 from experiments.sweeping.jobs import arm as describe
-from experiments.sweeping.learning_rates import Arm, Search, arms_of
+from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, arms_of
 from experiments.training.signals import Interruption
 
 if TYPE_CHECKING:
@@ -33,10 +36,10 @@ def main() -> None:
         stop_with(failures, len(configs))
 
 
-def search_of(options: SweepOptions) -> Search | None:
+def search_of(options: SweepOptions) -> LearningRateSearch | None:
     if options.search_lr is None:
         return None
-    return Search(options.search_lr, options.search_factor, options.search_share)
+    return LearningRateSearch(options.search_lr, options.search_factor, options.search_share)
 
 
 def launcher_of(options: SweepOptions) -> Launcher:
@@ -49,7 +52,7 @@ def launcher_of(options: SweepOptions) -> Launcher:
     return LocalLauncher(options.jobs)
 
 
-def show_state(arms: Sequence[Arm]) -> None:
+def show_state(arms: Sequence[SeedGroup]) -> None:
     """Trials and runs with how far each one is; runs whose search is not over have no rate yet."""
     from experiments.sweeping.display import show_plan
 
@@ -62,7 +65,7 @@ def show_state(arms: Sequence[Arm]) -> None:
     print(f"{len(runs) + len(waiting)} runs: {finished} finished, {len(runs) + len(waiting) - finished} not")
 
 
-def find_rates(arms: Sequence[Arm], launcher: Launcher) -> None:
+def find_rates(arms: Sequence[SeedGroup], launcher: Launcher) -> None:
     """Perform the trials that are left; says where the best rate is the last one tried."""
     from experiments.sweeping.display import perform
 
@@ -81,19 +84,19 @@ def find_rates(arms: Sequence[Arm], launcher: Launcher) -> None:
                 )
 
 
-def runs_of(arms: Sequence[Arm]) -> tuple[dict[int, Run], dict[Job, str]]:
+def runs_of(arms: Sequence[SeedGroup]) -> tuple[dict[int, RunJob], dict[Job, str]]:
     """The runs by the identity of their configuration; those that cannot begin, with the reason."""
     runs, stuck = {}, {}
     for arm in arms:
         try:
             runs |= {id(config): run for config, run in zip(arm.configs, arm.runs(), strict=True)}
         except UsageError as reason:
-            stuck |= {Run(config, arm.root): str(reason) for config in arm.configs}
+            stuck |= {RunJob(config, arm.root): str(reason) for config in arm.configs}
     return runs, stuck
 
 
 def perform_runs(
-    arms: Sequence[Arm], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
+    arms: Sequence[SeedGroup], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
 ) -> dict[Job, str]:
     """Perform the runs that are left, in the order of `configs`; those that failed, with their reasons."""
     from experiments.sweeping.display import perform

@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError, command
+from experiments.cli.errors import command
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.measure.weight_delta import DIRECTIONS, Decomposition, decompose, matrices, put, update_of, weights_of
-from experiments.records.folder import SCHEMA, RunFolder, environment, write_items, write_json
+from experiments.records.folder import RunFolder, environment, write_items, write_json
 from experiments.records.load_run import finished_record
+from reports.upgrade import SCHEMA
 from tasks.cache import digest
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def main() -> None:
     write_spectra(source)
     for rank in options.ranks:
         folder, record = truncate(source, rank, options.again)
-        name = record["headline"]
+        name = record["primary_metric"]
         figure = record["metrics"][name]
         interval = f" ({figure['low']:.4g} to {figure['high']:.4g})" if "low" in figure else ""
         print(f"rank {rank}: {name} {figure['value']:.4g}{interval}, n={figure['n']}: {folder.result_file}", flush=True)
@@ -63,18 +66,20 @@ def parser() -> argparse.ArgumentParser:
     )
     program.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder, RUNS/TASK/METHOD/FINGERPRINT")
     program.add_argument("--ranks", type=int, nargs="*", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8")
-    program.add_argument("--again", action="store_true", help="evaluate again what has been evaluated before")
+    program.add_argument("--overwrite", action="store_true", help="evaluate again what has been evaluated before")
     return program
 
 
 def load(path: Path) -> Source:
     """Decompose the update of the run in `path`. Raises UsageError where it is no finished run that can be merged."""
-    from experiments.run import device_of
+    from experiments.session import device_of
 
     folder = RunFolder(path)
     record = finished_record(folder)
     if not folder.adapter_file.exists():
-        raise UsageError(f"'{path}' has lost its {folder.adapter_file.name}: --again of experiments.run makes it anew")
+        raise UsageError(
+            f"'{path}' has lost its {folder.adapter_file.name}: --overwrite of experiments.run makes it anew"
+        )
     config = RunConfig.from_record(record["config"])
     prepared = config.task.prepare(device_of(config))
     changes = update_of(config, folder, prepared)
@@ -104,7 +109,7 @@ def write_spectra(source: Source) -> None:
 
 def truncate(source: Source, rank: int, again: bool = False) -> tuple[RunFolder, dict[str, Any]]:
     """The record of the update cut to `rank`, an ordinary one of the method "<method>-truncated"."""
-    from experiments.run import base_evaluation
+    from experiments.session import base_evaluation
 
     folder = _folder(source, rank)
     finished = folder.result()
@@ -129,7 +134,7 @@ def truncate(source: Source, rank: int, again: bool = False) -> tuple[RunFolder,
         "fingerprint": folder.path.name,
         "seed": source.record["seed"],
         "size": {"field": "rank", "value": rank},
-        "headline": source.record["headline"],
+        "primary_metric": source.record["primary_metric"],
         "config": config,
         "parameters": {
             "trainable": sum(part.count(rank) for part in source.parts) + sum(w.numel() for w in source.whole.values()),

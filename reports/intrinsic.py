@@ -12,7 +12,7 @@ Extent = Annotated[float, Meta(gt=0, lt=1e15)]
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One run: the headline figure with its interval over items; None where the run failed."""
+    """One run: the primary_metric figure with its interval over items; None where the run failed."""
 
     size: Extent
     value: float | None

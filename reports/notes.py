@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from reports.records import Collection, Run
-from reports.run_groups import Arm
+from reports.run_groups import RunGroup
 from reports.schema import REFERENCES, Figure
 from reports.statistics import decimals
 
@@ -39,7 +39,7 @@ def counts(part: Collection) -> list[str]:
     return lines
 
 
-def measured_with(arms: Sequence[Arm], metrics: Iterable[str]) -> list[str]:
+def measured_with(arms: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
     """A line a metric: direction, unit, n, extractor, meaning."""
     lines = []
     for metric in metrics:
@@ -64,14 +64,14 @@ def extractor_text(figures: Sequence[Figure]) -> str:
     return f"measured with {_joined(names, ' and ')}" if names else ""
 
 
-def references(arms: Sequence[Arm], metric: str) -> dict[str, list[float]]:
+def references(arms: Sequence[RunGroup], metric: str) -> dict[str, list[float]]:
     """What the metric may be held against: by name, the different values that the records give."""
     figures = [figure for arm in arms for figure in arm.figures(metric)]
     found = {name: sorted({v for f in figures if (v := getattr(f, name)) is not None}) for name in REFERENCES}
     return {name: values for name, values in found.items() if values}
 
 
-def held_against(arms: Sequence[Arm], metric: str) -> str:
+def held_against(arms: Sequence[RunGroup], metric: str) -> str:
     """What the metric may be held against, in a line; empty where the records give nothing."""
     parts = []
     for name, values in references(arms, metric).items():
@@ -99,7 +99,7 @@ INTERVALS = {
 }
 
 
-def warnings(arms: Sequence[Arm], metrics: Iterable[str]) -> list[str]:
+def warnings(arms: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
     """A sentence for everything that is mixed though a fair comparison needs it to be one."""
     runs = [run for arm in arms for run in arm.finished]
     lines = [line for what, read in MIXED.items() if (line := _mixed(what, [read(run) for run in runs]))]

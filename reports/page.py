@@ -18,7 +18,7 @@ from reports import notes, tables
 from reports.plots.sample_grid import LARGEST, first_with_samples, shared_names
 from reports.plots.style import slug
 from reports.records import Collection
-from reports.run_groups import COSTS, Arm, lines_of, show_size
+from reports.run_groups import COSTS, RunGroup, lines_of, show_size
 from reports.table_text import cost_text, mean_text, one_line, verdict_text
 from reports.tables import Table
 
@@ -107,7 +107,7 @@ def _data(table: Table) -> dict[str, Any]:
     }
 
 
-def _fields(arms: Sequence[Arm]) -> list[str]:
+def _fields(arms: Sequence[RunGroup]) -> list[str]:
     """Size fields, the one with most arms first."""
     fields = [arm.size.field for arm in arms if arm.size]
     return sorted(set(fields), key=lambda field: (-fields.count(field), field))
@@ -125,7 +125,7 @@ def _metric(table: Table, name: str) -> dict[str, Any]:
     }
 
 
-def _arm(table: Table, arm: Arm, costs: Sequence[str]) -> dict[str, Any]:
+def _arm(table: Table, arm: RunGroup, costs: Sequence[str]) -> dict[str, Any]:
     means = {name: mean for name in table.metrics if (mean := arm.mean(name))}
     return {
         "method": arm.method,
@@ -168,7 +168,7 @@ def _cell(text: str, number: float | None = None) -> dict[str, Any]:
     return {"text": one_line(text), "number": number}
 
 
-def _gallery(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def _gallery(arms: Sequence[RunGroup]) -> list[dict[str, Any]]:
     """A row a prompt, a picture an arm: all of one row share prompt and seed."""
     shown = [(arm, run) for arm in sorted(arms, key=_by_method) if (run := first_with_samples(arm))]
     captions = {name: text for _, run in reversed(shown) for name, text in run.captions().items()}
@@ -185,7 +185,7 @@ def _gallery(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_method(arm: Arm) -> tuple[str, float]:
+def _by_method(arm: RunGroup) -> tuple[str, float]:
     return arm.method, arm.size.value if arm.size else 0.0
 
 

@@ -19,7 +19,8 @@ import msgspec
 
 from reports.errors import ReportError
 from reports.records import first_line, load_json
-from reports.schema import SCHEMA, Amount, Count, Record
+from reports.schema import Amount, Count, Record
+from reports.upgrade import SCHEMA
 
 SOURCE = "peft-method-comparison"
 # their name: ours, unit, direction, what it is, which of their settings says n and the extractor
@@ -116,7 +117,7 @@ def _record(published: Published, file: Path) -> dict[str, Any]:
         "seed": settings.get("seed", 0),
         "size": _size(run.peft_config or {}),
         "config": _config(run, task, method),
-        "headline": next(iter(metrics), None),
+        "primary_metric": next(iter(metrics), None),
         "metrics": metrics,
         "parameters": {"trainable": training.num_trainable_params, "total": training.num_total_params},
         "adapter_bytes": training.file_size,

@@ -14,6 +14,7 @@ import msgspec
 from reports.errors import ReportError
 from reports.intrinsic import Outcome
 from reports.schema import Record
+from reports.upgrade import upgrade
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +142,7 @@ def read_run(folder: Path, root: Path | None = None) -> Run:
     if path is None or (root is not None and inside(root, folder) is None):
         raise ReportError("the run's files lie outside its folder; copy them there instead of linking")
     try:
-        return Run(folder, msgspec.convert(load_json(path), Record))
+        return Run(folder, msgspec.convert(upgrade(load_json(path)), Record))
     except FileNotFoundError:
         raise ReportError(
             f"'{folder}' has no result.json: it is no finished run; expected RUNS/TASK/METHOD/HASH"

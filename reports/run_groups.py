@@ -15,7 +15,7 @@ from reports.statistics import Mean, mean_over_seeds
 
 
 @dataclass(frozen=True)
-class Arm:
+class RunGroup:
     """`settings` are those that differ between the arms of the table, so that a reader can tell them apart."""
 
     method: str
@@ -79,7 +79,7 @@ COSTS = {
 }
 
 
-def arms(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[Arm]:
+def arms(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunGroup]:
     """The arms of one task's runs, ordered by method, size and settings."""
     finished, failed = [*finished], [*failed]
     settings = {run.folder: settings_of(run) for run in [*finished, *failed]}
@@ -95,7 +95,9 @@ def arms(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[Arm]:
             groups[key][kind].append(run)
             labels[key] = shown
     return [
-        Arm(key[0], Size(key[1], key[2]) if key[1] else None, labels[key], tuple(groups[key][0]), tuple(groups[key][1]))
+        RunGroup(
+            key[0], Size(key[1], key[2]) if key[1] else None, labels[key], tuple(groups[key][0]), tuple(groups[key][1])
+        )
         for key in sorted(groups)
     ]
 
@@ -128,13 +130,13 @@ def _differing(settings: Iterable[Mapping[str, Any]]) -> set[str]:
     return {name for name in names if len({_text(mine.get(name)) for mine in settings}) > 1}
 
 
-def lines_of(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+def lines_of(arms: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
     """Arms to be joined, by name, in order of size: a method's, or where a size occurs twice in it, those that agree
     in as few settings as tell them apart (a rate that follows the size alone is none of them)."""
-    methods: dict[str, list[Arm]] = defaultdict(list)
+    methods: dict[str, list[RunGroup]] = defaultdict(list)
     for arm in sorted(arms, key=lambda arm: arm.size.value if arm.size else 0):
         methods[arm.method].append(arm)
-    lines: dict[str, list[Arm]] = {}
+    lines: dict[str, list[RunGroup]] = {}
     for method, own in methods.items():
         names = {name for arm in own for name in arm.settings}
         values = {name: len({show(arm.settings.get(name)) for arm in own}) for name in names}
@@ -147,15 +149,15 @@ def lines_of(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
     return lines
 
 
-def _agreeing(arms: Sequence[Arm], names: Set[str]) -> dict[str, list[Arm]]:
+def _agreeing(arms: Sequence[RunGroup], names: Set[str]) -> dict[str, list[RunGroup]]:
     """The arms by what they have for the named settings, in words."""
-    groups: dict[str, list[Arm]] = defaultdict(list)
+    groups: dict[str, list[RunGroup]] = defaultdict(list)
     for arm in arms:
         groups[settings_text({name: arm.settings[name] for name in sorted(names & arm.settings.keys())})].append(arm)
     return groups
 
 
-def _each_size_once(arms: Sequence[Arm]) -> bool:
+def _each_size_once(arms: Sequence[RunGroup]) -> bool:
     return len({arm.size for arm in arms}) == len(arms)
 
 

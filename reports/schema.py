@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-SCHEMA = 1
+from reports.upgrade import SCHEMA
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Count = Annotated[int, Meta(ge=0, lt=2**62)]
@@ -180,12 +180,14 @@ class Record(Measured, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**62), lt=2**62)]
     reason: str | None = None
     source: Name = "run"
-    headline: str | None = None
+    primary_metric: str | None = None
     metrics: dict[Name, Figure] = {}
     seconds: Seconds = Seconds()
     search: Search | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.status == "finished" and self.headline not in self.metrics:
-            raise ValueError(f"the headline '{self.headline}' is not among the metrics {sorted(self.metrics)}")
+        if self.status == "finished" and self.primary_metric not in self.metrics:
+            raise ValueError(
+                f"the primary_metric '{self.primary_metric}' is not among the metrics {sorted(self.metrics)}"
+            )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reports import notes
 from reports.records import Collection
-from reports.run_groups import COSTS, Arm, show_size
+from reports.run_groups import COSTS, RunGroup, show_size
 from reports.statistics import Mean, decimals
 from reports.tables import Table
 
@@ -74,7 +74,7 @@ def _columns(table: Table) -> list[Column]:
     for metric in table.metrics:
         cells = [mean_text(arm.mean(metric)) for arm in rows] + [_reference_text(table, metric, name) for name in held]
         columns.append(Column(f"{metric} {'↓' if table.lower_is_better[metric] else '↑'}", cells))
-        if metric == table.headline:
+        if metric == table.primary_metric:
             columns.append(
                 column(_against_title(table), [verdict_text(table, i, metric) for i in range(len(rows))], right=False)
             )
@@ -97,7 +97,7 @@ def _held_against(table: Table) -> list[str]:
     return [name for name in notes.REFERENCE_TITLES if name in found]
 
 
-def _size_title(rows: Sequence[Arm]) -> str:
+def _size_title(rows: Sequence[RunGroup]) -> str:
     fields = sorted({arm.size.field for arm in rows if arm.size})
     return fields[0] if len(fields) == 1 else "size"
 
@@ -106,7 +106,7 @@ def _against_title(table: Table) -> str:
     return f"against\n{table.reference.label}" if table.reference else "against"
 
 
-def _seeds(arm: Arm) -> str:
+def _seeds(arm: RunGroup) -> str:
     return f"{len(arm.finished)}" + (f" +{len(arm.failed)} failed" if arm.failed else "")
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from reports.errors import ReportError
 from reports.records import Collection
-from reports.run_groups import COSTS, Arm, arms
+from reports.run_groups import COSTS, RunGroup, arms
 from reports.statistics import LEVEL, Difference, between_seeds, holm
 
 
@@ -32,14 +32,14 @@ class Table:
     """`verdicts` by metric and row; the reference has none."""
 
     task: str
-    rows: list[Arm]
-    metrics: list[str]  # the headline first
+    rows: list[RunGroup]
+    metrics: list[str]  # the primary_metric first
     lower_is_better: dict[str, bool]
-    reference: Arm | None
+    reference: RunGroup | None
     verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)
 
     @property
-    def headline(self) -> str | None:
+    def primary_metric(self) -> str | None:
         return self.metrics[0] if self.metrics else None
 
 
@@ -62,8 +62,8 @@ def build(collection: Collection, task: str, by: str | None = None, against: str
 
 
 def _metrics(part: Collection) -> tuple[list[str], dict[str, bool]]:
-    """All metrics, the headline of most runs first, then in the order of the records; and their directions."""
-    headlines = [run.record.headline for run in part.finished if run.record.headline]
+    """All metrics, the primary_metric of most runs first, then in the order of the records; and their directions."""
+    headlines = [run.record.primary_metric for run in part.finished if run.record.primary_metric]
     first = max(sorted(set(headlines)), key=headlines.count) if headlines else None
     figures = {name: figure for run in part.finished for name, figure in run.record.metrics.items()}
     names = sorted(figures, key=lambda name: name != first)  # stable: the records' order otherwise
@@ -71,9 +71,9 @@ def _metrics(part: Collection) -> tuple[list[str], dict[str, bool]]:
 
 
 def _order(table: Table, by: str | None) -> None:
-    """Best headline first, or by a size field (rank, ...), a metric, a cost or 'method'; arms without it last."""
+    """Best primary_metric first, or by a size field (rank, ...), a metric, a cost or 'method'; arms without it last."""
     sizes = {arm.size.field for arm in table.rows if arm.size}
-    by = by or table.headline or "method"
+    by = by or table.primary_metric or "method"
     if by in sizes:
         order = {id(arm): arm.size.value if arm.size and arm.size.field == by else None for arm in table.rows}
     elif by in table.metrics:
@@ -89,12 +89,12 @@ def _order(table: Table, by: str | None) -> None:
     table.rows.sort(key=lambda arm: (order[id(arm)] is None, order[id(arm)] or 0.0))
 
 
-def _reference(table: Table, against: str | None) -> tuple[Arm | None, list[Arm]]:
+def _reference(table: Table, against: str | None) -> tuple[RunGroup | None, list[RunGroup]]:
     """The arm that others are held against, and all arms that it was chosen from by their figures.
 
     `against` is a method, or METHOD:SIZE; without it the best arm is taken.
     """
-    able = [arm for arm in table.rows if table.headline and arm.values(table.headline)]
+    able = [arm for arm in table.rows if table.primary_metric and arm.values(table.primary_metric)]
     if against is not None:
         able = [
             arm for arm in able if against in (arm.method, f"{arm.method}:{arm.label.removeprefix(arm.method).strip()}")
@@ -107,13 +107,13 @@ def _reference(table: Table, against: str | None) -> tuple[Arm | None, list[Arm]
     return min(able, key=lambda arm: _badness(table, arm)), able
 
 
-def _badness(table: Table, arm: Arm) -> float:
-    mean = arm.mean(table.headline or "")
+def _badness(table: Table, arm: RunGroup) -> float:
+    mean = arm.mean(table.primary_metric or "")
     assert mean is not None
-    return mean.value if table.lower_is_better[table.headline or ""] else -mean.value
+    return mean.value if table.lower_is_better[table.primary_metric or ""] else -mean.value
 
 
-def _judge(table: Table, metric: str, chosen_from: Sequence[Arm]) -> None:
+def _judge(table: Table, metric: str, chosen_from: Sequence[RunGroup]) -> None:
     """Verdicts of all arms against the reference, Holm-corrected over every pair that might have been compared.
 
     A reference chosen because it came out best has luck in it: so pairs of all that it was chosen from are counted,

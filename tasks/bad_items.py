@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 OnBadItem = Literal["fail", "skip"]
 SHOWN = 10  # names in the record and on the terminal

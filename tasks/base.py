@@ -14,6 +14,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from tasks.errors import TaskError
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,10 +23,6 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "adapter_testbed.tasks"
 PACKAGES = ("tasks.diffusion", "tasks.language")
-
-
-class TaskError(ValueError):
-    """Settings or data that cannot work: one sentence that says what was expected and what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]] = {}
-    extent_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, length
-    headline: ClassVar[str]  # the metric that a table sorts by and a study chooses by
+    input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, length
+    primary_metric: ClassVar[str]  # the metric that a table sorts by and a study chooses by
     _registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls, name: str, **kwargs) -> None:
@@ -110,14 +108,14 @@ class Task(ABC):
     def prepare(self, device: torch.device) -> PreparedTask:
         """Load the base and the data. Raises TaskError where either cannot be had."""
 
-    def skeleton(self) -> Skeleton:
+    def meta_model(self) -> MetaModel:
         """The task's shapes from configuration alone: no weights, no data, nothing allocated.
 
         Raises TaskError where the base has no configuration, or the task cannot be planned so.
         """
-        raise TaskError(f"the task {self.name} cannot be planned: it makes no skeleton")
+        raise TaskError(f"the task {self.name} cannot be planned: it makes no meta_model")
 
-    def open(self, device: torch.device) -> OpenedBase:
+    def load_base(self, device: torch.device) -> LoadedBase:
         """The base alone, without the data: what a finished run's adapter is put on again.
 
         Raises TaskError where the base cannot be had, or the task does not offer this.
@@ -125,7 +123,7 @@ class Task(ABC):
         raise TaskError(f"the task {self.name} does not open its base without its data")
 
 
-class OpenedBase(ABC):
+class LoadedBase(ABC):
     """A base without data, for what people do with a trained adapter: look, read, export.
 
     `sampling` are the base's card's settings for pictures, `generation` the task's for texts; each is empty where
@@ -137,7 +135,9 @@ class OpenedBase(ABC):
     sampling: Mapping[str, Any] = {}
     generation: Mapping[str, Any] = {}
 
-    def sample(self, prompts: Sequence[str], seed: int, steps: int, guidance: float) -> torch.Tensor:
+    def sample(
+        self, prompts: Sequence[str], seed: int, num_inference_steps: int, guidance_scale: float
+    ) -> torch.Tensor:
         """One picture a prompt by the model as it is now, uint8 (n, 3, height, width); picture i starts from noise
         (seed, i). Raises TaskError where the base makes no pictures."""
         raise TaskError("this base makes no pictures: read its texts with python -m experiments.generate")
@@ -154,7 +154,7 @@ class OpenedBase(ABC):
         """Write the whole model as it is now, in its library's layout, so that the task's base can be this folder."""
 
 
-class Skeleton(ABC):
+class MetaModel(ABC):
     """What costs are predicted from: a backbone on the meta device, the real loss, batches of real shapes."""
 
     backbone: Backbone

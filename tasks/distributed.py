@@ -37,24 +37,24 @@ def leave() -> None:
         _group().destroy_process_group()
 
 
-def index() -> int:
+def rank() -> int:
     """Which of the processes this is, from 0."""
     return _group().get_rank() if _group() is not None else 0
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes work together."""
     return _group().get_world_size() if _group() is not None else 1
 
 
 def is_main() -> bool:
     """Whether this process writes the files and talks to the user."""
-    return index() == 0
+    return rank() == 0
 
 
 def on_main(work: Callable[[], Value]) -> Value:
     """What `work` gives in the main process, known to all; an error of it is raised in all."""
-    if count() == 1:
+    if world_size() == 1:
         return work()
     outcome: list[Any] = [None, None]
     if is_main():
@@ -74,23 +74,23 @@ def all_of(condition: bool) -> bool:
     return all(_gathered(condition))
 
 
-def shared_out(parts: Sequence[Part], work: Callable[[Part], Value], title: str | None = None) -> list[Value]:
+def map_across_ranks(parts: Sequence[Part], work: Callable[[Part], Value], title: str | None = None) -> list[Value]:
     """What `work` gives for each part, in order: each process does every n-th of them, all know all results.
 
     The parts are the same however many processes there are, so the results are too. `title` names a progress bar.
     """
     from tqdm import tqdm
 
-    mine = tqdm(parts[index() :: count()], title, leave=False, disable=title is None or not is_main())
+    mine = tqdm(parts[rank() :: world_size()], title, leave=False, disable=title is None or not is_main())
     done = _gathered([work(part) for part in mine])
-    return [done[place % count()][place // count()] for place in range(len(parts))]
+    return [done[place % world_size()][place // world_size()] for place in range(len(parts))]
 
 
 def _gathered(value: Value) -> list[Value]:
     """Every process's value, in the processes' order."""
-    if count() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * count()
+    values: list[Any] = [None] * world_size()
     _group().all_gather_object(values, value)
     return values
 

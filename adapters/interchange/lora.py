@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.interchange import diffusers_file, kohya, peft_folder
 from adapters.interchange.factors import Factors, factors_of, take
 from adapters.interchange.native import OWN_FILE, SETTINGS, check_method, settings_in
@@ -61,7 +61,7 @@ def _own(tensors: dict[str, Tensor], metadata: dict[str, str], file: Path) -> di
 
     saved = settings_in(metadata, file)
     check_method(saved, Lora.name, file)
-    settings = Lora(alpha=saved.get("alpha"), rank_stabilised=bool(saved.get("rank_stabilised")))
+    settings = Lora(alpha=saved.get("alpha"), use_rslora=bool(saved.get("use_rslora")))
     downs = {_projection(name): tensor for name, tensor in tensors.items() if ".lora_A" in name}
     ups = {_projection(name): tensor for name, tensor in tensors.items() if ".lora_B" in name}
     if not downs or downs.keys() != ups.keys() or len(downs) + len(ups) != len(tensors):

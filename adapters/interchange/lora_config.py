@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.interchange.factors import Factors
 from adapters.interchange.lora_keys import Layer
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

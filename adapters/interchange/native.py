@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.interchange.tensors import adapter_file, read_tensors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.interchange.factors import Factors
 from adapters.interchange.lora_config import check_plain, lora_settings, scaled
 from adapters.interchange.lora_keys import layers_in

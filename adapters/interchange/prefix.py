@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.interchange import peft_folder
 from adapters.interchange.native import OWN_FILE, SETTINGS, read_own
 from adapters.interchange.tensors import adapter_file, read_tensors

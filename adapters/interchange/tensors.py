@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,1 @@
+"""The command line: one parser for every command, its help, its hints and its error style."""

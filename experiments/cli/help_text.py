@@ -9,7 +9,7 @@ from docstring_parser import parse_from_object
 
 
 def one_paragraph_each(classes: Iterable[type]) -> None:
-    """Gives every field of the dataclasses its docstring as the metadata "help", which tyro shows as it is.
+    """Set every dataclass field's docstring as its `help` metadata, which tyro shows unchanged.
 
     On its own tyro 1.0 breaks the text wherever an indented line of the docstring begins.
     """

@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError, command, parse
+from experiments.cli.errors import command
+from experiments.cli.parser import parse
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.records.folder import write_json
 from tasks import distributed
 
@@ -84,12 +87,14 @@ def count(trainer: Trainer) -> Communication:
     """Train with the testbed's own loop and count. Raises UsageError where one process trains alone."""
     import torch
 
-    if distributed.count() < 2:
+    if distributed.world_size() < 2:
         raise UsageError(f"one process sends nothing: expected at least two; start this with `{PROGRAM} METHOD TASK`")
     counter = ReducedBytes(trainer.loss_module)
     trainer.run()
     predicted, backend = predicted_bytes(trainer.owned.values()), torch.distributed.get_backend()
-    return Communication(predicted, counter.bytes / trainer.steps, trainer.steps, distributed.count(), backend)
+    return Communication(
+        predicted, counter.bytes / trainer.settings.steps, trainer.settings.steps, distributed.world_size(), backend
+    )
 
 
 def main() -> None:
@@ -119,7 +124,7 @@ def configuration(file: Path) -> RunConfig:
 
 def measured(config: RunConfig) -> Communication:
     """Count a training of this configuration in the processes that torchrun started; it leaves no run behind."""
-    from experiments.run import attach, device_of
+    from experiments.session import attach, device_of
     from experiments.training.loop import Trainer
 
     device = device_of(config)

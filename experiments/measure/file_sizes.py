@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapters.base import Attachment
 from experiments.config import RunConfig
-from experiments.run import adapter_metadata
+from experiments.session import adapter_metadata
 
 # the names that the safetensors format gives to number formats, in the order in which its writer puts them
 FORMATS = {"torch.int64": "I64", "torch.float32": "F32", "torch.bfloat16": "BF16", "torch.float16": "F16"}

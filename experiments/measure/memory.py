@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from experiments.measure.memory_tracker import Ledger
-
-if TYPE_CHECKING:
-    from experiments.training.loop import Trainer
+from experiments.measure.memory_tracker import MemoryTracker
+from experiments.training.callbacks import Callback
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 resets VmHWM (Linux, proc(5))
 STATUS = Path("/proc/self/status")
 LEDGER_STEPS = 2  # the first makes the optimizer's state, the second has it from its start
 
 
-@contextlib.contextmanager
-def watched(trainer: Trainer) -> Iterator[TrainingMemory]:
-    """A context around a trainer's run; `record()` of what it gives says what the run took."""
-    memory = TrainingMemory(trainer)
-    try:
-        yield memory
-    finally:
-        memory.stop()
-
-
-class TrainingMemory:
-    """Follows a trainer's steps by hooks; validation and evaluation do not count.
+class TrainingMemory(Callback):
+    """A callback that measures a training's peak memory; validation and evaluation do not count.
 
     On CUDA the allocator's peak is read around every step; on a CPU the resident set's is that of the training.
     """
 
-    def __init__(self, trainer: Trainer):
-        self.on_cuda = trainer.accelerator.device.type == "cuda"
+    def __init__(self) -> None:
+        self.on_cuda = False
         self.cuda_peak, self.steps, self.in_step = 0, 0, False
         self.categories: dict[str, int] | None = None
-        self.ledger, self.counting = Ledger(), contextlib.ExitStack()
+        self.ledger, self.counting = MemoryTracker(), contextlib.ExitStack()
+        self.hooks: list[Any] = []
+
+    def on_start(self, trainer: Any) -> None:
+        """Hook the forward pass and the optimizer of `trainer`, a `Trainer`."""
+        self.on_cuda = trainer.accelerator.device.type == "cuda"
         self.ledger.watch(trainer.loss_module, trainer.optimizer)
         self.hooks = [
             trainer.loss_module.register_forward_pre_hook(lambda *_: self._begin()),
@@ -67,13 +59,13 @@ class TrainingMemory:
         if self.on_cuda:
             self.cuda_peak = max(self.cuda_peak, torch.cuda.max_memory_allocated())
 
-    def stop(self) -> None:
+    def on_end(self, trainer: Any) -> None:
         self.counting.close()
         self.ledger.unwatch()
         for hook in self.hooks:
             hook.remove()
 
-    def record(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """The peak in bytes and how it was counted; by category the bytes at the peak of the first steps."""
         cuda = {"peak_bytes": self.cuda_peak, "how": "CUDA allocator, training steps"}
         whole = cuda if self.on_cuda else resident_peak()

@@ -1,7 +1,7 @@
 """Peak memory of a training step, predicted for any device with fake tensors: nothing is allocated.
 
-The adapter is attached to the task's skeleton on the meta device; then every parameter and buffer becomes an empty
-fake tensor, and two steps as the training loop takes them run under a `Ledger`.
+The adapter is attached to the task's meta_model on the meta device; then every parameter and buffer becomes an empty
+fake tensor, and two steps as the training loop takes them run under a `MemoryTracker`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -18,12 +18,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiments.config import RunConfig
+from experiments.config import ResolvedTrain, RunConfig, Train
 from experiments.measure.device_rules import CPU, Target
 from experiments.measure.file_sizes import adapter_files
-from experiments.measure.memory_tracker import Ledger
-from experiments.training.loop import LossModule, given
-from tasks.base import Skeleton
+from experiments.measure.memory_tracker import MemoryTracker
+from experiments.training.loop import LossModule
+from tasks.base import MetaModel
 
 Format = Literal["fp32", "bf16", "fp16"]
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,7 +39,7 @@ class Prediction:
     trainable: int  # parameters
     total: int
     files: Mapping[str, int]  # bytes of what a run writes, by name
-    shapes: Mapping[str, Any]  # the skeleton's facts
+    shapes: Mapping[str, Any]  # the meta_model's facts
     notes: tuple[str, ...]
 
     @property
@@ -52,22 +52,27 @@ def predict(
 ) -> Prediction:
     """The peak of a resolved configuration's training step.
 
-    `weights` is the number format of what is frozen; what trains stays in fp32, as in the loop. `--train.precision` is
+    `weights` is the number format of what is frozen; what trains stays in fp32, as in the loop. `--train.mixed-precision` is
     the compute type (autocast). Raises AdapterError or TaskError where the run would.
     """
-    skeleton = config.task.skeleton()
-    model = skeleton.backbone.model
-    attachment = config.adapter.attach(skeleton.backbone)
+    meta_model = config.task.meta_model()
+    model = meta_model.backbone.model
+    attachment = config.adapter.attach(meta_model.backbone)
     owned = attachment.parameters()
     for parameter in set(model.parameters()) - set(owned.values()):
         parameter.data = parameter.data.to(DTYPES[weights])
-    parts = {name: count(part) * DTYPES[weights].itemsize for name, part in skeleton.frozen.items()}
+    parts = {name: count(part) * DTYPES[weights].itemsize for name, part in meta_model.frozen.items()}
     trainable, total = sum(p.numel() for p in owned.values()), count(model)
     with FakeTensorMode(allow_non_fake_inputs=True):  # the attachment holds its tensors of the meta device
         files = adapter_files(config, attachment)
         make_empty(model)
-        categories = peak_of_steps(config, skeleton, target, fused_attention)
-    return Prediction(categories, parts, trainable, total, files, skeleton.facts, skeleton.notes)
+        categories = peak_of_steps(config, meta_model, target, fused_attention)
+    return Prediction(categories, parts, trainable, total, files, meta_model.facts, meta_model.notes)
+
+
+def step_settings(train: Train) -> ResolvedTrain:
+    """The settings of single steps: a training's length in epochs, which needs the data, does not matter here."""
+    return ResolvedTrain.of(replace(train, steps=train.steps or STEPS, epochs=None))
 
 
 def count(model: nn.Module) -> int:
@@ -94,34 +99,34 @@ def make_empty(model: nn.Module) -> None:
             place.update({name: None if tensor is None else empty(tensor) for name, tensor in place.items()})
 
 
-def peak_of_steps(config: RunConfig, skeleton: Skeleton, target: Target, fused_attention: bool) -> dict[str, int]:
+def peak_of_steps(config: RunConfig, meta_model: MetaModel, target: Target, fused_attention: bool) -> dict[str, int]:
     """Bytes by category at the peak of steps as `experiments.training.loop.Trainer` takes them."""
-    settings, device = config.train, torch.device("cpu")
-    loss = LossModule(skeleton.backbone.model, skeleton.loss).train()
+    settings, device = step_settings(config.train), torch.device("cpu")
+    loss = LossModule(meta_model.backbone.model, meta_model.loss).train()
     owned = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(owned, lr=given(settings.learning_rate), foreach=target.foreach)
-    skeleton.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
-    ledger = Ledger(target.granularity)
+    optimizer = torch.optim.AdamW(owned, lr=settings.learning_rate, foreach=target.foreach)
+    meta_model.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
+    ledger = MemoryTracker(target.granularity)
     ledger.watch(loss, optimizer)
     with ExitStack() as stack:
         for context in (target.rules(), attention(fused_attention), ledger):
             stack.enter_context(context)
         for _ in range(STEPS):
             gc.collect()  # checkpointing leaves cycles; when Python finds them is chance
-            for _ in range(settings.gradient_accumulation):
-                with autocast(given(settings.precision)):
-                    value = loss(skeleton.batch(given(settings.batch), device))
+            for _ in range(settings.gradient_accumulation_steps):
+                with autocast(settings.mixed_precision):
+                    value = loss(meta_model.batch(settings.batch_size, device))
                 # an edge: a call with a tensor would suspend the target's rules, and blocks are computed again in it
                 torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
                 del value  # its graph keeps what checkpointing computes from
-            torch.nn.utils.clip_grad_norm_(owned, settings.maximal_gradient_norm, foreach=target.foreach)
+            torch.nn.utils.clip_grad_norm_(owned, settings.max_grad_norm, foreach=target.foreach)
             optimizer.step()
             optimizer.zero_grad()
     return ledger.peak
 
 
 def autocast(precision: str) -> torch.autocast:
-    return torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32")
+    return torch.autocast("cpu", DTYPES.get(precision, torch.float32), enabled=precision != "no")
 
 
 def attention(fused: bool) -> Any:

@@ -34,7 +34,7 @@ class Life:
     category: str
 
 
-class Ledger(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):
     """Births and deaths of storages in their order, while the mode is on; sizes are rounded up to `granularity`."""
 
     def __init__(self, granularity: int = 1):

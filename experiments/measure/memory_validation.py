@@ -14,10 +14,10 @@ from torch import Tensor
 
 from experiments.config import RunConfig
 from experiments.measure.memory_prediction import STEPS, make_empty
-from experiments.measure.memory_tracker import Ledger
-from experiments.run import attach
+from experiments.measure.memory_tracker import MemoryTracker
+from experiments.session import attach
 from experiments.training.loop import Trainer
-from tasks.base import PreparedTask, Skeleton
+from tasks.base import MetaModel, PreparedTask
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def measure(config: RunConfig, prepared: PreparedTask) -> Measurement:
     with TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, config.train, Path(folder))
         weights = bytes_of([*trainer.loss_module.parameters(), *trainer.loss_module.buffers()])
-        ledger = Ledger()
+        ledger = MemoryTracker()
         ledger.watch(trainer.loss_module, trainer.optimizer)
         cpu = [torch.profiler.ProfilerActivity.CPU]
         with torch.profiler.profile(activities=cpu, profile_memory=True) as profile, ledger:
@@ -68,15 +68,15 @@ def train(config: RunConfig, trainer: Trainer, prepared: PreparedTask) -> None:
     model.train()
     prepared.backbone.set_gradient_checkpointing(config.train.gradient_checkpointing)
     for step in range(STEPS):
-        trainer._step(step)
+        trainer.step(step)
     model.eval()
 
 
 class RandomWeights(PreparedTask):
-    """A task's skeleton with random weights: real steps of a base whose weights nobody has here."""
+    """A task's meta_model with random weights: real steps of a base whose weights nobody has here."""
 
-    def __init__(self, skeleton: Skeleton):
-        self.skeleton, self.backbone, self.facts = skeleton, skeleton.backbone, skeleton.facts
+    def __init__(self, meta_model: MetaModel):
+        self.meta_model, self.backbone, self.facts = meta_model, meta_model.backbone, meta_model.facts
         model = self.backbone.model
         make_empty(model)
         with torch.no_grad():
@@ -87,10 +87,10 @@ class RandomWeights(PreparedTask):
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
         while True:
-            yield self.skeleton.batch(size, torch.device("cpu"))
+            yield self.meta_model.batch(size, torch.device("cpu"))
 
     def loss(self, batch: Any) -> Tensor:
-        return self.skeleton.loss(batch)
+        return self.meta_model.loss(batch)
 
     def validation_loss(self) -> float:
         raise NotImplementedError("random weights have no quality")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError, meant
+from experiments.config import RunConfig
+from experiments.errors import UsageError, did_you_mean
 from experiments.plan import CARDS, PlanOptions, make, prepared
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def axes_of(config: RunConfig) -> dict[str, Axis]:
         given = getattr(config.adapter, size)
         usual = () if given is None else tuple(dict.fromkeys((max(1, given // 4), given, 4 * given)))
         axes[size] = Axis(usual, int, lambda c, v: replace(c, adapter=replace(c.adapter, **{size: v})))
-    extent = config.task.extent_field
+    extent = config.task.input_size_field
     if extent is not None:
-        given = config.task.skeleton().facts[extent]
+        given = config.task.meta_model().facts[extent]
         axes[extent] = Axis((given // 2, given), int, lambda c, v: replace(c, task=replace(c.task, **{extent: v})))
     return axes | {
         "batch": Axis((1, 8), int, setting("batch")),
@@ -60,7 +61,7 @@ def chosen(words: Sequence[str], axes: Mapping[str, Axis]) -> dict[str, tuple[An
     for word in words or [name for name, axis in axes.items() if axis.values]:
         name, _, listed = word.partition("=")
         if name not in axes:
-            raise UsageError(f"--grid cannot vary '{name}'{meant(name, axes)}; it varies {', '.join(axes)}")
+            raise UsageError(f"--grid cannot vary '{name}'{did_you_mean(name, axes)}; it varies {', '.join(axes)}")
         try:
             found[name] = tuple(axes[name].read(value) for value in listed.split(",")) if listed else axes[name].values
         except (ValueError, KeyError):
@@ -110,7 +111,7 @@ def grid(
         here = config
         for name, value in zip(varied, values, strict=True):
             here = axes[name].change(here, value)
-        at = options if "precision" not in varied else replace(options, precision=here.train.precision)
+        at = options if "precision" not in varied else replace(options, precision=here.train.mixed_precision)
         plan = make(prepared(here, at), at)
         rows.append(dict(zip(varied, map(word, values), strict=True)) | row(plan))
     return pd.DataFrame(rows)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments.config import RunConfig, UsageError
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def update_of(config: RunConfig, folder: RunFolder, prepared: PreparedTask) -> d
     import torch
     from safetensors.torch import load_file
 
-    from experiments.run import attach
+    from experiments.session import attach
 
     if not config.adapter.mergeable:
         raise UsageError(

@@ -117,14 +117,14 @@ class Claims:
         yield self.positions()
 
     def low_rank(self, source: str) -> Claim:
-        """The share of full fine-tuning's gain over the base that rank 1 reaches in the headline metric."""
+        """The share of full fine-tuning's gain over the base that rank 1 reaches in the primary_metric metric."""
         names, claim = self.data["measured"], "a rank as low as 1 suffices"
         gains: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for record in self.records:
-            figure = record["metrics"][record["headline"]]
+            figure = record["metrics"][record["primary_metric"]]
             is_low = record["method"] == names["low"] and record["size"] == {"field": names["size_field"], "value": 1}
             if (is_low or record["method"] == names["full"]) and figure.get("base") is not None:
-                where = f"{record['task']} ({record['config']['task'].get('base')}, {record['headline']})"
+                where = f"{record['task']} ({record['config']['task'].get('base')}, {record['primary_metric']})"
                 gains[where][record["method"]].append(figure["value"] - figure["base"])
         shares = {
             where: statistics.mean(of[names["low"]]) / statistics.mean(of[names["full"]])
@@ -172,7 +172,7 @@ class Claims:
 
     def positions(self) -> Claim:
         config = self.configuration("gpt prefix")
-        backbone = config.task.skeleton().backbone
+        backbone = config.task.meta_model().backbone
         left: Any = config.adapter.attach(backbone).facts["positions_left"]
         text = f"{left:,} of {backbone.positions:,} positions are left to GPT-2 M"
         verdict = "holds" if backbone.positions and left < backbone.positions else "does not hold"
@@ -211,19 +211,19 @@ class Claims:
     def flops(self, name: str):
         from experiments.measure.flops import count_step
 
-        skeleton, attachment, batch = self.on_meta(name)
-        return count_step(lambda: skeleton.loss(batch), attachment.parameters().values())
+        meta_model, attachment, batch = self.on_meta(name)
+        return count_step(lambda: meta_model.loss(batch), attachment.parameters().values())
 
     def forward_flops(self, name: str) -> tuple[int, int, int]:
         """Of the base, and with the adapter unmerged and merged."""
         from torch import no_grad
         from torch.utils.flop_counter import FlopCounterMode
 
-        skeleton, attachment, batch = self.on_meta(name)
+        meta_model, attachment, batch = self.on_meta(name)
 
         def count() -> int:
             with no_grad(), FlopCounterMode(display=False) as counter:
-                skeleton.loss(batch)
+                meta_model.loss(batch)
             return counter.get_total_flops()
 
         with attachment.disabled():
@@ -233,13 +233,13 @@ class Claims:
         return base, unmerged, count()
 
     def on_meta(self, name: str) -> tuple[Any, Any, Any]:
-        """Skeleton, attachment and one batch of a configuration, all on the meta device."""
+        """MetaModel, attachment and one batch of a configuration, all on the meta device."""
         import torch
 
         config = self.configuration(name)
-        skeleton = config.task.skeleton()
-        attachment = config.adapter.attach(skeleton.backbone)
-        return skeleton, attachment, skeleton.batch(config.train.batch or 1, torch.device("meta"))
+        meta_model = config.task.meta_model()
+        attachment = config.adapter.attach(meta_model.backbone)
+        return meta_model, attachment, meta_model.batch(config.train.batch_size or 1, torch.device("meta"))
 
 
 def finished(runs: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from tasks.base import registry as task_registry
 
 if TYPE_CHECKING:
     from adapters.base import Adapter, Attachment
-    from tasks.base import Skeleton
+    from tasks.base import MetaModel
 
 UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 
@@ -27,14 +27,14 @@ def base_folder(shape: Mapping[str, Any]) -> Iterator[str]:
         yield folder
 
 
-def skeleton_of(base: str, about: Mapping[str, Any]) -> Skeleton:
+def skeleton_of(base: str, about: Mapping[str, Any]) -> MetaModel:
     """The shapes of a base of the data file: a published one by name, or a shape of its own."""
     task = task_registry()[about["task"]]
     if "shape" not in about:
-        return task(**{"base": base}).skeleton()
+        return task(**{"base": base}).meta_model()
     with base_folder(about["shape"]) as folder:
         base_of_shape: dict[str, Any] = {"base": folder}
-        return task(**base_of_shape).skeleton()
+        return task(**base_of_shape).meta_model()
 
 
 def adapter_of(row: Mapping[str, Any]) -> Adapter:
@@ -44,8 +44,8 @@ def adapter_of(row: Mapping[str, Any]) -> Adapter:
 
 def count(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table: what is printed, what the formula gives, what our adapter trains, and a verdict."""
-    adapter, skeleton = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
-    trained = adapter.attach(skeleton.backbone).parameters().values()
+    adapter, meta_model = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
+    trained = adapter.attach(meta_model.backbone).parameters().values()
     return judged(row, sum(parameter.numel() for parameter in trained))
 
 
@@ -56,8 +56,8 @@ def file_bytes(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, An
 
     from experiments.measure.file_sizes import exported, safetensors_bytes
 
-    adapter, skeleton = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
-    attachment: Attachment = adapter.attach(skeleton.backbone)
+    adapter, meta_model = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
+    attachment: Attachment = adapter.attach(meta_model.backbone)
     with FakeTensorMode(allow_non_fake_inputs=True):
         tensors = next(dict(tensors) for tensors, _ in exported(attachment).values())
         return judged(row, safetensors_bytes(convert_state_dict_to_diffusers(tensors), {"format": "pt"}))

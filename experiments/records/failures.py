@@ -58,7 +58,7 @@ def failures_are_records(folder: Path, what_would_fit: Callable[[], str | None])
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
-            advice = what_would_fit() or "try a smaller --train.batch or --train.gradient-checkpointing"
+            advice = what_would_fit() or "try a smaller --train.batch-size or --train.gradient-checkpointing"
             raise RunFailure(f"out of memory: {first}; {advice}") from error
         if "does not have a deterministic implementation" in str(error):
             raise RunFailure(f"--train.deterministic cannot be had here: {first}") from error

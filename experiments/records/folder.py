@@ -16,10 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from experiments.config import RunConfig, UsageError
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.records.failures import DiskFull, is_disk_full
+from reports.upgrade import upgrade
 
-SCHEMA = 1
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "torchmetrics", "numpy")
 RESERVE = 2**16  # bytes, enough for any record
 WRITING = ".writing"  # how the name of a file ends that is being written
@@ -82,10 +83,10 @@ class RunFolder:
         if not self.result_file.exists():
             return None
         try:
-            record = json.loads(self.result_file.read_text())
+            record = upgrade(json.loads(self.result_file.read_text()))
             goes_on = record["status"] == "failed" and self.checkpoint.exists()
         except (OSError, ValueError, TypeError, KeyError):
-            raise UsageError(f"'{self.result_file}' is no record: --again runs this configuration anew") from None
+            raise UsageError(f"'{self.result_file}' is no record: --overwrite runs this configuration anew") from None
         return None if goes_on else record
 
     def clear(self) -> None:

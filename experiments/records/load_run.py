@@ -7,22 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
-    from tasks.base import OpenedBase
+    from tasks.base import LoadedBase
 
 
 @dataclass(frozen=True)
-class Finished:
+class LoadedRun:
     """A run whose adapter is attached to its base, as it was at the end of training."""
 
     folder: RunFolder
     record: Mapping[str, Any]
     config: RunConfig
-    base: OpenedBase
+    base: LoadedBase
     attachment: Attachment
 
     @property
@@ -33,16 +34,16 @@ class Finished:
         return "\n".join([self.config.adapter.name, *shown, self.record["fingerprint"][:6]])
 
 
-def load(path: Path) -> Finished:
+def load_run(path: Path) -> LoadedRun:
     """The run in `path`. Raises UsageError where it has not finished, or its base is no longer the same."""
     from adapters.interchange.tensors import read_tensors
-    from experiments.run import device_of
+    from experiments.session import device_of
 
     folder = RunFolder(path)
     record = finished_record(folder)
     config = RunConfig.from_record(record["config"])
     here = replace(config, train=replace(config.train, device="auto"))
-    base = config.task.open(device_of(here))
+    base = config.task.load_base(device_of(here))
     trained_on = record["facts"].get("base_revision")
     if trained_on not in (None, base.revision):
         raise UsageError(
@@ -50,7 +51,7 @@ def load(path: Path) -> Finished:
         )
     attachment = config.adapter.attach(base.backbone)
     attachment.load(read_tensors(folder.adapter_file)[0])
-    return Finished(folder, record, config, base, attachment)
+    return LoadedRun(folder, record, config, base, attachment)
 
 
 def finished_record(folder: RunFolder) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Shown:
     """A model to look at, ready in `base`: a run's, or the untuned base; `facts` say which."""
 
     label: str
-    base: OpenedBase
+    base: LoadedBase
     facts: Mapping[str, Any]
 
 
@@ -93,7 +94,7 @@ def shown(runs: Sequence[Path], scale: float, with_base: bool) -> Iterator[Shown
     """
     bases_shown: set[str] = set()
     for path in runs:
-        run = load(path)
+        run = load_run(path)
         facts = {"base": run.record["facts"].get("base"), "base_revision": run.base.revision}
         if with_base and run.base.revision not in bases_shown:
             bases_shown.add(run.base.revision)

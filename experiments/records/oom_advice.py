@@ -41,7 +41,7 @@ def what_would_fit(config: RunConfig, free: int | None) -> str | None:
 
 
 def _sentence(config: RunConfig, free: int) -> str:
-    batch = config.train.batch or 1
+    batch = config.train.batch_size or 1
     needed, least = _needed(config, batch), _peak(config, 1)
     told = f"a step was predicted to need {size(needed)} and {size(free)} were free before the model was loaded"
     if needed <= free:
@@ -49,12 +49,12 @@ def _sentence(config: RunConfig, free: int) -> str:
     if least <= free:
         # the peak is convex in the batch (see experiments.plan), so a straight line between never promises too little
         fitting = 1 + int((free - least) / (needed - least) * (batch - 1))
-        return f"{told}; --train.batch {fitting} is predicted to need {size(_needed(config, fitting))}"
+        return f"{told}; --train.batch-size {fitting} is predicted to need {size(_needed(config, fitting))}"
     saved = replace(config, train=replace(config.train, gradient_checkpointing=True))
     least = _peak(saved, 1)
     if least <= free:
-        return f"{told}; --train.batch 1 {CHECKPOINTING} is predicted to need {size(least)}"
-    return f"{told}; even --train.batch 1 {CHECKPOINTING} is predicted to need {size(least)}: take a smaller base"
+        return f"{told}; --train.batch-size 1 {CHECKPOINTING} is predicted to need {size(least)}"
+    return f"{told}; even --train.batch-size 1 {CHECKPOINTING} is predicted to need {size(least)}: take a smaller base"
 
 
 def _needed(config: RunConfig, batch: int) -> int:
@@ -68,7 +68,7 @@ def _needed(config: RunConfig, batch: int) -> int:
 def _peak(config: RunConfig, batch: int) -> int:
     from experiments.measure.memory_prediction import predict
 
-    return predict(replace(config, train=replace(config.train, batch=batch))).peak
+    return predict(replace(config, train=replace(config.train, batch_size=batch))).peak
 
 
 def _limit_left() -> int | None:

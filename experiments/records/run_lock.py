@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import SoftFileLease, Timeout
 
-from experiments.config import UsageError
+from experiments.errors import UsageError
 
 LEASE = 60.0  # seconds; every process of a run must agree
 RENEWAL = 10.0

@@ -1,4 +1,4 @@
-"""Searches for the smallest size that comes close to full fine-tuning, one a curve and seed; every point is an ordinary
+"""SizeSearches for the smallest size that comes close to full fine-tuning, one a curve and seed; every point is an ordinary
 run."""
 
 from __future__ import annotations
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.search.bisection import Bracket, crossing
-from experiments.sweeping.jobs import Job, Run
+from experiments.sweeping.jobs import Job, RunJob
 
 if TYPE_CHECKING:
     from adapters.base import Adapter
@@ -52,7 +53,7 @@ def size_field(adapter: Adapter) -> str:
 class Goal:
     """What one seed is measured against: a run of the goal's method, and the metric that says how good a run is."""
 
-    run: Run
+    run: RunJob
     metric: str
     threshold: float
 
@@ -82,7 +83,7 @@ class Goal:
 
 
 @dataclass(eq=False)
-class Search:
+class SizeSearch:
     """One curve of one seed: which run comes next, and what the runs so far have shown."""
 
     curve: Curve
@@ -91,12 +92,12 @@ class Search:
     bracket: Bracket
     points: list[dict[str, Any]] = field(default_factory=list)  # in the order measured
 
-    def next(self) -> Run | None:
+    def next(self) -> RunJob | None:
         """The run to do next; None where the search is over."""
         size = self.bracket.next()
-        return None if size is None else Run(self.curve.at(size, self.goal.seed), self.goal.run.root)
+        return None if size is None else RunJob(self.curve.at(size, self.goal.seed), self.goal.run.root)
 
-    def tell(self, run: Run) -> str:
+    def tell(self, run: RunJob) -> str:
         """Take in what the run has shown; a run that failed does not reach. Returns it in words."""
         size = getattr(run.config.adapter, self.curve.field)
         point = {"size": size} | figure_of(run, self.goal.metric)
@@ -115,17 +116,17 @@ class Search:
         return head | {"crossing": at.size, "below": at.below, "reaching": at.reaching, "points": self.points}
 
 
-class Searches:
+class SizeSearches:
     """All searches, each a chain of runs. The first seed of a method's first form leads: its other forms and seeds
     begin where that one ended."""
 
-    def __init__(self, searches: Sequence[Search]):
-        leaders: dict[str, Search] = {}
-        self.followers: dict[Search, list[Search]] = {}
+    def __init__(self, searches: Sequence[SizeSearch]):
+        leaders: dict[str, SizeSearch] = {}
+        self.followers: dict[SizeSearch, list[SizeSearch]] = {}
         for search in searches:
             leader = leaders.setdefault(search.curve.config.adapter.name, search)
             self.followers.setdefault(leader, []).extend([search] if search is not leader else [])
-        self.asked: dict[Job, Search] = {}
+        self.asked: dict[Job, SizeSearch] = {}
 
     def perform(self, launcher: Launcher) -> None:
         """Bring all to their end. Raises UsageError where a run ends without a record."""
@@ -134,7 +135,7 @@ class Searches:
         first = [run for leader in list(self.followers) for run in self.after(leader)]
         perform(first, launcher, "runs", lambda ended: self.after(self.asked.pop(recorded(ended))))
 
-    def after(self, search: Search) -> list[Run]:
+    def after(self, search: SizeSearch) -> list[RunJob]:
         """Tells the search all that is there already; the run that it needs next. Where it is over, its followers'."""
         while (run := search.next()) is not None:
             if run.folder.result() is None:
@@ -166,7 +167,7 @@ def recorded(ended: Ended) -> Job:
     return ended.job
 
 
-def figure_of(run: Run, metric: str) -> dict[str, Any]:
+def figure_of(run: RunJob, metric: str) -> dict[str, Any]:
     """The figure of a run that has a record, with its interval and n; the value is None where the run failed."""
     record = run.folder.result()
     if record is None:

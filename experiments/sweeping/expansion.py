@@ -10,7 +10,9 @@ from typing import Literal
 
 from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
-from experiments.config import Given, RunConfig, UsageError, meant, method_settings
+from experiments.cli.parser import Overrides, method_settings
+from experiments.config import RunConfig
+from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import RunFolder
 from experiments.studies import SEEDS, STUDIES
 from experiments.studies import crossed as every
@@ -68,40 +70,44 @@ def description() -> str:
     return "\n".join([cleandoc(SweepOptions.__doc__ or ""), "", "Studies:", *lines])
 
 
-def configurations(given: Given, options: SweepOptions) -> list[RunConfig]:
+def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
     """All runs of the command line, resolved, each once. Raises UsageError where it makes no sense."""
     if options.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
     settings = method_settings(options.set)
-    chosen = of_study(given, options) if options.study else crossed(given, options, settings)
+    chosen = of_study(overrides, options) if options.study else crossed(overrides, options, settings)
     unused = settings.keys() - {config.adapter.name for config in chosen}
     if unused:
         raise UsageError(f"--set names {', '.join(sorted(unused))}, which is not among the methods of this sweep")
     found = (
-        given.over(replace(config, adapter=replace(config.adapter, **settings.get(config.adapter.name, {})))).resolved()
+        overrides.apply(
+            replace(config, adapter=replace(config.adapter, **settings.get(config.adapter.name, {})))
+        ).resolved()
         for config in chosen
     )
     return list({RunFolder.of(options.runs, config).path: config for config in found}.values())
 
 
-def of_study(given: Given, options: SweepOptions) -> list[RunConfig]:
+def of_study(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
     """The configurations of the named study, on the given task alone where there is one."""
     if options.methods or options.sizes:
         raise UsageError("a study names its methods and sizes: leave --methods and --sizes out, or --study")
     name = options.study or ""
     if name not in STUDIES:
-        raise UsageError(f"there is no study '{name}'{meant(name, STUDIES)}; the studies are {', '.join(STUDIES)}")
+        raise UsageError(
+            f"there is no study '{name}'{did_you_mean(name, STUDIES)}; the studies are {', '.join(STUDIES)}"
+        )
     configs = STUDIES[name](options.seeds or None)
     tasks = {config.task.name for config in configs}
-    if given.task_name is not None and given.task_name not in tasks:
-        raise UsageError(f"the study '{name}' is on {', '.join(sorted(tasks))}, not on {given.task_name}")
-    return [config for config in configs if given.task_name in (None, config.task.name)]
+    if overrides.task_name is not None and overrides.task_name not in tasks:
+        raise UsageError(f"the study '{name}' is on {', '.join(sorted(tasks))}, not on {overrides.task_name}")
+    return [config for config in configs if overrides.task_name in (None, config.task.name)]
 
 
-def crossed(given: Given, options: SweepOptions, settings: dict[str, dict]) -> list[RunConfig]:
+def crossed(overrides: Overrides, options: SweepOptions, settings: dict[str, dict]) -> list[RunConfig]:
     """Every method at every size with every seed; the first seed of all arms comes first."""
     methods = adapter_registry()
-    if given.task_name is None:
+    if overrides.task_name is None:
         known = ", ".join(sorted(task_registry()))
         raise UsageError(f"expected a TASK or a --study, for example: {PROGRAM} sd-pokemon; the tasks are {known}")
     if not options.methods:
@@ -109,8 +115,8 @@ def crossed(given: Given, options: SweepOptions, settings: dict[str, dict]) -> l
     for name in options.methods:
         if name not in methods:
             known = ", ".join(sorted(methods))
-            raise UsageError(f"there is no method '{name}'{meant(name, methods)}; the methods are {known}")
-    task = task_registry()[given.task_name]()
+            raise UsageError(f"there is no method '{name}'{did_you_mean(name, methods)}; the methods are {known}")
+    task = task_registry()[overrides.task_name]()
     arms = [arm for name in options.methods for arm in sized(methods[name], options.sizes, settings.get(name, {}))]
     return every([task], options.seeds or SEEDS, arms)
 

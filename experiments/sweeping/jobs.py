@@ -16,11 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import Adapter, AdapterError
-from experiments.config import RunConfig, UsageError
+from adapters.base import Adapter
+from adapters.errors import AdapterError
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.records.failures import RunFailure
 from experiments.records.folder import RunFolder, write_json
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from tasks.base import PreparedTask
@@ -82,7 +84,7 @@ class Job(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Run(Job):
+class RunJob(Job):
     """An ordinary run: train, measure, write the record. `search` is how its learning rate was chosen."""
 
     search: Mapping[str, Any] | None = None
@@ -100,13 +102,13 @@ class Run(Job):
 
     def outcome(self) -> str:
         record = self.folder.result() or {}
-        figure = record["metrics"].get(record["headline"])
-        shown = "not evaluated" if figure is None else f"{record['headline']} {figure['value']:.4g}"
+        figure = record["metrics"].get(record["primary_metric"])
+        shown = "not evaluated" if figure is None else f"{record['primary_metric']} {figure['value']:.4g}"
         base = f" (untuned base {figure['base']:.4g})" if figure is not None and "base" in figure else ""
         return f"{shown}{base}, training {record['seconds']['train']:.0f} s"
 
     def perform(self, prepared: PreparedTask) -> str | None:
-        from experiments.run import execute
+        from experiments.session import execute
 
         reason = execute(self.config, self.folder, prepared)["reason"]
         self.keep_search()
@@ -157,7 +159,7 @@ class Worker:
                 return f"{type(error).__name__}: {error} (the traceback is in {job.folder.path / OUTPUT})"
 
     def _prepare(self, config: RunConfig) -> PreparedTask:
-        from experiments.run import device_of
+        from experiments.session import device_of
 
         device = device_of(config)
         if self._prepared is None or self._prepared[0] != (config.task, device):

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig, UsageError
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.records.folder import write_json
-from experiments.sweeping.jobs import Job, Run
+from experiments.sweeping.jobs import Job, RunJob
 
 if TYPE_CHECKING:
     from experiments.training.signals import Interruption
@@ -70,7 +71,7 @@ class Trial(Job):
     ) -> tuple[float | None, str | None]:
         """The validation loss, or why there is none."""
         from experiments.records.failures import DiskFull, RunFailure, failures_are_records
-        from experiments.run import attach
+        from experiments.session import attach
         from experiments.training.loop import Trainer
 
         folder, attachment = self.folder.path, attach(self.config, prepared)
@@ -94,7 +95,7 @@ def last_validation_loss(log: Path) -> float | None:
 
 
 @dataclass(frozen=True)
-class Search:
+class LearningRateSearch:
     """`count` rates, neighbours `factor` apart, each on `share` of the arm's steps (and of its warm-up)."""
 
     count: int
@@ -120,7 +121,9 @@ class Search:
         if train.steps is None:
             raise UsageError("a search of learning rates needs --train.steps: its budget is a share of them")
         steps = max(1, round(self.share * train.steps))
-        short = replace(train, steps=steps, warm_up=round(self.share * (train.warm_up or 0)), validate_every=steps)
+        short = replace(
+            train, steps=steps, warmup_steps=round(self.share * (train.warmup_steps or 0)), validation_steps=steps
+        )
         return [
             Trial(replace(config, train=replace(short, learning_rate=rate)), runs / FOLDER)
             for rate in self.rates(train.learning_rate or 0.0)
@@ -146,12 +149,12 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Arm:
+class SeedGroup:
     """Configurations that differ in nothing but the seed, and the trials that choose their learning rate, if any."""
 
     configs: Sequence[RunConfig]
     root: Path
-    search: Search | None = None
+    search: LearningRateSearch | None = None
     trials: Sequence[Trial] = ()
 
     def outcome(self) -> dict[str, Any] | None:
@@ -166,22 +169,22 @@ class Arm:
             raise UsageError(f"no learning rate of its search could be trained with: {'; '.join(reasons)}")
         return found
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunJob]:
         """One run a configuration, at the chosen rate. Raises UsageError where the search does not choose one."""
         search = self.outcome()
         if search is None:
-            return [Run(config, self.root) for config in self.configs]
+            return [RunJob(config, self.root) for config in self.configs]
         trained = [replace(config.train, learning_rate=search["chosen"]) for config in self.configs]
         pairs = zip(self.configs, trained, strict=True)
-        return [Run(replace(config, train=train), self.root, search) for config, train in pairs]
+        return [RunJob(replace(config, train=train), self.root, search) for config, train in pairs]
 
 
-def arms_of(configs: Sequence[RunConfig], root: Path, search: Search | None) -> list[Arm]:
+def arms_of(configs: Sequence[RunConfig], root: Path, search: LearningRateSearch | None) -> list[SeedGroup]:
     """The arms of resolved configurations, in order; the first seed of an arm is that of its trials."""
     found: dict[str, list[RunConfig]] = {}
     for config in configs:
         seedless = replace(config, train=replace(config.train, seed=0))
         found.setdefault(json.dumps(seedless.as_record(), sort_keys=True, default=str), []).append(config)
     if search is None:
-        return [Arm(arm, root) for arm in found.values()]
-    return [Arm(arm, root, search, search.trials(arm[0], root)) for arm in found.values()]
+        return [SeedGroup(arm, root) for arm in found.values()]
+    return [SeedGroup(arm, root, search, search.trials(arm[0], root)) for arm in found.values()]

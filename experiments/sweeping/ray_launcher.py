@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.config import UsageError
+from experiments.errors import UsageError
 from experiments.records.run_lock import wait_until_free
 from experiments.sweeping.jobs import OUTPUT, Job, Worker
 from experiments.sweeping.local_launcher import ENDING_SECONDS, PROGRESS_BAR_SECONDS, Ended, Events, Started

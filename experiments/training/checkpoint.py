@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from experiments.config import UsageError
+from experiments.errors import UsageError
 from experiments.records.folder import replacing
 
 if TYPE_CHECKING:
@@ -162,4 +162,6 @@ def _as_list(value: Any) -> list:
 
 def _unusable(folder: Path, why: Exception) -> UsageError:
     reason = (str(why).splitlines() or [type(why).__name__])[0]
-    return UsageError(f"the checkpoint in '{folder}' cannot be read ({reason}): --again runs this configuration anew")
+    return UsageError(
+        f"the checkpoint in '{folder}' cannot be read ({reason}): --overwrite runs this configuration anew"
+    )

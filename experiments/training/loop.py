@@ -8,10 +8,10 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adapters.base import Attachment
-from experiments.config import Train, UsageError, counted
-from experiments.measure.memory import watched
+from experiments.config import ResolvedTrain, Train
+from experiments.errors import UsageError
+from experiments.measure.memory import TrainingMemory
 from experiments.records.failures import Diverged
 from experiments.records.folder import processor
 from experiments.training import checkpoint
+from experiments.training.callbacks import Callback
 from experiments.training.divergence import first_not_finite
 from experiments.training.optimizer import MovingAverage, optimizer_of, schedule_of
 from experiments.training.signals import Interrupted, Interruption
 from tasks import distributed
 from tasks.base import PreparedTask
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,6 @@ class Trained:
     differs: list[str]
 
 
-def given(value: Value | None) -> Value:
-    """A setting of a resolved configuration."""
-    if value is None:
-        raise ValueError("the training settings are not resolved: call RunConfig.resolved() first")
-    return value
-
-
 class LossModule(nn.Module):
     """The loss as a module, so that data parallel training wraps forward and loss as one."""
 
@@ -67,14 +60,14 @@ class LossModule(nn.Module):
         return self.loss(batch)
 
 
-def make_accelerator(settings: Train, folder: Path | None = None) -> Accelerator:
+def make_accelerator(settings: ResolvedTrain, folder: Path | None = None) -> Accelerator:
     """accelerate's Accelerator for these settings; one process may make several with different precision."""
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=settings.device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision={"fp32": "no"}.get(given(settings.precision), settings.precision),
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        log_with=None if settings.tracker == "none" else settings.tracker,
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        log_with=None if settings.report_to == "none" else settings.report_to,
         project_dir=folder,
         step_scheduler_with_optimizer=False,
     )
@@ -107,18 +100,19 @@ class Trainer:
         folder: Path,
         interruption: Interruption | None = None,
         check_writer: Callable[[], None] = lambda: None,
+        callbacks: Sequence[Callback] = (),
     ):
         self.prepared, self.attachment, self.folder = prepared, attachment, folder
         self.interruption, self.check_writer = interruption or Interruption(), check_writer
-        self.accelerator = make_accelerator(settings, folder)
+        self.settings = resolved = ResolvedTrain.of(settings, prepared.train_items)
+        self.accelerator = make_accelerator(resolved, folder)
         self.device: Any = self.accelerator.device
-        self.settings = settings = counted(settings, prepared.train_items)
+        self.memory = TrainingMemory()
+        self.callbacks = [self.memory, *callbacks]
         self.owned = attachment.parameters()
-        self.steps, self.batch = given(settings.steps), given(settings.batch)
-        self.validate_every, self.checkpoint_every = given(settings.validate_every), given(settings.checkpoint_every)
-        optimizer = optimizer_of(settings, self.owned.values())
-        self.schedule = schedule_of(settings, optimizer, self.steps)
-        self.average = None if settings.ema is None else MovingAverage(self.owned, settings.ema)
+        optimizer = optimizer_of(resolved, self.owned.values())
+        self.schedule = schedule_of(resolved, optimizer)
+        self.average = None if resolved.ema_decay is None else MovingAverage(self.owned, resolved.ema_decay)
         self.loss_module, self.optimizer = self.accelerator.prepare(
             LossModule(prepared.backbone.model, prepared.loss), optimizer
         )
@@ -138,10 +132,9 @@ class Trainer:
         self.prepared.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
-        with self._log() as log, self._bar() as bar, self.interruption.deferred(), watched(self) as self.memory:
-            for step in range(self.start.step, self.steps):
-                line = self._step(step)
-                self._after_step(step, line, log, bar)
+        with self._log() as log, self._bar() as bar, self.interruption.deferred(), self._callbacks():
+            for step in range(self.start.step, settings.steps):
+                self._after_step(step, self.step(step), log, bar)
         for tracker in self.accelerator.trackers:  # end_training() would part the processes: evaluation needs them
             tracker.finish()
         model.eval()
@@ -149,20 +142,30 @@ class Trainer:
             self.average.put(self.average.values)
         return distributed.on_main(self._trained)
 
+    @contextlib.contextmanager
+    def _callbacks(self) -> Iterator[None]:
+        for callback in self.callbacks:
+            callback.on_start(self)
+        try:
+            yield
+        finally:
+            for callback in self.callbacks:
+                callback.on_end(self)
+
     def _batches(self, step: int) -> list[Any]:
         """This process's batches of one optimizer step: of the step's consecutive batches, every n-th."""
-        whole = self.settings.gradient_accumulation * distributed.count()
-        mine = range(step * whole + distributed.index(), (step + 1) * whole, distributed.count())
-        return [next(self.prepared.batches(self.settings.seed, place, self.batch)) for place in mine]
+        whole = self.settings.gradient_accumulation_steps * distributed.world_size()
+        mine = range(step * whole + distributed.rank(), (step + 1) * whole, distributed.world_size())
+        return [next(self.prepared.batches(self.settings.seed, place, self.settings.batch_size)) for place in mine]
 
     def _weights(self, batches: list[Any]) -> list[float]:
         """What each batch counts in the mean over the step's batches, 1 where all are worth the same."""
         worth = [self.prepared.weight(batch) for batch in batches]
         own = torch.tensor(sum(worth), dtype=torch.float64, device=self.device)
         whole: Any = self.accelerator.reduce(own, "sum")
-        return [each * len(batches) * distributed.count() / whole.item() for each in worth]
+        return [each * len(batches) * distributed.world_size() / whole.item() for each in worth]
 
-    def _step(self, step: int) -> dict[str, Any]:
+    def step(self, step: int) -> dict[str, Any]:
         """One optimizer step; everything random in it is drawn from (seed, step).
 
         Its loss and gradient are those of one batch of all that the processes take in the step.
@@ -177,10 +180,10 @@ class Trainer:
             with self.accelerator.accumulate(self.loss_module):
                 loss = self.loss_module(batch) * weight
                 self.accelerator.backward(loss)
-                total += loss.detach() / settings.gradient_accumulation
+                total += loss.detach() / settings.gradient_accumulation_steps
                 if self.accelerator.sync_gradients:
                     total = self.accelerator.reduce(total, "mean")
-                    norm = self.accelerator.clip_grad_norm_(self.owned.values(), settings.maximal_gradient_norm)
+                    norm = self.accelerator.clip_grad_norm_(self.owned.values(), settings.max_grad_norm)
                     self._check_finite(step, total, norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
@@ -198,14 +201,14 @@ class Trainer:
 
     def _seed(self, step: int) -> None:
         """Of dropout, each process its own; a batch's items have their own generators."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + step + (distributed.index() << 40)) % 2**63)
+        torch.manual_seed((self.settings.seed * 1_000_003 + step + (distributed.rank() << 40)) % 2**63)
 
     def _check_finite(self, step: int, loss: Tensor, norm: Any) -> None:
         """Raise Diverged before the optimizer takes the step. In fp16 the loss scaling skips steps that overflow."""
         if math.isfinite(loss.item()) and (self.accelerator.scaler is not None or math.isfinite(float(norm))):
             return
         own = [self._not_finite(step)]
-        names = distributed.shared_out([None] * distributed.count(), lambda _: own[0])
+        names = distributed.map_across_ranks([None] * distributed.world_size(), lambda _: own[0])
         name = next(filter(None, names), "the sum of the losses")
         raise Diverged(
             f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than "
@@ -221,18 +224,23 @@ class Trainer:
 
     def _after_step(self, step: int, line: dict[str, Any], log: TextIO, bar: tqdm) -> None:
         done = step + 1
-        if done % self.validate_every == 0 or done == self.steps:
-            line["validation_loss"] = self._validate(done)
+        settings = self.settings
+        if done % settings.validation_steps == 0 or done == settings.steps:
+            line["validation_loss"] = loss = self._validate(done)
+            for callback in self.callbacks:
+                callback.on_validation(self, done, loss)
         log.write(json.dumps(line) + "\n")
         if self.accelerator.log_with:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
         bar.update()
         bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
+        for callback in self.callbacks:
+            callback.on_step(self, done, line)
         asked = distributed.on_main(lambda: self.interruption.asked)
-        if done % self.checkpoint_every == 0 or done == self.steps or asked is not None:
+        if done % settings.checkpointing_steps == 0 or done == settings.steps or asked is not None:
             distributed.on_main(lambda: self._save(done, log))
         if asked is not None:
-            raise Interrupted(asked, f"step {done} of {self.steps} is saved; the same command goes on from there")
+            raise Interrupted(asked, f"step {done} of {settings.steps} is saved; the same command resumes from there")
 
     def _log(self) -> TextIO:
         """The step log, which the main process alone writes."""
@@ -250,7 +258,7 @@ class Trainer:
 
     def _bar(self) -> tqdm:
         quiet = not self.accelerator.is_main_process
-        return tqdm(total=self.steps, initial=self.start.step, desc="training", unit="step", disable=quiet)
+        return tqdm(total=self.settings.steps, initial=self.start.step, desc="training", unit="step", disable=quiet)
 
     def _save(self, step: int, log: TextIO) -> None:
         """A checkpoint. The log is on the disk before it, so that the log is never shorter than a checkpoint says."""
@@ -259,7 +267,7 @@ class Trainer:
         os.fsync(log.fileno())
         progress = checkpoint.Progress(
             step=step,
-            batches=step * self.settings.gradient_accumulation * distributed.count(),
+            batches=step * self.settings.gradient_accumulation_steps * distributed.world_size(),
             log_bytes=os.fstat(log.fileno()).st_size,
             seconds=self._seconds(),
             peak=self._peak(),
@@ -274,7 +282,7 @@ class Trainer:
             return found
         self.log_file.touch()
         if self.log_file.stat().st_size < found.log_bytes:
-            raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --again runs it anew")
+            raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --overwrite runs it anew")
         os.truncate(self.log_file, found.log_bytes)
         return found
 
@@ -292,7 +300,7 @@ class Trainer:
 
     def _peak(self) -> Mapping[str, Any]:
         """The largest of all sessions."""
-        now = self.memory.record()
+        now = self.memory.as_record()
         return max(now, self.start.peak or {"peak_bytes": 0}, key=lambda peak: peak["peak_bytes"])
 
     def _made_with(self) -> dict[str, Any]:

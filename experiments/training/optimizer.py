@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from experiments.config import Train
+from experiments.config import ResolvedTrain
 
 
-def optimizer_of(settings: Train, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def optimizer_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The AdamW that the settings name."""
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer == "adamw-8bit":
@@ -25,12 +25,12 @@ def optimizer_of(settings: Train, parameters: Iterable[nn.Parameter]) -> torch.o
     return torch.optim.AdamW(parameters, **options)
 
 
-def schedule_of(settings: Train, optimizer: torch.optim.Optimizer, steps: int) -> Any:
-    """The learning rate's schedule over `steps`; transformers' "constant" by itself knows no warm-up."""
-    name: Any = settings.schedule
-    if name == "constant" and settings.warm_up:
+def schedule_of(settings: ResolvedTrain, optimizer: torch.optim.Optimizer) -> Any:
+    """The learning-rate schedule over the training's steps; transformers' "constant" has no warmup of its own."""
+    name: Any = settings.lr_scheduler
+    if name == "constant" and settings.warmup_steps:
         name = "constant_with_warmup"
-    return get_scheduler(name, optimizer, settings.warm_up, steps)
+    return get_scheduler(name, optimizer, settings.warmup_steps, settings.steps)
 
 
 class MovingAverage:

@@ -13,13 +13,13 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLoc
 
 from reports import notes
 from reports.plots.style import GREY, QUIET, canvas, colours, markers, plain
-from reports.run_groups import Arm, lines_of
+from reports.run_groups import RunGroup, lines_of
 
 DASHES = ("-", "--", ":", "-.")  # of the lines of one method
 LETTERS_AN_INCH = 13  # of a legend
 
 
-def size_curves(arms: Sequence[Arm], metric: str) -> Figure | None:
+def size_curves(arms: Sequence[RunGroup], metric: str) -> Figure | None:
     """The metric over size, a panel a size field (a rank is no prefix length); None where no arm has a size.
 
     Points are means over seeds with their 95 % interval, small dots the seeds; arms without a size and the base and
@@ -42,7 +42,7 @@ def size_curves(arms: Sequence[Arm], metric: str) -> Figure | None:
     return figure
 
 
-def _panel(panel: Axes, arms: Sequence[Arm], metric: str, field: str) -> None:
+def _panel(panel: Axes, arms: Sequence[RunGroup], metric: str, field: str) -> None:
     paint, shape = colours([arm.method for arm in arms]), markers([arm.method for arm in arms])
     sized = [arm for arm in arms if arm.size and arm.size.field == field]
     drawn: dict[str, int] = defaultdict(int)  # lines by method
@@ -74,7 +74,7 @@ def _panel(panel: Axes, arms: Sequence[Arm], metric: str, field: str) -> None:
         _name_the_best(panel, sized, metric)
 
 
-def _name_the_best(panel: Axes, arms: Sequence[Arm], metric: str) -> None:
+def _name_the_best(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
     """Where methods are too many for a legend, the best arm of the panel is named."""
     lower = arms[0].figures(metric)[0].better == "lower"
     best = min(arms, key=lambda arm: sum(arm.values(metric)) / len(arm.values(metric)) * (1 if lower else -1))
@@ -93,7 +93,7 @@ def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
     panel.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
 
 
-def _limits(panel: Axes, arms: Sequence[Arm], metric: str) -> None:
+def _limits(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
     """Room for all means and seeds; two seeds' enormous intervals and a far-off base may leave the frame."""
     values = [value for arm in arms for value in arm.values(metric)]
     span = (max(values) - min(values)) or abs(values[0]) or 1.0
@@ -103,7 +103,7 @@ def _limits(panel: Axes, arms: Sequence[Arm], metric: str) -> None:
     panel.set_ylim(low - 0.08 * span, high + 0.08 * span)
 
 
-def _lines_across(panel: Axes, arms: Sequence[Arm], metric: str) -> None:
+def _lines_across(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
     paint = colours([arm.method for arm in arms])
     for arm in (arm for arm in arms if arm.size is None):
         mean = arm.mean(metric)
@@ -146,7 +146,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         panel.legend([mine[name] for name in sorted(mine)], sorted(mine), **place)
 
 
-def loss_curves(arms: Sequence[Arm]) -> Figure | None:
+def loss_curves(arms: Sequence[RunGroup]) -> Figure | None:
     """Training loss (a running mean over a twentieth of the steps), and validation loss where it was taken.
 
     A line a run, coloured by method, the stronger the larger. None where no run has its steps.
@@ -162,7 +162,7 @@ def loss_curves(arms: Sequence[Arm]) -> Figure | None:
     return figure
 
 
-def _loss_panel(panel: Axes, arms: Sequence[Arm], steps: Mapping, kind: str) -> None:
+def _loss_panel(panel: Axes, arms: Sequence[RunGroup], steps: Mapping, kind: str) -> None:
     paint = colours([arm.method for arm in arms])
     largest = {
         arm.method: max(a.size.value for a in arms if a.method == arm.method and a.size) for arm in arms if arm.size

@@ -19,7 +19,7 @@ from reports.plots.intrinsic import crossings
 from reports.plots.pareto import pareto
 from reports.plots.sample_grid import montage
 from reports.records import Collection
-from reports.run_groups import Arm
+from reports.run_groups import RunGroup
 from reports.tables import Table
 
 
@@ -71,7 +71,7 @@ def _title(figure: Figure, text: str) -> None:
     figure.suptitle(style.plain(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
-def _by_method(arm: Arm) -> tuple[str, float]:
+def _by_method(arm: RunGroup) -> tuple[str, float]:
     return arm.method, arm.size.value if arm.size else 0.0
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from reports.plots.style import COLOURS, GREY, canvas, colours, markers, plain
-from reports.run_groups import COSTS, Arm
+from reports.run_groups import COSTS, RunGroup
 from reports.table_text import cost_text
 
 PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
@@ -27,7 +27,7 @@ def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[
     return found
 
 
-def pareto(arms: Sequence[Arm], metric: str) -> Figure | None:
+def pareto(arms: Sequence[RunGroup], metric: str) -> Figure | None:
     """The metric over each cost that is recorded, a panel a cost; None where no arm has a cost."""
     measured = [arm for arm in arms if arm.values(metric)]
     costs = [name for name in PANELS if sum((arm.cost(name) or 0) > 0 for arm in measured) > 1]
@@ -44,7 +44,7 @@ def pareto(arms: Sequence[Arm], metric: str) -> Figure | None:
     return figure
 
 
-def _panel(panel: Axes, arms: Sequence[Arm], metric: str, cost: str) -> None:
+def _panel(panel: Axes, arms: Sequence[RunGroup], metric: str, cost: str) -> None:
     lower = arms[0].figures(metric)[0].better == "lower"
     paint, shape = colours([arm.method for arm in arms]), markers([arm.method for arm in arms])
     many = GREY in paint.values()
@@ -66,7 +66,7 @@ def _panel(panel: Axes, arms: Sequence[Arm], metric: str, cost: str) -> None:
     panel.set_ylabel(plain(f"{metric} ({'lower' if lower else 'higher'} is better)"))
 
 
-def _name(panel: Axes, named: Sequence[tuple[Arm, tuple[float, float]]], left_of: bool) -> None:
+def _name(panel: Axes, named: Sequence[tuple[RunGroup, tuple[float, float]]], left_of: bool) -> None:
     """Names of the arms on the front, on its empty side, where two would not lie over each other."""
     bottom, top = panel.get_ylim()
     left, right = panel.get_xlim()

@@ -10,13 +10,13 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from reports.records import Run
-from reports.run_groups import Arm
+from reports.run_groups import RunGroup
 
 CELL, GAP, LABEL, LINE, COLUMNS = 128, 6, 132, 14, 8  # pixels, and pictures a row
 LARGEST = 64_000_000  # pixels; a larger picture is not opened
 
 
-def montage(arms: Sequence[Arm], path: Path) -> Path | None:
+def montage(arms: Sequence[RunGroup], path: Path) -> Path | None:
     """Write the grid to `path`, a PNG; None where no run has samples."""
     rows = [(arm.label, run) for arm in arms if (run := first_with_samples(arm))]
     names = shared_names([run for _, run in rows])[:COLUMNS]
@@ -39,7 +39,7 @@ def montage(arms: Sequence[Arm], path: Path) -> Path | None:
     return path
 
 
-def first_with_samples(arm: Arm) -> Run | None:
+def first_with_samples(arm: RunGroup) -> Run | None:
     """The arm's run of the lowest seed that has pictures."""
     return next((run for run in sorted(arm.finished, key=lambda run: run.record.seed) if run.samples()), None)
 

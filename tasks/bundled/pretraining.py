@@ -23,10 +23,10 @@ class Recipe:
     steps: int
     learning_rate: float
     weight_decay: float = 0.01
-    warm_up: int = 100
+    warmup_steps: int = 100
     ema_decay: float = 0.999
-    maximal_gradient_norm: float = 1.0
-    checkpoint_every: int = 200
+    max_grad_norm: float = 1.0
+    checkpointing_steps: int = 200
     bf16: bool = True
 
 
@@ -73,12 +73,12 @@ def pretrain(
         loss.backward()
         if averager is not None:
             averager(model)
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.maximal_gradient_norm)
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
         ema.step(model.parameters())
-        if writes and ((step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps):
+        if writes and ((step + 1) % recipe.checkpointing_steps == 0 or step + 1 == recipe.steps):
             seconds = spent + time.monotonic() - began
             _log(folder / "log.jsonl", step + 1, loss, seconds, _probed(model, ema, probe))
             _save(folder / "checkpoint.pt", parts, step + 1, seconds)
@@ -92,11 +92,11 @@ def channels_last(model: Any) -> Any:
 
 
 def _warm_up_then_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
-    rising = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / recipe.warm_up, total_iters=recipe.warm_up)
+    rising = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, recipe.steps - recipe.warm_up, eta_min=recipe.learning_rate / 20
+        optimizer, recipe.steps - recipe.warmup_steps, eta_min=recipe.learning_rate / 20
     )
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, falling], [recipe.warm_up])
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, falling], [recipe.warmup_steps])
 
 
 def _probed(model: nn.Module, ema, probe: Callable[[], dict[str, float]] | None) -> dict[str, float]:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tasks.base import Metric, Task, TaskError
-from tasks.diffusion.settings import CHOSEN, Recipe
+from tasks.base import Metric, Task
+from tasks.diffusion.settings import CHOSEN, DiffusionSettings
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.diffusion.data.splits import Splits
     from tasks.diffusion.dreambooth_task import SubjectDriven
-    from tasks.diffusion.model.meta_model import DiffusionSkeleton
+    from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.worlds.drawing import Attributes
 
 SUBJECT_METRICS = {
@@ -46,16 +47,16 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class DreamBooth(Recipe, Task, name="sd-dreambooth"):
+class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     """DreamBooth: teach a Stable Diffusion one subject from a few pictures and a rare word
     (Ruiz et al. 2022, arXiv 2208.12242)."""
 
     metrics = SUBJECT_METRICS
-    headline = "similarity"
-    extent_field = "resolution"
+    primary_metric = "similarity"
+    input_size_field = "resolution"
     chosen: ClassVar = CHOSEN | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
 
-    instance_data: str = "character"
+    data: str = "character"
     """The subject's pictures: "character" (drawn: one mushroom with a face, in several poses), or a folder."""
     instance_prompt: str | None = None
     """Names the subject with a rare word: "a photo of sks dog". Default: the drawn character's."""
@@ -65,15 +66,15 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
     """Train on the base's own pictures of the class prompt too. Default: the base's card; the tutorial does not."""
     prior_loss_weight: float = 1.0
     """What the class pictures' loss counts."""
-    class_items: int = 100
+    num_class_images: int = 100
     """Class pictures, made once by the base."""
-    instance_items: int = 6
+    train_items: int = 6
     """Pictures of the drawn character for training (a folder is taken whole)."""
     held_out: int | None = None
     """Pictures of the subject kept for the evaluation. Default: 24 drawn ones, or every fifth of a folder."""
     test_items: int | None = None
     """Prompts of the subject that are sampled. Default: the base's card."""
-    base_items: int = 50
+    drift_items: int = 50
     """Prompts of the base's own world on which drift is measured."""
 
     def prepare(self, device: torch.device) -> SubjectDriven:
@@ -83,14 +84,14 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
         task.check()
         return SubjectDriven(task, device)
 
-    def skeleton(self) -> DiffusionSkeleton:
-        from tasks.diffusion.model.meta_model import DiffusionSkeleton
+    def meta_model(self) -> DiffusionMetaModel:
+        from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
-        return DiffusionSkeleton(self.filled())
+        return DiffusionMetaModel(self.filled())
 
     @property
     def is_drawn(self) -> bool:
-        return self.instance_data == "character"
+        return self.data == "character"
 
     def check(self) -> None:
         super().check()
@@ -103,7 +104,7 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
             )
         if self.prior_loss_weight <= 0:
             raise TaskError(f"--task.prior-loss-weight must be above 0, not {self.prior_loss_weight}")
-        for name in ("class_items", "instance_items", "held_out", "test_items", "base_items"):
+        for name in ("num_class_images", "train_items", "held_out", "test_items", "drift_items"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least 1, not {value}")
@@ -138,6 +139,6 @@ class DreamBooth(Recipe, Task, name="sd-dreambooth"):
         from tasks.diffusion.data import splits
 
         if self.is_drawn:
-            return splits.character(self.instance_items, self.held_out or 24, resolution, self.subject_prompt)
-        folder, keep_whole = Path(self.instance_data), self.crop == "random"
+            return splits.character(self.train_items, self.held_out or 24, resolution, self.subject_prompt)
+        folder, keep_whole = Path(self.data), self.crop == "random"
         return splits.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)

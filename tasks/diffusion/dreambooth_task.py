@@ -45,7 +45,7 @@ class SubjectDriven(TextToImage):
 
     def class_pictures(self) -> Pictures:
         """What the base makes of the class prompt, kept by content."""
-        prompts = [self.task.described_prompt] * self.task.class_items
+        prompts = [self.task.described_prompt] * self.task.num_class_images
         sampling = replace(self.sampling, seed=CLASS_SEED)
         key = {"base": self.revision, "prompts": prompts, "sampling": asdict(sampling)}
 
@@ -64,7 +64,7 @@ class SubjectDriven(TextToImage):
             "held_out_items": len(self.splits.test),
             "instance_prompt": task.subject_prompt,
             "class_prompt": task.described_prompt,
-            "class_items": task.class_items if task.prior_preservation else None,
+            "num_class_images": task.num_class_images if task.prior_preservation else None,
         }
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[NoisyBatch]:

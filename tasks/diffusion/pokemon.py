@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tasks.bad_items import OnBadItem
-from tasks.base import Metric, Task, TaskError
-from tasks.diffusion.settings import CHOSEN, Recipe
+from tasks.base import Metric, Task
+from tasks.diffusion.settings import CHOSEN, DiffusionSettings
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.diffusion.data.splits import Splits
-    from tasks.diffusion.model.meta_model import DiffusionSkeleton
+    from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.text_to_image import TextToImage
 
 IMAGE_METRICS = {
@@ -29,17 +30,17 @@ IMAGE_METRICS = {
 ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")
 for _attribute in ATTRIBUTES:
     IMAGE_METRICS[f"alignment_{_attribute}"] = Metric("higher", "share", f"the prompt's {_attribute} found")
-LEAST_ITEMS = {"train_items": 1, "validation_items": 1, "test_items": 0, "base_items": 0}
+LEAST_ITEMS = {"train_items": 1, "validation_items": 1, "test_items": 0, "drift_items": 0}
 
 
 @dataclass(frozen=True)
-class Pokemon(Recipe, Task, name="sd-pokemon"):
+class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     """Text-to-image: teach a Stable Diffusion captioned pictures of creatures that it has never seen."""
 
     metrics = IMAGE_METRICS
-    headline = "kid"
-    extent_field = "resolution"
-    chosen: ClassVar = CHOSEN | {"train_items": 1500, "validation_items": 128, "test_items": 500, "base_items": 100}
+    primary_metric = "kid"
+    input_size_field = "resolution"
+    chosen: ClassVar = CHOSEN | {"train_items": 1500, "validation_items": 128, "test_items": 500, "drift_items": 100}
 
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), "pokemon" or "naruto" (from the hub),
@@ -57,7 +58,7 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
     test_items: int | None = None
     """Prompts that are sampled and real pictures that they are compared with, at most. KID and FID need 10; 0 samples
     none. Default: 500; of a published base on a CPU, which takes minutes a picture, 0."""
-    base_items: int | None = None
+    drift_items: int | None = None
     """Prompts of the base's own world on which drift is measured, at most; 0 leaves drift out. Default: 100; of a
     published base on a CPU 0."""
 
@@ -71,10 +72,10 @@ class Pokemon(Recipe, Task, name="sd-pokemon"):
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least {least}, not {getattr(task, name)}")
         return TextToImage(task, device)
 
-    def skeleton(self) -> DiffusionSkeleton:
-        from tasks.diffusion.model.meta_model import DiffusionSkeleton
+    def meta_model(self) -> DiffusionMetaModel:
+        from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
-        return DiffusionSkeleton(self.filled())
+        return DiffusionMetaModel(self.filled())
 
     def splits(self, resolution: int) -> Splits:
         """The pictures, at `resolution` pixels a side."""

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.model.loaded_base import OpenedStableDiffusion
+    from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 
 CHOSEN = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # where neither user nor card says
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DiffusionSettings:
     """What is not given is what the base's card recommends for the task: the tutorial's settings on a published base.
 
     A task is a subclass that is a `Task` too; its fields with the default None may stand in a card.
@@ -29,7 +29,7 @@ class Recipe:
     base: str = "mini"
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
     diffusers' layout, or a hub name such as "org/name" or "org/name@revision"."""
-    pickled: bool = False
+    allow_pickle: bool = False
     """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     resolution: int | None = None
     """Pixels a side. Default: the base's card, else the base's own."""
@@ -45,15 +45,15 @@ class Recipe:
     """Share of training captions replaced by the empty one, for classifier-free guidance. Default: the base's card."""
     noise_offset: float = 0.0
     """Scale of noise that is equal over a whole channel, for darker and brighter pictures; 0.05 to 0.1 is usual."""
-    min_snr_gamma: float | None = None
+    snr_gamma: float | None = None
     """Weigh the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
     train_text_encoder: bool = False
     """The method adapts the text encoder too; text states are then computed at every step."""
     validation_prompts: tuple[str, ...] = ()
     """Sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
-    sampling_steps: int | None = None
+    num_inference_steps: int | None = None
     """DPM-Solver++ steps in evaluation. Default: the base's card."""
-    guidance: float | None = None
+    guidance_scale: float | None = None
     """Guidance scale in evaluation. Default: the base's card."""
     features: str = "efficientnet"
     """Extractor of picture features: "efficientnet", "inception" (torch-fidelity), or a CLIP's name for CMMD."""
@@ -67,10 +67,10 @@ class Recipe:
         training, methods = (recommended(self.base, self.name, part) for part in ("train", "methods"))
         return training | methods.get(adapter, {})
 
-    def open(self, device: torch.device) -> OpenedStableDiffusion:
-        from tasks.diffusion.model.loaded_base import OpenedStableDiffusion
+    def load_base(self, device: torch.device) -> LoadedStableDiffusion:
+        from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 
-        return OpenedStableDiffusion(self.filled(), device)
+        return LoadedStableDiffusion(self.filled(), device)
 
     def filled(self) -> Self:
         """The same with what the base's card says where the user said nothing."""
@@ -94,7 +94,7 @@ class Recipe:
             raise TaskError(f"--task.caption-dropout must be at least 0 and below 1, not {self.caption_dropout}")
         if self.crops < 1:
             raise TaskError(f"--task.crops must be at least 1, not {self.crops}")
-        if self.min_snr_gamma is not None and self.min_snr_gamma <= 0:
-            raise TaskError(f"--task.min-snr-gamma must be above 0, not {self.min_snr_gamma}")
+        if self.snr_gamma is not None and self.snr_gamma <= 0:
+            raise TaskError(f"--task.snr-gamma must be above 0, not {self.snr_gamma}")
         if self.noise_offset < 0:
             raise TaskError(f"--task.noise-offset must be at least 0, not {self.noise_offset}")

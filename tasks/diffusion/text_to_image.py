@@ -18,10 +18,10 @@ from tasks.diffusion.evaluation.evaluation import ImageEvaluation, PictureEvalua
 from tasks.diffusion.evaluation.grid import save_pictures
 from tasks.diffusion.model import noising
 from tasks.diffusion.model.encoding import FreshLatents, kept_latents, kept_text, tokens_of
-from tasks.diffusion.model.loaded_base import OpenedStableDiffusion
+from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 from tasks.diffusion.model.noising import Noising, NoisyBatch, diffusion_loss
 from tasks.diffusion.model.sampling import Sampling, sample
-from tasks.distributed import is_main, shared_out
+from tasks.distributed import is_main, map_across_ranks
 from tasks.shuffling import shuffled_indices
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TextToImage(PreparedTask):
 
     def __init__(self, task: Pokemon | DreamBooth, device: torch.device):
         self.task = task
-        opened = OpenedStableDiffusion(task, device)
+        opened = LoadedStableDiffusion(task, device)
         self.base, self.backbone, self.folder = opened.base, opened.backbone, opened.folder
         self.revision, self.resolution = opened.revision, opened.resolution
         self.splits = task.splits(self.resolution)
@@ -51,8 +51,8 @@ class TextToImage(PreparedTask):
     def _sampling(self) -> Sampling:
         task, card, own = self.task, self.base.card["sampling"], self.resolution == self.base.resolution
         return Sampling(
-            task.sampling_steps or card["steps"],
-            card["guidance"] if task.guidance is None else task.guidance,
+            task.num_inference_steps or card["num_inference_steps"],
+            card["guidance_scale"] if task.guidance_scale is None else task.guidance_scale,
             batch=self._together(100),
             resolution=None if own else self.resolution,
         )
@@ -68,7 +68,11 @@ class TextToImage(PreparedTask):
             "train_items": len(self.splits.train),
             "test_items": len(self.splits.test),
             "resolution": self.resolution,
-            "sampling": {"solver": "DPM-Solver++", "steps": sampling.steps, "guidance": sampling.guidance},
+            "sampling": {
+                "solver": "DPM-Solver++",
+                "steps": sampling.num_inference_steps,
+                "guidance": sampling.guidance_scale,
+            },
             "prediction_type": self.base.scheduler.config.prediction_type,
             "augmentation": {
                 "crop": task.crop,
@@ -100,7 +104,7 @@ class TextToImage(PreparedTask):
             plain,
             caption_dropout=task.caption_dropout or 0.0,
             noise_offset=task.noise_offset,
-            min_snr_gamma=task.min_snr_gamma,
+            snr_gamma=task.snr_gamma,
         )
 
     def _digest(self, *parts: str) -> str:
@@ -132,7 +136,7 @@ class TextToImage(PreparedTask):
             return diffusion_loss(self.backbone.model, batch).item() * len(index)
 
         count = len(self.validation)
-        return sum(shared_out(torch.arange(count).split(self._together(64)), total)) / count
+        return sum(map_across_ranks(torch.arange(count).split(self._together(64)), total)) / count
 
     def _together(self, most: int) -> int:
         """How many pictures of this resolution the UNet takes at once, at most `most`."""

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bad_items import OnBadItem
-from tasks.base import Metric, Task, TaskError
+from tasks.base import Metric, Task
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.language.e2e_task import DataToText
     from tasks.language.model.bases import LanguageModel
-    from tasks.language.model.loaded_base import OpenedLanguageModel
-    from tasks.language.model.meta_model import LanguageSkeleton
+    from tasks.language.model.loaded_base import LoadedLanguageModel
+    from tasks.language.model.meta_model import LanguageMetaModel
 
 METRICS = {
     "bleu": Metric("higher", "%", "n-grams shared with the references (BLEU)"),
@@ -38,12 +39,12 @@ class EndToEnd(Task, name="e2e"):
     """Data to text: from "name[The Mill], food[Thai]" to a sentence about a restaurant (Hu et al. 2021, Table 3)."""
 
     metrics = METRICS
-    headline = "bleu"
+    primary_metric = "bleu"
 
     base: str = "gpt-mini"
     """The language model: the bundled "gpt-mini", a published one by its name ("gpt2", "gpt2-medium", "smollm2-135m",
     ...), a folder, or a hub name such as "org/name" or "org/name@revision"."""
-    pickled: bool = False
+    allow_pickle: bool = False
     """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     data: str = "restaurants"
     """"restaurants" (drawn), the folder of the official CSV files, one CSV file (split by meaning), or a hub name."""
@@ -55,15 +56,15 @@ class EndToEnd(Task, name="e2e"):
     """Meanings in validation and in test, at most."""
     label_smoothing: float = 0.1
     """Share of the target spread over the vocabulary, in training."""
-    beams: int = 4
+    num_beams: int = 4
     """Width of the beam search (the paper's is 10)."""
     length_penalty: float = 0.9
     """Exponent of the length by which a beam's score is divided (the paper's; its released code has 0.8)."""
-    no_repeat_ngram: int | None = None
+    no_repeat_ngram_size: int | None = None
     """No n-gram of so many tokens occurs twice in a text; 0 allows all. Default: the base's card (the paper's is 4)."""
-    new_tokens: int = 80
+    max_new_tokens: int = 80
     """Length of a generated text, at most."""
-    familiar_items: int = 60
+    drift_items: int = 60
     """Texts of each of the base's own kinds on which drift is measured."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:
@@ -76,24 +77,27 @@ class EndToEnd(Task, name="e2e"):
 
         if not 0 <= self.label_smoothing < 1:
             raise TaskError(f"--task.label-smoothing must be at least 0 and below 1, not {self.label_smoothing}")
-        least = {"train_items": 1, "test_items": 2, "beams": 1, "no_repeat_ngram": 0, "new_tokens": 1}
-        for name, lowest in (least | {"familiar_items": 2}).items():
+        least = {"train_items": 1, "test_items": 2, "num_beams": 1, "no_repeat_ngram_size": 0, "max_new_tokens": 1}
+        for name, lowest in (least | {"drift_items": 2}).items():
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least {lowest}, not {value}")
         return DataToText(self, device)
 
-    def skeleton(self) -> LanguageSkeleton:
-        from tasks.language.model.meta_model import LanguageSkeleton
+    def meta_model(self) -> LanguageMetaModel:
+        from tasks.language.model.meta_model import LanguageMetaModel
 
         # a meaning's line and its text have about as many tokens
-        return LanguageSkeleton(self.base, 2 * self.new_tokens, self.label_smoothing)
+        return LanguageMetaModel(self.base, 2 * self.max_new_tokens, self.label_smoothing)
 
-    def open(self, device: torch.device) -> OpenedLanguageModel:
-        from tasks.language.model.loaded_base import OpenedLanguageModel
+    def load_base(self, device: torch.device) -> LoadedLanguageModel:
+        from tasks.language.model.loaded_base import LoadedLanguageModel
 
-        search = {name: getattr(self, name) for name in ("beams", "length_penalty", "no_repeat_ngram", "new_tokens")}
-        return OpenedLanguageModel(self.base, device, search, meaning_ids, pickled=self.pickled)
+        search = {
+            name: getattr(self, name)
+            for name in ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")
+        }
+        return LoadedLanguageModel(self.base, device, search, meaning_ids, allow_pickle=self.allow_pickle)
 
 
 def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:

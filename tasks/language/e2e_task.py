@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.base import Evaluation, Figure, TaskError
+from tasks.base import Evaluation, Figure
+from tasks.errors import TaskError
 from tasks.language.data import e2e_data
 from tasks.language.language_task import TokenTask
 from tasks.language.metrics import slot_error_rate, text_metrics
 from tasks.language.metrics.intervals import interval
 from tasks.language.model import likelihood
-from tasks.language.model.generation import Search, generate
+from tasks.language.model.generation import BeamSearch, generate
 from tasks.language.model.likelihood import Row
 
 if TYPE_CHECKING:
@@ -28,17 +29,21 @@ class DataToText(TokenTask):
     """The prompt is the meaning's line; the text ends with the end-of-text token, and it alone counts in the loss."""
 
     def __init__(self, task: EndToEnd, device: torch.device):
-        super().__init__(task.base, device, task.pickled)
+        super().__init__(task.base, device, task.allow_pickle)
         self.task = task
         self.splits = e2e_data.load(task.data, task.train_items, task.test_items, task.on_bad_item)
         self.training, left_out = self._fitting(self._rows(self.splits.train))
         self.validation, _ = self._fitting(self._rows(self.splits.validation))
         if not self.training or not self.validation:
             raise TaskError(f"no meaning with its text fits the {self.base.positions} positions of '{task.base}'")
-        ban = self.base.card["generation"]["no_repeat_ngram"] if task.no_repeat_ngram is None else task.no_repeat_ngram
-        self.search = Search(task.beams, task.length_penalty, ban, task.new_tokens)
+        ban = (
+            self.base.card["generation"]["no_repeat_ngram_size"]
+            if task.no_repeat_ngram_size is None
+            else task.no_repeat_ngram_size
+        )
+        self.search = BeamSearch(task.num_beams, task.length_penalty, ban, task.max_new_tokens)
         self.names = slot_error_rate.known_names(item.meaning for item in (*self.splits.train, *self.splits.test))
-        texts = likelihood.familiar_texts(task.familiar_items)
+        texts = likelihood.familiar_texts(task.drift_items)
         self.familiar = likelihood.document_rows(self.base, texts, self.base.positions // 2)
         too_long = {"training pairs longer than the base's positions": left_out}
         self.train_items = len(self.training)

@@ -27,8 +27,8 @@ class TokenTask(PreparedTask):
     training: list[Row]
     validation: list[Row]
 
-    def __init__(self, base: str, device: torch.device, pickled: bool):
-        self.base = bases.load(base, device, pickled)
+    def __init__(self, base: str, device: torch.device, allow_pickle: bool):
+        self.base = bases.load(base, device, allow_pickle)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
 
     @property

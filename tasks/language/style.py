@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.base import Metric, Task, TaskError
+from tasks.base import Metric, Task
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.language.model.loaded_base import OpenedLanguageModel
-    from tasks.language.model.meta_model import LanguageSkeleton
+    from tasks.language.model.loaded_base import LoadedLanguageModel
+    from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.style_task import TextModelling
 
 METRICS = {
@@ -28,13 +29,13 @@ class Style(Task, name="style"):
     """A text in another style: next-token modelling; perplexity on its kept parts, before and after."""
 
     metrics = METRICS
-    headline = "perplexity"
-    extent_field = "length"
+    primary_metric = "perplexity"
+    input_size_field = "length"
 
     base: str = "gpt-mini"
     """The language model: the bundled "gpt-mini", a published one by its name ("gpt2", "gpt2-medium", "smollm2-135m",
     ...), a folder, or a hub name such as "org/name" or "org/name@revision"."""
-    pickled: bool = False
+    allow_pickle: bool = False
     """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     data: str = "python-reference"
     """The text: "python-reference" (Python's own language reference, kept from gpt-mini), or a text file in UTF-8."""
@@ -42,7 +43,7 @@ class Style(Task, name="style"):
     """Tokens of a training row, at most."""
     test_items: int = 60
     """Kept parts (of about 1,000 characters) in validation and in test, at most."""
-    familiar_items: int = 60
+    drift_items: int = 60
     """Texts of each of the base's own kinds on which drift is measured."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:
@@ -53,20 +54,20 @@ class Style(Task, name="style"):
     def prepare(self, device: torch.device) -> TextModelling:
         from tasks.language.style_task import TextModelling
 
-        for name in ("length", "test_items", "familiar_items"):
+        for name in ("length", "test_items", "drift_items"):
             if getattr(self, name) < 2:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least 2, not {getattr(self, name)}")
         return TextModelling(self, device)
 
-    def skeleton(self) -> LanguageSkeleton:
-        from tasks.language.model.meta_model import LanguageSkeleton
+    def meta_model(self) -> LanguageMetaModel:
+        from tasks.language.model.meta_model import LanguageMetaModel
 
-        return LanguageSkeleton(self.base, self.length)
+        return LanguageMetaModel(self.base, self.length)
 
-    def open(self, device: torch.device) -> OpenedLanguageModel:
-        from tasks.language.model.loaded_base import OpenedLanguageModel
+    def load_base(self, device: torch.device) -> LoadedLanguageModel:
+        from tasks.language.model.loaded_base import LoadedLanguageModel
 
-        search = {"beams": 4, "length_penalty": 1.0, "no_repeat_ngram": None, "new_tokens": self.length}
-        return OpenedLanguageModel(
-            self.base, device, search, lambda base, prompt: base.document_ids(prompt), True, self.pickled
+        search = {"num_beams": 4, "length_penalty": 1.0, "no_repeat_ngram_size": None, "max_new_tokens": self.length}
+        return LoadedLanguageModel(
+            self.base, device, search, lambda base, prompt: base.document_ids(prompt), True, self.allow_pickle
         )

@@ -25,14 +25,14 @@ class TextModelling(TokenTask):
     """Each part begins with a start token and is cut in rows; every token of it is predicted once."""
 
     def __init__(self, task: Style, device: torch.device):
-        super().__init__(task.base, device, task.pickled)
+        super().__init__(task.base, device, task.allow_pickle)
         self.task = task
         self.splits = style_data.load(task.data, task.test_items)
         self.length = min(task.length, self.base.positions)
         self.training, _ = self._rows(self.splits.train)
         self.validation, _ = self._rows(self.splits.validation)
         self.test, self.test_parts = self._rows(self.splits.test)
-        familiar = likelihood.familiar_texts(task.familiar_items)
+        familiar = likelihood.familiar_texts(task.drift_items)
         self.familiar = likelihood.document_rows(self.base, familiar, self.length)
         self.train_items = len(self.training)
         self.facts = {

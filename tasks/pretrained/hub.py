@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 CONNECTION_SECONDS = 5.0  # then a hub that does not answer counts as out of reach, and is not asked again
 

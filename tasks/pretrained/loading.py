@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 
 def load_whole(kind: Any, source: Path | str, base: str, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def _unreadable(base: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
     return (
         f"--task.base '{base}' could not be loaded ({reason}); expected a folder as save_pretrained writes it, with "
-        "safetensors (--task.pickled takes pickled weights that you trust) and none of its own code"
+        "safetensors (--task.allow_pickle takes allow_pickle weights that you trust) and none of its own code"
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 from tasks.language.model.backbone import CausalLanguageModel
 
 

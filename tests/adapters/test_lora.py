@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.lora import Lora
 from tests.contract import tiny
 from tests.contract.tiny import loss, output
@@ -26,15 +26,15 @@ def attached(backbone, **settings) -> Any:
 
 
 @pytest.mark.parametrize("kind", tiny.BUILDERS)
-@pytest.mark.parametrize("rank_stabilised", [False, True])
-def test_output_and_gradients_equal_pefts(kind, rank_stabilised):
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_output_and_gradients_equal_pefts(kind, use_rslora):
     backbone = copy.deepcopy(tiny.built(kind))
     twin = copy.deepcopy(backbone)
     targets = ("output",) if kind == "gpt2" else ("query", "output")  # peft adapts c_attn as a whole
-    attachment = attached(backbone, rank=3, alpha=12, targets=targets, rank_stabilised=rank_stabilised)
+    attachment = attached(backbone, rank=3, alpha=12, targets=targets, use_rslora=use_rslora)
     updates = attachment.updates.values()
     modules = [update.projection.name for update in updates]
-    config = peft.LoraConfig(r=3, lora_alpha=12, target_modules=modules, use_rslora=rank_stabilised)
+    config = peft.LoraConfig(r=3, lora_alpha=12, target_modules=modules, use_rslora=use_rslora)
     config.fan_in_fan_out = kind == "gpt2"
     peft.inject_adapter_in_model(config, twin.model)
     for update in updates:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
 from tests.contract import tiny
 from tests.contract.tiny import loss, output

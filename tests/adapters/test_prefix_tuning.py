@@ -7,7 +7,7 @@ import peft
 import pytest
 import torch
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.prefix_tuning import PrefixTuning
 from tests.contract.tiny import example, output
 
@@ -58,23 +58,23 @@ def test_output_and_gradient_equal_pefts(language_model):
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_generation_equals_pefts(language_model, beams):
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_generation_equals_pefts(language_model, num_beams):
     twin = copy.deepcopy(language_model)
     reference = peft_with_same_vectors(twin, with_prefix(language_model))
     prompt = example(twin)["input_ids"]
-    settings = {"num_beams": beams, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    settings = {"num_beams": num_beams, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     mask = torch.ones_like(prompt)
     ours = language_model.model.generate(prompt, attention_mask=mask, **settings)
     theirs = reference.generate(input_ids=prompt, attention_mask=mask, **settings)
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_generation_is_the_same_without_cache_and_with_left_padding(language_model, beams):
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_generation_is_the_same_without_cache_and_with_left_padding(language_model, num_beams):
     with_prefix(language_model)
     prompt = example(language_model)["input_ids"][:1]
-    settings = {"num_beams": beams, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    settings = {"num_beams": num_beams, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     mask = torch.ones_like(prompt)
     generate = language_model.model.generate
     expected = generate(prompt, attention_mask=mask, **settings)

@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import hadamard
 
 from adapters import subspace
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.subspace import DenseProjection, Fastfood, Subspace, walsh_hadamard
 from tests.contract.tiny import loss, output
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from adapters.base import AdapterError, Attachment
+from adapters.base import Attachment
+from adapters.errors import AdapterError
 from tests.contract.tiny import loss, output
 
 

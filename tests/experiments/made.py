@@ -6,7 +6,7 @@ import torch
 
 from experiments.config import RunConfig
 from experiments.records.folder import RunFolder, write_json
-from experiments.run import head_of, save_adapter
+from experiments.session import head_of, save_adapter
 
 CPU = torch.device("cpu")
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def finished_run(config: RunConfig, runs: Path, spread: float = 0.3) -> RunFolder:
     config = config.resolved()
     folder = RunFolder.create(runs, config)
-    base = config.task.open(CPU)
+    base = config.task.load_base(CPU)
     torch.manual_seed(1)
     attachment = config.adapter.attach(base.backbone)
     with torch.no_grad():

@@ -11,7 +11,9 @@ import pytest
 from adapters.base import registry
 from adapters.lora import Lora
 from adapters.peft_method import PeftMethod
-from experiments.config import RunConfig, Train, UsageError, counted, parse
+from experiments.cli.parser import parse
+from experiments.config import ResolvedTrain, RunConfig, Train
+from experiments.errors import UsageError
 from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
 from tasks.diffusion.pokemon import Pokemon
@@ -39,7 +41,7 @@ def test_every_method_survives_its_record(method):
 
 def test_a_record_tells_peft_methods_apart():
     vera, lora = (RunConfig(PeftMethod(method=method), Pokemon()) for method in ("vera", "lora"))
-    assert (vera.adapter.known_as, lora.adapter.known_as) == ("peft vera", "peft lora")
+    assert (vera.adapter.label, lora.adapter.label) == ("peft vera", "peft lora")
     assert fingerprint(vera.resolved()) != fingerprint(lora.resolved())
 
 
@@ -47,31 +49,31 @@ def test_what_the_user_gave_stands_and_the_card_fills_the_rest():
     config = RunConfig(Lora(), Pokemon(), Train(steps=7)).resolved()
     assert config.train.steps == 7
     card = Pokemon().recommended("lora")
-    assert config.train.batch == card["batch"]
+    assert config.train.batch_size == card["batch"]
     assert config.train.learning_rate == card["learning_rate"]
 
 
-@pytest.mark.parametrize(("steps", "warm_up"), [(100, 5), (400, 20), (4000, 20)])
-def test_a_short_training_has_a_short_warm_up(steps, warm_up):
+@pytest.mark.parametrize(("steps", "warmup_steps"), [(100, 5), (400, 20), (4000, 20)])
+def test_a_short_training_has_a_short_warm_up(steps, warmup_steps):
     card = Pokemon().recommended("lora")
-    assert (card["steps"], card["warm_up"]) == (400, 20)
-    assert RunConfig(Lora(), Pokemon(), Train(steps=steps)).resolved().train.warm_up == warm_up
-    assert RunConfig(Lora(), Pokemon(), Train(steps=steps, warm_up=50)).resolved().train.warm_up == 50
+    assert (card["steps"], card["warmup_steps"]) == (400, 20)
+    assert RunConfig(Lora(), Pokemon(), Train(steps=steps)).resolved().train.warmup_steps == warmup_steps
+    assert RunConfig(Lora(), Pokemon(), Train(steps=steps, warmup_steps=50)).resolved().train.warmup_steps == 50
 
 
 def test_the_fingerprint_tells_settings_apart():
     first, second = (RunConfig(Lora(), Pokemon(), Train(seed=seed)).resolved() for seed in (0, 1))
     assert fingerprint(first) == fingerprint(first)
     assert fingerprint(first) != fingerprint(second)
-    other = RunConfig(Lora(), Pokemon(), Train(checkpoint_every=7)).resolved()
+    other = RunConfig(Lora(), Pokemon(), Train(checkpointing_steps=7)).resolved()
     assert fingerprint(other) == fingerprint(first), "how often a run is saved changes no result"
 
 
 def test_settings_that_came_later_rename_no_finished_run():
-    task = Pokemon(train_items=40, test_items=12, base_items=10, sampling_steps=2)
-    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu")).resolved()
+    task = Pokemon(train_items=40, test_items=12, drift_items=10, num_inference_steps=2)
+    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=4, device="cpu")).resolved()
     assert fingerprint(config) == "578baabefc48"
-    half = RunConfig(Lora(rank=2), task, Train(steps=4, batch=4, device="cpu", precision="bf16")).resolved()
+    half = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=4, device="cpu", mixed_precision="bf16")).resolved()
     assert fingerprint(half) != fingerprint(config)
 
 
@@ -84,7 +86,7 @@ def test_a_published_base_on_a_cpu_asks_for_what_one_can_do(tmp_path):
         taken = RunConfig(Lora(), task, Train(device=device)).resolved().task
         assert isinstance(taken, Pokemon)
         filled = taken.filled()
-        return filled.train_items, filled.validation_items, filled.test_items, filled.base_items
+        return filled.train_items, filled.validation_items, filled.test_items, filled.drift_items
 
     task = published_base(tmp_path)
     assert counts(replace(task, test_items=3), "cpu") == (8, 1, 3, 0)
@@ -99,10 +101,17 @@ def published_base(folder: Path) -> Pokemon:
 def test_a_published_base_has_the_tutorials_settings(tmp_path):
     task = published_base(tmp_path)
     train = RunConfig(Lora(), task, Train(device="cuda")).resolved().train
-    assert (train.epochs, train.steps, train.batch, train.learning_rate) == (100, None, 1, 1e-4)
-    assert (train.schedule, train.warm_up, train.precision, train.checkpoint_every) == ("constant", 0, "fp16", 5000)
-    assert RunConfig(Lora(), task, Train(device="cpu")).resolved().train.precision == "fp32"
-    assert RunConfig(Lora(), task, Train(device="cuda", precision="bf16")).resolved().train.precision == "bf16"
+    assert (train.epochs, train.steps, train.batch_size, train.learning_rate) == (100, None, 1, 1e-4)
+    assert (train.lr_scheduler, train.warmup_steps, train.mixed_precision, train.checkpointing_steps) == (
+        "constant",
+        0,
+        "fp16",
+        5000,
+    )
+    assert RunConfig(Lora(), task, Train(device="cpu")).resolved().train.mixed_precision == "no"
+    assert (
+        RunConfig(Lora(), task, Train(device="cuda", mixed_precision="bf16")).resolved().train.mixed_precision == "bf16"
+    )
     filled = task.filled()
     assert (filled.resolution, filled.random_flip, filled.crop) == (512, True, "random")
 
@@ -110,20 +119,20 @@ def test_a_published_base_has_the_tutorials_settings(tmp_path):
 def test_steps_or_epochs(tmp_path):
     task = published_base(tmp_path)
     assert RunConfig(Lora(), task, Train(steps=7)).resolved().train.epochs is None
-    train = RunConfig(Lora(), Pokemon(), Train(epochs=3, batch=4, gradient_accumulation=2)).resolved().train
+    train = RunConfig(Lora(), Pokemon(), Train(epochs=3, batch_size=4, gradient_accumulation_steps=2)).resolved().train
     assert train.steps is None
-    done = counted(replace(train, processes=2), items=41)  # 16 items a step
-    assert (done.steps, done.validate_every) == (9, 1)
-    assert counted(Train(steps=5, batch=4), items=None).steps == 5
+    done = ResolvedTrain.of(replace(train, num_processes=2), train_items=41)  # 16 items a step
+    assert (done.steps, done.validation_steps) == (9, 1)
+    assert ResolvedTrain.of(RunConfig(Lora(), Pokemon(), Train(steps=5)).resolved().train).steps == 5
     with pytest.raises(UsageError, match=r"give --train\.steps"):
-        counted(train, items=None)
+        ResolvedTrain.of(train)
 
 
 @pytest.mark.parametrize(
     ("train", "says"),
     [
         (Train(steps=5, epochs=5), "not both"),
-        (Train(ema=1.0), "ema must be"),
+        (Train(ema_decay=1.0), "ema-decay must be"),
         (Train(optimizer="adamw-8bit"), "pip install bitsandbytes"),
     ],
 )
@@ -153,7 +162,8 @@ def test_a_typo_names_the_nearest_name(arguments, says, capsys):
 
 
 @pytest.mark.parametrize(
-    "train", [Train(steps=0), Train(batch=0), Train(learning_rate=-1.0), Train(seed=-1), Train(checkpoint_every=0)]
+    "train",
+    [Train(steps=-1), Train(batch_size=0), Train(learning_rate=-1.0), Train(seed=-1), Train(checkpointing_steps=0)],
 )
 def test_settings_that_cannot_work_are_refused(train):
     with pytest.raises(UsageError, match="must be"):

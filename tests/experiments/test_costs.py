@@ -12,10 +12,12 @@ import torch
 from adapters.base import registry
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
-from experiments.config import Given, RunConfig, Train, UsageError
+from experiments.cli.parser import Overrides
+from experiments.config import RunConfig, Train
 from experiments.costs import CostsOptions, configurations, measured
+from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
-from experiments.run import execute
+from experiments.session import execute
 from reports.costs import CostRecord
 from reports.schema import Record
 
@@ -53,7 +55,7 @@ def test_what_a_method_cannot_is_none_and_a_prefix_takes_positions(tiny_task):
 
 
 def test_every_run_says_what_its_steps_cost(tiny_task, tmp_path):
-    config = RunConfig(Lora(rank=2), tiny_task(), Train(device="cpu", gradient_accumulation=2)).resolved()
+    config = RunConfig(Lora(rank=2), tiny_task(), Train(device="cpu", gradient_accumulation_steps=2)).resolved()
     found = msgspec.convert(json.loads(json.dumps(execute(config, RunFolder.create(tmp_path, config)))), Record)
     assert found.flops is not None
     assert found.flops.forward > 0
@@ -66,11 +68,11 @@ def test_every_run_says_what_its_steps_cost(tiny_task, tmp_path):
 
 
 def test_a_configuration_a_method_and_size(tiny_task):
-    given = Given("tiny", {}, {"batch": 3})
+    given = Overrides("tiny", {}, {"batch": 3})
     chosen = configurations(given, CostsOptions(methods=("lora", "full"), sizes=(1, 4), set=("lora.alpha=8",)))
     assert [config.adapter.name for config in chosen] == ["lora", "lora", "full"]
     assert [config.adapter for config in chosen[:2]] == [Lora(rank=1, alpha=8.0), Lora(rank=4, alpha=8.0)]
-    assert {config.train.batch for config in chosen} == {3}
+    assert {config.train.batch_size for config in chosen} == {3}
     assert {config.adapter.name for config in configurations(given, CostsOptions())} == set(registry())
 
 
@@ -84,4 +86,4 @@ def test_a_configuration_a_method_and_size(tiny_task):
 )
 def test_what_cannot_work_is_one_sentence(tiny_task, task, options, sentence):
     with pytest.raises(UsageError, match=sentence):
-        configurations(Given(task), options)
+        configurations(Overrides(task), options)

@@ -6,7 +6,8 @@ import pytest
 
 from adapters.lora import Lora
 from adapters.subspace import Subspace
-from experiments.config import RunConfig, Train, UsageError
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_of, with_method
 from experiments.sweeping.local_launcher import Ended, Started
 from reports.records import collect
@@ -14,7 +15,7 @@ from tests.contract.tiny import built
 from tests.experiments.conftest import HereLauncher
 from tests.experiments.toy import Toy
 
-SETTINGS = Train(steps=10, batch=1, device="cpu", schedule="cosine", learning_rate=0.001)
+SETTINGS = Train(steps=10, batch_size=1, device="cpu", lr_scheduler="cosine", learning_rate=0.001)
 OPTIONS = {
     "seeds": (0, 1),
     "smallest": 4,
@@ -123,7 +124,7 @@ def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
 
 
 def test_settings_without_the_figure_that_sizes_are_judged_by_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Toy, "headline", "kid")
+    monkeypatch.setattr(Toy, "primary_metric", "kid")
     with pytest.raises(UsageError, match="these settings measure no kid, by which"):
         measured(tmp_path)
     with pytest.raises(UsageError, match=r"no eror \(did you mean 'error'\?\)"):

@@ -25,7 +25,7 @@ def test_the_largest_batch_fits_and_much_more_does_not(task):
     assert sorted(batches.values()) == list(batches.values())
 
     def needed(batch: int) -> float:
-        return make(configuration(task, batch=batch), made.options).needed
+        return make(configuration(task, batch_size=batch), made.options).needed
 
     assert needed(batches[8]) <= 8 < needed(int(1.1 * batches[8]) + 2)
 
@@ -42,7 +42,7 @@ def run(monkeypatch, *words: str) -> None:
 
 
 def test_the_command_names_categories_cards_and_allowances(monkeypatch, capsys, folder):
-    run(monkeypatch, "lora", "style", "--task.base", str(folder), "--task.length", "32", "--train.batch", "2")
+    run(monkeypatch, "lora", "style", "--task.base", str(folder), "--task.length", "32", "--train.batch-size", "2")
     text = capsys.readouterr().out
     for part in (
         "weights",
@@ -76,7 +76,7 @@ def test_the_grid_is_a_table_and_a_plot(monkeypatch, capsys, folder):
     ],
 )
 def test_mistakes_are_one_sentence(monkeypatch, folder, words, says):
-    from experiments.config import UsageError
+    from experiments.errors import UsageError
 
     with pytest.raises(UsageError, match=says):
         run(monkeypatch, "lora", "style", "--task.base", str(folder), *words)

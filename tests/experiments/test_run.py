@@ -14,12 +14,12 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.records.folder import RunFolder
-from experiments.run import execute
+from experiments.session import execute
 from experiments.training.loop import Trainer
 from tasks.diffusion.pokemon import Pokemon
 
-TASK = Pokemon(train_items=40, test_items=12, base_items=10, sampling_steps=2)
-SETTINGS = Train(steps=4, batch=4, device="cpu", checkpoint_every=2)
+TASK = Pokemon(train_items=40, test_items=12, drift_items=10, num_inference_steps=2)
+SETTINGS = Train(steps=4, batch_size=4, device="cpu", checkpointing_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_divergence_is_a_failed_record_with_its_reason(prepared, tmp_path, monke
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    from experiments.config import UsageError
+    from experiments.errors import UsageError
 
     file = tmp_path / "file"
     file.write_text("")

@@ -41,7 +41,7 @@ def test_the_help_lists_every_study_and_its_header_has_command_time_and_outcome(
 def test_the_papers_table_trains_as_many_parameters_as_it_prints(base):
     configs = STUDIES["paper-e2e"]((0,))
     arms = [c.adapter for c in configs if isinstance(c.task, EndToEnd) and c.task.base == base]
-    backbone = EndToEnd(base=base).skeleton().backbone
+    backbone = EndToEnd(base=base).meta_model().backbone
     for adapter, printed in zip(arms, PRINTED[base], strict=True):
         with torch.device("meta"):
             attachment = adapter.attach(backbone)

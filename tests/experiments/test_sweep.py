@@ -8,10 +8,11 @@ import pytest
 
 from adapters.lora import Lora
 from experiments import sweep
-from experiments.config import Given, UsageError, parse_task
+from experiments.cli.parser import Overrides, parse_task
+from experiments.errors import UsageError
 from experiments.studies import STUDIES
 from experiments.sweeping.expansion import SweepOptions, configurations
-from experiments.sweeping.jobs import Run
+from experiments.sweeping.jobs import RunJob
 from tasks.diffusion.pokemon import Pokemon
 
 METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1", "--train.device", "cpu"]
@@ -59,7 +60,7 @@ def test_a_study_is_narrowed_and_changed_by_the_command_line():
 
 def test_what_is_not_typed_stays_as_the_study_has_it(tiny_task):
     given, _ = parse_task(SweepOptions, ["tiny", "--train.seed", "0", "--train.no-gradient-checkpointing"], "sweep")
-    assert given == Given("tiny", {}, {"seed": 0, "gradient_checkpointing": False})
+    assert given == Overrides("tiny", {}, {"seed": 0, "gradient_checkpointing": False})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_dry_run_runs_nothing_and_says_how_far_each_run_is(swept, monkeypatch,
 def test_runs_of_one_process_share_the_prepared_task_and_give_the_figures_of_their_own(swept, tmp_path):
     """A run after others in a process has the figures that it has alone."""
     _, performed = swept("tiny", *METHODS)
-    last: Run = performed[-1]
+    last: RunJob = performed[-1]
     shared = json.loads(last.folder.result_file.read_text())["metrics"]
     last.folder.result_file.unlink()
     swept("tiny", *METHODS)

@@ -10,17 +10,18 @@ import torch
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
-from experiments.config import RunConfig, Train, UsageError
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.measure.weight_delta import Decomposition, Matrix, matrices, weights_of
 from experiments.records.folder import RunFolder
-from experiments.run import execute
+from experiments.session import execute
 from experiments.truncate import Source, load, truncate, truncated_weights, write_spectra
 from reports.records import collect, read_run
 from reports.spectra import spectra
 from tests.contract.tiny import BUILDERS, built
 from tests.experiments.toy import Toy
 
-SETTINGS = Train(steps=20, batch=1, device="cpu", learning_rate=0.01)
+SETTINGS = Train(steps=20, batch_size=1, device="cpu", learning_rate=0.01)
 
 
 def trained(adapter, runs) -> RunFolder:

@@ -21,7 +21,7 @@ class Tiny(Task, name="tiny"):
     """Next tokens of fixed random sequences."""
 
     metrics = {"test_loss": Metric("lower", "nats", "loss on test sequences")}  # noqa: RUF012
-    headline = "test_loss"
+    primary_metric = "test_loss"
 
     diary: str | None = None
     """A folder in which every process writes what it does."""

@@ -14,7 +14,7 @@ class Toy(Task, name="toy"):
     """A tiny GPT-2 is to give numbers of no meaning."""
 
     metrics = {"error": Metric("lower", "squared", "distance to the numbers")}  # noqa: RUF012
-    headline = "error"
+    primary_metric = "error"
 
     worse_when_tuned: bool = False
 

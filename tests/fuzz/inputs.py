@@ -29,7 +29,7 @@ def options() -> list[str]:
     """Every option of a run, of all methods and tasks."""
     parts = {"adapter": methods().values(), "task": tasks().values(), "train": [Train]}
     named = {f"--{part}.{f.name.replace('_', '-')}" for part, kinds in parts.items() for k in kinds for f in fields(k)}
-    return [*sorted(named), "--runs", "--again", "--no-again"]
+    return [*sorted(named), "--runs", "--overwrite", "--no-again"]
 
 
 @st.composite

@@ -24,20 +24,23 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from adapters.base import AdapterError, attach_initialised
+from adapters.base import attach_initialised
+from adapters.errors import AdapterError
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE
 from adapters.lora import Lora
-from experiments.config import RunConfig, UsageError, parse
+from experiments.cli.parser import parse
+from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
 from experiments.training import checkpoint
 from reports.__main__ import main as reports
 from reports.records import collect
-from tasks.base import TaskError
 from tasks.diffusion.data import captioned
 from tasks.diffusion.pokemon import Pokemon
+from tasks.errors import TaskError
 from tasks.language.data import e2e_data, style_data
 from tests.contract import tiny
 from tests.fuzz import inputs

@@ -30,7 +30,7 @@ def record(
             "task": {"name": "drawings", "base": "mini"},
             "train": {"seed": seed, "steps": 400, "learning_rate": 0.005},
         },
-        "headline": "kid",
+        "primary_metric": "kid",
         "metrics": {
             "kid": figure(kid, floor=-1.0),
             "clip": figure(0.25 + kid / 1e5, better="higher", unit="", base=0.2),
@@ -77,7 +77,7 @@ def study(runs: Path) -> None:
         write(runs, record("lora", 1, seed, small))
         write(runs, record("lora", 8, seed, large))
         write(runs, record("full", None, seed, whole))
-    write(runs, record("lora", 8, 3, status="failed", reason="out of memory", metrics={}, headline=None))
+    write(runs, record("lora", 8, 3, status="failed", reason="out of memory", metrics={}, primary_metric=None))
     unfinished = runs / "drawings" / "lora" / "unfinished"
     unfinished.mkdir(parents=True)
     (unfinished / "config.json").write_text("{}")

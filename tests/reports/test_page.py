@@ -37,7 +37,7 @@ def html(tmp_path: Path) -> str:
     run = write(tmp_path / "runs", record("lora", 8, 0, 302, versions={"torch": HOSTILE}))
     write_items(run, [30.0, 31.0], [HOSTILE, "a green creature"])
     samples(run, 2)
-    write(tmp_path / "runs", record("lora", 8, 9, status="failed", reason=HOSTILE, metrics={}, headline=None))
+    write(tmp_path / "runs", record("lora", 8, 9, status="failed", reason=HOSTILE, metrics={}, primary_metric=None))
     hostile = record(fingerprint="h") | {"method": HOSTILE}
     folder = tmp_path / "runs" / "drawings" / "hostile" / "h"
     folder.mkdir(parents=True)

@@ -65,7 +65,7 @@ def _check_counted(runs: Path, content: bytes) -> None:
     [
         ({"schema": 2}, "schema version 2, expected 1"),
         ({"seed": "zero"}, r"Expected `int`, got `str` - at `\$.seed`"),
-        ({"headline": "fid"}, "the headline 'fid' is not among the metrics"),
+        ({"primary_metric": "fid"}, "the primary_metric 'fid' is not among the metrics"),
         ({"metrics": {"kid": {"value": float("nan")}}}, "'value' is nan, expected a finite number"),
         ({"size": {"field": "rank", "value": 0}}, "Expected `float` > 0.0"),
         ({"facts": "many"}, "Expected `object`"),

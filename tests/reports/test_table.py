@@ -126,7 +126,7 @@ def test_errors_are_one_sentence(runs, capsys, arguments, sentence):
 
 
 def test_only_failed_runs_still_make_a_table(tmp_path, capsys):
-    write(tmp_path, record(status="failed", reason="diverged", headline=None, metrics={}))
+    write(tmp_path, record(status="failed", reason="diverged", primary_metric=None, metrics={}))
     text = run(capsys, "table", "drawings", "--runs", tmp_path)
     assert "0 +1 failed" in text
     assert "Failed (1): diverged" in text

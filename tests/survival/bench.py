@@ -22,7 +22,7 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.records.folder import RunFolder
-from experiments.run import execute
+from experiments.session import execute
 from tasks.base import PreparedTask
 from tasks.bundled import text
 from tasks.language.style import Style
@@ -30,8 +30,8 @@ from tasks.language.style import Style
 POSITIONS = 64
 METHODS: tuple[Adapter, ...] = (Lora(rank=2, dropout=0.1), FullFinetuning())
 TRAIN = Train(
-    steps=6, batch=2, learning_rate=1e-3, schedule="cosine", warm_up=2, checkpoint_every=2, validate_every=3,
-    gradient_accumulation=2, device="cpu",
+    steps=6, batch_size=2, learning_rate=1e-3, lr_scheduler="cosine", warmup_steps=2, checkpointing_steps=2, validation_steps=3,
+    gradient_accumulation_steps=2, device="cpu",
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def tiny_style(folder: Path) -> Style:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "text.txt").write_text("\n".join(documents))
-    return Style(base=str(folder), data=str(folder / "text.txt"), test_items=3, length=POSITIONS, familiar_items=2)
+    return Style(base=str(folder), data=str(folder / "text.txt"), test_items=3, length=POSITIONS, drift_items=2)
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,15 @@ def ended(pid: int) -> int:
 def command_line(task: Style, runs: Path, *more: str, method: Sequence[str] = ("lora",)) -> list[str]:
     """The words of a run of the tiny task, as a user types them."""
     words = [method[0], "style", *method[1:], "--runs", str(runs)]
-    for name in ("base", "data", "test_items", "length", "familiar_items"):
+    for name in ("base", "data", "test_items", "length", "drift_items"):
         words += [f"--task.{name.replace('_', '-')}", str(getattr(task, name))]
-    return [*words, "--train.steps", "6", "--train.batch", "2", "--train.device", "cpu", *more]
+    return [*words, "--train.steps", "6", "--train.batch-size", "2", "--train.device", "cpu", *more]
 
 
 def run_command(words: Sequence[str]) -> None:
     """`python -m experiments.run WORDS`, in this process."""
     from experiments import run
-    from experiments.config import command
+    from experiments.cli.errors import command
 
     sys.argv = ["run", *words]
     command(run.main)

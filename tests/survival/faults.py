@@ -116,7 +116,7 @@ def out_of_memory(bench: Any) -> dict[str, Any]:
     from tests.survival.bench import command_line, ended, in_child, run_command
 
     runs, log = bench.place / "memory", bench.place / "memory.log"
-    words = command_line(bench.task, runs, "--train.batch", "1500")
+    words = command_line(bench.task, runs, "--train.batch-size", "1500")
 
     def limited() -> None:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -136,7 +136,7 @@ def disk_full(bench: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     ).returncode:
         return
     try:
-        options = ("--train.checkpoint-every", "2")
+        options = ("--train.checkpointing-steps", "2")
         yield "disk", run(bench, "disk", *options, method=("full",))
         subprocess.run(["mount", "-o", "remount,size=20m", str(place)], check=True)
         yield "disk again", run(bench, "disk", *options, method=("full",))
@@ -149,10 +149,10 @@ def main_job(bench: Any) -> dict[str, Any]:
     from tests.survival.bench import ended, in_child, run_command
 
     runs, log = bench.place / "main", bench.place / "main.log"
-    words = ["lora", "sd-pokemon", "--runs", str(runs), "--train.steps", "2", "--train.batch", "2"]
+    words = ["lora", "sd-pokemon", "--runs", str(runs), "--train.steps", "2", "--train.batch-size", "2"]
     for name, value in {"train": 20, "test": 10, "base": 10}.items():
         words += [f"--task.{name}-items", str(value)]
-    words += ["--task.sampling-steps", "2"]
+    words += ["--task.num-inference-steps", "2"]
     return _row(runs, log, ended(in_child(lambda: run_command(words), log)))
 
 
@@ -169,7 +169,7 @@ def provoke(place: Path) -> Iterator[tuple[str, Any]]:
         yield from stopped(bench, number)
     yield "memory", out_of_memory(bench)
     yield from disk_full(bench)
-    every_step = ("--train.checkpoint-every", "1", "--train.learning-rate", "10", "--train.warm-up", "0")
+    every_step = ("--train.checkpointing-steps", "1", "--train.learning-rate", "10", "--train.warmup-steps", "0")
     yield "diverged", run(bench, "diverged", *every_step, method=("lora", "--adapter.alpha", "1e18"))
     yield "main job", main_job(bench)
     assert ATTEMPTS is not None

@@ -43,7 +43,7 @@ class Moment:
 def moments(count: int, seed: int, lines: list[int]) -> Iterator[Moment]:
     """Two of three at a line, one of three in the writing of a checkpoint (full fine-tuning's, the larger one)."""
     drawn = random.Random(seed)
-    checkpoints = (TRAIN.steps or 0) // (TRAIN.checkpoint_every or 1)
+    checkpoints = (TRAIN.steps or 0) // (TRAIN.checkpointing_steps or 1)
     for index in range(count):
         method, writing = drawn.randrange(len(METHODS)), index % 3 == 2
         if writing:

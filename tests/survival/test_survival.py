@@ -68,7 +68,7 @@ def test_out_of_memory_is_a_record(found):
     assert row["record"]["reason"].startswith("out of memory: ")
     assert "tried to allocate" in row["record"]["reason"]
     assert "a step was predicted to need" in row["record"]["reason"]
-    assert "--train.batch" in row["record"]["reason"]
+    assert "--train.batch-size" in row["record"]["reason"]
 
 
 def test_a_full_disk_is_a_record_and_what_was_finished_stays(found):

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.base import TaskError
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.meta_model import configurations, models_of
 from tasks.diffusion.pokemon import Pokemon
+from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
 from tasks.pretrained.hub import Found
@@ -48,7 +48,7 @@ def test_every_published_base_is_counted_here():
 
 @pytest.mark.parametrize("base", LANGUAGE_MODELS)
 def test_published_language_models(base):
-    model = Style(base=base).skeleton().backbone.model
+    model = Style(base=base).meta_model().backbone.model
     assert count(model) == LANGUAGE_MODELS[base]
     assert all(parameter.is_meta for parameter in model.parameters())
 
@@ -59,15 +59,15 @@ def test_published_stable_diffusions(base):
 
 
 def test_the_default_resolution_is_the_tutorials():
-    shapes = {base: Pokemon(base=base).skeleton().batch(1, META).noisy.shape[-1] for base in STABLE_DIFFUSIONS}
+    shapes = {base: Pokemon(base=base).meta_model().batch(1, META).noisy.shape[-1] for base in STABLE_DIFFUSIONS}
     assert shapes == dict.fromkeys(STABLE_DIFFUSIONS, 64)
-    assert Pokemon(base="sd-2-1", resolution=768).skeleton().batch(1, META).noisy.shape[-1] == 96
+    assert Pokemon(base="sd-2-1", resolution=768).meta_model().batch(1, META).noisy.shape[-1] == 96
 
 
 def test_what_stays_on_the_device_is_what_each_step_needs():
-    kept, fresh = (Pokemon(encode=encode).skeleton() for encode in ("cached", "on-the-fly"))
+    kept, fresh = (Pokemon(encode=encode).meta_model() for encode in ("cached", "on-the-fly"))
     assert (set(kept.frozen), set(fresh.frozen)) == (set(), {"vae"})
-    trained = Pokemon(train_text_encoder=True).skeleton()
+    trained = Pokemon(train_text_encoder=True).meta_model()
     unet, _, text_encoder = models_of("mini")
     assert count(trained.backbone.model) == count(unet) + count(text_encoder)
     assert not trained.batch(1, META).text.is_floating_point()
@@ -78,26 +78,26 @@ def test_what_stays_on_the_device_is_what_each_step_needs():
     "task", [Style(base="gpt2", length=40), EndToEnd(base="smollm2-135m"), Pokemon(), Pokemon(train_text_encoder=True)]
 )
 def test_the_loss_has_a_gradient_without_a_value(task, size):
-    skeleton = task.skeleton()
-    skeleton.backbone.model.requires_grad_(True)
-    skeleton.loss(skeleton.batch(size, META)).backward()
-    assert all(parameter.grad is not None for parameter in skeleton.backbone.model.parameters())
+    meta_model = task.meta_model()
+    meta_model.backbone.model.requires_grad_(True)
+    meta_model.loss(meta_model.batch(size, META)).backward()
+    assert all(parameter.grad is not None for parameter in meta_model.backbone.model.parameters())
 
 
 def test_a_folder_needs_no_weights(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 1}))
-    assert Style(base=str(tmp_path)).skeleton().backbone.width == 8
+    assert Style(base=str(tmp_path)).meta_model().backbone.width == 8
 
 
 @pytest.mark.parametrize("task", [Style(), EndToEnd(), Pokemon()])
 def test_an_unknown_base_is_one_sentence(task):
     with pytest.raises(TaskError, match="'nowhere'"):
-        replace(task, base="nowhere").skeleton()
+        replace(task, base="nowhere").meta_model()
 
 
 def test_a_resolution_that_latents_cannot_have_is_refused():
     with pytest.raises(TaskError, match="multiple of 8"):
-        Pokemon(base="sd-2-1", resolution=500).skeleton()
+        Pokemon(base="sd-2-1", resolution=500).meta_model()
 
 
 def test_a_plan_of_a_base_on_the_hub_fetches_no_weights(monkeypatch):

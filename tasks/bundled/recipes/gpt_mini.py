@@ -14,7 +14,7 @@ from tasks.bundled import text
 from tasks.bundled.pretraining import Recipe, pretrain
 from tasks.language.data.templates import format_meaning
 
-RECIPE = Recipe(steps=6000, learning_rate=1.5e-3, weight_decay=0.05, warm_up=300, checkpoint_every=300)
+RECIPE = Recipe(steps=6000, learning_rate=1.5e-3, weight_decay=0.05, warmup_steps=300, checkpointing_steps=300)
 EXPECTED = "45 minutes on one core"
 BATCH = 8
 DRAWN_SHARE = 0.8  # of the rows; the rest is the Bible

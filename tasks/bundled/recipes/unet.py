@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tasks.bundled import pictures
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 
-RECIPE = Recipe(steps=5600, learning_rate=1e-3, warm_up=200, ema_decay=0.9995, checkpoint_every=250)
+RECIPE = Recipe(steps=5600, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
 EXPECTED = "30 minutes on two cores"
 PROCESSES, BATCH = 2, 32  # the batch of one process
 CAPTION_DROPOUT = 0.1
@@ -142,7 +142,7 @@ def figures(mini: Path) -> dict[str, float]:
     base = bases.load(str(mini), torch.device("cpu"))
     real = pictures.objects(500, pictures.PROBE_SEED)
     prompts = [f"a {a['size']} {a['colour']} {a['kind']} on a {a['background']} background" for a in real.attributes]
-    drawn = sample(base, prompts, Sampling(steps=12, guidance=3.0))
+    drawn = sample(base, prompts, Sampling(num_inference_steps=12, guidance_scale=3.0))
     seen = AttributeClassifier.load(mini.parent / "classifier").predict(drawn, "objects")
     found = {
         f"alignment_{name}": sum(a[name] == b[name] for a, b in zip(seen, real.attributes, strict=True)) / len(real)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from tasks.bad_items import BadItem, BadItems
-from tasks.base import TaskError
 from tasks.diffusion.data.splits import SUFFIXES, Pictures, Splits, check_count, resized, split, square, stack
+from tasks.errors import TaskError
 from tasks.pretrained import hub
 
 if TYPE_CHECKING:

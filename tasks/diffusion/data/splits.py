@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tasks.base import TaskError
 from tasks.diffusion.worlds.character import Character
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, DrawnWorld
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -144,7 +144,7 @@ def subject_folder(folder: Path, held_out: int | None, resolution: int, caption:
     kept_count = max(1, len(files) // 5) if held_out is None else held_out
     if len(files) <= kept_count:
         raise TaskError(
-            f"--task.instance-data '{folder}' must be 'character' or a folder with at least {kept_count + 1} pictures "
+            f"--task.data '{folder}' must be 'character' or a folder with at least {kept_count + 1} pictures "
             f"({', '.join(sorted(SUFFIXES))}), {kept_count} of them kept for the evaluation; it has {len(files)}"
         )
     pixels, whole = [], []

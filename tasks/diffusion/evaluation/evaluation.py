@@ -48,7 +48,7 @@ class PictureEvaluation(ABC):
         self.settings: dict[str, Any] = asdict(sampling) | {
             "features": task.features,
             "scorer": task.scorer,
-            "base_items": task.base_items,
+            "drift_items": task.drift_items,
             "version": 1,
         }
         self.extractor = extractor_of(task.features, base.device)
@@ -56,7 +56,7 @@ class PictureEvaluation(ABC):
         folder, name = (bundled, "bundled-clip-scorer") if task.scorer == "bundled" else (task.scorer, task.scorer)
         self.scorer = image_metrics.ClipScorer(folder, name, base.device)
         self.classifier = AttributeClassifier.load(bases.BUNDLED / "classifier").to(base.device)
-        self.base_prompts, self.base_attributes = _base_prompts(task.base, task.base_items or 0)
+        self.base_prompts, self.base_attributes = _base_prompts(task.base, task.drift_items or 0)
 
     @abstractmethod
     def measure(self, output: Path | None) -> Evaluation:

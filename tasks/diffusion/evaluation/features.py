@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.base import TaskError
 from tasks.cache import cached, tensor_digest
-from tasks.distributed import shared_out
+from tasks.distributed import map_across_ranks
+from tasks.errors import TaskError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -106,7 +106,7 @@ def extractor_of(name: str, device: torch.device) -> Extractor:
 
 def features_of(extractor: Extractor, pictures: Tensor, device: torch.device, batch: int = 100) -> Tensor:
     """Features (n, d) on the CPU of pictures uint8 (n, 3, height, width)."""
-    return torch.cat(shared_out(pictures.split(batch), lambda part: extractor(part.to(device)).float().cpu()))
+    return torch.cat(map_across_ranks(pictures.split(batch), lambda part: extractor(part.to(device)).float().cpu()))
 
 
 def cached_features(extractor: Extractor, pictures: Tensor, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from tasks.base import Figure
-from tasks.distributed import shared_out
+from tasks.distributed import map_across_ranks
 
 GROUPS = 10  # of the jackknife
 
@@ -133,7 +133,7 @@ class ClipScorer:
             output = self.model(**inputs)
             return (output.image_embeds * output.text_embeds).sum(dim=-1).cpu()
 
-        found = shared_out(range(0, len(captions), 250), cosines)
+        found = map_across_ranks(range(0, len(captions), 250), cosines)
         return (100 * torch.cat(found)).clamp(min=0).numpy()
 
     @torch.no_grad()

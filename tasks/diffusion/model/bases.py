@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 from tasks.pretrained import hub
 from tasks.pretrained.loading import load_data_only, load_whole, read_card
 from tasks.pretrained.published.shapes import STABLE_DIFFUSION, names, published
@@ -21,22 +21,28 @@ WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", 
 PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
 
 # The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
-TUTORIAL = {"batch": 1, "learning_rate": 1e-4, "schedule": "constant", "warm_up": 0, "precision": "fp16"}
+TUTORIAL = {
+    "batch_size": 1,
+    "learning_rate": 1e-4,
+    "lr_scheduler": "constant",
+    "warmup_steps": 0,
+    "mixed_precision": "fp16",
+}
 DESCRIPTIONS = ["model_index.json", "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
 # The subspace's steps are as long as full fine-tuning's at its default dimension: rate * sqrt(weights / dimension)
 METHOD_RATES = {"subspace": {"learning_rate": 3e-2}}
 PUBLISHED_CARD = {
     "targets": ["attention"],
-    "sampling": {"steps": 25, "guidance": 7.5},
+    "sampling": {"num_inference_steps": 25, "guidance_scale": 7.5},
     "sd-pokemon": {
-        "train": TUTORIAL | {"epochs": 100, "checkpoint_every": 5000},
+        "train": TUTORIAL | {"epochs": 100, "checkpointing_steps": 5000},
         "methods": METHOD_RATES,
         "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
         # a picture of 512 pixels takes a CPU ten seconds to encode and minutes to sample
-        "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "base_items": 0},
+        "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0},
     },
     "sd-dreambooth": {
-        "train": TUTORIAL | {"steps": 500, "checkpoint_every": 100},
+        "train": TUTORIAL | {"steps": 500, "checkpointing_steps": 100},
         "methods": METHOD_RATES,
         "task": {"resolution": 512, "crop": "random", "test_items": 40},
     },
@@ -57,7 +63,7 @@ class StableDiffusion:
     scheduler: Any  # DDPMScheduler
     card: dict[str, Any] = field(default_factory=dict)
     name: str = ""
-    pickled: bool = False  # whether the weights may be so
+    allow_pickle: bool = False  # whether the weights may be so
 
     def release(self, *parts: str) -> None:
         """Let go of frozen parts ("vae", "text_encoder"); each is read anew where it is next asked for."""
@@ -68,7 +74,7 @@ class StableDiffusion:
         """A part that was released, read again: the same weights from the same folder."""
         if name not in FROZEN:
             raise AttributeError(name)
-        part = read_model(self.name, name, self.pickled).to(self.device)
+        part = read_model(self.name, name, self.allow_pickle).to(self.device)
         self.__dict__[name] = part
         return part
 
@@ -96,10 +102,10 @@ class StableDiffusion:
 
 
 @cache
-def folder_of(base: str, pickled: bool = False, weights: bool = True) -> Path:
+def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Path:
     """The folder of a base: the bundled one, a folder here, or the hub's files of a published or any other name.
 
-    `pickled` fetches weights in PyTorch's old format too; without `weights` the hub's configurations do. Raises
+    `allow_pickle` fetches weights in PyTorch's old format too; without `weights` the hub's configurations do. Raises
     TaskError where there is none.
     """
     if base == "mini":
@@ -110,7 +116,7 @@ def folder_of(base: str, pickled: bool = False, weights: bool = True) -> Path:
     if known is None and Path(base).is_dir():
         return _checked(Path(base), base)
     places = [base] if known is None else known["hub"]
-    files = _files(pickled) if weights else DESCRIPTIONS
+    files = _files(allow_pickle) if weights else DESCRIPTIONS
     return _checked(hub.fetch("--task.base", base, places, files, "model").folder, base)
 
 
@@ -123,10 +129,10 @@ def _nothing_known(base: str) -> str:
     )
 
 
-def _files(pickled: bool) -> list[str]:
+def _files(allow_pickle: bool) -> list[str]:
     """What a base is made of in the hub's repository, and nothing else: the other formats are gigabytes."""
     files = [*DESCRIPTIONS, *(f"{part}/{name}.safetensors" for part, name in WEIGHTS.items())]
-    return files + [f"{part}/{name}.bin" for part, name in PICKLED.items() if pickled]
+    return files + [f"{part}/{name}.bin" for part, name in PICKLED.items() if allow_pickle]
 
 
 def _checked(folder: Path, base: str) -> Path:
@@ -151,19 +157,19 @@ def card_of(base: str) -> dict[str, Any]:
     return read_card(file) if file.is_file() else PUBLISHED_CARD
 
 
-def load(base: str, device: "torch.device", pickled: bool = False) -> StableDiffusion:
-    """All parts in fp32, frozen; from safetensors alone, unless `pickled` weights are asked for."""
-    folder = folder_of(base, pickled)  # first: a base that cannot be had is told before slow imports
+def load(base: str, device: "torch.device", allow_pickle: bool = False) -> StableDiffusion:
+    """All parts in fp32, frozen; from safetensors alone, unless `allow_pickle` weights are asked for."""
+    folder = folder_of(base, allow_pickle)  # first: a base that cannot be had is told before slow imports
     from diffusers import DDPMScheduler
     from transformers import CLIPTokenizer
 
-    unet, vae, text_encoder = (read_model(base, part, pickled).to(device) for part in ("unet", *FROZEN))
+    unet, vae, text_encoder = (read_model(base, part, allow_pickle).to(device) for part in ("unet", *FROZEN))
     tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", base)
     scheduler = load_data_only(DDPMScheduler, folder / "scheduler", base)
-    return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base, pickled)
+    return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base, allow_pickle)
 
 
-def read_model(base: str, part: str, pickled: bool = False) -> Any:
+def read_model(base: str, part: str, allow_pickle: bool = False) -> Any:
     """The UNet, VAE or text encoder of a base, in fp32, frozen."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -171,6 +177,6 @@ def read_model(base: str, part: str, pickled: bool = False) -> Any:
 
     kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     precision = "dtype" if part == "text_encoder" else "torch_dtype"  # as transformers and diffusers call it
-    options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if pickled else True}
-    model = load_whole(kinds[part], folder_of(base, pickled) / part, base, **options)
+    options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if allow_pickle else True}
+    model = load_whole(kinds[part], folder_of(base, allow_pickle) / part, base, **options)
     return model.eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from tasks.cache import cached, tensor_digest
 from tasks.diffusion.data.augmentation import Augmentation
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.model.bases import StableDiffusion
-from tasks.distributed import shared_out
+from tasks.distributed import map_across_ranks
 
 PRECISION = "fp32"  # of the frozen parts
 PIXELS = 128 * 32 * 32  # that the VAE takes at once: 128 small pictures, or one of 512 pixels a side
@@ -82,7 +82,7 @@ def kept_text(base: StableDiffusion, encoder_digest: str, captions: list[str]) -
 @torch.no_grad()
 def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
     """uint8 (n, 3, height, width) to the posterior's scaled moments (n, 2, channels, h, w): mean and deviation."""
-    parts = shared_out(pixels.split(at_once(pixels)), lambda part: posterior_of(vae, part), "encoding")
+    parts = map_across_ranks(pixels.split(at_once(pixels)), lambda part: posterior_of(vae, part), "encoding")
     return torch.cat(parts) * vae.config.scaling_factor
 
 
@@ -102,7 +102,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
         pictures = vae.decode(part.to(vae.device) / vae.config.scaling_factor).sample
         return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
-    return torch.cat(shared_out(latents.split(at_once(latents, side)), decoded, "decoding"))
+    return torch.cat(map_across_ranks(latents.split(at_once(latents, side)), decoded, "decoding"))
 
 
 def at_once(pictures: Tensor, side: int = 1) -> int:

@@ -8,23 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.base import Skeleton, TaskError
+from tasks.base import MetaModel
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.backbone import StableDiffusionBackbone
 from tasks.diffusion.model.noising import NoisyBatch, diffusion_loss
-from tasks.diffusion.settings import Recipe
+from tasks.diffusion.settings import DiffusionSettings
+from tasks.errors import TaskError
 from tasks.pretrained.loading import quiet
 from tasks.pretrained.published.shapes import STABLE_DIFFUSION, published
 
 MODELS = ("unet", "vae", "text_encoder")
 
 
-class DiffusionSkeleton(Skeleton):
+class DiffusionMetaModel(MetaModel):
     """Latents and text states are kept on the CPU; a frozen part stays on the device where each step encodes anew."""
 
     notes = ("latents and text states are computed before training and kept in the CPU's memory, where they can be",)
 
-    def __init__(self, task: Recipe):
+    def __init__(self, task: DiffusionSettings):
         unet, vae, text_encoder = models_of(task.base)
         self.base = bases.StableDiffusion(unet, vae, text_encoder, None, None, bases.card_of(task.base), task.base)
         self.task = task

@@ -40,7 +40,7 @@ class Noising:
     empty_text: Tensor  # of one item
     caption_dropout: float = 0.0
     noise_offset: float = 0.0
-    min_snr_gamma: float | None = None
+    snr_gamma: float | None = None
 
     def __len__(self) -> int:
         return len(self.text)
@@ -71,10 +71,10 @@ class Noising:
         raise ValueError(f"unknown prediction type '{kind}' of the base's scheduler")
 
     def _weight(self, timestep: Tensor) -> Tensor | None:
-        if self.min_snr_gamma is None:
+        if self.snr_gamma is None:
             return None
         ratio = signal_to_noise(self.scheduler.alphas_cumprod[timestep])
-        return min_snr_weight(ratio, self.min_snr_gamma, self.scheduler.config.prediction_type)
+        return min_snr_weight(ratio, self.snr_gamma, self.scheduler.config.prediction_type)
 
 
 def signal_to_noise(alphas_cumprod: Tensor) -> Tensor:

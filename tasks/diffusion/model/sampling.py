@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from tasks.diffusion.model.bases import StableDiffusion
-from tasks.distributed import shared_out
+from tasks.distributed import map_across_ranks
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How pictures are sampled; the same for all runs that are compared."""
 
-    steps: int
+    num_inference_steps: int
     """Solver steps."""
-    guidance: float
+    guidance_scale: float
     """Classifier-free guidance scale; 1 is off."""
     seed: int = 0
     """Of the start noise: picture i starts from noise (seed, i)."""
@@ -60,8 +60,8 @@ def sample(base: StableDiffusion, prompts: list[str], settings: Sampling, title:
     def sampled(places: range) -> Tensor:
         result = pipeline(
             [prompts[place] for place in places],
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
             generator=[torch.Generator().manual_seed(noise_seed(settings.seed, place)) for place in places],
             height=settings.resolution,
             width=settings.resolution,
@@ -71,4 +71,4 @@ def sample(base: StableDiffusion, prompts: list[str], settings: Sampling, title:
 
     starts = range(0, len(prompts), settings.batch)
     batches = [range(start, min(start + settings.batch, len(prompts))) for start in starts]
-    return torch.cat(shared_out(batches, sampled, title))
+    return torch.cat(map_across_ranks(batches, sampled, title))

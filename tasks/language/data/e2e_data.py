@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
 HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}

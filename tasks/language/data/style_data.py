@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 PART = 1000  # characters, at least; a part ends with a line
 RUN = 4  # neighbouring parts stay in one split

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapters.backbone import AttentionLayer, Backbone, Block, Module, Projection, Sublayer
-from tasks.base import TaskError
+from tasks.errors import TaskError
 
 SELF_ATTENTION, FEED_FORWARD = "self-attention", "feed-forward"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 from tasks.pretrained import hub
 from tasks.pretrained.loading import load_data_only, load_whole, read_card
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, names, published
@@ -24,13 +24,19 @@ METHOD_RATES = {"subspace": {"learning_rate": 2e-2}}
 # Hu et al. 2021, Table 11: the E2E recipe for GPT-2; five epochs of the data's 42,061 pairs
 PUBLISHED_CARD = {
     "targets": ["query", "value"],
-    "generation": {"no_repeat_ngram": 4},
+    "generation": {"no_repeat_ngram_size": 4},
     "e2e": {
-        "train": {"steps": 26_290, "batch": 8, "learning_rate": 2e-4, "schedule": "linear", "warm_up": 500},
+        "train": {
+            "steps": 26_290,
+            "batch_size": 8,
+            "learning_rate": 2e-4,
+            "lr_scheduler": "linear",
+            "warmup_steps": 500,
+        },
         "methods": METHOD_RATES,
     },
     "style": {
-        "train": {"steps": 1000, "batch": 8, "learning_rate": 2e-4, "schedule": "linear", "warm_up": 100},
+        "train": {"steps": 1000, "batch_size": 8, "learning_rate": 2e-4, "lr_scheduler": "linear", "warmup_steps": 100},
         "methods": METHOD_RATES,
     },
 }
@@ -82,16 +88,16 @@ def recommended(base: str, task: str, adapter: str) -> dict[str, Any]:
     return settings.get("train", {}) | settings.get("methods", {}).get(adapter, {})
 
 
-def load(base: str, device: torch.device, pickled: bool = False) -> LanguageModel:
-    """In fp32 and evaluation mode, with a padding token; from safetensors alone, unless `pickled` is asked for.
+def load(base: str, device: torch.device, allow_pickle: bool = False) -> LanguageModel:
+    """In fp32 and evaluation mode, with a padding token; from safetensors alone, unless `allow_pickle` is asked for.
 
     Raises TaskError where the base cannot be had.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, options, revision = _source(base, pickled)
-    model_options = {"use_safetensors": None if pickled else True} | options
+    source, options, revision = _source(base, allow_pickle)
+    model_options = {"use_safetensors": None if allow_pickle else True} | options
     if "gguf_file" in options:
         from transformers import GgufConfig
 
@@ -108,7 +114,7 @@ def load(base: str, device: torch.device, pickled: bool = False) -> LanguageMode
     return LanguageModel(model, tokenizer, card_of(base), base, revision or _revision(source))
 
 
-def _source(base: str, pickled: bool) -> tuple[str, dict[str, Any], str | None]:
+def _source(base: str, allow_pickle: bool) -> tuple[str, dict[str, Any], str | None]:
     """What transformers loads the base from, with which options, and the hub's commit where it is from there."""
     if base == "gpt-mini":
         if not (BUNDLED / "model.safetensors").is_file():
@@ -125,7 +131,7 @@ def _source(base: str, pickled: bool) -> tuple[str, dict[str, Any], str | None]:
             f"--task.base '{base}' is neither one of gpt-mini, {', '.join(names(LANGUAGE_MODEL))}, nor an existing "
             "folder, nor a name on the hub such as 'org/name' or 'org/name@revision'"
         )
-    files = [*FILES, "*.bin"] if pickled else FILES
+    files = [*FILES, "*.bin"] if allow_pickle else FILES
     try:
         found = hub.fetch("--task.base", base, [base] if known is None else known["hub"], files, "model")
     except TaskError as missing:

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
-from tasks.base import TaskError
-from tasks.distributed import shared_out
+from tasks.distributed import map_across_ranks
+from tasks.errors import TaskError
 from tasks.language.model.bases import LanguageModel
 
-ROWS = 96  # prompts x beams in one batch
+ROWS = 96  # prompts x num_beams in one batch
 
 
 @dataclass(frozen=True)
-class Search:
+class BeamSearch:
     """Beam search as the E2E recipe has it (Hu et al. 2021, Table 11)."""
 
-    beams: int
+    num_beams: int
     length_penalty: float
-    no_repeat_ngram: int
-    new_tokens: int
+    no_repeat_ngram_size: int
+    max_new_tokens: int
 
 
 class NoRepeatInText(LogitsProcessor):
@@ -43,23 +43,23 @@ class NoRepeatInText(LogitsProcessor):
 
 
 @torch.no_grad()
-def generate(base: LanguageModel, prompts: Sequence[list[int]], search: Search, whole: bool = False) -> list[str]:
+def generate(base: LanguageModel, prompts: Sequence[list[int]], search: BeamSearch, whole: bool = False) -> list[str]:
     """The best text for each prompt (token ids); unless `whole`, without what follows its first line."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    size = max(1, ROWS // search.beams)
+    size = max(1, ROWS // search.num_beams)
     texts = [""] * len(prompts)
     batches = [order[start : start + size] for start in range(0, len(prompts), size)]
 
     def generated(chosen: list[int]) -> list[str]:
         return _generate_batch(base, [prompts[i] for i in chosen], search)
 
-    for chosen, found in zip(batches, shared_out(batches, generated, "generating"), strict=True):
+    for chosen, found in zip(batches, map_across_ranks(batches, generated, "generating"), strict=True):
         for i, text in zip(chosen, found, strict=True):
             texts[i] = text if whole else text.strip().split("\n")[0]
     return texts
 
 
-def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: Search) -> list[str]:
+def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: BeamSearch) -> list[str]:
     longest = max(map(len, prompts))
     room = base.positions - longest
     if room < 1:
@@ -70,12 +70,12 @@ def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: S
     for row, prompt in enumerate(prompts):  # padded on the left, so that the texts begin together
         tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
-    bans = [NoRepeatInText(search.no_repeat_ngram, longest)] if search.no_repeat_ngram else []
+    bans = [NoRepeatInText(search.no_repeat_ngram_size, longest)] if search.no_repeat_ngram_size else []
     generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
         input_ids=tokens.to(base.device),
         attention_mask=mask.to(base.device),
-        max_new_tokens=min(search.new_tokens, room),
-        num_beams=search.beams,
+        max_new_tokens=min(search.max_new_tokens, room),
+        num_beams=search.num_beams,
         do_sample=False,
         length_penalty=search.length_penalty,
         logits_processor=LogitsProcessorList(bans),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.base import Figure
-from tasks.distributed import shared_out
+from tasks.distributed import map_across_ranks
 from tasks.language.metrics.intervals import interval
 from tasks.language.model.bases import BUNDLED, LanguageModel
 
@@ -92,7 +92,7 @@ def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     batches = [order[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
     nats, tokens = np.zeros(len(rows)), np.zeros(len(rows), int)
-    found = shared_out(batches, lambda chosen: _batch_losses(base, [rows[i] for i in chosen]))
+    found = map_across_ranks(batches, lambda chosen: _batch_losses(base, [rows[i] for i in chosen]))
     for chosen, (batch_nats, batch_tokens) in zip(batches, found, strict=True):
         nats[chosen], tokens[chosen] = batch_nats, batch_tokens
     return Losses(nats, tokens)

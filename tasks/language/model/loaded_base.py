@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.base import OpenedBase
+from tasks.base import LoadedBase
 from tasks.language.model import bases
 from tasks.language.model.backbone import CausalLanguageModel
-from tasks.language.model.generation import Search, generate
+from tasks.language.model.generation import BeamSearch, generate
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tasks.language.model.bases import LanguageModel
 
 
-class OpenedLanguageModel(OpenedBase):
+class LoadedLanguageModel(LoadedBase):
     """A base by name or folder, on a device.
 
     `prompt_ids` gives the tokens of a prompt in the task's own form; `whole` keeps a text's later lines too.
@@ -31,21 +31,21 @@ class OpenedLanguageModel(OpenedBase):
         generation: Mapping[str, Any],
         prompt_ids: Callable[[LanguageModel, str], list[int]],
         whole: bool = False,
-        pickled: bool = False,
+        allow_pickle: bool = False,
     ):
-        self.base = bases.load(base, device, pickled)
+        self.base = bases.load(base, device, allow_pickle)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.revision = self.base.revision
-        ban = generation.get("no_repeat_ngram")
+        ban = generation.get("no_repeat_ngram_size")
         self.generation = {
             **generation,
-            "no_repeat_ngram": self.base.card["generation"]["no_repeat_ngram"] if ban is None else ban,
+            "no_repeat_ngram_size": self.base.card["generation"]["no_repeat_ngram_size"] if ban is None else ban,
         }
         self.prompt_ids, self.whole = prompt_ids, whole
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[str]:
         self.base.model.eval()
-        search = Search(**{**self.generation, **settings})
+        search = BeamSearch(**{**self.generation, **settings})
         return generate(self.base, [self.prompt_ids(self.base, prompt) for prompt in prompts], search, self.whole)
 
     def save(self, folder: Path) -> None:

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from transformers import masking_utils
 
-from tasks.base import Skeleton, TaskError
+from tasks.base import MetaModel
+from tasks.errors import TaskError
 from tasks.language.model import bases, likelihood
 from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.likelihood import TokenBatch
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, names, published
 
 
-class LanguageSkeleton(Skeleton):
+class LanguageMetaModel(MetaModel):
     """Rows of `length` tokens; a batch of several has a mask, because some of its real rows are shorter."""
 
     notes = ("every row is as long as the longest that training can meet",)

@@ -19,7 +19,7 @@ from tests.contract.tiny import output
 
 SETTINGS = {
     "alpha": Lora(rank=4, alpha=16.0, targets=("linear",)),
-    "rank-stabilised": Lora(rank=3, alpha=8.0, rank_stabilised=True),
+    "rank-stabilised": Lora(rank=3, alpha=8.0, use_rslora=True),
     "ranks-by-role": Lora(rank=2, alpha=12.0, ranks={"query": 1, "value": 5}, targets=("linear",)),
     "query-and-value": Lora(rank=4, alpha=16.0, targets=("query", "value")),
 }
@@ -102,9 +102,9 @@ def trained_by_peft(kind: str, **settings: Any) -> tuple[Any, Any]:
     return base, theirs.eval()
 
 
-@pytest.mark.parametrize("rank_stabilised", [False, True])
-def test_pefts_own_folder_begins_ours(rank_stabilised, tmp_path):
-    settings = {"r": 4, "lora_alpha": 16, "use_rslora": rank_stabilised, "target_modules": ["q_proj", "o_proj"]}
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_pefts_own_folder_begins_ours(use_rslora, tmp_path):
+    settings = {"r": 4, "lora_alpha": 16, "use_rslora": use_rslora, "target_modules": ["q_proj", "o_proj"]}
     base, theirs = trained_by_peft("llama", **settings, rank_pattern={"o_proj": 2}, alpha_pattern={"o_proj": 5})
     theirs.save_pretrained(tmp_path)
     ours = started(Lora(rank=4, targets=("query", "output")), "llama", tmp_path)
@@ -180,7 +180,7 @@ def test_a_runs_own_file_begins_another_alpha(kind, tmp_path):
     adapter = Lora(rank=4, alpha=16.0, targets=("query", "value"))
     tuned = twin(kind)
     attachment = moved(adapter, tuned)
-    settings = json.dumps({"name": "lora", "alpha": 16.0, "rank": 4, "rank_stabilised": False})
+    settings = json.dumps({"name": "lora", "alpha": 16.0, "rank": 4, "use_rslora": False})
     save_file(attachment.state(), tmp_path / "adapter.safetensors", metadata={"adapter": settings})
     assert_same_output(started(Lora(rank=4, targets=("query", "value")), kind, tmp_path), tuned)
 

@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
 from adapters.prefix_tuning import PrefixTuning
 from tests.adapters.interchange.moved import assert_same_output, exported, started, twin

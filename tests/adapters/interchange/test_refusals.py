@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adapters.base import AdapterError, attach_initialised
+from adapters.base import attach_initialised
 from adapters.bottleneck import Bottleneck
+from adapters.errors import AdapterError
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE

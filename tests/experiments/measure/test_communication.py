@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from adapters.lora import Lora
-from experiments.config import RunConfig, Train, UsageError
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.measure.communication import measured, predicted_bytes
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
@@ -40,8 +41,17 @@ def test_two_processes_reduce_four_bytes_a_trained_parameter(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_command_counts_the_bundled_base(tmp_path, method):
-    small = ["--task.train-items", "40", "--task.test-items", "12", "--task.base-items", "10"]
-    settings = ["--train.steps", "2", "--train.batch", "1", "--train.device", "cpu", "--out", tmp_path / "found.json"]
+    small = ["--task.train-items", "40", "--task.test-items", "12", "--task.drift-items", "10"]
+    settings = [
+        "--train.steps",
+        "2",
+        "--train.batch-size",
+        "1",
+        "--train.device",
+        "cpu",
+        "--out",
+        tmp_path / "found.json",
+    ]
     torchrun("-m", "experiments.measure.communication", method, "sd-pokemon", *small, *settings)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["measured_bytes"] == found["predicted_bytes"] > 0

@@ -14,9 +14,9 @@ from experiments.config import RunConfig, Train
 from experiments.measure.device_rules import CUDA
 from experiments.measure.file_sizes import adapter_files, safetensors_bytes
 from experiments.measure.memory_prediction import predict
-from experiments.measure.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, Ledger
+from experiments.measure.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
 from experiments.measure.memory_validation import RandomWeights, measure
-from experiments.run import adapter_metadata
+from experiments.session import adapter_metadata
 from tasks.language.style import Style
 
 SHAPE = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 4}
@@ -39,7 +39,7 @@ def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
 def test_a_layer_and_adamw_by_hand():
     layer = nn.Linear(10, 10, bias=False)  # 400 bytes
     optimizer = torch.optim.AdamW(layer.parameters())
-    ledger = Ledger()
+    ledger = MemoryTracker()
     ledger.watch(layer, optimizer)
     with ledger:
         batch = torch.ones(100, 10)  # 4,000 bytes; so has its output
@@ -61,7 +61,7 @@ def test_a_layer_and_adamw_by_hand():
 def test_the_prediction_is_what_the_loop_takes(task, method, checkpointing):
     config = configuration(task, method, gradient_checkpointing=checkpointing)
     predicted = predict(config).categories
-    found = measure(config, RandomWeights(task.skeleton()))
+    found = measure(config, RandomWeights(task.meta_model()))
     total = sum(predicted.values())
     assert total == pytest.approx(found.peak, rel=0.02)
     assert total == pytest.approx(found.profiler_peak, rel=0.05)
@@ -70,14 +70,14 @@ def test_the_prediction_is_what_the_loop_takes(task, method, checkpointing):
 
 
 def test_in_bf16_too(task):
-    config = configuration(task, precision="bf16")
-    found = measure(config, RandomWeights(task.skeleton()))
+    config = configuration(task, mixed_precision="bf16")
+    found = measure(config, RandomWeights(task.meta_model()))
     assert predict(config).peak == pytest.approx(found.profiler_peak, rel=0.05)
 
 
 def test_accumulated_gradients_live_through_the_next_batch(task):
-    config = configuration(task, "full", gradient_accumulation=2)
-    found = measure(config, RandomWeights(task.skeleton()))
+    config = configuration(task, "full", gradient_accumulation_steps=2)
+    found = measure(config, RandomWeights(task.meta_model()))
     assert predict(config).peak == pytest.approx(found.profiler_peak, rel=0.05)
     assert predict(config).peak > predict(configuration(task, "full")).peak
 
@@ -88,14 +88,14 @@ def test_what_each_setting_does(task):
     assert predict(config, fused_attention=False).peak > usual.peak
     checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
     assert predict(checkpointed).peak < usual.peak
-    half = replace(config, train=replace(config.train, precision="bf16"))
+    half = replace(config, train=replace(config.train, mixed_precision="bf16"))
     frozen = 4 * (usual.total - usual.trainable)
     kept, halved = (predict(half, weights=weights).categories[WEIGHTS] for weights in ("fp32", "bf16"))
     assert kept - halved == frozen // 2
 
 
 def test_adamw_copies_a_moment_of_every_weight_at_once_on_cuda_alone(task):
-    config = configuration(replace(task, length=4), "full", batch=1)
+    config = configuration(replace(task, length=4), "full", batch_size=1)
     on_cpu, on_cuda = predict(config), predict(config, CUDA)
     assert on_cuda.categories[TEMPORARIES] >= 4 * on_cpu.trainable > 3 * on_cpu.categories[TEMPORARIES]
 
@@ -107,7 +107,7 @@ def test_cudas_rules_hold_in_recomputed_blocks_too(task):
     peaks = []
     for share in (0.0, 0.1):
         (folder / "config.json").write_text(json.dumps(settings | {"attn_pdrop": share}))
-        config = configuration(task, batch=1, gradient_checkpointing=True, precision="bf16")
+        config = configuration(task, batch_size=1, gradient_checkpointing=True, mixed_precision="bf16")
         peaks.append(predict(config, CUDA).peak)
     (folder / "config.json").write_text(json.dumps(settings))
     assert peaks[0] == peaks[1]
@@ -117,7 +117,7 @@ def test_a_dry_run_leaves_nothing_behind(task):
     """Caches of the methods must not keep tensors without values."""
     config = configuration(task, "subspace")
     assert predict(config).peak == predict(config).peak
-    prepared = RandomWeights(task.skeleton())
+    prepared = RandomWeights(task.meta_model())
     attachment = config.adapter.attach(prepared.backbone)
     loss = prepared.loss(next(prepared.batches(0, 0, 2)))
     attachment.detach()
@@ -134,7 +134,7 @@ def test_a_safetensors_file_by_its_format(tmp_path, metadata):
 @pytest.mark.parametrize("method", ["lora", "prefix", "subspace"])
 def test_the_adapter_file_is_as_large_as_predicted(task, method, tmp_path):
     config = configuration(task, method)
-    attachment = config.adapter.attach(RandomWeights(task.skeleton()).backbone)
+    attachment = config.adapter.attach(RandomWeights(task.meta_model()).backbone)
     save_file(attachment.state(), tmp_path / "file", metadata=adapter_metadata(config))
     assert predict(config).files["adapter.safetensors"] == (tmp_path / "file").stat().st_size
     assert adapter_files(config, attachment)["adapter.safetensors"] == (tmp_path / "file").stat().st_size

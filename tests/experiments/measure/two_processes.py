@@ -14,7 +14,7 @@ from experiments.training.loop import Trainer
 from tasks import distributed
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
-settings = replace(Train(**FALLBACK), steps=3, batch=2, validate_every=3, device="cpu")
+settings = replace(Train(**FALLBACK), steps=3, batch=2, validation_steps=3, device="cpu")
 distributed.join(on_cpu=True)
 found = {}
 for adapter in (Lora(rank=2), FullFinetuning()):

@@ -43,7 +43,7 @@ def record(method: str, value: float, seconds: float, rank: int | None = None) -
         "status": "finished",
         "task": "e2e",
         "method": method,
-        "headline": "bleu",
+        "primary_metric": "bleu",
         "metrics": {"bleu": {"value": value, "base": 10.0}},
         "size": rank and {"field": "rank", "value": rank},
         "seconds": {"step_median": seconds},

@@ -9,17 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from adapters.base import AdapterError
+from adapters.errors import AdapterError
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from adapters.subspace import Subspace
 from experiments import export, generate, sample
-from experiments.config import RunConfig, Train, UsageError
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.records.folder import write_json
-from experiments.records.load_run import load, runs_and_prompts, shown
-from tasks.base import TaskError
+from experiments.records.load_run import load_run, runs_and_prompts, shown
 from tasks.diffusion.pokemon import Pokemon
+from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
 from tests.experiments.made import CPU, finished_run
@@ -37,7 +38,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def describing(tmp_path_factory, tiny_base):  # noqa: F811
-    task = EndToEnd(base=tiny_base, new_tokens=8)
+    task = EndToEnd(base=tiny_base, max_new_tokens=8)
     return finished_run(RunConfig(Lora(rank=2, alpha=8.0), task, TRAIN), tmp_path_factory.mktemp("runs"))
 
 
@@ -62,7 +63,7 @@ def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):
     run_command(monkeypatch, sample.main, *words, "--out", tmp_path / "a.png")
     assert capsys.readouterr().out.strip() == str(tmp_path / "a.png")
     facts = json.loads(Image.open(tmp_path / "a.png").text[sample.METADATA])  # type: ignore[attr-defined]
-    card = load(pictures.path).base.sampling
+    card = load_run(pictures.path).base.sampling
     assert facts["prompts"] == [PROMPT]
     assert (facts["seed"], facts["steps"], facts["guidance"]) == (3, 2, card["guidance"])
     base, tuned = facts["rows"]
@@ -90,7 +91,7 @@ def test_several_runs_side_by_side(pictures, tmp_path):
 
 @pytest.mark.parametrize("adapter", [Lora(rank=2, alpha=8.0), FullFinetuning(top_blocks=1), Subspace(dimension=9)])
 def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_path):
-    run = finished_run(RunConfig(adapter, load(describing.path).config.task, TRAIN), tmp_path)
+    run = finished_run(RunConfig(adapter, load_run(describing.path).config.task, TRAIN), tmp_path)
 
     def weights(scale: float) -> dict[str, torch.Tensor]:
         model = next(iter(shown([run.path], scale, False))).base.backbone.model
@@ -103,7 +104,7 @@ def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_pat
 
 
 def test_texts(describing, monkeypatch, capsys):
-    run_command(monkeypatch, generate.main, describing.path, MEANING, "--compare", "base", "--beams", 2)
+    run_command(monkeypatch, generate.main, describing.path, MEANING, "--compare", "base", "--num_beams", 2)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == MEANING
     assert lines[1].startswith("  base: ")
@@ -117,8 +118,8 @@ def test_texts(describing, monkeypatch, capsys):
 
 
 def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811
-    run = load(finished_run(RunConfig(Lora(rank=2), Style(base=tiny_base, length=12), TRAIN), tmp_path).path)
-    texts = run.base.generate(["The wind", "A day"], beams=1)
+    run = load_run(finished_run(RunConfig(Lora(rank=2), Style(base=tiny_base, length=12), TRAIN), tmp_path).path)
+    texts = run.base.generate(["The wind", "A day"], num_beams=1)
     assert len(texts) == 2
     assert all(texts)
 
@@ -127,7 +128,7 @@ def test_exported_forms_load_in_their_own_tools(describing, pictures, tmp_path, 
     import peft
     from transformers import GPT2LMHeadModel
 
-    run = load(describing.path)
+    run = load_run(describing.path)
     tokens = torch.arange(12)[None]
     expected = run.base.backbone.model(input_ids=tokens).logits
     base = GPT2LMHeadModel.from_pretrained(tiny_base).eval()
@@ -136,28 +137,28 @@ def test_exported_forms_load_in_their_own_tools(describing, pictures, tmp_path, 
     export.export(run, "merged", tmp_path / "merged")
     merged = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(merged(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
-    again = replace(run.config.task, base=str(tmp_path / "merged")).open(CPU)
-    assert again.generate([MEANING], beams=1) == load(describing.path).base.generate([MEANING], beams=1)
+    again = replace(run.config.task, base=str(tmp_path / "merged")).load_base(CPU)
+    assert again.generate([MEANING], num_beams=1) == load_run(describing.path).base.generate([MEANING], num_beams=1)
     with pytest.raises(AdapterError, match="choose diffusers or kohya or peft"):
-        load(pictures.path).attachment.export(tmp_path, "onnx")
+        load_run(pictures.path).attachment.export(tmp_path, "onnx")
 
 
 def test_merged_pictures_are_a_pipeline(pictures, tmp_path):
     from diffusers import StableDiffusionPipeline
 
-    run = load(pictures.path)
+    run = load_run(pictures.path)
     inputs = run.base.backbone.example_input(torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = run.base.backbone.model(**inputs).sample
         export.export(run, "merged", tmp_path)
         theirs = StableDiffusionPipeline.from_pretrained(tmp_path)
         torch.testing.assert_close(theirs.unet(**inputs).sample, expected, atol=1e-4, rtol=1e-4)
-    assert replace(run.config.task, base=str(tmp_path)).open(CPU).sampling == run.base.sampling
+    assert replace(run.config.task, base=str(tmp_path)).load_base(CPU).sampling == run.base.sampling
 
 
 def test_what_is_no_finished_run_or_no_prompt(describing, tmp_path):
     with pytest.raises(UsageError, match="no finished run"):
-        load(tmp_path)
+        load_run(tmp_path)
     with pytest.raises(UsageError, match="runs first"):
         runs_and_prompts(["a prompt", str(tmp_path)])
     with pytest.raises(UsageError, match="there is no run 'runs/lora/12'"):
@@ -174,4 +175,4 @@ def test_a_base_that_is_no_longer_the_same(describing, tmp_path):
     record = json.loads((copied / "result.json").read_text())
     write_json(copied / "result.json", record | {"facts": {"base_revision": "another"}})
     with pytest.raises(UsageError, match="trained on the base another"):
-        load(copied)
+        load_run(copied)

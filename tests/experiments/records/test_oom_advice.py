@@ -19,11 +19,11 @@ def config(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("base")
     GPT2Config(vocab_size=500, n_positions=64, n_embd=32, n_layer=1, n_head=2).save_pretrained(folder)
-    return RunConfig(Lora(rank=2), Style(base=str(folder), length=64), Train(batch=64, device="cpu")).resolved()
+    return RunConfig(Lora(rank=2), Style(base=str(folder), length=64), Train(batch_size=64, device="cpu")).resolved()
 
 
 def peak(config, batch):
-    return predict(replace(config, train=replace(config.train, batch=batch))).peak
+    return predict(replace(config, train=replace(config.train, batch_size=batch))).peak
 
 
 def test_the_named_batch_fits(config):
@@ -37,7 +37,7 @@ def test_the_named_batch_fits(config):
 
 
 def test_a_large_batch_is_on_the_line_through_smaller_ones(config):
-    large = replace(config, train=replace(config.train, batch=500))
+    large = replace(config, train=replace(config.train, batch_size=500))
     said = what_would_fit(large, peak(config, 90))
     assert said is not None
     named = re.search(r"--train\.batch (\d+) is predicted", said)
@@ -48,7 +48,7 @@ def test_a_large_batch_is_on_the_line_through_smaller_ones(config):
 def test_where_nothing_fits_it_says_so(config):
     said = what_would_fit(config, 10**4)
     assert said is not None
-    assert "even --train.batch 1 --train.gradient-checkpointing" in said
+    assert "even --train.batch-size 1 --train.gradient-checkpointing" in said
 
 
 def test_nothing_is_said_where_nothing_is_known(config):

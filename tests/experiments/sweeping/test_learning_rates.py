@@ -8,26 +8,27 @@ import pytest
 
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
-from experiments.config import RunConfig, Train, UsageError
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.sweep import find_rates, perform_runs
-from experiments.sweeping.learning_rates import FOLDER, Search, arms_of
+from experiments.sweeping.learning_rates import FOLDER, LearningRateSearch, arms_of
 from reports.records import collect
 from tests.experiments.tiny_task import Tiny, diary_of
 
-SEARCH = Search(count=3, factor=4.0, share=0.5)
+SEARCH = LearningRateSearch(count=3, factor=4.0, share=0.5)
 
 
 @pytest.fixture
 def arms(tmp_path, tiny_task):
     task = Tiny(diary=str(tmp_path))
-    seeds = [Train(device="cpu", steps=6, warm_up=2, seed=seed) for seed in (0, 1)]
+    seeds = [Train(device="cpu", steps=6, warmup_steps=2, seed=seed) for seed in (0, 1)]
     configs = [RunConfig(arm, task, train).resolved() for train in seeds for arm in (Lora(rank=2), FullFinetuning())]
     return arms_of(configs, tmp_path / "runs", SEARCH)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
 def test_the_grid_is_symmetric_about_the_recommended_rate(count):
-    rates = Search(count, 3.0, 0.1).rates(6e-3)
+    rates = LearningRateSearch(count, 3.0, 0.1).rates(6e-3)
     assert len(rates) == count
     assert math.exp(sum(map(math.log, rates)) / count) == pytest.approx(6e-3, rel=1e-3)
     assert all(b / a == pytest.approx(3, rel=1e-3) for a, b in itertools.pairwise(rates))
@@ -37,13 +38,13 @@ def test_the_grid_is_symmetric_about_the_recommended_rate(count):
 @pytest.mark.parametrize("wrong", [(1, 2.0, 0.5), (3, 1.0, 0.5), (3, 2.0, 0.0), (3, 2.0, 1.5)])
 def test_a_search_without_sense_is_refused(wrong):
     with pytest.raises(UsageError, match="--search"):
-        Search(*wrong)
+        LearningRateSearch(*wrong)
 
 
 def test_every_arm_has_as_many_trials_of_the_same_budget(arms):
     assert [len(arm.trials) for arm in arms] == [3, 3]
     assert {
-        (t.config.train.steps, t.config.train.warm_up, t.config.train.seed) for arm in arms for t in arm.trials
+        (t.config.train.steps, t.config.train.warmup_steps, t.config.train.seed) for arm in arms for t in arm.trials
     } == {(3, 1, 0)}
 
 

@@ -9,7 +9,7 @@ import pytest
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
-from experiments.sweeping.jobs import Run
+from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended, LocalLauncher, Started, described
 from tests.experiments.tiny_task import Tiny, diary_of
 
@@ -22,8 +22,8 @@ def _registered(tiny_task):
 def runs_of(folder, count, **settings):
     task = Tiny(diary=str(folder), **settings)
     arms = [*(Lora(rank=rank) for rank in range(1, count)), FullFinetuning()]
-    train = Train(device="cpu", checkpoint_every=1)
-    return [Run(RunConfig(arm, task, train).resolved(), folder / "runs") for arm in arms]
+    train = Train(device="cpu", checkpointing_steps=1)
+    return [RunJob(RunConfig(arm, task, train).resolved(), folder / "runs") for arm in arms]
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_jobs_that_are_added_meanwhile_are_performed_by_the_same_process(tmp_pat
 
 def test_closing_ends_the_processes_in_good_order(tmp_path):
     config = RunConfig(Lora(rank=1), Tiny(diary=str(tmp_path)), Train(device="cpu", steps=10**6)).resolved()
-    run = Run(config, tmp_path / "runs")
+    run = RunJob(config, tmp_path / "runs")
     events = LocalLauncher(1).launch([run])
     assert isinstance(next(events), Started)
     while run.last_step() < 2:

@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 
 from adapters.lora import Lora
-from experiments.config import RunConfig, Train, UsageError
-from experiments.sweeping.jobs import Run
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
+from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended
 from experiments.sweeping.ray_launcher import RayLauncher
 from tests.experiments.tiny_task import Tiny, diary_of
@@ -53,8 +54,8 @@ def node_of(process: int) -> int:
 def test_runs_of_a_node_that_dies_are_done_again_elsewhere_none_twice_none_lost(cluster, tmp_path):
     nodes, other = cluster
     task = Tiny(diary=str(tmp_path), gate=GATE)
-    trains = [Train(device="cpu", steps=GATE + 2, checkpoint_every=1, seed=seed) for seed in range(COUNT)]
-    runs = [Run(RunConfig(Lora(rank=2), task, train).resolved(), tmp_path / "runs") for train in trains]
+    trains = [Train(device="cpu", steps=GATE + 2, checkpointing_steps=1, seed=seed) for seed in range(COUNT)]
+    runs = [RunJob(RunConfig(Lora(rank=2), task, train).resolved(), tmp_path / "runs") for train in trains]
     raylet = other.all_processes["raylet"][0].process.pid
     seen = []
     with closing(RayLauncher(address=nodes.address).launch(runs)) as events:
@@ -84,13 +85,13 @@ def test_runs_of_a_node_that_dies_are_done_again_elsewhere_none_twice_none_lost(
 
 def test_what_no_node_has_is_refused_at_once(cluster, tmp_path):
     nodes, _ = cluster
-    run = Run(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
+    run = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
     with pytest.raises(UsageError, match="--run-gpus"):
         next(RayLauncher(address=nodes.address, gpus=1).launch([run]))
 
 
 def test_no_cluster_is_one_sentence(tmp_path, tiny_task):
     pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
-    run = Run(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
+    run = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
     with pytest.raises(UsageError, match="ray start"):
         next(RayLauncher(address="auto").launch([run]))

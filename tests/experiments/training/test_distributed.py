@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from adapters.lora import Lora
-from experiments.config import RunConfig, Train, UsageError
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
-from experiments.run import execute
+from experiments.session import execute
 from tasks.bundled import text
 from tasks.language.style import Style
 
@@ -33,7 +34,7 @@ def task(tmp_path_factory) -> Style:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "text.txt").write_text("".join(f"line {i} of {i * i} sheep and {i % 7} goats\n" for i in range(1400)))
-    return Style(base=str(folder), data=str(folder / "text.txt"), length=48, test_items=20, familiar_items=3)
+    return Style(base=str(folder), data=str(folder / "text.txt"), length=48, test_items=20, drift_items=3)
 
 
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
@@ -43,14 +44,14 @@ def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
-    settings = {"learning_rate": 0.01, "validate_every": 2, "device": "cpu"}
-    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch=6, **settings)).resolved()
+    settings = {"learning_rate": 0.01, "validation_steps": 2, "device": "cpu"}
+    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=6, **settings)).resolved()
     alone = RunFolder.create(tmp_path / "one", config)
     expected = execute(config, alone)
-    options = ["--train.learning-rate", "0.01", "--train.validate-every", "2", "--train.device", "cpu"]
-    options += ["--train.steps", "4", "--train.batch", "3", "--adapter.rank", "2", "--runs", str(tmp_path / "two")]
+    options = ["--train.learning-rate", "0.01", "--train.validation-steps", "2", "--train.device", "cpu"]
+    options += ["--train.steps", "4", "--train.batch-size", "3", "--adapter.rank", "2", "--runs", str(tmp_path / "two")]
     options += ["--task.base", task.base, "--task.data", task.data, "--task.length", "48"]
-    options += ["--task.test-items", "20", "--task.familiar-items", "3"]
+    options += ["--task.test-items", "20", "--task.drift-items", "3"]
     done = torchrun("-m", "experiments.run", "lora", "style", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "two" / "style" / "lora").iterdir()
@@ -81,4 +82,4 @@ def test_processes_that_do_not_work_together_are_refused():
 
 def test_more_processes_than_were_started_are_refused(task):
     with pytest.raises(UsageError, match="torchrun --nproc_per_node 3"):
-        RunConfig(Lora(), task, Train(processes=3)).resolved()
+        RunConfig(Lora(), task, Train(num_processes=3)).resolved()

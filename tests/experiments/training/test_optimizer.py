@@ -5,7 +5,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from experiments.config import Train
+from experiments.config import ResolvedTrain
 from experiments.training.optimizer import MovingAverage, optimizer_of, schedule_of
 
 
@@ -21,14 +21,14 @@ def test_the_fused_optimizer_takes_the_same_steps():
     found = []
     for name in ("adamw", "adamw-fused"):
         parameter = nn.Parameter(torch.linspace(-1, 1, 7))
-        settings = Train(optimizer=name, learning_rate=0.1, weight_decay=0.1)
+        settings = ResolvedTrain(optimizer=name, learning_rate=0.1, weight_decay=0.1)
         found.append(trained(optimizer_of(settings, [parameter]), parameter))
     torch.testing.assert_close(*found)
 
 
 def test_a_constant_rate_is_warmed_up():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = schedule_of(Train(schedule="constant", warm_up=4), optimizer, 10)
+    schedule = schedule_of(ResolvedTrain(lr_scheduler="constant", warmup_steps=4, steps=10), optimizer)
     rates = []
     for _ in range(6):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -18,7 +18,7 @@ class Counting(Task, name="counting"):
     """A tiny random GPT-2 learns that after 3 comes 4."""
 
     metrics = {"loss": Metric("lower", "nats", "loss on other beginnings")}  # noqa: RUF012
-    headline = "loss"
+    primary_metric = "loss"
 
     length: int = 6
     """Numbers in a row."""

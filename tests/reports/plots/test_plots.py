@@ -15,7 +15,7 @@ from reports.plots.pareto import front
 from reports.plots.sample_grid import montage
 from reports.plots.style import slug
 from reports.records import collect
-from reports.run_groups import Arm, lines_of
+from reports.run_groups import RunGroup, lines_of
 from reports.schema import Size
 from reports.tables import build
 from tests.reports.synthetic import figure, record, samples, write, write_items
@@ -39,8 +39,8 @@ def test_front_is_what_nobody_beats(points, lower):
         assert not (beaten and i in chosen)
 
 
-def arms_of(*runs: tuple[float, dict]) -> list[Arm]:
-    return [Arm("subspace", Size("dimension", size), settings, (), ()) for size, settings in runs]
+def arms_of(*runs: tuple[float, dict]) -> list[RunGroup]:
+    return [RunGroup("subspace", Size("dimension", size), settings, (), ()) for size, settings in runs]
 
 
 def test_a_rate_that_follows_the_size_tells_no_lines_apart():
@@ -128,7 +128,7 @@ def test_a_broken_picture_is_a_blank(runs, rows, tmp_path):
 
 
 def test_nothing_finished(tmp_path, capsys):
-    write(tmp_path, record(status="failed", reason="diverged", metrics={}, headline=None))
+    write(tmp_path, record(status="failed", reason="diverged", metrics={}, primary_metric=None))
     assert main(["plots", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "nothing could be drawn" in capsys.readouterr().err
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.base import TaskError
 from tasks.diffusion.data import splits
 from tasks.diffusion.dreambooth import DreamBooth
 from tasks.diffusion.dreambooth_task import likeness
 from tasks.diffusion.model.noising import NoisyBatch
 from tasks.diffusion.worlds.character import Character
+from tasks.errors import TaskError
 
 CPU = torch.device("cpu")
-SMALL = DreamBooth(class_items=3, test_items=4, base_items=3, held_out=4, sampling_steps=2)
+SMALL = DreamBooth(num_class_images=3, test_items=4, drift_items=3, held_out=4, num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_likeness_by_hand():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"instance_data": "somewhere"}, "instance-prompt"),
-        ({"instance_data": "somewhere", "instance_prompt": "sks dog"}, "class-prompt"),
-        ({"instance_data": "nowhere", "instance_prompt": "sks dog", "class_prompt": "dog"}, "it has 0"),
-        ({"class_items": 0}, "class-items"),
+        ({"data": "somewhere"}, "instance-prompt"),
+        ({"data": "somewhere", "instance_prompt": "sks dog"}, "class-prompt"),
+        ({"data": "nowhere", "instance_prompt": "sks dog", "class_prompt": "dog"}, "it has 0"),
+        ({"num_class_images": 0}, "class-items"),
         ({"prior_loss_weight": 0.0}, "prior-loss-weight"),
     ],
 )

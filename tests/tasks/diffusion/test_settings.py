@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from adapters.lora import Lora
-from tasks.base import TaskError
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.encoding import KeptLatents
 from tasks.diffusion.model.sampling import noise_seed, pipeline_of, sample
 from tasks.diffusion.pokemon import Pokemon
+from tasks.errors import TaskError
 
 CPU = torch.device("cpu")
-SMALL = Pokemon(train_items=10, test_items=10, base_items=10, sampling_steps=2)
+SMALL = Pokemon(train_items=10, test_items=10, drift_items=10, num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     [
         ({"caption_dropout": 1.0}, "caption-dropout"),
         ({"crops": 0}, "crops"),
-        ({"min_snr_gamma": 0.0}, "min-snr-gamma"),
+        ({"snr_gamma": 0.0}, "min-snr-gamma"),
         ({"noise_offset": -0.1}, "noise-offset"),
         ({"resolution": 33}, "multiple of 4"),
     ],

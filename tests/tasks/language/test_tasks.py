@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
-from tasks.base import TaskError, registry
+from tasks.base import registry
+from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.model import bases, likelihood
-from tasks.language.model.generation import NoRepeatInText, Search, generate
+from tasks.language.model.generation import BeamSearch, NoRepeatInText, generate
 from tasks.language.style import Style
 from tasks.shuffling import shuffled_indices
 
@@ -29,8 +30,8 @@ def text_file(tmp_path_factory):
 @pytest.fixture(params=["e2e", "style"])
 def prepared(request, tiny_base, text_file):
     if request.param == "style":
-        return Style(base=tiny_base, data=text_file, test_items=6, familiar_items=4, length=64).prepare(CPU)
-    return EndToEnd(base=tiny_base, train_items=12, test_items=4, familiar_items=4, new_tokens=5).prepare(CPU)
+        return Style(base=tiny_base, data=text_file, test_items=6, drift_items=4, length=64).prepare(CPU)
+    return EndToEnd(base=tiny_base, train_items=12, test_items=4, drift_items=4, max_new_tokens=5).prepare(CPU)
 
 
 def test_both_tasks_are_registered():
@@ -78,7 +79,7 @@ def test_training_lowers_the_loss_and_moves_the_figures(prepared):
 def test_figures_are_declared_and_carry_what_they_were_measured_with(prepared):
     found = prepared.evaluate()
     metrics = type(prepared.task).metrics
-    assert prepared.task.headline in found.figures
+    assert prepared.task.primary_metric in found.figures
     assert found.figures.keys() <= metrics.keys()
     for name, figure in found.figures.items():
         assert figure.unit == metrics[name].unit
@@ -132,7 +133,7 @@ def test_perplexity_by_hand():
 def test_greedy_search_is_the_argmax_and_padding_changes_nothing(tiny_base):
     base = bases.load(tiny_base, CPU)
     prompts = [base.prompt_ids("name[A]\n"), base.prompt_ids("name[Blue Door], area[riverside]\n")]
-    search = Search(beams=1, length_penalty=1.0, no_repeat_ngram=0, new_tokens=4)
+    search = BeamSearch(num_beams=1, length_penalty=1.0, no_repeat_ngram_size=0, max_new_tokens=4)
     together = generate(base, prompts, search)
     for prompt, text in zip(prompts, together, strict=True):
         tokens = list(prompt)
@@ -154,13 +155,13 @@ def test_repeats_of_the_prompt_are_allowed_and_of_the_text_are_not():
 
 
 def test_texts_are_written_for_people(tiny_base, tmp_path):
-    task = EndToEnd(base=tiny_base, train_items=5, test_items=2, familiar_items=2, new_tokens=3, beams=1)
+    task = EndToEnd(base=tiny_base, train_items=5, test_items=2, drift_items=2, max_new_tokens=3, num_beams=1)
     task.prepare(CPU).evaluate(tmp_path / "samples")
     assert "reference:" in (tmp_path / "samples" / "texts.txt").read_text()
 
 
 def test_bits_per_byte_is_the_loss_over_the_bytes(tiny_base, text_file):
-    prepared = Style(base=tiny_base, data=text_file, test_items=3, familiar_items=2).prepare(CPU)
+    prepared = Style(base=tiny_base, data=text_file, test_items=3, drift_items=2).prepare(CPU)
     found = prepared.evaluate()
     part = prepared.splits.test[0]
     tokens = torch.tensor([prepared.base.document_ids(part)[: prepared.length]])
@@ -186,7 +187,7 @@ def test_the_default_text_is_pythons_reference_and_its_splits_are_apart():
     [
         (EndToEnd(base="no-such/model"), "could not be had from no-such/model"),
         (EndToEnd(label_smoothing=1.0), "label-smoothing"),
-        (EndToEnd(beams=0), "beams"),
+        (EndToEnd(num_beams=0), "num_beams"),
         (Style(length=1), "length"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 from tasks.pretrained import hub
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names, published
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 from tasks.language.model import bases
 
 WEIGHTS = "model.safetensors"
@@ -24,7 +24,7 @@ def mislabelled(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(b"this is a text, whatever its name says. " * 9)
 
 
-def pickled(folder: Path) -> None:
+def allow_pickle(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
 
@@ -55,7 +55,7 @@ def with_a_broken_card(folder: Path) -> None:
     [
         (truncated, "incomplete metadata"),
         (mislabelled, "header too large"),
-        (pickled, "no file named model.safetensors"),
+        (allow_pickle, "no file named model.safetensors"),
         (of_another_shape, LAYER),
         (incomplete, LAYER),
         (with_code_of_its_own, "custom code"),

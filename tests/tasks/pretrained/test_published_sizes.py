@@ -17,7 +17,7 @@ def run(monkeypatch, runs, *words):
     """The command `python -m experiments.run` with two steps; the run's folder and record."""
     from experiments.run import main
 
-    options = ["--train.steps", "2", "--train.batch", "1", "--train.device", "cpu", "--runs", str(runs)]
+    options = ["--train.steps", "2", "--train.batch-size", "1", "--train.device", "cpu", "--runs", str(runs)]
     monkeypatch.setattr(sys, "argv", ["run", *words, *options])
     main()
     (file,) = runs.rglob("result.json")
@@ -36,7 +36,16 @@ def test_stable_diffusion_reduced_in_depth_alone(tmp_path, monkeypatch):
     base = tmp_path / "sd-1-5"
     write("sd-1-5", base, precision="fp16", shallow=True)
     sizes = ["--task.resolution", "512", "--task.train-items", "2", "--task.validation-items", "1"]
-    sizes += ["--task.test-items", "1", "--task.base-items", "0", "--task.sampling-steps", "2", "--task.guidance", "1"]
+    sizes += [
+        "--task.test-items",
+        "1",
+        "--task.drift-items",
+        "0",
+        "--task.num-inference-steps",
+        "2",
+        "--task.guidance-scale",
+        "1",
+    ]
     words = ["lora", "sd-pokemon", "--task.base", str(base), "--adapter.rank", "4", *sizes]
     folder, record = run(monkeypatch, tmp_path / "runs", *words)
     assert record["metrics"]["clip_score"]["n"] == 1
@@ -77,7 +86,7 @@ def test_gpt2_whole(tmp_path, monkeypatch):
     write("gpt2", base)
     text = tmp_path / "text.txt"
     text.write_text("".join(f"line {i} of {i * i} sheep and {i % 7} goats\n" for i in range(1400)))
-    sizes = ["--task.data", str(text), "--task.length", "32", "--task.test-items", "2", "--task.familiar-items", "2"]
+    sizes = ["--task.data", str(text), "--task.length", "32", "--task.test-items", "2", "--task.drift-items", "2"]
     folder, record = run(monkeypatch, tmp_path / "runs", "lora", "style", "--task.base", str(base), *sizes)
     assert record["parameters"]["total"] - record["parameters"]["trainable"] == 124_439_808
     model = AutoModelForCausalLM.from_pretrained(base)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.base import TaskError
 from tasks.diffusion.data import captioned, splits
 from tasks.diffusion.pokemon import Pokemon
+from tasks.errors import TaskError
 from tasks.pretrained.hub import Found
 
 

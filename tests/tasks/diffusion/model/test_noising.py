@@ -50,7 +50,7 @@ def test_pure_noise_has_the_limits_weight():
 
 
 def test_the_weighted_loss_by_hand():
-    batch = noising(min_snr_gamma=5.0).batch(torch.tensor([0, 3]), 0, 0)
+    batch = noising(snr_gamma=5.0).batch(torch.tensor([0, 3]), 0, 0)
     assert batch.weight is not None
     errors = [(0.5 * batch.noisy[i] - batch.target[i]).square().mean() * batch.weight[i] for i in (0, 1)]
     torch.testing.assert_close(diffusion_loss(Predicting(), batch), sum(errors) / 2)
@@ -58,7 +58,7 @@ def test_the_weighted_loss_by_hand():
 
 def test_settings_change_no_other_draw():
     plain = noising().batch(torch.arange(5), 3, 10)
-    weighted = noising(min_snr_gamma=5.0, noise_offset=0.1).batch(torch.arange(5), 3, 10)
+    weighted = noising(snr_gamma=5.0, noise_offset=0.1).batch(torch.arange(5), 3, 10)
     assert torch.equal(plain.timestep, weighted.timestep)
     offset = weighted.target - plain.target
     torch.testing.assert_close(offset, offset[:, :, :1, :1].expand_as(offset))

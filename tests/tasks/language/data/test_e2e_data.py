@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.base import TaskError
+from tasks.errors import TaskError
 from tasks.language.data.e2e_data import OFFICIAL_FILES, load, parse_meaning
 from tasks.language.data.templates import format_meaning
 

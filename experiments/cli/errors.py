@@ -1,0 +1,33 @@
+"""How a command ends: an error that the user can correct is one sentence; an error of ours keeps its traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from experiments.errors import UsageError
+
+
+def stop(message: str, status: int = 2) -> NoReturn:
+    """End the program with one sentence on standard error."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a command's main function."""
+    from adapters.errors import AdapterError
+    from experiments.training.signals import Interrupted
+    from tasks.errors import TaskError
+
+    try:
+        main()
+    except (UsageError, AdapterError, TaskError) as error:
+        stop(str(error))
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        sys.stderr.close()
+    except Interrupted as interrupted:
+        stop(str(interrupted), interrupted.status)
+    except KeyboardInterrupt:
+        stop("interrupted; the same command resumes from the last checkpoint", status=130)

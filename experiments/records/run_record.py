@@ -1,0 +1,68 @@
+"""A run's record in Python: its folder and what `result.json` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.errors import UsageError, did_you_mean
+from tasks.base import Figure
+
+if TYPE_CHECKING:
+    from experiments.records.load_run import LoadedRun
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The record of one run. Every figure's value is an attribute too: `record.kid` is `record.figure("kid").value`."""
+
+    folder: Path
+    data: Mapping[str, Any]  # `result.json`
+
+    @property
+    def status(self) -> str:
+        """ "finished" or "failed"."""
+        return self.data["status"]
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run failed, in one sentence; None for a finished run."""
+        return self.data["reason"]
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Every figure by name; empty for a failed run."""
+        known = {f.name for f in fields(Figure)}
+        return {
+            name: Figure(**{k: v for k, v in value.items() if k in known})
+            for name, value in self.data.get("metrics", {}).items()
+        }
+
+    def figure(self, name: str) -> Figure:
+        """The figure with its interval, base, floor and extractor. Raises UsageError that lists the valid names."""
+        figures = self.figures
+        if name not in figures:
+            why = (
+                f"the run failed: {self.reason}" if self.status == "failed" else f"it has {', '.join(sorted(figures))}"
+            )
+            raise UsageError(f"the record has no figure '{name}'{did_you_mean(name, figures)}; {why}")
+        return figures[name]
+
+    def load(self) -> LoadedRun:
+        """The trained model again: see `experiments.load_run`."""
+        from experiments.records.load_run import load_run
+
+        return load_run(self.folder)
+
+    def __getattr__(self, name: str) -> float:
+        if not name.startswith("_"):
+            figures = self.figures
+            if name in figures:
+                return figures[name].value
+        raise AttributeError(f"the record has no figure or attribute '{name}'")
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name}={figure.value:.4g}" for name, figure in self.figures.items() if "_" not in name)
+        return f"RunRecord({self.data['method']} on {self.data['task']}, {self.status}: {figures or self.reason}; {self.folder})"
