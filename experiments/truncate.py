@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,7 @@ def _measure(source: Source, folder: RunFolder, untuned: Evaluation) -> dict[str
     tuned = prepared.finish(prepared.evaluate(folder.samples), untuned, folder.samples)
     write_items(folder.path / "items.parquet", tuned.items)
     return {
-        "metrics": {name: figure.as_record() | asdict(metrics[name]) for name, figure in tuned.figures.items()},
+        "metrics": {name: figure.as_record() | metrics[name].as_record() for name, figure in tuned.figures.items()},
         "seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from tasks.errors import TaskError
@@ -27,11 +28,31 @@ PACKAGES = ("tasks.diffusion", "tasks.language")
 
 @dataclass(frozen=True)
 class Metric:
-    """What a report must know of a figure: which direction is better, its unit, a short meaning."""
+    """A measured quantity, declared once, in the module that computes it; tasks list the metrics they report.
 
+    `needs` names what a machine must provide for it (for example "java"); without it the figure is left out. Raise
+    `version` whenever the computation changes: cached figures of the base are keyed by it.
+    """
+
+    name: str
     better: Literal["lower", "higher"]
     unit: str
     meaning: str
+    needs: tuple[str, ...] = ()
+    version: int = 1
+
+    def as_record(self) -> dict[str, str]:
+        """What a run's record adds to each figure of this metric."""
+        return {"unit": self.unit, "better": self.better, "meaning": self.meaning}
+
+
+def declare(*metrics: Metric) -> Mapping[str, Metric]:
+    """The metrics by name, in order and read-only. Raises ValueError if two share a name."""
+    by_name = {metric.name: metric for metric in metrics}
+    if len(by_name) < len(metrics):
+        names = [metric.name for metric in metrics]
+        raise ValueError(f"metrics declared twice: {sorted({name for name in names if names.count(name) > 1})}")
+    return MappingProxyType(by_name)
 
 
 @dataclass
@@ -80,7 +101,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    metrics: ClassVar[Mapping[str, Metric]] = {}
+    metrics: ClassVar[Mapping[str, Metric]] = MappingProxyType({})
     input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, length
     primary_metric: ClassVar[str]  # the metric that a table sorts by and a study chooses by
     _registry: ClassVar[dict[str, type[Task]]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tasks.base import Metric, Task
+from tasks.base import Metric, Task, declare
 from tasks.diffusion.settings import CHOSEN, DiffusionSettings
 from tasks.errors import TaskError
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.worlds.drawing import Attributes
 
-SUBJECT_METRICS = {
-    "similarity": Metric("higher", "cosine", "pictures of the subject's prompts to kept pictures of the subject"),
-    "clip_i": Metric("higher", "cosine", "the same with a CLIP's picture embeddings (CLIP-I)"),
-    "clip_score": Metric("higher", "100 x cosine", "agreement with the prompt that names the class (CLIP-T)"),
-    "alignment": Metric("higher", "share", "the class and the prompt's background found in the picture"),
-    "leakage": Metric("lower", "cosine", "pictures of the class prompt to the subject: the class forgets its variety"),
-    "drift": Metric("lower", "1 - cosine", "change of the pictures of prompts that the base knew"),
-    "base_alignment": Metric("higher", "share", "attributes of the base's own prompts found in the picture"),
-    "validation_loss": Metric("lower", "mean squared error", "loss on kept pictures with fixed noise"),
-}
+SUBJECT_METRICS = declare(
+    Metric("similarity", "higher", "cosine", "pictures of the subject's prompts to kept pictures of the subject"),
+    Metric("clip_i", "higher", "cosine", "the same with a CLIP's picture embeddings (CLIP-I)"),
+    Metric("clip_score", "higher", "100 x cosine", "agreement with the prompt that names the class (CLIP-T)"),
+    Metric("alignment", "higher", "share", "the class and the prompt's background found in the picture"),
+    Metric("leakage", "lower", "cosine", "pictures of the class prompt to the subject: the class forgets its variety"),
+    Metric("drift", "lower", "1 - cosine", "change of the pictures of prompts that the base knew"),
+    Metric("base_alignment", "higher", "share", "attributes of the base's own prompts found in the picture"),
+    Metric("validation_loss", "lower", "mean squared error", "loss on kept pictures with fixed noise"),
+)
 DRAWN = {"instance_prompt": "a picture of sks mushroom", "class_prompt": "a picture of a mushroom", "kind": "mushroom"}
 # The first of the paper's prompts that suit objects and living subjects alike (its supplement, "Dataset").
 CONTEXTS = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tasks.bad_items import OnBadItem
-from tasks.base import Metric, Task
+from tasks.base import Metric, Task, declare
 from tasks.diffusion.settings import CHOSEN, DiffusionSettings
 from tasks.errors import TaskError
 
@@ -17,19 +17,18 @@ if TYPE_CHECKING:
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.text_to_image import TextToImage
 
-IMAGE_METRICS = {
-    "kid": Metric("lower", "x1000", "kernel distance to real pictures (KID)"),
-    "fid": Metric("lower", "", "Fréchet distance to real pictures (FID)"),
-    "cmmd": Metric("lower", "x1000", "kernel distance of CLIP embeddings (CMMD)"),
-    "clip_score": Metric("higher", "100 x cosine", "agreement of picture and prompt (CLIP score)"),
-    "alignment": Metric("higher", "share", "the prompt's eyes, head and limb found in the picture"),
-    "drift": Metric("lower", "1 - cosine", "change of the pictures of prompts that the base knew"),
-    "base_alignment": Metric("higher", "share", "attributes of the base's own prompts found in the picture"),
-    "validation_loss": Metric("lower", "mean squared error", "loss on kept items with fixed noise"),
-}
 ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")
-for _attribute in ATTRIBUTES:
-    IMAGE_METRICS[f"alignment_{_attribute}"] = Metric("higher", "share", f"the prompt's {_attribute} found")
+IMAGE_METRICS = declare(
+    Metric("kid", "lower", "x1000", "kernel distance to real pictures (KID)"),
+    Metric("fid", "lower", "", "Fréchet distance to real pictures (FID)"),
+    Metric("cmmd", "lower", "x1000", "kernel distance of CLIP embeddings (CMMD)"),
+    Metric("clip_score", "higher", "100 x cosine", "agreement of picture and prompt (CLIP score)"),
+    Metric("alignment", "higher", "share", "the prompt's eyes, head and limb found in the picture"),
+    Metric("drift", "lower", "1 - cosine", "change of the pictures of prompts that the base knew"),
+    Metric("base_alignment", "higher", "share", "attributes of the base's own prompts found in the picture"),
+    Metric("validation_loss", "lower", "mean squared error", "loss on kept items with fixed noise"),
+    *(Metric(f"alignment_{part}", "higher", "share", f"the prompt's {part} found") for part in ATTRIBUTES),
+)
 LEAST_ITEMS = {"train_items": 1, "validation_items": 1, "test_items": 0, "drift_items": 0}
 
 

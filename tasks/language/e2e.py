@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bad_items import OnBadItem
-from tasks.base import Metric, Task
+from tasks.base import Metric, Task, declare
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from tasks.language.model.loaded_base import LoadedLanguageModel
     from tasks.language.model.meta_model import LanguageMetaModel
 
-METRICS = {
-    "bleu": Metric("higher", "%", "n-grams shared with the references (BLEU)"),
-    "nist": Metric("higher", "", "the same, weighted by information (NIST)"),
-    "meteor": Metric("higher", "%", "words, stems and synonyms shared with a reference (METEOR)"),
-    "rouge_l": Metric("higher", "%", "longest common subsequence with a reference (ROUGE-L)"),
-    "cider": Metric("higher", "", "n-grams shared with the references, weighted by rarity (CIDEr)"),
-    "slot_accuracy": Metric("higher", "share", "slots of the meaning that the text says rightly"),
-    "slots_missing": Metric("lower", "per slot", "slots of the meaning that the text leaves out"),
-    "slots_wrong": Metric("lower", "per slot", "slots that the text says with another value"),
-    "slots_added": Metric("lower", "per slot", "slots that the text says and the meaning has not"),
-    "reference_perplexity": Metric("lower", "per token", "perplexity of the references, given their meaning"),
-    "familiar_perplexity": Metric("lower", "per token", "perplexity of held-out text of the base's own kinds"),
-    "drift": Metric("lower", "nats per token", "how much worse familiar text is predicted than by the base"),
-    "validation_loss": Metric("lower", "nats per token", "loss on kept items, without label smoothing"),
-}
+METRICS = declare(
+    Metric("bleu", "higher", "%", "n-grams shared with the references (BLEU)"),
+    Metric("nist", "higher", "", "the same, weighted by information (NIST)"),
+    Metric("meteor", "higher", "%", "words, stems and synonyms shared with a reference (METEOR)"),
+    Metric("rouge_l", "higher", "%", "longest common subsequence with a reference (ROUGE-L)"),
+    Metric("cider", "higher", "", "n-grams shared with the references, weighted by rarity (CIDEr)"),
+    Metric("slot_accuracy", "higher", "share", "slots of the meaning that the text says rightly"),
+    Metric("slots_missing", "lower", "per slot", "slots of the meaning that the text leaves out"),
+    Metric("slots_wrong", "lower", "per slot", "slots that the text says with another value"),
+    Metric("slots_added", "lower", "per slot", "slots that the text says and the meaning has not"),
+    Metric("reference_perplexity", "lower", "per token", "perplexity of the references, given their meaning"),
+    Metric("familiar_perplexity", "lower", "per token", "perplexity of held-out text of the base's own kinds"),
+    Metric("drift", "lower", "nats per token", "how much worse familiar text is predicted than by the base"),
+    Metric("validation_loss", "lower", "nats per token", "loss on kept items, without label smoothing"),
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.base import Metric, Task
+from tasks.base import Metric, Task, declare
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.style_task import TextModelling
 
-METRICS = {
-    "perplexity": Metric("lower", "per token", "perplexity of the text's kept parts"),
-    "bits_per_byte": Metric("lower", "bits per byte", "the same, comparable between tokenizers"),
-    "familiar_perplexity": Metric("lower", "per token", "perplexity of held-out text of the base's own kinds"),
-    "drift": Metric("lower", "nats per token", "how much worse familiar text is predicted than by the base"),
-    "validation_loss": Metric("lower", "nats per token", "loss on kept parts other than the test's"),
-}
+METRICS = declare(
+    Metric("perplexity", "lower", "per token", "perplexity of the text's kept parts"),
+    Metric("bits_per_byte", "lower", "bits per byte", "the same, comparable between tokenizers"),
+    Metric("familiar_perplexity", "lower", "per token", "perplexity of held-out text of the base's own kinds"),
+    Metric("drift", "lower", "nats per token", "how much worse familiar text is predicted than by the base"),
+    Metric("validation_loss", "lower", "nats per token", "loss on kept parts other than the test's"),
+)
 
 
 @dataclass(frozen=True)

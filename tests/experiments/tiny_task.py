@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task
+from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task, declare
 from tasks.language.model.backbone import CausalLanguageModel
 from tests.contract import tiny
 
@@ -20,7 +20,7 @@ from tests.contract import tiny
 class Tiny(Task, name="tiny"):
     """Next tokens of fixed random sequences."""
 
-    metrics = {"test_loss": Metric("lower", "nats", "loss on test sequences")}  # noqa: RUF012
+    metrics = declare(Metric("test_loss", "lower", "nats", "loss on test sequences"))
     primary_metric = "test_loss"
 
     diary: str | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task
+from tasks.base import Evaluation, Figure, Metric, PreparedTask, Task, declare
 from tests.contract.tiny import built, loss
 
 
@@ -13,7 +13,7 @@ from tests.contract.tiny import built, loss
 class Toy(Task, name="toy"):
     """A tiny GPT-2 is to give numbers of no meaning."""
 
-    metrics = {"error": Metric("lower", "squared", "distance to the numbers")}  # noqa: RUF012
+    metrics = declare(Metric("error", "lower", "squared", "distance to the numbers"))
     primary_metric = "error"
 
     worse_when_tuned: bool = False
