@@ -1,12 +1,17 @@
-"""No test reaches a network, and none touches the user's cache."""
+"""No test reaches a network or the user's cache; parallel test processes use one thread each."""
 
 import os
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # set before torch is imported; more threads than cores are slower, not faster
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    os.environ["ADAPTER_TESTBED_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+def _private_cache(tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # test processes share their results
+    os.environ["ADAPTER_TESTBED_CACHE"] = str(shared / "cache")
