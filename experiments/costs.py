@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from adapters.base import registry as adapter_registry
 from adapters.errors import AdapterError
 from experiments.cli.errors import command
-from experiments.cli.parser import Overrides, method_settings, parse_task
+from experiments.cli.overrides import Overrides, method_settings
+from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import RunFolder, write_json

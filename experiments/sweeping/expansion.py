@@ -10,7 +10,7 @@ from typing import Literal
 
 from adapters.base import Adapter
 from adapters.base import registry as adapter_registry
-from experiments.cli.parser import Overrides, method_settings
+from experiments.cli.overrides import Overrides, method_settings
 from experiments.config import RunConfig
 from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import RunFolder

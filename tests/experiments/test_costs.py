@@ -12,7 +12,7 @@ import torch
 from adapters.base import registry
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
-from experiments.cli.parser import Overrides
+from experiments.cli.overrides import Overrides
 from experiments.config import RunConfig, Train
 from experiments.costs import CostsOptions, configurations, measured
 from experiments.errors import UsageError

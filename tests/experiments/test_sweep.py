@@ -8,7 +8,8 @@ import pytest
 
 from adapters.lora import Lora
 from experiments import sweep
-from experiments.cli.parser import Overrides, parse_task
+from experiments.cli.overrides import Overrides
+from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
 from experiments.studies import STUDIES
 from experiments.sweeping.expansion import SweepOptions, configurations

@@ -1,0 +1,77 @@
+"""Settings given for several runs at once: those that a command line names, and METHOD.SETTING=VALUE."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from adapters.base import registry as adapter_registry
+from experiments.cli.tyro_errors import captured
+from experiments.config import RunConfig, registered
+from experiments.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The task and training settings that a command line names; they override those of a sweep or a study."""
+
+    task_name: str | None = None
+    task: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """The configuration with these settings."""
+        return replace(config, task=replace(config.task, **self.task), train=replace(config.train, **self.train))
+
+
+def named_settings(option_names: Sequence[str], prefix: str, value: Any) -> dict[str, Any]:
+    """The settings of `value`, a dataclass instance, that the option names mention (`--PREFIX.SETTING`)."""
+    spelled = {f.name: f.name.replace("_", "-") for f in fields(value)}
+    return {
+        name: getattr(value, name)
+        for name, word in spelled.items()
+        if {f"--{prefix}.{word}", f"--{prefix}.no-{word}"} & set(option_names)
+    }
+
+
+def method_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by method from METHOD.SETTING=VALUE, where VALUE is what --adapter.SETTING takes in other commands.
+
+    Raises UsageError for an unknown method or setting, or an invalid value.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for word in words:
+        target, equals, value = word.partition("=")
+        method, dot, setting = target.partition(".")
+        if not equals or not dot:
+            raise UsageError(f"expected METHOD.SETTING=VALUE, for example lora.alpha=8, not '{word}'")
+        cls = registered(adapter_registry(), method, "method")
+        setting = setting.replace("-", "_")
+        settings.setdefault(method, {})[setting] = _parsed(cls, setting, value)
+    return settings
+
+
+def _parsed(cls: Any, setting: str, value: str) -> Any:
+    """One setting's value from its text. Raises UsageError if the setting is unknown or the value invalid."""
+    import shlex
+
+    import tyro
+
+    valid = {f.name for f in fields(cls)}
+    if setting not in valid:
+        raise UsageError(
+            f"{cls.name} has no setting '{setting}'{did_you_mean(setting, valid)}; it has {', '.join(sorted(valid))}"
+        )
+    several = isinstance(getattr(cls(), setting), (tuple, dict))
+    words = [f"--{setting.replace('_', '-')}", *(shlex.split(value) if several else [value])]
+    try:
+        with captured(io.StringIO()):
+            parsed = tyro.cli(cls, args=words, config=(tyro.conf.FlagConversionOff,), console_outputs=False)
+    except (SystemExit, ValueError):
+        raise UsageError(
+            f"'{value}' is not a value for {cls.name}.{setting}; see --adapter.{setting.replace('_', '-')} in "
+            f"`python -m experiments.run {cls.name} TASK --help`"
+        ) from None
+    return getattr(parsed, setting)
