@@ -13,7 +13,7 @@ from adapters.base import registry as adapter_registry
 from experiments.errors import UsageError, did_you_mean
 from tasks.base import Task
 from tasks.base import registry as task_registry
-from tasks.distributed import started
+from tasks.distributed import num_launched
 
 LRScheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MixedPrecision = Literal["no", "bf16", "fp16"]
@@ -226,12 +226,12 @@ def _converted(cls: type, values: Mapping[str, Any]) -> Any:
 
 def _num_processes(train: Train) -> int:
     """How many processes torchrun started."""
-    if train.num_processes not in (1, started()):
+    if train.num_processes not in (1, num_launched()):
         raise UsageError(
-            f"--train.num-processes {train.num_processes} needs that many processes, but {started()} was started: "
+            f"--train.num-processes {train.num_processes} needs that many processes, but {num_launched()} was started: "
             f"torchrun --nproc_per_node {train.num_processes} -m experiments.run ..."
         )
-    return started()
+    return num_launched()
 
 
 def _on_cuda(train: Train, precision: str) -> bool:

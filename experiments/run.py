@@ -30,7 +30,7 @@ class RunOptions:
 def main() -> None:
     requested, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
     config = requested.resolved()
-    if distributed.started() > 1:
+    if distributed.num_launched() > 1:
         distributed.join(on_cpu=device_of(config).type == "cpu")
     folder = distributed.on_main(lambda: RunFolder.create(options.runs, config))
     record = distributed.on_main(folder.result)

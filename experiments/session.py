@@ -176,7 +176,7 @@ def device_of(config: RunConfig) -> torch.device:
     wanted = config.train.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and distributed.started() > 1:
+    if wanted == "cuda" and distributed.num_launched() > 1:
         return torch.device(wanted, int(os.environ["LOCAL_RANK"]))
     return torch.device(wanted)
 

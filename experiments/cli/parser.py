@@ -39,7 +39,7 @@ def parse(options: type[Options], arguments: Sequence[str], program: str) -> tup
     }
     if len(words) < 2 and not asks_help(arguments):
         stop(
-            f"expected METHOD TASK, for example: {program} lora sd-pokemon; the methods are "
+            f"expected METHOD TASK first, for example: {program} lora sd-pokemon; the methods are "
             f"{', '.join(sorted(registries['adapter']))}; the tasks are {', '.join(sorted(registries['task']))}"
         )
     if parts:
@@ -143,7 +143,7 @@ class _Line:
         self.description = description
         names = [parts[key].name if key in parts else key.replace("adapter", "method").upper() for key in leading]
         self.program = " ".join([program, *names])
-        refuse_renamed(arguments, parts)
+        refuse_renamed(arguments, parts, options)
         self.arguments = spelled_out(arguments, parts, options)
 
     def option_names(self) -> list[str]:
@@ -208,5 +208,7 @@ def _described(text: str | None, registries: Mapping[str, Mapping[str, type]]) -
     """A command's description, followed by the methods and tasks from which the command line still has to choose."""
     titles = {"adapter": "methods", "task": "tasks"}
     lists = [listing(titles[part], registry) for part, registry in registries.items()]
-    more = ["With METHOD and TASK, --help shows their settings and those of training."] if "adapter" in registries else []
+    more = (
+        ["With METHOD and TASK, --help shows their settings and those of training."] if "adapter" in registries else []
+    )
     return "\n\n".join([with_examples(text or ""), *lists, *more])

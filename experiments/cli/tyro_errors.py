@@ -5,9 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator
 
-FRAME = "│╭╮╰╯─|+- "  # tyro draws with ASCII where the stream cannot encode boxes
+FRAME = "│╭╮╰╯─|+- "  # tyro draws with ASCII if the stream cannot encode boxes
+REWORDED = (
+    (r"Missing value for argument '(\S+)'\. Expected 1 values", r"\1 needs a value"),
+    (r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*?),?\)", r"\2 must be one of \3, not '\1'"),
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)", r"\1 must be an integer, not \2"),
+    (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1 must be a number, not \2"),
+    (r"Error parsing (\S+): Failed to parse key-value pairs!", r"\1 needs pairs of a name and a value"),
+    (r"Error parsing (\S+): no type matching (?:\{None\}\|)?(\S+) .* \['(.*)'\].*", r"\1 must be \2, not '\3'"),
+    (r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 does not accept \2"),
+    (r"Error parsing (\S+): (.*)", r"\1 cannot be read: \2"),
+)
 
 
 @contextlib.contextmanager
@@ -23,20 +34,30 @@ def captured(stream: io.StringIO) -> Iterator[None]:
 
 
 def sentence(box: str) -> str:
-    """The first paragraph of an error box, each line once; the box's title and frame are left out."""
-    lines: list[str] = []
-    for line in box.splitlines()[1:]:
-        text = _unframed(line)
-        if not text and lines:
+    """What an error box says, in one sentence: without its title, its frame and the help text that it repeats."""
+    paragraphs = _paragraphs(box)
+    if not paragraphs:
+        return "the command line cannot be read"
+    if paragraphs[0][0].startswith("Missing from"):
+        names = [line.strip() for line in paragraphs[0] if line.startswith("    ") and not line.startswith("     ")]
+        return f"missing required arguments: {', '.join(dict.fromkeys(names))}"
+    text = " ".join(dict.fromkeys(line.strip() for line in paragraphs[0])).rstrip(".")
+    for pattern, replacement in REWORDED:
+        text, count = re.subn(f"^{pattern}$", replacement, text)
+        if count:
             break
-        if text and text not in lines:
-            lines.append(text)
-    return " ".join(lines).rstrip(".") or "the command line cannot be read"
+    return text.replace("'None', ", "")
 
 
-def _unframed(line: str) -> str:
-    """The text between the vertical bars; empty for a rule."""
-    if not set(line) - set(FRAME):
-        return ""
-    text = line.strip()
-    return text[1:-1].strip() if text[0] in "│|" and text[-1] in "│|" else text
+def _paragraphs(box: str) -> list[list[str]]:
+    """The lines between the rules of a box; a title that stands in a paragraph of its own is left out."""
+    lines = [line.rstrip() for line in box.splitlines()]
+    framed = any(line.startswith(("╭", "+-")) for line in lines)
+    paragraphs: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith(("╭", "+-")) or not set(line) - set(FRAME):
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(line[2:].rstrip("│| "))
+    paragraphs = [paragraph for paragraph in paragraphs if paragraph]
+    return paragraphs if framed else paragraphs[1:]
