@@ -1,4 +1,4 @@
-"""What becomes of an item that cannot be used: the run fails and names it, or leaves it out and counts it."""
+"""Policy for unusable data items: fail and name the item, or skip it and count it in the record."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any, Literal
 from tasks.errors import TaskError
 
 OnBadItem = Literal["fail", "skip"]
-SHOWN = 10  # names in the record and on the terminal
+MAX_NAMES = 10  # of skipped items, in the record and on the terminal
 
 
 class BadItem(TaskError):
-    """One item cannot be used: `kind` is what the record counts it as, `name` which it is."""
+    """An unusable item: `kind` is the category it is counted under, `name` identifies the item."""
 
     def __init__(self, kind: str, name: str, sentence: str):
-        super().__init__(f"{sentence}, or leave such items out with --task.on-bad-item skip")
+        super().__init__(f"{sentence}, or skip such items with --task.on-bad-item skip")
         self.kind, self.name = kind, name
 
 
 @dataclass
 class BadItems:
-    """The items left out so far, by kind."""
+    """Names of the items skipped so far, by kind."""
 
     policy: OnBadItem = "fail"
     names: dict[str, list[str]] = field(default_factory=dict)
 
     @contextmanager
-    def left_out(self) -> Iterator[None]:
-        """A context for the reading of one item: with "skip", a BadItem in it is noted and goes no further."""
+    def skipped(self) -> Iterator[None]:
+        """Wrap the reading of one item: under "skip", a BadItem raised inside is counted instead of propagated."""
         try:
             yield
         except BadItem as bad:
@@ -40,10 +40,10 @@ class BadItems:
             self.names.setdefault(bad.kind, []).append(bad.name)
 
     def facts(self) -> dict[str, Any]:
-        """For the record: how many of each kind, and the first names. Says the same on standard error."""
+        """Counts by kind and the first names, for the record; also printed to standard error."""
         for kind, names in self.names.items():
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            print(f"left out: {len(names)} {kind} ({', '.join(names[:SHOWN])}{more})", file=sys.stderr)
+            more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            print(f"skipped {len(names)} {kind}: {', '.join(names[:MAX_NAMES])}{more}", file=sys.stderr)
         counts = {kind: len(names) for kind, names in self.names.items()}
-        shown = {kind: names[:SHOWN] for kind, names in self.names.items()}
-        return {"left_out": counts, "left_out_items": shown} if counts else {}
+        first_names = {kind: names[:MAX_NAMES] for kind, names in self.names.items()}
+        return {"left_out": counts, "left_out_items": first_names} if counts else {}

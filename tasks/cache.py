@@ -1,7 +1,7 @@
-"""Results of frozen parts, kept by content: latents, text states, reference features, the untuned base's figures.
+"""Cache results of frozen parts by content: latents, text states, reference features, the base's evaluation.
 
-One file a result, `<cache>/<kind>/<hash of the key>.safetensors`, written beside and renamed. The cache may be
-deleted at any time. `ADAPTER_TESTBED_CACHE` names another place.
+Each result is one file, `<cache>/<kind>/<hash of the key>.safetensors`. The cache may be deleted at any time;
+`ADAPTER_TESTBED_CACHE` moves it.
 """
 
 from __future__ import annotations
@@ -10,69 +10,79 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import distributed
+from tasks.atomic import replacing
+from tasks.distributed import all_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Result = tuple[dict[str, "Tensor"], Any]
+
 
 def cache_folder() -> Path:
-    named = os.environ.get("ADAPTER_TESTBED_CACHE")
-    if named:
-        return Path(named)
+    folder = os.environ.get("ADAPTER_TESTBED_CACHE")
+    if folder:
+        return Path(folder)
     import platformdirs
 
     return platformdirs.user_cache_path("adapter-testbed")
 
 
-def cached(
-    kind: str, key: Any, compute: Callable[[], tuple[Mapping[str, Tensor], Any]]
-) -> tuple[dict[str, Tensor], Any]:
-    """Named tensors and a JSON value: read where `key` (anything JSON can hold) was computed before, else computed.
+def cached(kind: str, key: Any, compute: Callable[[], tuple[Mapping[str, Tensor], Any]]) -> Result:
+    """Return named tensors and a JSON value, from the cache if `key` (any JSON value) was computed before.
 
-    A damaged file is computed anew; a cache that cannot be written costs time, never a run. Processes that work
-    together compute together, unless all of them find the file.
+    A damaged file is computed again, and a cache that cannot be written costs time but never fails a run. With
+    several processes, all compute together unless every one of them found the file.
     """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
-
     file = cache_folder() / kind / f"{digest(json.dumps(key, sort_keys=True).encode())}.safetensors"
-    found = None
-    with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(str(file), "pt") as saved:
-        value = json.loads(saved.metadata()["json"])
-        found = {name: saved.get_tensor(name) for name in saved.keys()}, value  # noqa: SIM118
-    everywhere = distributed.all_of(found is not None)
-    if found is not None and everywhere:
-        return found
+    stored = _read(file)
+    on_every_rank = all_of(stored is not None)
+    if stored is not None and on_every_rank:
+        return stored
     tensors, value = compute()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=file.parent, suffix=".writing")
-        os.close(handle)
-        save_file(tensors, beside, metadata={"json": json.dumps(value)})
-        os.replace(beside, file)
-    return dict(tensors), value
+        _write(file, tensors, value)
+    return tensors, value
+
+
+def _read(file: Path) -> Result | None:
+    """The stored result, or None if the file is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), "pt") as content:
+            value = json.loads(content.metadata()["json"])
+            return {name: content.get_tensor(name) for name in content.keys()}, value  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _write(file: Path, tensors: dict[str, Tensor], value: Any) -> None:
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        save_file(tensors, temporary, metadata={"json": json.dumps(value)})
 
 
 def digest(content: bytes | memoryview) -> str:
-    """A short name of some bytes: the first 24 hex digits of their SHA-256."""
+    """The first 24 hex digits of the SHA-256 of some bytes."""
     return hashlib.sha256(content).hexdigest()[:24]
 
 
 def tensor_digest(tensor: Tensor) -> str:
-    """A short name of a tensor's type, shape and values."""
+    """Digest of a tensor's type, shape and values."""
     head = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
     return digest(head + tensor.detach().cpu().contiguous().numpy().tobytes())
 
 
 def file_digest(*files: Path) -> str:
-    """A short name of the files' contents, in the order given."""
+    """Digest of the files' contents, in the order given."""
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as content:

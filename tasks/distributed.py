@@ -1,7 +1,7 @@
-"""The processes of one run, as torchrun starts them: work shared out, files written by the main one alone.
+"""Split one run over the processes that torchrun launched: a thin layer over accelerate's `PartialState`.
 
-In one process everything here does what it would do without this file. Where there are several, all of them must
-call these functions in the same order.
+In a single process everything here is a no-op and imports neither torch nor accelerate. With several, every process
+must call these functions in the same order.
 """
 
 from __future__ import annotations
@@ -13,94 +13,91 @@ from typing import Any, TypeVar
 Part = TypeVar("Part")
 Value = TypeVar("Value")
 
+_joined: list[Any] = []  # accelerate's PartialState, between join() and leave()
 
-def started() -> int:
-    """How many processes torchrun has started, 1 without it."""
+
+def num_launched() -> int:
+    """Number of processes that torchrun launched; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join(on_cpu: bool) -> None:
-    """Make this process one of those that torchrun started.
+    """Join the process group of all launched processes.
 
-    Raises RuntimeError where fewer of them work together than were started: each would train alone, and none say so.
+    Raises RuntimeError if the group is smaller: each process would then silently train alone.
     """
     from accelerate import PartialState
 
-    joined = PartialState(cpu=on_cpu).num_processes
-    if joined != started():
-        raise RuntimeError(f"{started()} processes were started and {joined} work together: start them with torchrun")
+    state = PartialState(cpu=on_cpu)
+    if state.num_processes != num_launched():
+        raise RuntimeError(
+            f"{num_launched()} processes were launched but only {state.num_processes} joined the group: "
+            "launch them with torchrun"
+        )
+    if state.num_processes > 1:
+        _joined.append(state)
 
 
 def leave() -> None:
-    """Undo `join()` at the end of the program."""
-    if _group() is not None:
-        _group().destroy_process_group()
+    """Leave the process group at the end of the program."""
+    while _joined:
+        _joined.pop().destroy_process_group()
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0."""
-    return _group().get_rank() if _group() is not None else 0
+    """Index of this process, from 0."""
+    return _joined[-1].process_index if _joined else 0
 
 
 def world_size() -> int:
-    """How many processes work together."""
-    return _group().get_world_size() if _group() is not None else 1
+    """Number of processes in the group."""
+    return _joined[-1].num_processes if _joined else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes the files and talks to the user."""
+    """Whether this process writes files and prints messages."""
     return rank() == 0
 
 
 def on_main(work: Callable[[], Value]) -> Value:
-    """What `work` gives in the main process, known to all; an error of it is raised in all."""
+    """Run `work` in the main process and return its value, or raise its exception, in every process."""
     if world_size() == 1:
         return work()
-    outcome: list[Any] = [None, None]
+    from accelerate.utils import broadcast_object_list
+
+    value = error = None
     if is_main():
         try:
-            outcome[0] = work()
-        except Exception as error:
-            outcome[1] = error
-    _group().broadcast_object_list(outcome)
-    value, error = outcome
+            value = work()
+        except Exception as raised:
+            error = raised
+    value, error = broadcast_object_list([value, error])
     if error is not None:
         raise error
-    return value
+    return value  # pyright: ignore[reportReturnType]
 
 
 def all_of(condition: bool) -> bool:
     """Whether `condition` holds in every process."""
-    return all(_gathered(condition))
+    return all(_gather(condition))
 
 
 def map_across_ranks(parts: Sequence[Part], work: Callable[[Part], Value], title: str | None = None) -> list[Value]:
-    """What `work` gives for each part, in order: each process does every n-th of them, all know all results.
+    """Return `[work(part) for part in parts]` in every process, each computing every n-th value.
 
-    The parts are the same however many processes there are, so the results are too. `title` names a progress bar.
+    The parts do not depend on the number of processes, so neither do the results. `title` labels a progress bar.
     """
     from tqdm import tqdm
 
-    mine = tqdm(parts[rank() :: world_size()], title, leave=False, disable=title is None or not is_main())
-    done = _gathered([work(part) for part in mine])
-    return [done[place % world_size()][place // world_size()] for place in range(len(parts))]
+    own_parts = tqdm(parts[rank() :: world_size()], title, leave=False, disable=title is None or not is_main())
+    by_rank = _gather([work(part) for part in own_parts])
+    return [by_rank[index % world_size()][index // world_size()] for index in range(len(parts))]
 
 
-def _gathered(value: Value) -> list[Value]:
-    """Every process's value, in the processes' order."""
+def _gather(value: Value) -> list[Value]:
+    """The value of every process, in rank order."""
     if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * world_size()
-    _group().all_gather_object(values, value)
-    return values
+    from accelerate.utils import gather_object
 
-
-def _group() -> Any:
-    """torch.distributed where a group of processes works together, else None; imports no torch by itself."""
-    import sys
-
-    if "torch" not in sys.modules:
-        return None
-    import torch.distributed as distributed
-
-    return distributed if distributed.is_available() and distributed.is_initialized() else None
+    return gather_object([value])

@@ -1,5 +1,5 @@
-"""The error of task settings or data that cannot work."""
+"""The error for task settings or data that cannot be used."""
 
 
 class TaskError(ValueError):
-    """Settings or data that cannot work: one sentence that says what was expected and what to do."""
+    """One sentence: what was wrong with the settings or data, what was expected, and what to do."""

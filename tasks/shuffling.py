@@ -1,4 +1,4 @@
-"""The order of training items: every item once an epoch, from (seed, epoch) alone, so that any step can be resumed."""
+"""The order of training items: a new permutation every epoch, drawn from (seed, epoch) so that any step can resume."""
 
 from functools import lru_cache
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def shuffled_indices(seed: int, step: int, size: int, items: int) -> list[int]:
-    """The `size` items of a step: places step*size to (step+1)*size of the epochs' permutations end to end."""
-    places = range(step * size, (step + 1) * size)
-    return [int(_permutation(seed, place // items, items)[place % items]) for place in places]
+    """Indices of the `size` items of one step: positions step*size to (step+1)*size of the concatenated epochs."""
+    positions = range(step * size, (step + 1) * size)
+    return [int(_permutation(seed, position // items, items)[position % items]) for position in positions]
 
 
 @lru_cache(maxsize=4)

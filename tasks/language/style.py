@@ -30,7 +30,7 @@ class Style(Task, name="style"):
 
     metrics = METRICS
     primary_metric = "perplexity"
-    input_size_field = "length"
+    input_size_field = "max_length"
 
     base: str = "gpt-mini"
     """The language model: the bundled "gpt-mini", a published one by its name ("gpt2", "gpt2-medium", "smollm2-135m",
@@ -39,7 +39,7 @@ class Style(Task, name="style"):
     """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     data: str = "python-reference"
     """The text: "python-reference" (Python's own language reference, kept from gpt-mini), or a text file in UTF-8."""
-    length: int = 128
+    max_length: int = 128
     """Tokens of a training row, at most."""
     test_items: int = 60
     """Kept parts (of about 1,000 characters) in validation and in test, at most."""
@@ -54,7 +54,7 @@ class Style(Task, name="style"):
     def prepare(self, device: torch.device) -> TextModelling:
         from tasks.language.style_task import TextModelling
 
-        for name in ("length", "test_items", "drift_items"):
+        for name in ("max_length", "test_items", "drift_items"):
             if getattr(self, name) < 2:
                 raise TaskError(f"--task.{name.replace('_', '-')} must be at least 2, not {getattr(self, name)}")
         return TextModelling(self, device)
@@ -62,12 +62,12 @@ class Style(Task, name="style"):
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.model.meta_model import LanguageMetaModel
 
-        return LanguageMetaModel(self.base, self.length)
+        return LanguageMetaModel(self.base, self.max_length)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel
 
-        search = {"num_beams": 4, "length_penalty": 1.0, "no_repeat_ngram_size": None, "max_new_tokens": self.length}
+        search = {"num_beams": 4, "length_penalty": 1.0, "no_repeat_ngram_size": None, "max_new_tokens": self.max_length}
         return LoadedLanguageModel(
             self.base, device, search, lambda base, prompt: base.document_ids(prompt), True, self.allow_pickle
         )

@@ -28,7 +28,7 @@ class TextModelling(TokenTask):
         super().__init__(task.base, device, task.allow_pickle)
         self.task = task
         self.splits = style_data.load(task.data, task.test_items)
-        self.length = min(task.length, self.base.positions)
+        self.length = min(task.max_length, self.base.positions)
         self.training, _ = self._rows(self.splits.train)
         self.validation, _ = self._rows(self.splits.validation)
         self.test, self.test_parts = self._rows(self.splits.test)

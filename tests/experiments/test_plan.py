@@ -42,7 +42,7 @@ def run(monkeypatch, *words: str) -> None:
 
 
 def test_the_command_names_categories_cards_and_allowances(monkeypatch, capsys, folder):
-    run(monkeypatch, "lora", "style", "--task.base", str(folder), "--task.length", "32", "--train.batch-size", "2")
+    run(monkeypatch, "lora", "style", "--task.base", str(folder), "--task.max-length", "32", "--train.batch-size", "2")
     text = capsys.readouterr().out
     for part in (
         "weights",

@@ -48,7 +48,7 @@ def tiny_style(folder: Path) -> Style:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "text.txt").write_text("\n".join(documents))
-    return Style(base=str(folder), data=str(folder / "text.txt"), test_items=3, length=POSITIONS, drift_items=2)
+    return Style(base=str(folder), data=str(folder / "text.txt"), test_items=3, max_length=POSITIONS, drift_items=2)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def ended(pid: int) -> int:
 def command_line(task: Style, runs: Path, *more: str, method: Sequence[str] = ("lora",)) -> list[str]:
     """The words of a run of the tiny task, as a user types them."""
     words = [method[0], "style", *method[1:], "--runs", str(runs)]
-    for name in ("base", "data", "test_items", "length", "drift_items"):
+    for name in ("base", "data", "test_items", "max_length", "drift_items"):
         words += [f"--task.{name.replace('_', '-')}", str(getattr(task, name))]
     return [*words, "--train.steps", "6", "--train.batch-size", "2", "--train.device", "cpu", *more]
 

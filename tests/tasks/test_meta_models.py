@@ -75,7 +75,7 @@ def test_what_stays_on_the_device_is_what_each_step_needs():
 
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(
-    "task", [Style(base="gpt2", length=40), EndToEnd(base="smollm2-135m"), Pokemon(), Pokemon(train_text_encoder=True)]
+    "task", [Style(base="gpt2", max_length=40), EndToEnd(base="smollm2-135m"), Pokemon(), Pokemon(train_text_encoder=True)]
 )
 def test_the_loss_has_a_gradient_without_a_value(task, size):
     meta_model = task.meta_model()

@@ -44,7 +44,7 @@ def load(task: Pokemon, resolution: int) -> Splits:
     rows = rows.select_columns([picture, caption]).cast_column(picture, Image(decode=False))
     pixels, captions, whole, bad = [], [], [], BadItems(task.on_bad_item)
     for position in tqdm(range(len(rows)), "pictures", leave=False):
-        with bad.left_out():
+        with bad.skipped():
             image, text = _row(rows, position, picture, caption, task.data)
             pixels.append(square(image, resolution))
             captions.append(text)

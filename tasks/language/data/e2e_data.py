@@ -178,14 +178,14 @@ def grouped(pairs: Iterable[tuple[str, str]], source: str, bad: BadItems) -> lis
     """The references of each meaning together, in the order of first appearance. Raises BadItem where `bad` says so."""
     references: dict[str, list[str]] = {}
     for number, (line, reference) in enumerate(pairs, start=1):
-        with bad.left_out():
+        with bad.skipped():
             if not reference:
                 sentence = f"--task.data '{source}', item {number}, has an empty reference: expected a text; mend it"
                 raise BadItem("empty references", f"item {number}", sentence)
             references.setdefault(line, []).append(reference)
     items = []
     for line, texts in references.items():
-        with bad.left_out():
+        with bad.skipped():
             items.append(_item(line, texts, source))
     return items
 

@@ -29,7 +29,7 @@ def task(tmp_path_factory) -> Style:
     folder = tmp_path_factory.mktemp("shape")
     dropout = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.0}
     (folder / "config.json").write_text(json.dumps(SHAPE | TOKENS | dropout))
-    return Style(base=str(folder), length=48)
+    return Style(base=str(folder), max_length=48)
 
 
 def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
@@ -95,7 +95,7 @@ def test_what_each_setting_does(task):
 
 
 def test_adamw_copies_a_moment_of_every_weight_at_once_on_cuda_alone(task):
-    config = configuration(replace(task, length=4), "full", batch_size=1)
+    config = configuration(replace(task, max_length=4), "full", batch_size=1)
     on_cpu, on_cuda = predict(config), predict(config, CUDA)
     assert on_cuda.categories[TEMPORARIES] >= 4 * on_cpu.trainable > 3 * on_cpu.categories[TEMPORARIES]
 

@@ -118,7 +118,7 @@ def test_texts(describing, monkeypatch, capsys):
 
 
 def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811
-    run = load_run(finished_run(RunConfig(Lora(rank=2), Style(base=tiny_base, length=12), TRAIN), tmp_path).path)
+    run = load_run(finished_run(RunConfig(Lora(rank=2), Style(base=tiny_base, max_length=12), TRAIN), tmp_path).path)
     texts = run.base.generate(["The wind", "A day"], num_beams=1)
     assert len(texts) == 2
     assert all(texts)

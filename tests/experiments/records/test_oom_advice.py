@@ -19,7 +19,7 @@ def config(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("base")
     GPT2Config(vocab_size=500, n_positions=64, n_embd=32, n_layer=1, n_head=2).save_pretrained(folder)
-    return RunConfig(Lora(rank=2), Style(base=str(folder), length=64), Train(batch_size=64, device="cpu")).resolved()
+    return RunConfig(Lora(rank=2), Style(base=str(folder), max_length=64), Train(batch_size=64, device="cpu")).resolved()
 
 
 def peak(config, batch):

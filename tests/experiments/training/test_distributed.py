@@ -34,7 +34,7 @@ def task(tmp_path_factory) -> Style:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "text.txt").write_text("".join(f"line {i} of {i * i} sheep and {i % 7} goats\n" for i in range(1400)))
-    return Style(base=str(folder), data=str(folder / "text.txt"), length=48, test_items=20, drift_items=3)
+    return Style(base=str(folder), data=str(folder / "text.txt"), max_length=48, test_items=20, drift_items=3)
 
 
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
@@ -50,13 +50,13 @@ def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
     expected = execute(config, alone)
     options = ["--train.learning-rate", "0.01", "--train.validation-steps", "2", "--train.device", "cpu"]
     options += ["--train.steps", "4", "--train.batch-size", "3", "--adapter.rank", "2", "--runs", str(tmp_path / "two")]
-    options += ["--task.base", task.base, "--task.data", task.data, "--task.length", "48"]
+    options += ["--task.base", task.base, "--task.data", task.data, "--task.max-length", "48"]
     options += ["--task.test-items", "20", "--task.drift-items", "3"]
     done = torchrun("-m", "experiments.run", "lora", "style", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "two" / "style" / "lora").iterdir()
     found = json.loads((folder / "result.json").read_text())
-    assert found["config"]["train"]["processes"] == 2
+    assert found["config"]["train"]["num_processes"] == 2
     assert losses(folder) == pytest.approx(losses(alone.path), rel=1e-4)
     assert found["metrics"].keys() == expected["metrics"].keys()
     for name, figure in expected["metrics"].items():
@@ -74,10 +74,12 @@ def losses(folder: Path) -> list[float]:
 
 def test_processes_that_do_not_work_together_are_refused():
     """As `accelerate launch --cpu` runs them where MPI is missing: each alone, none of which would say so."""
-    program = "from accelerate import PartialState; PartialState(); from tasks import processes; processes.join(True)"
+    program = (
+        "from accelerate import PartialState; PartialState(); from tasks import distributed; distributed.join(True)"
+    )
     environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert "2 processes were started and 1 work together" in done.stderr
+    assert "2 processes were launched but only 1 joined" in done.stderr
 
 
 def test_more_processes_than_were_started_are_refused(task):

@@ -30,7 +30,7 @@ def text_file(tmp_path_factory):
 @pytest.fixture(params=["e2e", "style"])
 def prepared(request, tiny_base, text_file):
     if request.param == "style":
-        return Style(base=tiny_base, data=text_file, test_items=6, drift_items=4, length=64).prepare(CPU)
+        return Style(base=tiny_base, data=text_file, test_items=6, drift_items=4, max_length=64).prepare(CPU)
     return EndToEnd(base=tiny_base, train_items=12, test_items=4, drift_items=4, max_new_tokens=5).prepare(CPU)
 
 
@@ -187,8 +187,8 @@ def test_the_default_text_is_pythons_reference_and_its_splits_are_apart():
     [
         (EndToEnd(base="no-such/model"), "could not be had from no-such/model"),
         (EndToEnd(label_smoothing=1.0), "label-smoothing"),
-        (EndToEnd(num_beams=0), "num_beams"),
-        (Style(length=1), "length"),
+        (EndToEnd(num_beams=0), "num-beams"),
+        (Style(max_length=1), "max-length"),
     ],
 )
 def test_wrong_settings_are_one_sentence(task, expected):
@@ -215,4 +215,4 @@ def test_recommended_settings_are_settings_of_the_training():
     for task in (EndToEnd(), Style(), EndToEnd(base="gpt2"), Style(base="gpt2")):
         for adapter in ("lora", "full", "anything"):
             assert task.recommended(adapter).keys() <= known
-            assert {"steps", "batch", "learning_rate"} <= task.recommended(adapter).keys()
+            assert {"steps", "batch_size", "learning_rate"} <= task.recommended(adapter).keys()

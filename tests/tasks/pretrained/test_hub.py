@@ -46,7 +46,7 @@ def test_every_place_is_named_with_its_reason_in_one_sentence(cache):
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
-    program = "from tasks import hub\ntry:\n    hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
+    program = "from tasks.pretrained import hub\ntry:\n    hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
     program += "except Exception as e: print(type(e).__name__, e)"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)

@@ -86,7 +86,7 @@ def test_gpt2_whole(tmp_path, monkeypatch):
     write("gpt2", base)
     text = tmp_path / "text.txt"
     text.write_text("".join(f"line {i} of {i * i} sheep and {i % 7} goats\n" for i in range(1400)))
-    sizes = ["--task.data", str(text), "--task.length", "32", "--task.test-items", "2", "--task.drift-items", "2"]
+    sizes = ["--task.data", str(text), "--task.max-length", "32", "--task.test-items", "2", "--task.drift-items", "2"]
     folder, record = run(monkeypatch, tmp_path / "runs", "lora", "style", "--task.base", str(base), *sizes)
     assert record["parameters"]["total"] - record["parameters"]["trainable"] == 124_439_808
     model = AutoModelForCausalLM.from_pretrained(base)
