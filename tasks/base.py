@@ -1,6 +1,6 @@
-"""What every task is: a `Task` (its settings) that prepares a `PreparedTask` (backbone, data, loss, evaluation).
+"""The interface of a task: a `Task` holds settings and prepares a `PreparedTask` (backbone, data, loss, evaluation).
 
-Importing this package imports no torch; a task imports torch and the model libraries where it prepares.
+Importing this module imports no torch; a task imports torch and the model libraries when it prepares.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
+from shutil import which
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -26,42 +27,14 @@ ENTRY_POINTS = "adapter_testbed.tasks"
 PACKAGES = ("tasks.diffusion", "tasks.language")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A measured quantity, declared once, in the module that computes it; tasks list the metrics they report.
-
-    `needs` names what a machine must provide for it (for example "java"); without it the figure is left out. Raise
-    `version` whenever the computation changes: cached figures of the base are keyed by it.
-    """
-
-    name: str
-    better: Literal["lower", "higher"]
-    unit: str
-    meaning: str
-    needs: tuple[str, ...] = ()
-    version: int = 1
-
-    def as_record(self) -> dict[str, str]:
-        """What a run's record adds to each figure of this metric."""
-        return {"unit": self.unit, "better": self.better, "meaning": self.meaning}
-
-
-def declare(*metrics: Metric) -> Mapping[str, Metric]:
-    """The metrics by name, in order and read-only. Raises ValueError if two share a name."""
-    by_name = {metric.name: metric for metric in metrics}
-    if len(by_name) < len(metrics):
-        names = [metric.name for metric in metrics]
-        raise ValueError(f"metrics declared twice: {sorted({name for name in names if names.count(name) > 1})}")
-    return MappingProxyType(by_name)
-
-
 @dataclass
 class Figure:
-    """One measured figure with all that it must travel with.
+    """A measured value with everything needed to read it.
 
-    `low` and `high` bound a 95 % interval over the `n` items. `base` is the untuned base measured the same way,
-    `floor` real data against real data of the same sizes, `reconstruction` real pictures through the VAE,
-    `ceiling` what real data reaches and `shuffled` what data with shuffled captions reaches, each where it applies.
+    `low` and `high` bound a 95 % interval over the `n` items. The others are references, present where they apply:
+    `base` is the untuned base measured the same way, `floor` real data against real data of the same sizes,
+    `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` what real data
+    with shuffled captions reaches.
     """
 
     value: float
@@ -80,30 +53,79 @@ class Figure:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity, declared once, in the module that computes it; tasks list the metrics they report.
+
+    `needs` names the packages and programs that compute it (for example "nltk" or "java"); without them the figure is
+    left out. Raise `version` whenever the computation changes: the base's cached evaluation is keyed by it.
+    """
+
+    name: str
+    better: Literal["lower", "higher"]
+    unit: str
+    meaning: str
+    needs: tuple[str, ...] = ()
+    version: int = 1
+
+    def figure(
+        self, value: float, n: int, extractor: str, low: float | None = None, high: float | None = None, **more: float
+    ) -> Figure:
+        """A value of this metric; `more` are the references of `Figure`, such as `ceiling`."""
+        return Figure(float(value), self.unit, n, extractor, low, high, **more)
+
+    def as_record(self) -> dict[str, str]:
+        """What a run's record adds to each figure of this metric."""
+        return {"unit": self.unit, "better": self.better, "meaning": self.meaning}
+
+    def implementation(self) -> list[Any]:
+        """What the value depends on besides the data: name, version, and the release of everything needed."""
+        return [self.name, self.version, {need: _release(need) for need in self.needs}]
+
+
+def _release(need: str) -> str | None:
+    """The version of an installed package, "found" for a program on the PATH, None if it is missing."""
+    try:
+        return version(need)
+    except PackageNotFoundError:
+        return "found" if which(need) else None
+
+
+def declare(*metrics: Metric) -> Mapping[str, Metric]:
+    """The metrics by name, in order and read-only. Raises ValueError if two share a name."""
+    by_name = {metric.name: metric for metric in metrics}
+    if len(by_name) < len(metrics):
+        names = [metric.name for metric in metrics]
+        raise ValueError(f"metrics declared twice: {sorted({name for name in names if names.count(name) > 1})}")
+    return MappingProxyType(by_name)
+
+
 @dataclass
 class Evaluation:
-    """`figures` by name (the task's `metrics` say their direction), and one row an evaluated item in `items`.
+    """Figures by the name of their metric, and one row per evaluated item.
 
-    Each item is a flat mapping of column to value with an "item" column that is the same over all runs that share
-    the evaluation's settings, so that two runs can be compared item by item.
+    Each row is a flat mapping of column to value. Its "item" column is the same in all runs with the same evaluation
+    settings, so that runs can be compared item by item.
     """
 
     figures: dict[str, Figure]
     items: list[dict[str, Any]] = field(default_factory=list)
-    artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # what `finish` compares with the base's own
+    artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # for `finish`: compared with the base's
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One thing to learn. A subclass is a frozen dataclass whose fields are its settings, its docstring its help.
+    """Settings of one fine-tuning task. A subclass is a frozen dataclass; its docstring is its page in `--help`.
 
-    `class Pokemon(Task, name="sd-pokemon")` registers it; a second class of one name is an error.
+    `class Pokemon(Task, name="sd-pokemon")` registers it. Raises ValueError if another class has the name.
     """
 
     name: ClassVar[str]
+    other_names: ClassVar[tuple[str, ...]] = ()  # what people type for `name`; suggested in the error
+    option_hints: ClassVar[Mapping[str, str]] = MappingProxyType({})  # option of another tool: what to use here
     metrics: ClassVar[Mapping[str, Metric]] = MappingProxyType({})
-    input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, length
-    primary_metric: ClassVar[str]  # the metric that a table sorts by and a study chooses by
+    primary_metric: ClassVar[str]  # tables sort and studies select by it
+    input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, max_length
     _registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls, name: str, **kwargs) -> None:
@@ -115,77 +137,84 @@ class Task(ABC):
         Task._registry[name] = cls
 
     def recommended(self, adapter: str) -> dict[str, Any]:
-        """Training settings (fields of `experiments.config.Train`) that this task's base recommends for a method.
+        """Training settings (fields of `experiments.config.Train`) that the base's card recommends for a method.
 
-        They stand where the user gave none; cheap, without loading a model.
+        Used where the user sets none. Reads the card only; loads no model.
         """
         return {}
 
     def on_cpu(self) -> Self:
-        """The same as a run on a CPU takes it: the base's card may ask for less where a GPU's amount takes days."""
+        """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
         return self
 
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:
-        """Load the base and the data. Raises TaskError where either cannot be had."""
+        """Load the base and the data. Raises TaskError if either is not available."""
 
     def meta_model(self) -> MetaModel:
-        """The task's shapes from configuration alone: no weights, no data, nothing allocated.
+        """Shapes from configuration files alone: no weights, no data, no memory.
 
-        Raises TaskError where the base has no configuration, or the task cannot be planned so.
+        Raises TaskError if the base has no configuration or the task does not support planning.
         """
-        raise TaskError(f"the task {self.name} cannot be planned: it makes no meta_model")
+        raise TaskError(f"the task {self.name} does not support planning: it defines no meta_model")
 
     def load_base(self, device: torch.device) -> LoadedBase:
-        """The base alone, without the data: what a finished run's adapter is put on again.
+        """Load the base without its dataset, to attach a trained adapter to it.
 
-        Raises TaskError where the base cannot be had, or the task does not offer this.
+        Raises TaskError if the base is not available or the task does not support this.
         """
-        raise TaskError(f"the task {self.name} does not open its base without its data")
+        raise TaskError(f"the task {self.name} cannot load its base without its data: it defines no load_base")
 
 
 class LoadedBase(ABC):
-    """A base without data, for what people do with a trained adapter: look, read, export.
+    """A base without data, for using a trained adapter: sample, generate, export.
 
-    `sampling` are the base's card's settings for pictures, `generation` the task's for texts; each is empty where
-    the base makes none.
+    `sampling` holds the default settings for pictures and `generation` those for texts; empty if the base produces
+    none.
     """
 
     backbone: Backbone
-    revision: str  # of the weights, as a run's facts have it
-    sampling: Mapping[str, Any] = {}
-    generation: Mapping[str, Any] = {}
+    revision: str  # digest or commit of the base's files, as in a run's facts
+    earlier_revisions: tuple[str, ...] = ()  # how records of earlier releases name the same files
+    sampling: Mapping[str, Any] = MappingProxyType({})
+    generation: Mapping[str, Any] = MappingProxyType({})
+
+    def is_revision(self, recorded: str) -> bool:
+        """Whether a record's `base_revision` names these files."""
+        return recorded in (self.revision, *self.earlier_revisions)
 
     def sample(
         self, prompts: Sequence[str], seed: int, num_inference_steps: int, guidance_scale: float
     ) -> torch.Tensor:
-        """One picture a prompt by the model as it is now, uint8 (n, 3, height, width); picture i starts from noise
-        (seed, i). Raises TaskError where the base makes no pictures."""
-        raise TaskError("this base makes no pictures: read its texts with python -m experiments.generate")
+        """One picture per prompt, uint8 (n, 3, height, width); picture i starts from the noise of (seed, i).
+
+        Raises TaskError if the base is not a text-to-image model.
+        """
+        raise TaskError("this base generates no pictures: use python -m experiments.generate for its texts")
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """One text a prompt by the model as it is now, with settings named as in `generation`.
+        """One text per prompt; `settings` override those in `generation`.
 
-        Raises TaskError where the base writes no texts, or for a prompt that the task cannot read.
+        Raises TaskError if the base is not a language model or the task cannot parse a prompt.
         """
-        raise TaskError("this base writes no texts: look at its pictures with python -m experiments.sample")
+        raise TaskError("this base generates no texts: use python -m experiments.sample for its pictures")
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the whole model as it is now, in its library's layout, so that the task's base can be this folder."""
+        """Write the whole model in its library's layout; the folder can be used as the task's base."""
 
 
 class MetaModel(ABC):
-    """What costs are predicted from: a backbone on the meta device, the real loss, batches of real shapes."""
+    """Input to cost prediction: a backbone on the meta device, the real loss, and batches of real shapes."""
 
     backbone: Backbone
-    frozen: Mapping[str, Any]  # the other models, by name, that the task keeps on the device while it trains
-    facts: dict[str, Any]  # what a plan says of the shapes: base, resolution or length
-    notes: tuple[str, ...] = ()  # what a reader must know of them
+    frozen: Mapping[str, Any]  # the other models on the device during training, by name
+    facts: dict[str, Any]  # the shapes that a plan reports: base, resolution or maximum length
+    notes: tuple[str, ...] = ()  # assumptions that a reader of the plan should know
 
     @abstractmethod
     def batch(self, size: int, device: torch.device) -> Any:
-        """A training batch of the largest shapes that a real one of `size` items has; its values mean nothing."""
+        """A training batch of `size` items with the largest shapes that occur; contents are arbitrary."""
 
     @abstractmethod
     def loss(self, batch: Any) -> torch.Tensor:
@@ -193,19 +222,19 @@ class MetaModel(ABC):
 
 
 class PreparedTask(ABC):
-    """A task ready to train: model loaded, frozen parts computed once."""
+    """A task ready to train: model loaded, frozen parts computed."""
 
     backbone: Backbone
-    train_items: int | None = None  # how many make an epoch, where the task has epochs
-    facts: dict[str, Any]  # what the record says of model and data: revisions, counts, what was left out
+    train_items: int | None = None  # items per epoch, if the task has epochs
+    facts: dict[str, Any]  # for the record: revisions, counts, skipped items
 
     @abstractmethod
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
-        """Endless training batches of `size` items: the `start`-th and those after it.
+        """Endless training batches of `size` items, from the `start`-th on.
 
-        Batch k holds the items at the places k*size to (k+1)*size of the seed's endless order, and all randomness of
-        an item is drawn from (seed, place): so one batch of 8 holds what two of 4 hold, whether one process takes
-        them one after the other (gradient accumulation) or two processes take one each.
+        Batch k holds the items at positions k*size to (k+1)*size of the seed's order, and all randomness of an item is
+        drawn from (seed, position). One batch of 8 therefore holds what two of 4 hold, whether one process takes both
+        (gradient accumulation) or two processes take one each.
         """
 
     @abstractmethod
@@ -213,32 +242,36 @@ class PreparedTask(ABC):
         """The training loss of one batch, a scalar."""
 
     def weight(self, batch: Any) -> float:
-        """How many things the mean in `loss` is taken over, where batches of one size differ in it (tokens)."""
+        """Denominator of the mean loss if it differs between batches of one size (number of target tokens)."""
         return 1
 
     def tokens(self, batch: Any) -> int | None:
-        """How many tokens of text the model reads in a training batch, without padding; None where it reads none."""
+        """Text tokens that the model reads in a training batch, padding excluded; None if it reads no text."""
         return None
 
     @abstractmethod
     def validation_loss(self) -> float:
-        """The loss on items kept from training, with the same noise each time."""
+        """The loss on the validation items, with the same noise every time."""
 
     @abstractmethod
     def evaluate(self, output: Path | None = None) -> Evaluation:
-        """Measure the model as it is now; pictures or texts for people go below `output`."""
+        """Measure the model in its current state; write pictures or texts below `output`, if given."""
 
     def illustrate(self, output: Path, step: int) -> list[Path]:
-        """Write below `output` what the model makes at this step of training, for people; the files written."""
+        """Write examples of what the model generates at this training step below `output`; return the files."""
         return []
 
     @property
     @abstractmethod
-    def evaluation_key(self) -> str:
-        """Names base, data and evaluation settings: the untuned base's figures are cached under it."""
+    def evaluation_key(self) -> Any:
+        """Everything that `evaluate` reads, as a JSON value: the base's evaluation is cached under it.
+
+        That is all files of the base, every evaluated item (validation too), the settings of generation, and
+        `Metric.implementation()` of the task's metrics.
+        """
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
-        """Add what needs both evaluations (drift, a grid of before and after); every figure gets its `base`."""
+        """Add what needs both evaluations (drift, a before/after grid), and `base` to every figure."""
         for name, figure in tuned.figures.items():
             if name in base.figures and figure.base is None:
                 figure.base = base.figures[name].value
@@ -247,10 +280,10 @@ class PreparedTask(ABC):
 
 @cache
 def registry() -> Mapping[str, type[Task]]:
-    """All tasks by name: the files of this package, then what other packages add through entry points."""
+    """All tasks by name: those of this package, then those that other packages add through entry points."""
     for package_name in PACKAGES:
         package = importlib.import_module(package_name)
-        # a package says in TASKS which of its files hold tasks, so that --help imports no model library
+        # each package lists its task modules in TASKS, so that --help imports no model library
         for module in getattr(package, "TASKS", ()):
             importlib.import_module(f"{package_name}.{module}")
     for entry_point in entry_points(group=ENTRY_POINTS):

@@ -45,7 +45,7 @@ def load_run(path: Path) -> LoadedRun:
     here = replace(config, train=replace(config.train, device="auto"))
     base = config.task.load_base(device_of(here))
     trained_on = record["facts"].get("base_revision")
-    if trained_on not in (None, base.revision):
+    if trained_on is not None and not base.is_revision(trained_on):
         raise UsageError(
             f"'{path}' was trained on the base {trained_on}, which is {base.revision} now: give it back its base"
         )
