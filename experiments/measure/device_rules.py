@@ -1,4 +1,4 @@
-"""How a device's training step differs from this machine's: what a prediction must imitate with CPU fake tensors."""
+"""How a training step differs between devices: what a prediction on CPU fake tensors has to imitate."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-# Operations that CUDA's autocast runs in fp32 and the CPU's does not (torch's "CUDA Ops that can autocast to float32").
+# Operations that autocast runs in fp32 on CUDA but not on the CPU (torch's "CUDA Ops that can autocast to float32").
 FLOAT32_ON_CUDA: frozenset[Any] = frozenset(
-    getattr(place, name)
-    for place, names in {
+    getattr(namespace, name)
+    for namespace, names in {
         F: ("layer_norm", "group_norm", "rms_norm", "softmax", "log_softmax", "softplus", "mse_loss", "cross_entropy"),
         torch: ("layer_norm", "group_norm", "rms_norm", "softmax", "log_softmax", "pow", "rsqrt", "exp", "log"),
         Tensor: ("softmax", "log_softmax", "pow", "__pow__", "rsqrt", "exp", "log", "norm", "sum", "prod", "cumsum"),
@@ -25,33 +25,34 @@ FLOAT32_ON_CUDA: frozenset[Any] = frozenset(
 )
 
 
-class CudaRules(TorchFunctionMode):
-    """CUDA's autocast list, and its fused attention kernels, which draw dropout within and keep no mask of it."""
+class CudaAutocast(TorchFunctionMode):
+    """CUDA's autocast list, and its fused attention kernels, which draw dropout internally and store no mask."""
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), given: Mapping | None = None) -> Any:
-        kwargs: dict[str, Any] = dict(given or {})
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping | None = None) -> Any:
+        arguments: dict[str, Any] = dict(kwargs or {})
         if func is F.scaled_dot_product_attention:
-            kwargs = {name: value for name, value in kwargs.items() if name != "dropout_p"}
+            arguments.pop("dropout_p", None)
         if func in FLOAT32_ON_CUDA and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
-                return func(*tree_map(in_float32, args), **tree_map(in_float32, kwargs))
-        return func(*args, **kwargs)
+                return func(*tree_map(to_float32, args), **tree_map(to_float32, arguments))
+        return func(*args, **arguments)
 
 
-def in_float32(value: Any) -> Any:
+def to_float32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16) else value
 
 
 @dataclass(frozen=True)
-class Target:
-    """A kind of device. `granularity`: bytes that its allocator rounds up to; `foreach`: AdamW's default there."""
+class DeviceRules:
+    """A kind of device. `granularity`: the allocator rounds sizes up to a multiple of so many bytes; `foreach`:
+    AdamW's default there; `autocast`: a context that imitates the device's operations."""
 
     name: str
     granularity: int
     foreach: bool
-    rules: Callable[[], AbstractContextManager]
+    autocast: Callable[[], AbstractContextManager]
 
 
-CPU = Target("cpu", 1, False, nullcontext)
-CUDA = Target("cuda", 512, True, CudaRules)  # c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize
-TARGETS = {target.name: target for target in (CPU, CUDA)}
+CPU = DeviceRules("cpu", 1, False, nullcontext)
+CUDA = DeviceRules("cuda", 512, True, CudaAutocast)  # c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize
+DEVICE_RULES = {rules.name: rules for rules in (CPU, CUDA)}

@@ -1,4 +1,4 @@
-"""Floating-point operations of a training step, the time that it takes, and the share of the machine that it uses."""
+"""Floating-point operations of a training step, its duration, and the share of the machine's peak that it reaches."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ aten: Any = torch.ops.aten
 
 
 def attention_forward(query: Shape, key: Shape, value: Shape, *args: Any, **kwargs: Any) -> int:
-    """Two products: the scores, and the sum of the values; shapes are (batch, heads, positions, width)."""
+    """Two products, scores and weighted values; shapes are (batch, heads, positions, width)."""
     return sdpa_flop_count(query, key, value)
 
 
 def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *args: Any, **kwargs: Any) -> int:
-    """Five products: the fused kernel computes the scores again."""
+    """Five products: the fused kernel recomputes the scores."""
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 
@@ -36,7 +36,7 @@ FORMULAS: Mapping[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
 }
 
-# Operations of torch's AdamW a trained parameter (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2)
+# Operations of torch's AdamW per trained parameter (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2)
 ADAMW: Mapping[str, int] = {
     "weight decay: p *= 1 - lr * decay": 1,
     "first moment: m += (1 - b1) * (g - m)": 3,
@@ -46,9 +46,9 @@ ADAMW: Mapping[str, int] = {
 }
 
 HOW = (
-    "forward and backward: matrix products, convolutions and attention (torch's FlopCounterMode; a product and its sum "
-    "are two operations, causal masks save none), elementwise operations are not counted; "
-    f"optimizer: {sum(ADAMW.values())} a trained parameter (AdamW)"
+    "forward and backward: matrix products, convolutions and attention (torch's FlopCounterMode; a multiply-add is two "
+    "operations, causal masks save none), elementwise operations are not counted; "
+    f"optimizer: {sum(ADAMW.values())} per trained parameter (AdamW)"
 )
 
 
@@ -69,9 +69,10 @@ class StepFlops:
 
 
 def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accumulation: int = 1) -> StepFlops:
-    """Count one step by running it: `loss()` is a batch's loss, `accumulation` so many batches a step.
+    """Count one optimizer step by running forward and backward once; `loss()` is the loss of a micro-batch.
 
-    What gradient checkpointing computes again counts to the backward pass. No parameter changes, no gradient stays.
+    `accumulation` is the number of micro-batches per step. Recomputation under gradient checkpointing counts as
+    backward. Changes no parameter and leaves no gradient.
     """
     trained = list(trained)
     with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
@@ -85,41 +86,41 @@ def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accu
 
 
 def adamw_flops(parameters: int) -> int:
-    """Elementwise operations of one AdamW step by the formula `ADAMW`."""
+    """Elementwise operations of one AdamW step, by the formula `ADAMW`."""
     return parameters * sum(ADAMW.values())
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The fastest matrix product that was seen on this machine, in operations a second."""
+    """The fastest matrix product measured on this machine, in operations per second."""
 
     flops_per_second: float
     how: str
 
 
-PRODUCT = {"cpu": 1024, "cuda": 8192}  # rows and columns; large enough to keep the device busy
+MATRIX_SIZE = {"cpu": 1024, "cuda": 8192}  # rows and columns; large enough to saturate the device
 REPETITIONS = 10
 
 
 @cache
 def measured_peak(device_type: str, dtype: torch.dtype = torch.float32) -> Peak:
-    """The best of `REPETITIONS` square matrix products; measured once a process."""
-    size = PRODUCT.get(device_type, 1024)
+    """The best of `REPETITIONS` square matrix products; measured once per process."""
+    size = MATRIX_SIZE.get(device_type, 1024)
     left, right = (torch.rand(size, size, device=device_type).to(dtype) for _ in range(2))
-    seconds = min(timed(lambda: left @ right, device_type) for _ in range(REPETITIONS))
+    seconds = min(time_call(lambda: left @ right, device_type) for _ in range(REPETITIONS))
     threads = f", {torch.get_num_threads()} threads" if device_type == "cpu" else ""
     kind = str(dtype).removeprefix("torch.")
     how = f"best of {REPETITIONS} products of two {size} x {size} {kind} matrices on {device_type}{threads}"
     return Peak(2 * size**3 / seconds, how)
 
 
-def timed(call: Callable[[], object], device_type: str) -> float:
-    """Wall-clock seconds of one call, until the device is done with it."""
+def time_call(call: Callable[[], object], device_type: str) -> float:
+    """Wall-clock seconds of one call, including the work that it queues on the device."""
     synchronise(device_type)
-    began = time.perf_counter()
+    start = time.perf_counter()
     call()
     synchronise(device_type)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def synchronise(device_type: str) -> None:
@@ -129,7 +130,7 @@ def synchronise(device_type: str) -> None:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a step's time amounts to. `step_seconds` is the median; `low` and `high` are the quartiles of `n` steps."""
+    """The speed of training. `step_seconds` is the median of `n` steps, `low` and `high` are its quartiles."""
 
     step_seconds: float
     low: float
@@ -143,18 +144,17 @@ class Throughput:
 
 
 def throughput(seconds: list[float], samples: int, tokens: int | None, flops: int, peak: Peak) -> Throughput:
-    """From the seconds of each step, and the samples, tokens (None where items have none) and operations of a step."""
+    """Speed from the seconds of each step and a step's samples, tokens (None for a task without text) and FLOPs."""
     low, median, high = torch.tensor(seconds, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75]).double())
     step = median.item()
-    rate = flops / step
     return Throughput(
-        step,
-        low.item(),
-        high.item(),
-        len(seconds),
-        samples / step,
-        None if tokens is None else tokens / step,
-        rate,
-        rate / peak.flops_per_second,
-        peak,
+        step_seconds=step,
+        low=low.item(),
+        high=high.item(),
+        n=len(seconds),
+        samples_per_second=samples / step,
+        tokens_per_second=None if tokens is None else tokens / step,
+        flops_per_second=flops / step,
+        share_of_peak=flops / step / peak.flops_per_second,
+        peak=peak,
     )

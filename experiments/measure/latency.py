@@ -1,8 +1,7 @@
-"""What an adapter costs at inference: unmerged, merged and the base model, in interleaved rounds; and what a switch of
-adapters costs.
+"""The cost of an adapter at inference: latency unmerged and merged against the base, switching, mixed batches.
 
-Other work on the machine comes and goes, so every round measures all variants one after another, in an order that
-turns, and their ratio is taken within the round.
+The load of the machine varies, so every round measures all variants one after another, in rotating order, and ratios
+are taken within the round.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from experiments.measure.flops import timed
+from experiments.measure.flops import time_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
     from tasks.base import PreparedTask
 
 LEVEL = 0.95
-# Merging rewrites every weight: the first calls after it find them in no cache, and are not what a server sees
-WARM_UP = 10  # calls of a variant in a round that are not timed
-CALLS = 10  # and that are
+# Merging rewrites every weight, so the first calls after it miss the caches, unlike those of a server
+WARMUP_CALLS = 10  # untimed calls per variant and round
+TIMED_CALLS = 10
 State = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to do the work: `call` is timed within `context`, entering and leaving which is not."""
+    """One way to do the same work: `call` is timed inside `context`; entering and leaving the context is not timed."""
 
     call: Callable[[], object]
     context: Callable[[], AbstractContextManager] = nullcontext
@@ -42,7 +41,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median over `n` rounds of one variant's seconds over another's, with a 95 % interval of the median."""
+    """Median over `n` rounds of one variant's seconds divided by another's, with a 95 % interval of the median."""
 
     median: float
     low: float
@@ -50,44 +49,46 @@ class Ratio:
     n: int
 
 
-def interleaved(variants: Mapping[str, Variant], rounds: int, device_type: str) -> dict[str, list[float]]:
-    """Seconds of a call by variant and round: in each, the median of `CALLS`."""
+def time_interleaved(variants: Mapping[str, Variant], rounds: int, device_type: str) -> dict[str, list[float]]:
+    """Seconds per call, by variant and round; each is the median of `TIMED_CALLS` calls."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     names = list(variants)
     for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             variant = variants[name]
             with variant.context(), torch.no_grad():
-                for _ in range(WARM_UP):
+                for _ in range(WARMUP_CALLS):
                     variant.call()
-                seconds[name].append(statistics.median(timed(variant.call, device_type) for _ in range(CALLS)))
+                seconds[name].append(
+                    statistics.median(time_call(variant.call, device_type) for _ in range(TIMED_CALLS))
+                )
     return seconds
 
 
-def ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
-    """Of paired rounds. The interval is the sign test's: it assumes nothing of the noise but that rounds are alike."""
+def paired_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
+    """The ratio over paired rounds. Its interval is the sign test's, which assumes only that rounds are i.i.d."""
     ratios = sorted(a / b for a, b in zip(seconds, reference, strict=True))
     low, high = median_interval(len(ratios))
     return Ratio(statistics.median(ratios), ratios[low], ratios[high], len(ratios))
 
 
 def median_interval(n: int) -> tuple[int, int]:
-    """Places, in order of size, of the values that bound the median at the level; below 6 values those at the ends."""
+    """Indices, in sorted order, of the values that bound the median at `LEVEL`; the extremes if n < 6."""
     from scipy.stats import binom
 
     below = int(binom.ppf((1 - LEVEL) / 2, n, 0.5))  # P(X < below) <= 2.5 %
-    place = max(0, below - 1)
-    return place, n - 1 - place
+    index = max(0, below - 1)
+    return index, n - 1 - index
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A forward pass of `items` items; seconds are medians over rounds, ratios those to the base model.
+    """A forward pass of `items` items: seconds are medians over rounds, ratios are relative to the base model.
 
-    `control` is the base model against itself, measured as the others are: what differs less than it cannot be told.
-    `merged` is None where the method cannot be merged, and so are the differences that merging makes to the output:
-    the largest one, and the norm of all over the output's norm.
+    `control` compares the base model with itself; smaller differences than its own are noise. For a method that cannot
+    be merged, `merged` is None and so is the effect of merging on the output: the largest absolute difference, and the
+    norm of the difference relative to the output's norm.
     """
 
     items: int
@@ -101,8 +102,10 @@ class Inference:
     relative_difference: float | None
 
 
-def inference(attachment: Attachment, forward: Callable[[], Tensor], items: int, mergeable: bool, rounds: int):
-    """Measure one attached adapter; `forward` gives the model's output for the same input each time."""
+def measure_inference(
+    attachment: Attachment, forward: Callable[[], Tensor], items: int, mergeable: bool, rounds: int
+) -> Inference:
+    """Measure one attached adapter; `forward` computes the model's output, for the same input each time."""
     model = attachment.backbone.model
     device_type = next(model.parameters()).device.type
     model.eval()
@@ -110,18 +113,20 @@ def inference(attachment: Attachment, forward: Callable[[], Tensor], items: int,
     variants = {"base": base, "unmerged": Variant(forward), "control": base}
     if mergeable:
         variants["merged"] = Variant(forward, lambda: merged(attachment))
-    seconds = interleaved(variants, rounds, device_type)
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {name: ratio(values, seconds["base"]) for name, values in seconds.items()}
+    seconds = time_interleaved(variants, rounds, device_type)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratios = {name: paired_ratio(values, seconds["base"]) for name, values in seconds.items()}
+    largest, relative = merge_error(attachment, forward) if mergeable else (None, None)
     return Inference(
-        items,
-        middle["base"],
-        middle["unmerged"],
-        middle.get("merged"),
-        ratios["control"],
-        ratios["unmerged"],
-        ratios.get("merged"),
-        *(merge_error(attachment, forward) if mergeable else (None, None)),
+        items=items,
+        base_seconds=medians["base"],
+        unmerged_seconds=medians["unmerged"],
+        merged_seconds=medians.get("merged"),
+        control=ratios["control"],
+        unmerged=ratios["unmerged"],
+        merged=ratios.get("merged"),
+        largest_difference=largest,
+        relative_difference=relative,
     )
 
 
@@ -136,8 +141,8 @@ def merged(attachment: Attachment) -> Iterator[None]:
 
 @torch.no_grad()
 def merge_error(attachment: Attachment, forward: Callable[[], Tensor]) -> tuple[float, float]:
-    """How far the merged model's output is from the unmerged one's: the largest difference, and |difference| / |output|
-    in Frobenius norms."""
+    """Difference between merged and unmerged output: the largest absolute value, and |difference| / |output| in
+    Frobenius norms."""
     unmerged = forward().double()
     with merged(attachment):
         difference = forward().double() - unmerged
@@ -146,7 +151,7 @@ def merge_error(attachment: Attachment, forward: Callable[[], Tensor]) -> tuple[
 
 @dataclass(frozen=True)
 class Switch:
-    """To another adapter of the method on the loaded base: the bytes that are read, and seconds (median, quartiles)."""
+    """Loading another adapter onto the loaded base: bytes read, and seconds (median and quartiles of `n` loads)."""
 
     bytes: int
     seconds: float
@@ -155,19 +160,19 @@ class Switch:
     n: int
 
 
-def switch(attachment: Attachment, states: Sequence[State], rounds: int) -> Switch:
-    """Load each of the states (on the CPU) in turn, `rounds` times; the last one stays."""
+def measure_switch(attachment: Attachment, states: Sequence[State], rounds: int) -> Switch:
+    """Load each of the states (on the CPU) in turn, `rounds` times; the last one stays loaded."""
     device_type = next(iter(attachment.parameters().values())).device.type
-    seconds = [timed(lambda s=state: attachment.load(s), device_type) for _ in range(rounds) for state in states]
-    low, middle, high = statistics.quantiles(seconds, n=4)
+    seconds = [time_call(lambda s=state: attachment.load(s), device_type) for _ in range(rounds) for state in states]
+    low, median, high = statistics.quantiles(seconds, n=4)
     size = sum(tensor.numel() * tensor.element_size() for tensor in states[0].values())
-    return Switch(size, middle, low, high, len(seconds))
+    return Switch(size, median, low, high, len(seconds))
 
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """A batch whose items each use another adapter: in one forward pass (None where the method cannot), or one by one,
-    switching in between; ratios are those to the same batch with one adapter."""
+    """A batch in which every item uses a different adapter: in one forward pass (None if the method cannot), or one by
+    one with a switch before each. Ratios are relative to the same batch with a single adapter."""
 
     items: int
     adapters: int
@@ -177,14 +182,15 @@ class MixedBatch:
     one_by_one: Ratio
 
 
-def mixed_batch(
+def measure_mixed_batch(
     attachment: Attachment,
     forward: Callable[[], Tensor],
     forward_item: Callable[[int], Tensor],
     states: Sequence[State],
     rounds: int,
 ) -> MixedBatch:
-    """`forward` takes a batch of one item a state, `forward_item` one item of it by its index."""
+    """Measure serving `len(states)` adapters. `forward` runs a batch with one item per state, `forward_item(i)` only
+    item i of it."""
     device_type = next(iter(attachment.parameters().values())).device.type
     rows = list(range(len(states)))
 
@@ -196,22 +202,22 @@ def mixed_batch(
     variants = {"one adapter": Variant(forward), "one by one": Variant(one_by_one)}
     if attachment.mixable:
         variants["mixed"] = Variant(forward, lambda: attachment.mixed(states, rows))
-    seconds = interleaved(variants, rounds, device_type)
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {name: ratio(values, seconds["one adapter"]) for name, values in seconds.items()}
+    seconds = time_interleaved(variants, rounds, device_type)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratios = {name: paired_ratio(values, seconds["one adapter"]) for name, values in seconds.items()}
     return MixedBatch(
-        len(rows),
-        len(states),
-        middle.get("mixed"),
-        ratios.get("mixed"),
-        middle["one by one"],
-        ratios["one by one"],
+        items=len(rows),
+        adapters=len(states),
+        seconds=medians.get("mixed"),
+        ratio=ratios.get("mixed"),
+        one_by_one_seconds=medians["one by one"],
+        one_by_one=ratios["one by one"],
     )
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a task's own batch gives to the model, so that inference is measured on inputs of real shapes."""
+    """The model's arguments for one of the task's own batches, so that inference is measured on real shapes."""
 
     model: Any
     args: tuple
@@ -220,7 +226,7 @@ class ModelInput:
 
     @classmethod
     def of(cls, prepared: PreparedTask, items: int, seed: int = 0) -> ModelInput:
-        """Take the input of the first call of the model that the loss of a batch makes; the loss is not used."""
+        """Capture the arguments of the first model call that the loss of a training batch makes."""
         model, calls = prepared.backbone.model, list[tuple[tuple, dict]]()
         hook = model.register_forward_pre_hook(
             lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True, prepend=True
@@ -234,13 +240,13 @@ class ModelInput:
         return cls(model, args, kwargs, items)
 
     def forward(self) -> Tensor:
-        """The model's output, logits or the predicted noise; where labels are given the loss before it is left out."""
+        """The model's output (logits or predicted noise), without the scalar loss that labels add in front of it."""
         output = self.model(*self.args, **self.kwargs)
         parts = output if isinstance(output, tuple) else output.to_tuple()
         return next(part for part in parts if isinstance(part, torch.Tensor) and part.ndim > 0)
 
     def item(self, index: int) -> ModelInput:
-        """The input of one item alone; what has no such dimension stays as it is."""
+        """The input of one item; arguments without a batch dimension are unchanged."""
 
         def one(value: Any) -> Any:
             has_items = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == self.items

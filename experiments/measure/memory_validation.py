@@ -1,4 +1,4 @@
-"""Peak memory of real training steps on the CPU, counted twice: by our ledger, and by torch's profiler."""
+"""Peak memory of real training steps on the CPU, measured twice: by our tracker and by torch's profiler."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.base import MetaModel, PreparedTask
 
 @dataclass(frozen=True)
 class Measurement:
-    """Bytes by category at the ledger's peak, and the profiler's own peak, which knows no categories."""
+    """Bytes by category at the tracker's peak, and the profiler's peak, which has no categories."""
 
     categories: dict[str, int]
     profiler_peak: int
@@ -32,48 +32,48 @@ class Measurement:
         return sum(self.categories.values())
 
 
-def measure(config: RunConfig, prepared: PreparedTask) -> Measurement:
-    """The peak of the first steps of the training loop itself, on the CPU; the backbone is given back as it was."""
+def measure_peak(config: RunConfig, prepared: PreparedTask) -> Measurement:
+    """Run the training loop's first steps on the CPU and measure their peak; restores the backbone afterwards."""
     attachment = attach(config, prepared)
     with TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, config.train, Path(folder))
-        weights = bytes_of([*trainer.loss_module.parameters(), *trainer.loss_module.buffers()])
-        ledger = MemoryTracker()
-        ledger.watch(trainer.loss_module, trainer.optimizer)
+        weights = storage_bytes([*trainer.loss_module.parameters(), *trainer.loss_module.buffers()])
+        tracker = MemoryTracker()
+        tracker.watch(trainer.loss_module, trainer.optimizer)
         cpu = [torch.profiler.ProfilerActivity.CPU]
-        with torch.profiler.profile(activities=cpu, profile_memory=True) as profile, ledger:
-            train(config, trainer, prepared)
-    ledger.unwatch()
+        with torch.profiler.profile(activities=cpu, profile_memory=True) as profile, tracker:
+            take_steps(trainer)
+    tracker.unwatch()
     attachment.detach()
-    return Measurement(ledger.peak, weights + profiled_peak(profile))
+    return Measurement(tracker.peak, weights + profiled_peak(profile))
 
 
-def bytes_of(tensors: list[Tensor]) -> int:
-    """Of their storages, each counted once."""
+def storage_bytes(tensors: list[Tensor]) -> int:
+    """Bytes of the tensors' storages, each storage counted once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
 
 def profiled_peak(profile: torch.profiler.profile) -> int:
-    """The largest sum of what the allocator reported to the profiler, above what was there before."""
+    """The peak of the allocations that the profiler saw, above what was allocated before."""
     results: Any = profile.profiler
     records = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
     records.sort(key=lambda record: record.start_ns())
     return max(accumulate(record.nbytes() for record in records))
 
 
-def train(config: RunConfig, trainer: Trainer, prepared: PreparedTask) -> None:
-    """The loop's first steps, without its validation."""
-    model = prepared.backbone.model
-    model.train()
-    prepared.backbone.set_gradient_checkpointing(config.train.gradient_checkpointing)
+def take_steps(trainer: Trainer) -> None:
+    """The loop's first steps, without validation, log and checkpoint."""
+    backbone = trainer.prepared.backbone
+    backbone.model.train()
+    backbone.set_gradient_checkpointing(trainer.settings.gradient_checkpointing)
     for step in range(STEPS):
         trainer.step(step)
-    model.eval()
+    backbone.model.eval()
 
 
 class RandomWeights(PreparedTask):
-    """A task's meta_model with random weights: real steps of a base whose weights nobody has here."""
+    """A task's meta model filled with random weights: real training steps of a base without its published weights."""
 
     def __init__(self, meta_model: MetaModel):
         self.meta_model, self.backbone, self.facts = meta_model, meta_model.backbone, meta_model.facts

@@ -1,4 +1,4 @@
-"""What a training step costs beside memory, cheap enough for every run's record."""
+"""Cost of a training step beside memory, cheap enough to go into every run's record."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from experiments.measure.communication import Communication, predicted_bytes
 from experiments.measure.flops import count_step, measured_peak, throughput
+from experiments.measure.gradient_bytes import Communication, predicted_bytes
 from tasks import distributed
 
 if TYPE_CHECKING:
     from experiments.training.loop import Trainer
 
-COMPUTE_TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COMPUTE_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def step_costs(trainer: Trainer) -> dict[str, Any]:
-    """Operations, speed and bytes sent of one optimizer step of a training that has ended, as a record has them.
+    """FLOPs, throughput and gradient bytes of one optimizer step, after training, in the form that records store.
 
-    The operations are those of the first step's batch, run once more; times are all logged steps'. With several
-    processes the operations and the share of the peak are one process's, samples and tokens those of all.
+    FLOPs are counted by running the first step's batch once more; times come from all logged steps. With several
+    processes, FLOPs and the share of the peak are per process, samples and tokens are totals.
     """
     settings, model = trainer.settings, trainer.prepared.backbone.model
     batch = next(trainer.prepared.batches(settings.seed, 0, settings.batch_size))
-    loss = trainer.accelerator.unwrap_model(trainer.loss_module)  # in its precision, but in this process alone
+    loss = trainer.accelerator.unwrap_model(trainer.loss_module)  # keeps autocast, drops the synchronisation
     model.train()
     flops = count_step(lambda: loss(batch), trainer.owned.values(), settings.gradient_accumulation_steps)
     model.eval()
-    batches, tokens = settings.gradient_accumulation_steps * distributed.world_size(), trainer.prepared.tokens(batch)
+    batches = settings.gradient_accumulation_steps * distributed.world_size()
+    tokens = trainer.prepared.tokens(batch)
     speed = throughput(
-        [json.loads(line)["seconds"] for line in trainer.log_file.read_text().splitlines()],
-        settings.batch_size * batches,
-        None if tokens is None else tokens * batches,
-        flops.total,
-        measured_peak(trainer.accelerator.device.type, COMPUTE_TYPES[settings.mixed_precision]),
+        seconds=[json.loads(line)["seconds"] for line in trainer.log_file.read_text().splitlines()],
+        samples=settings.batch_size * batches,
+        tokens=None if tokens is None else tokens * batches,
+        flops=flops.total,
+        peak=measured_peak(trainer.accelerator.device.type, COMPUTE_DTYPES[settings.mixed_precision]),
     )
     return {
         "flops": flops.as_record(),

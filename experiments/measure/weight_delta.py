@@ -1,4 +1,4 @@
-"""What a trained run changed in the model's weights, seen matrix by matrix."""
+"""The weight change of a trained run, decomposed matrix by matrix."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from experiments.records.folder import RunFolder
     from tasks.base import PreparedTask
 
-DIRECTIONS = 64  # singular directions of a matrix that are looked at: the largest rank of the LoRA paper's section 7
+DIRECTIONS = 64  # leading singular directions to keep: the largest rank in section 7 of the LoRA paper
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One weight matrix: a whole parameter, or the part of a fused one that is a projection of its own.
+    """One weight matrix: a whole parameter, or one projection's rows of a fused parameter.
 
-    A convolution's kernel is the matrix (out, in * height * width), as in LoRA for convolutions.
+    A convolution kernel is the matrix (out, in * height * width), as in LoRA for convolutions.
     """
 
     key: str
@@ -31,29 +31,29 @@ class Matrix:
     transposed: bool = False
     rows: tuple[int, int] | None = None
 
-    def of(self, weight: Tensor) -> Tensor:
-        """Its entries in the parameter (contiguous), or in a change of it: a view of shape (out, in)."""
+    def view(self, weight: Tensor) -> Tensor:
+        """The matrix inside the (contiguous) parameter or a change of it: a view of shape (out, in)."""
         matrix = weight.T if self.transposed else weight.view(len(weight), -1)
         return matrix if self.rows is None else matrix[self.rows[0] : self.rows[1]]
 
 
-def matrices(backbone: Backbone) -> list[Matrix]:
-    """Every matrix of the model in its order, the fused ones split; vectors (biases, norms) are none."""
+def weight_matrices(backbone: Backbone) -> list[Matrix]:
+    """Every weight matrix of the model, in the model's order, with fused ones split; no vectors (biases, norms)."""
     projections = backbone.all_projections()
-    found = []
+    matrices = []
     for name, parameter in backbone.model.named_parameters():
-        own = [p for p in projections if p.module.weight is parameter]
-        if own:
-            found += [Matrix(p.key, name, p.transposed, p.rows) for p in own]
+        inside = [p for p in projections if p.module.weight is parameter]
+        if inside:
+            matrices += [Matrix(p.key, name, p.transposed, p.rows) for p in inside]
         elif parameter.ndim > 1:
-            found.append(Matrix(name.removesuffix(".weight"), name))
-    return found
+            matrices.append(Matrix(name.removesuffix(".weight"), name))
+    return matrices
 
 
-def update_of(config: RunConfig, folder: RunFolder, prepared: PreparedTask) -> dict[str, Tensor]:
-    """By name of the parameter, what the run in `folder` added to it; only those that it changed.
+def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask) -> dict[str, Tensor]:
+    """What the run in `folder` added to each parameter that it changed, by the parameter's name.
 
-    Any method serves that can be merged into the weights. The model is given back as it was.
+    Works for every mergeable method and restores the model. Raises UsageError for other methods.
     """
     import torch
     from safetensors.torch import load_file
@@ -62,21 +62,22 @@ def update_of(config: RunConfig, folder: RunFolder, prepared: PreparedTask) -> d
 
     if not config.adapter.mergeable:
         raise UsageError(
-            f"'{config.adapter.name}' is no change of the model's weights, so it has no matrices to look at"
+            f"'{config.adapter.name}' cannot be merged into the weights, so it has no weight change to decompose: "
+            "choose a run of another method"
         )
-    base = weights_of(prepared.backbone)
+    base = copy_weights(prepared.backbone)
     attachment = attach(config, prepared)
     try:
         attachment.load(load_file(folder.adapter_file))
         attachment.merge()
-        merged = weights_of(prepared.backbone)
+        merged = copy_weights(prepared.backbone)
         changes = {name: merged[name] - weight for name, weight in base.items()}
     finally:
         attachment.detach()
     return {name: change for name, change in changes.items() if torch.any(change)}
 
 
-def weights_of(backbone: Backbone) -> dict[str, Tensor]:
+def copy_weights(backbone: Backbone) -> dict[str, Tensor]:
     """Contiguous copies of the model's parameters."""
     import torch
 
@@ -84,8 +85,8 @@ def weights_of(backbone: Backbone) -> dict[str, Tensor]:
     return {name: p.detach().clone(memory_format=torch.contiguous_format) for name, p in named}
 
 
-def put(weights: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Set the model's parameters of these names."""
+def set_weights(weights: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Set the model's parameters with these names."""
     import torch
 
     parameters = dict(backbone.model.named_parameters())
@@ -95,7 +96,7 @@ def put(weights: Mapping[str, Tensor], backbone: Backbone) -> None:
 
 
 class Decomposition(NamedTuple):
-    """U (out, k), singular values (k,) and V^T (k, in) of one matrix's update; `base` is the untuned matrix."""
+    """The SVD of one matrix's update: U (out, k), singular values (k,), V^T (k, in); `base` is the untuned matrix."""
 
     matrix: Matrix
     left: Tensor
@@ -103,16 +104,16 @@ class Decomposition(NamedTuple):
     right: Tensor
     base: Tensor
 
-    def cut(self, rank: int) -> Tensor:
-        """The nearest update of this rank."""
+    def truncate(self, rank: int) -> Tensor:
+        """The best approximation of the update that has this rank."""
         return (self.left[:, :rank] * self.values[:rank]) @ self.right[:rank]
 
-    def count(self, rank: int) -> int:
-        """Numbers that its two factors take."""
+    def parameter_count(self, rank: int) -> int:
+        """Numbers in the two factors of the truncated update."""
         return min(rank, len(self.values)) * (len(self.left) + self.right.shape[1])
 
     def base_norms(self) -> Tensor:
-        """||U_r^T W V_r||_F for r = 1 .. k: how much of the base lies in the update's directions (LoRA paper, 7.3)."""
+        """||U_r^T W V_r||_F for r = 1 .. k: the base's norm in the update's directions (LoRA paper, section 7.3)."""
         import torch
 
         inside = (self.left[:, :DIRECTIONS].T @ self.base @ self.right[:DIRECTIONS].T).square()
@@ -120,15 +121,15 @@ class Decomposition(NamedTuple):
 
 
 def decompose(
-    changes: Mapping[str, Tensor], base: Mapping[str, Tensor], found: Sequence[Matrix]
+    changes: Mapping[str, Tensor], base: Mapping[str, Tensor], matrices: Sequence[Matrix]
 ) -> tuple[list[Decomposition], dict[str, Tensor]]:
-    """The matrices that changed, decomposed, and the changes of parameters that are no matrix."""
+    """Decompose every matrix that changed; returns the other changed parameters (biases, norms) beside it."""
     import torch
 
     parts = []
-    for matrix in found:
-        if matrix.parameter in changes and torch.any(change := matrix.of(changes[matrix.parameter])):
+    for matrix in matrices:
+        if matrix.parameter in changes and torch.any(change := matrix.view(changes[matrix.parameter])):
             left, values, right = torch.linalg.svd(change.float(), full_matrices=False)
-            parts.append(Decomposition(matrix, left, values, right, matrix.of(base[matrix.parameter]).float()))
-    inside = {matrix.parameter for matrix in found}
+            parts.append(Decomposition(matrix, left, values, right, matrix.view(base[matrix.parameter]).float()))
+    inside = {matrix.parameter for matrix in matrices}
     return parts, {name: change for name, change in changes.items() if name not in inside}

@@ -151,7 +151,7 @@ def test_peak_is_measured_once_and_says_how():
 
 
 def test_throughput_by_hand():
-    found = throughput([0.1, 0.2, 0.4, 0.3, 0.2], samples=8, tokens=400, flops=1000, peak=Peak(10_000.0, ""))
-    assert (found.step_seconds, found.low, found.high, found.n) == pytest.approx((0.2, 0.2, 0.3, 5))
-    assert (found.samples_per_second, found.tokens_per_second) == pytest.approx((40, 2000))
-    assert found.share_of_peak == pytest.approx(0.5)
+    result = throughput([0.1, 0.2, 0.4, 0.3, 0.2], samples=8, tokens=400, flops=1000, peak=Peak(10_000.0, ""))
+    assert (result.step_seconds, result.low, result.high, result.n) == pytest.approx((0.2, 0.2, 0.3, 5))
+    assert (result.samples_per_second, result.tokens_per_second) == pytest.approx((40, 2000))
+    assert result.share_of_peak == pytest.approx(0.5)

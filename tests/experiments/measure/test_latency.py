@@ -1,4 +1,4 @@
-"""How latencies are compared, on calls of known length, and what is measured of a tiny model."""
+"""Comparing latencies on calls of known duration, and measuring a tiny model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.measure import latency
-from experiments.measure.latency import ModelInput, Variant, inference, interleaved, median_interval, merge_error
+from experiments.measure.latency import ModelInput, Variant, measure_inference, median_interval, merge_error, time_interleaved
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 
 def test_ratio_by_hand():
-    found = latency.ratio([2.0, 3.0, 8.0, 5.0, 6.0, 7.0], [1.0, 1.0, 2.0, 1.0, 1.0, 1.0])
-    assert (found.median, found.low, found.high, found.n) == (4.5, 2.0, 7.0, 6)
+    ratio = latency.paired_ratio([2.0, 3.0, 8.0, 5.0, 6.0, 7.0], [1.0, 1.0, 2.0, 1.0, 1.0, 1.0])
+    assert (ratio.median, ratio.low, ratio.high, ratio.n) == (4.5, 2.0, 7.0, 6)
 
 
-def test_interval_covers_the_median_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     generator = np.random.default_rng(0)
     for n in (8, 15, 30):
         low, high = median_interval(n)
@@ -29,9 +29,9 @@ def test_interval_covers_the_median_as_often_as_it_says():
         assert 0.945 < np.mean((rounds[:, low] <= 1) & (rounds[:, high] >= 1)) < 0.995
 
 
-def test_rounds_turn_and_contexts_are_not_timed(monkeypatch):
+def test_order_rotates_and_contexts_are_not_timed(monkeypatch):
     calls = []
-    monkeypatch.setattr(latency, "timed", lambda call, device: call())
+    monkeypatch.setattr(latency, "time_call", lambda call, device: call())
 
     @contextmanager
     def entered():
@@ -40,8 +40,8 @@ def test_rounds_turn_and_contexts_are_not_timed(monkeypatch):
         calls.append("out")
 
     variants = {"a": Variant(lambda: calls.append("a") or 1.0), "b": Variant(lambda: calls.append("b") or 2.0, entered)}
-    assert interleaved(variants, 2, "cpu") == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
-    each = latency.WARM_UP + latency.CALLS
+    assert time_interleaved(variants, 2, "cpu") == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
+    each = latency.WARMUP_CALLS + latency.TIMED_CALLS
     first, second = ["a"] * each, ["in", *["b"] * each, "out"]
     assert calls == [*first, *second, *second, *first]
 
@@ -52,7 +52,7 @@ def prepared() -> PreparedTiny:
 
 
 def attached(adapter, prepared: PreparedTiny):
-    """Attached, and moved away from its initial values."""
+    """Attach, and perturb the initial values."""
     torch.manual_seed(1)
     attachment = adapter.attach(prepared.backbone)
     with torch.no_grad():
@@ -62,18 +62,18 @@ def attached(adapter, prepared: PreparedTiny):
     return attachment
 
 
-def test_model_input_is_what_the_loss_gives_to_the_model(prepared):
+def test_model_input_captures_the_call_that_the_loss_makes(prepared):
     _, expected = next(prepared.batches(0, 0, 3))
-    attached(PrefixTuning(length=2), prepared)  # whose own hook changes the call
-    found = ModelInput.of(prepared, 3)
-    assert torch.equal(found.kwargs["input_ids"], expected)
-    assert "position_ids" not in found.kwargs
-    whole = found.forward()
+    attached(PrefixTuning(length=2), prepared)  # its hook changes the call
+    captured = ModelInput.of(prepared, 3)
+    assert torch.equal(captured.kwargs["input_ids"], expected)
+    assert "position_ids" not in captured.kwargs
+    whole = captured.forward()
     assert whole.shape == (3, 12, 64)
-    torch.testing.assert_close(found.item(1).forward(), whole[1:2])
+    torch.testing.assert_close(captured.item(1).forward(), whole[1:2])
 
 
-def test_merge_error_is_the_difference_of_the_outputs(prepared):
+def test_merge_error_is_the_difference_between_the_outputs(prepared):
     forward = ModelInput.of(prepared, 2).forward
     attachment = attached(Lora(rank=2), prepared)
     largest, relative = merge_error(attachment, forward)
@@ -89,35 +89,35 @@ def test_merge_error_is_the_difference_of_the_outputs(prepared):
 
 
 @pytest.mark.parametrize(("adapter", "mergeable"), [(Lora(rank=2), True), (PrefixTuning(length=2), False)])
-def test_inference_leaves_the_attachment_as_it_was(prepared, adapter, mergeable):
+def test_measuring_inference_restores_the_attachment(prepared, adapter, mergeable):
     forward = ModelInput.of(prepared, 1).forward
     attachment = attached(adapter, prepared)
     tuned = forward()
-    found = inference(attachment, forward, 1, mergeable, rounds=6)
+    measured = measure_inference(attachment, forward, 1, mergeable, rounds=6)
     assert torch.equal(forward(), tuned)
-    assert found.unmerged.n == found.control.n == 6
-    assert found.unmerged.low <= found.unmerged.median <= found.unmerged.high
-    assert (found.merged is not None) == mergeable == (found.relative_difference is not None)
+    assert measured.unmerged.n == measured.control.n == 6
+    assert measured.unmerged.low <= measured.unmerged.median <= measured.unmerged.high
+    assert (measured.merged is not None) == mergeable == (measured.relative_difference is not None)
 
 
 @pytest.mark.parametrize("adapter", [Lora(rank=2), FullFinetuning()])
-def test_switch_loads_the_bytes_of_a_state(prepared, adapter):
+def test_switching_reads_the_bytes_of_a_state(prepared, adapter):
     attachment = attached(adapter, prepared)
     first = attachment.state()
     second = {name: value + 1 for name, value in first.items()}
-    found = latency.switch(attachment, [second, first], rounds=2)
-    assert found.bytes == 4 * sum(p.numel() for p in attachment.parameters().values())
-    assert found.n == 4
-    assert found.low <= found.seconds <= found.high
+    measured = latency.measure_switch(attachment, [second, first], rounds=2)
+    assert measured.bytes == 4 * sum(p.numel() for p in attachment.parameters().values())
+    assert measured.n == 4
+    assert measured.low <= measured.seconds <= measured.high
     assert all(torch.equal(first[name], value) for name, value in attachment.state().items())
 
 
 @pytest.mark.parametrize(("adapter", "can"), [(Lora(rank=2), True), (FullFinetuning(), False)])
-def test_mixed_batch_is_measured_where_the_method_can(prepared, adapter, can):
+def test_mixed_batches_are_measured_for_methods_that_support_them(prepared, adapter, can):
     whole = ModelInput.of(prepared, 2)
     attachment = attached(adapter, prepared)
     states = [attachment.state(), {name: value + 0.01 for name, value in attachment.state().items()}]
-    found = latency.mixed_batch(attachment, whole.forward, lambda i: whole.item(i).forward(), states, rounds=6)
-    assert (found.items, found.adapters) == (2, 2)
-    assert (found.seconds is not None) == can == (found.ratio is not None)
-    assert found.one_by_one_seconds > 0
+    measured = latency.measure_mixed_batch(attachment, whole.forward, lambda i: whole.item(i).forward(), states, rounds=6)
+    assert (measured.items, measured.adapters) == (2, 2)
+    assert (measured.seconds is not None) == can == (measured.ratio is not None)
+    assert measured.one_by_one_seconds > 0

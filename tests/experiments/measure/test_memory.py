@@ -1,4 +1,4 @@
-"""Peak memory: the ledger against a hand-computed case, predictions against the training loop counted twice."""
+"""Peak memory: the tracker against a hand-computed case, predictions against two measurements of the training loop."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from experiments.measure.device_rules import CUDA
 from experiments.measure.file_sizes import adapter_files, safetensors_bytes
 from experiments.measure.memory_prediction import predict
 from experiments.measure.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
-from experiments.measure.memory_validation import RandomWeights, measure
+from experiments.measure.memory_validation import RandomWeights, measure_peak
 from experiments.session import adapter_metadata
 from tasks.language.style import Style
 
@@ -25,7 +25,7 @@ TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory) -> Style:
-    """Rows of 48 tokens on a tiny GPT-2 that has no weights."""
+    """Rows of 48 tokens on a tiny GPT-2 configuration without weights."""
     folder = tmp_path_factory.mktemp("shape")
     dropout = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.0}
     (folder / "config.json").write_text(json.dumps(SHAPE | TOKENS | dropout))
@@ -33,75 +33,75 @@ def task(tmp_path_factory) -> Style:
 
 
 def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
-    return RunConfig(registry()[method](), task, Train(device="cpu", **{"batch": 4, **train})).resolved()
+    return RunConfig(registry()[method](), task, Train(device="cpu", **{"batch_size": 4, **train})).resolved()
 
 
 def test_a_layer_and_adamw_by_hand():
     layer = nn.Linear(10, 10, bias=False)  # 400 bytes
     optimizer = torch.optim.AdamW(layer.parameters())
-    ledger = MemoryTracker()
-    ledger.watch(layer, optimizer)
-    with ledger:
+    tracker = MemoryTracker()
+    tracker.watch(layer, optimizer)
+    with tracker:
         batch = torch.ones(100, 10)  # 4,000 bytes; so has its output
         layer(batch).sum().backward()
         del batch
         optimizer.step()
-    found = ledger.peak
-    assert found[WEIGHTS] == 400
-    assert found[ACTIVATIONS] == 8000  # batch and output, both alive in the backward pass
-    assert found[TEMPORARIES] <= 4008  # the output's gradient, where it is more than a view of one number
-    assert found[OPTIMIZER] == 0
-    ledger.events = [event for event in ledger.events if event[1].category != ACTIVATIONS]
-    assert ledger.peak[OPTIMIZER] == 2 * 400 + 4  # both moments and the count of steps
-    assert ledger.peak[GRADIENTS] == 400
+    peak = tracker.peak
+    assert peak[WEIGHTS] == 400
+    assert peak[ACTIVATIONS] == 8000  # batch and output, both alive in the backward pass
+    assert peak[TEMPORARIES] <= 4008  # the output's gradient, unless it is an expanded view of one number
+    assert peak[OPTIMIZER] == 0
+    tracker.events = [event for event in tracker.events if event[1].category != ACTIVATIONS]
+    assert tracker.peak[OPTIMIZER] == 2 * 400 + 4  # both moments and the step count
+    assert tracker.peak[GRADIENTS] == 400
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("method", ["lora", "full", "adapter", "prefix", "subspace"])
-def test_the_prediction_is_what_the_loop_takes(task, method, checkpointing):
+@pytest.mark.parametrize("method", ["lora", "full", "bottleneck", "prefix", "subspace"])
+def test_the_prediction_matches_the_training_loop(task, method, checkpointing):
     config = configuration(task, method, gradient_checkpointing=checkpointing)
     predicted = predict(config).categories
-    found = measure(config, RandomWeights(task.meta_model()))
+    measured = measure_peak(config, RandomWeights(task.meta_model()))
     total = sum(predicted.values())
-    assert total == pytest.approx(found.peak, rel=0.02)
-    assert total == pytest.approx(found.profiler_peak, rel=0.05)
+    assert total == pytest.approx(measured.peak, rel=0.02)
+    assert total == pytest.approx(measured.profiler_peak, rel=0.05)
     for category, size in predicted.items():
-        assert size == pytest.approx(found.categories[category], abs=0.03 * total), category
+        assert size == pytest.approx(measured.categories[category], abs=0.03 * total), category
 
 
-def test_in_bf16_too(task):
+def test_the_prediction_matches_in_bf16(task):
     config = configuration(task, mixed_precision="bf16")
-    found = measure(config, RandomWeights(task.meta_model()))
-    assert predict(config).peak == pytest.approx(found.profiler_peak, rel=0.05)
+    measured = measure_peak(config, RandomWeights(task.meta_model()))
+    assert predict(config).peak == pytest.approx(measured.profiler_peak, rel=0.05)
 
 
-def test_accumulated_gradients_live_through_the_next_batch(task):
+def test_accumulated_gradients_stay_alive_during_the_next_micro_batch(task):
     config = configuration(task, "full", gradient_accumulation_steps=2)
-    found = measure(config, RandomWeights(task.meta_model()))
-    assert predict(config).peak == pytest.approx(found.profiler_peak, rel=0.05)
+    measured = measure_peak(config, RandomWeights(task.meta_model()))
+    assert predict(config).peak == pytest.approx(measured.profiler_peak, rel=0.05)
     assert predict(config).peak > predict(configuration(task, "full")).peak
 
 
-def test_what_each_setting_does(task):
+def test_effect_of_each_setting(task):
     config = configuration(task)
-    usual = predict(config)
-    assert predict(config, fused_attention=False).peak > usual.peak
+    default = predict(config)
+    assert predict(config, fused_attention=False).peak > default.peak
     checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
-    assert predict(checkpointed).peak < usual.peak
+    assert predict(checkpointed).peak < default.peak
     half = replace(config, train=replace(config.train, mixed_precision="bf16"))
-    frozen = 4 * (usual.total - usual.trainable)
-    kept, halved = (predict(half, weights=weights).categories[WEIGHTS] for weights in ("fp32", "bf16"))
-    assert kept - halved == frozen // 2
+    frozen = 4 * (default.total - default.trainable)
+    full_size, halved = (predict(half, weights=weights).categories[WEIGHTS] for weights in ("fp32", "bf16"))
+    assert full_size - halved == frozen // 2
 
 
-def test_adamw_copies_a_moment_of_every_weight_at_once_on_cuda_alone(task):
+def test_only_cuda_adamw_copies_a_moment_of_every_weight_at_once(task):
     config = configuration(replace(task, max_length=4), "full", batch_size=1)
     on_cpu, on_cuda = predict(config), predict(config, CUDA)
     assert on_cuda.categories[TEMPORARIES] >= 4 * on_cpu.trainable > 3 * on_cpu.categories[TEMPORARIES]
 
 
-def test_cudas_rules_hold_in_recomputed_blocks_too(task):
-    """Its fused kernels draw dropout within: without them attention's products would be kept in the backward pass."""
+def test_cuda_rules_apply_inside_recomputed_blocks(task):
+    """Fused kernels draw dropout internally; plain attention would save its products for the backward pass."""
     folder = Path(task.base)
     settings = json.loads((folder / "config.json").read_text())
     peaks = []
@@ -113,8 +113,8 @@ def test_cudas_rules_hold_in_recomputed_blocks_too(task):
     assert peaks[0] == peaks[1]
 
 
-def test_a_dry_run_leaves_nothing_behind(task):
-    """Caches of the methods must not keep tensors without values."""
+def test_a_prediction_leaves_no_fake_tensors_behind(task):
+    """A method's caches must not hold tensors without values."""
     config = configuration(task, "subspace")
     assert predict(config).peak == predict(config).peak
     prepared = RandomWeights(task.meta_model())
@@ -125,14 +125,14 @@ def test_a_dry_run_leaves_nothing_behind(task):
 
 
 @pytest.mark.parametrize("metadata", [None, {"adapter": '{"rank": 4, "täg": "ü"}'}])
-def test_a_safetensors_file_by_its_format(tmp_path, metadata):
+def test_size_of_a_safetensors_file(tmp_path, metadata):
     tensors = {"a.weight": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16), "seed": torch.tensor(3)}
     save_file(tensors, tmp_path / "file", metadata=metadata)
     assert safetensors_bytes(tensors, metadata) == (tmp_path / "file").stat().st_size
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "subspace"])
-def test_the_adapter_file_is_as_large_as_predicted(task, method, tmp_path):
+def test_size_of_the_adapter_file_is_predicted(task, method, tmp_path):
     config = configuration(task, method)
     attachment = config.adapter.attach(RandomWeights(task.meta_model()).backbone)
     save_file(attachment.state(), tmp_path / "file", metadata=adapter_metadata(config))
