@@ -66,6 +66,15 @@ class Train:
     """Also log the steps to a tracker, through accelerate."""
 
 
+def with_settings(train: Train | None, settings: Mapping[str, Any]) -> Train:
+    """`train`, or the defaults, with some fields changed. Raises UsageError for an unknown field."""
+    valid = [f.name for f in fields(Train)]
+    unknown = sorted(set(settings) - set(valid))
+    if unknown:
+        raise UsageError(f"Train has no setting '{unknown[0]}'{did_you_mean(unknown[0], valid)}")
+    return replace(train or Train(), **settings)
+
+
 @dataclass(frozen=True)
 class ResolvedTrain(Train):
     """Training settings with nothing left open: what the loop, the optimizer and the cost models read.

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import Adapter, attach_initialised
-from experiments.config import RunConfig, Train
-from experiments.errors import UsageError, did_you_mean
+import adapters.base
+from experiments.config import RunConfig, Train, with_settings
+from experiments.device import device_of
 from experiments.records.folder import (
     RunFolder,
     environment,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    adapter: Adapter,
+    adapter: adapters.base.Adapter,
     task: Task,
     train: Train | None = None,
     *,
@@ -60,12 +59,7 @@ def run(
     UsageError, AdapterError or TaskError where the settings cannot work. A run that fails while it trains
     (divergence, out of memory) returns a record whose `status` is "failed".
     """
-    unknown = sorted(set(settings) - {f.name for f in fields(Train)})
-    if unknown:
-        raise UsageError(
-            f"Train has no setting '{unknown[0]}'{did_you_mean(unknown[0], [f.name for f in fields(Train)])}"
-        )
-    config = RunConfig(adapter, task, replace(train or Train(), **settings)).resolved()
+    config = RunConfig(adapter, task, with_settings(train, settings)).resolved()
     folder = distributed.on_main(lambda: RunFolder.create(Path(runs), config))
     record = distributed.on_main(folder.result)
     if record is None or overwrite:
@@ -170,23 +164,12 @@ def _keep_last_good(session: _Session, attachment: Attachment) -> str:
     return f"the weights of step {step} are kept in {folder.adapter_file.name}"
 
 
-def device_of(config: RunConfig) -> torch.device:
-    import torch
-
-    wanted = config.train.device
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and distributed.num_launched() > 1:
-        return torch.device(wanted, int(os.environ["LOCAL_RANK"]))
-    return torch.device(wanted)
-
-
 def attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
     """The adapter on the task's backbone, its initialisation drawn from the run's seed."""
     from accelerate.utils import set_seed
 
     set_seed(config.train.seed)  # Python's and numpy's generators too: a method from elsewhere may draw from them
-    return attach_initialised(config.adapter, prepared.backbone)
+    return adapters.base.attach(config.adapter, prepared.backbone)
 
 
 def base_evaluation(prepared: PreparedTask) -> Evaluation:
@@ -298,10 +281,12 @@ def save_adapter(config: RunConfig, folder: RunFolder, attachment: Attachment) -
     """Write `adapter.safetensors` and the forms of other tools; the bytes of our own file."""
     from safetensors.torch import save_file
 
+    from adapters.interchange.exported_file import write
+
     state = attachment.state()
     with replacing(folder.adapter_file, sum(tensor.nbytes for tensor in state.values())) as beside:
         save_file(state, beside, metadata=adapter_metadata(config))
-    attachment.export(folder.path)
+    write(attachment.export(), folder.path)
     return folder.adapter_file.stat().st_size
 
 

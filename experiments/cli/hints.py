@@ -97,7 +97,7 @@ def _owners(name: str, prefix: str, parts: Mapping[str, Any]) -> list[str]:
 
 def refuse_renamed(arguments: Sequence[str], parts: Mapping[str, Any], options: type) -> None:
     """End the program if an option or a value has its name of an earlier release."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if not word.startswith("--"):
             continue
         option, equals, value = word.partition("=")

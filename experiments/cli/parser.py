@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, make_dataclass
+from dataclasses import make_dataclass
 from inspect import getdoc
 from typing import Annotated, Any, TypeVar
 
@@ -102,8 +102,8 @@ def parse_command(
 ) -> tuple[str, Any]:
     """COMMAND [options]: the command's name, and its options as `parse_options` reads them.
 
-    For example `parse_command({"loop": LoopOptions, "memory": MemoryOptions}, arguments, "python -m experiments.bench")`
-    gives `("loop", LoopOptions(...))`. `--help` without a command lists the commands, each with the first sentence of
+    For example `parse_command({"loop": LoopOptions, "memory": MemoryOptions}, arguments, PROGRAM)` returns
+    `("loop", LoopOptions(...))`. `--help` without a command lists the commands, each with the first sentence of
     its options' docstring.
     """
     if arguments and arguments[0] in commands:

@@ -1,7 +1,8 @@
-"""One display for all jobs of a sweep, and a line as each one ends."""
+"""One progress display for all jobs of a sweep, and a line for each job that ends."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
@@ -15,13 +16,15 @@ from experiments.sweeping.local_launcher import Ended, Launcher, Started
 
 
 class Display(Progress):
-    """A bar for all jobs and one for each that runs; a job's own step log says how far it is, wherever it runs."""
+    """A bar for all jobs and one for each running job, whose progress is read from its step log, wherever it runs."""
 
-    def __init__(self, what: str, count: int):
+    def __init__(self, title: str, count: int):
         self.running: dict[Job, TaskID] = {}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        super().__init__(*columns, console=Console(stderr=True, highlight=False, soft_wrap=True), refresh_per_second=1)
-        self.whole = self.add_task(what, total=count)
+        # the stream itself: while a job runs in this process, `sys.stderr` is the job's log
+        console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        super().__init__(*columns, console=console, refresh_per_second=1)
+        self.overall = self.add_task(title, total=count)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for job, bar in list(self.running.items()):
@@ -34,33 +37,36 @@ class Display(Progress):
             self.running[job] = self.add_task(f"  {job.label}", total=job.config.train.steps)
             return
         self.remove_task(self.running.pop(job))
-        self.advance(self.whole)
+        self.advance(self.overall)
         outcome = job.outcome() if event.reason is None else f"[red]failed[/]: {escape(event.reason)}"
         self.console.print(f"{escape(job.label)}: {outcome}")
 
 
 def perform(
-    jobs: Iterable[Job], launcher: Launcher, what: str, then: Callable[[Ended], Iterable[Job]] = lambda ended: ()
+    jobs: Iterable[Job], launcher: Launcher, title: str, then: Callable[[Ended], Iterable[Job]] = lambda ended: ()
 ) -> dict[Job, str]:
-    """Launch all, and what is to follow on each one, with one display; those that failed, with their reasons."""
+    """Perform the jobs, and those that `then` gives when one ends, in one display.
+
+    Returns the jobs that failed, with their reasons.
+    """
     failures, jobs = {}, list(jobs)
     if not jobs:
         return failures
-    with Display(what, len(jobs)) as display, closing(launcher.launch(jobs)) as events:
+    with Display(title, len(jobs)) as display, closing(launcher.launch(jobs)) as events:
         for event in events:
             display.show(event)
             if isinstance(event, Ended):
                 if event.reason is not None:
                     failures[event.job] = event.reason
                 jobs += then(event)
-                display.update(display.whole, total=len(jobs))
+                display.update(display.overall, total=len(jobs))
     return failures
 
 
 def show_plan(jobs: Sequence[Job]) -> None:
-    """What would run, and how much of it is there: a row a job."""
+    """Print one row per job with its progress."""
     table = Table("task", "method", "seed", "state", Column("record", overflow="fold"))
     for job in jobs:
         config = job.config
-        table.add_row(config.task.name, job.what, str(config.train.seed), job.state(), str(job.folder.path))
+        table.add_row(config.task.name, job.description, str(config.train.seed), job.state(), str(job.folder.path))
     Console(highlight=False, markup=False).print(table)

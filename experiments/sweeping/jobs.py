@@ -1,4 +1,4 @@
-"""What a worker process does: jobs, one after the other, with the prepared task kept for the next one."""
+"""Jobs of a sweep, and the worker that performs them one after the other and shares the prepared task between them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from adapters.base import Adapter
 from adapters.errors import AdapterError
 from experiments.config import RunConfig
+from experiments.device import device_of
 from experiments.errors import UsageError
 from experiments.records.failures import RunFailure
 from experiments.records.folder import RunFolder, write_json
@@ -27,14 +28,14 @@ from tasks.errors import TaskError
 if TYPE_CHECKING:
     from tasks.base import PreparedTask
 
-ONE_SENTENCE = (UsageError, AdapterError, TaskError, RunFailure)  # errors that the user can mend
-OUTPUT = "output.log"  # what a job prints goes to this file of its folder
-LAST_LINES = 4096  # bytes of a step log that hold its last line
+USER_ERRORS = (UsageError, AdapterError, TaskError, RunFailure)
+OUTPUT = "output.log"  # in the job's folder: what the job prints
+LAST_LINES = 4096  # bytes at the end of a step log that are sure to hold a whole line
 
 
-@dataclass(frozen=True, eq=False)  # a job is itself alone
+@dataclass(frozen=True, eq=False)  # compared by identity
 class Job(ABC):
-    """Something to do with one resolved configuration, whose result stays in its folder below `root`."""
+    """Work on one resolved configuration; the result is written to its folder below `root`."""
 
     config: RunConfig
     root: Path
@@ -44,37 +45,37 @@ class Job(ABC):
         return RunFolder.of(self.root, self.config)
 
     @property
-    def what(self) -> str:
-        """The method with its size and what else is not at its default."""
-        return arm(self.config.adapter)
+    def description(self) -> str:
+        """The method with its size and its other settings that differ from their defaults."""
+        return describe(self.config.adapter)
 
     @property
     def label(self) -> str:
-        return f"{self.config.task.name} {self.what} seed {self.config.train.seed}"
+        return f"{self.config.task.name} {self.description} seed {self.config.train.seed}"
 
     @property
     @abstractmethod
     def done(self) -> bool:
-        """Whether the folder holds the result already."""
+        """Whether the folder holds the result."""
 
     @abstractmethod
     def state(self) -> str:
-        """How far the job is, in words."""
+        """The job's progress, in words."""
 
     @abstractmethod
     def outcome(self) -> str:
-        """What came out, in words, of a job that is done."""
+        """The result of a finished job, in words."""
 
     @abstractmethod
     def perform(self, prepared: PreparedTask) -> str | None:
-        """Do it, going on from what the folder holds; the reason where it failed."""
+        """Do the work, resuming from the folder's contents; returns the reason if it failed."""
 
     def last_step(self) -> int:
-        """The step that the job's log has come to; 0 where there is none."""
+        """The last step in the job's log; 0 without a log."""
         with contextlib.suppress(OSError), (self.folder.path / "steps.jsonl").open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_LINES))
             for line in reversed(log.read().splitlines()):
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be half written
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be incomplete
                     return int(json.loads(line)["step"])
         return 0
 
@@ -85,7 +86,7 @@ class Job(ABC):
 
 @dataclass(frozen=True, eq=False)
 class RunJob(Job):
-    """An ordinary run: train, measure, write the record. `search` is how its learning rate was chosen."""
+    """Train, measure and write the record. `search` tells how the learning rate was chosen."""
 
     search: Mapping[str, Any] | None = None
 
@@ -111,76 +112,89 @@ class RunJob(Job):
         from experiments.session import execute
 
         reason = execute(self.config, self.folder, prepared)["reason"]
-        self.keep_search()
+        self.write_search()
         return reason
 
-    def keep_search(self) -> None:
-        """Write the search into the record, where there is a record without it."""
+    def write_search(self) -> None:
+        """Add the search to a record that lacks it."""
         record = self.folder.result()
         if self.search is not None and record is not None and record.get("search") != self.search:
             write_json(self.folder.result_file, record | {"search": self.search})
 
 
-def arm(adapter: Adapter) -> str:
-    """A method with its size and what else is not at its default: "lora rank 4, targets query value"."""
+def describe(adapter: Adapter) -> str:
+    """A method with its size and its other settings that differ from their defaults, such as "lora rank 4, alpha 8"."""
     default = type(adapter)()
-    names = [f.name for f in fields(adapter)]
-    told = [name for name in names if name == adapter.size_field or getattr(adapter, name) != getattr(default, name)]
-    settings = [f"{name} {shown}" for name in told if (shown := _shown(getattr(adapter, name))) is not None]
+    changed = [
+        f.name
+        for f in fields(adapter)
+        if f.name == adapter.size_field or getattr(adapter, f.name) != getattr(default, f.name)
+    ]
+    values = {name: _in_words(getattr(adapter, name)) for name in changed}
+    settings = [f"{name} {value}" for name, value in values.items() if value is not None]
     return ", ".join([" ".join([adapter.name, *settings[:1]]), *settings[1:]])
 
 
-def _shown(value: Any) -> str | None:
+def _in_words(value: Any) -> str | None:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Worker:
-    """Performs jobs in this process. The last prepared task is kept: loading and encoding happen once for its runs."""
+    """Performs jobs in this process. The last prepared task is shared: its runs load and encode the data once.
 
-    def __init__(self) -> None:
+    What a job prints goes to its `output.log`: all that the process prints, below Python too, or with
+    `whole_process=False` only what Python code prints, so that the caller's own display stays visible.
+    """
+
+    def __init__(self, whole_process: bool = True) -> None:
+        self._redirect = _redirect_process if whole_process else _redirect_python
         self._prepared: tuple[Any, PreparedTask] | None = None
 
     def perform(self, job: Job) -> str | None:
-        """The reason where the job failed: whatever happens to one job, the next one can be performed."""
+        """Perform a job unless it is done; returns the reason if it failed, and is then ready for the next job."""
         if job.done:
             return None
         RunFolder.create(job.root, job.config)
-        with printing_to(job.folder.path / OUTPUT):
+        output = job.folder.path / OUTPUT
+        with output.open("a", buffering=1) as target, self._redirect(target):
             print(f"{datetime.now().astimezone():%F %T%z} on {socket.gethostname()}, process {os.getpid()}", flush=True)
             try:
                 return job.perform(self._prepare(job.config))
             except Exception as error:
-                self._prepared = None  # an adapter may be left half attached
-                if isinstance(error, ONE_SENTENCE):
+                self._prepared = None  # an adapter may still be attached to it
+                if isinstance(error, USER_ERRORS):
                     return str(error)
                 traceback.print_exc()
-                return f"{type(error).__name__}: {error} (the traceback is in {job.folder.path / OUTPUT})"
+                return f"{type(error).__name__}: {error} (traceback: {output})"
 
     def _prepare(self, config: RunConfig) -> PreparedTask:
-        from experiments.session import device_of
-
         device = device_of(config)
         if self._prepared is None or self._prepared[0] != (config.task, device):
-            self._prepared = None  # its memory is free before the next is loaded
+            self._prepared = None  # frees its memory before the next one is loaded
             self._prepared = (config.task, device), config.task.prepare(device)
         return self._prepared[1]
 
 
 @contextlib.contextmanager
-def printing_to(file: Path) -> Iterator[None]:
-    """What this process writes to standard output and error, libraries below Python too, is added to a file."""
-    with file.open("a", buffering=1) as target:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        kept = [(number, os.dup(number)) for number in (1, 2)]
-        try:
-            for number in (1, 2):
-                os.dup2(target.fileno(), number)
-            with contextlib.redirect_stdout(target), contextlib.redirect_stderr(target):
-                yield
-        finally:
-            for number, before in kept:
-                os.dup2(before, number)
-                os.close(before)
+def _redirect_python(target: TextIO) -> Iterator[None]:
+    with contextlib.redirect_stdout(target), contextlib.redirect_stderr(target):
+        yield
+
+
+@contextlib.contextmanager
+def _redirect_process(target: TextIO) -> Iterator[None]:
+    """Redirect standard output and error at the level of file descriptors, which libraries in C use too."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    saved = [(descriptor, os.dup(descriptor)) for descriptor in (1, 2)]
+    try:
+        for descriptor in (1, 2):
+            os.dup2(target.fileno(), descriptor)
+        with _redirect_python(target):
+            yield
+    finally:
+        for descriptor, copy in saved:
+            os.dup2(copy, descriptor)
+            os.close(copy)

@@ -1,7 +1,7 @@
-"""An equal search of the learning rate: every arm tries as many rates, on a share of its steps, before its runs.
+"""The search of a learning rate: every setting tries the same number of rates, on a share of its steps.
 
-An arm is a method at one size on one task; its rates lie around the one that it would take otherwise. The choice is
-made on the task's validation loss alone: a trial is never evaluated on test items and is no run of a report.
+A setting is a method at one size on one task; its rates lie around the one that it would take without a search. The
+choice uses the task's validation loss alone: a trial is never evaluated on test items and is not a run of a report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig
+from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import UsageError
 from experiments.records.folder import write_json
 from experiments.sweeping.jobs import Job, RunJob
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from experiments.training.signals import Interruption
     from tasks.base import PreparedTask
 
-FOLDER = ".learning-rates"  # below the runs' folder; a report takes nothing here for a run
+FOLDER = ".learning-rates"  # below the runs' folder; reports skip it
 MEASURE = "validation loss at the last step of the trial"
 
 
 @dataclass(frozen=True, eq=False)
 class Trial(Job):
-    """One rate of one arm on the short budget. A rate that diverges is an outcome, too."""
+    """Training with one rate on a share of the steps. A rate that diverges is a result too."""
 
     @property
-    def what(self) -> str:
-        return f"{super().what}, trial at learning rate {self.config.train.learning_rate:g}"
+    def description(self) -> str:
+        return f"{super().description}, trial at learning rate {self.config.train.learning_rate:g}"
 
     @property
     def file(self) -> Path:
@@ -43,16 +43,16 @@ class Trial(Job):
     def done(self) -> bool:
         return self.file.exists()
 
-    def found(self) -> dict[str, Any]:
-        """The trial's own record: its rate, its validation loss (None where it failed) and why it failed."""
+    def result(self) -> dict[str, Any]:
+        """The trial's rate, its validation loss (None if it failed) and the reason for a failure."""
         return json.loads(self.file.read_text())
 
     def state(self) -> str:
         return f"finished: {self.outcome()}" if self.done else self.progress()
 
     def outcome(self) -> str:
-        found = self.found()
-        return f"validation loss {found['validation_loss']:.4g}" if found["failure"] is None else found["failure"]
+        result = self.result()
+        return result["failure"] or f"validation loss {result['validation_loss']:.4g}"
 
     def perform(self, prepared: PreparedTask) -> str | None:
         from experiments.records.run_lock import only_writer
@@ -69,7 +69,7 @@ class Trial(Job):
     def _train(
         self, prepared: PreparedTask, interruption: Interruption, check_writer: Callable[[], None]
     ) -> tuple[float | None, str | None]:
-        """The validation loss, or why there is none."""
+        """The validation loss, or the reason why there is none."""
         from experiments.records.failures import DiskFull, RunFailure, failures_are_records
         from experiments.session import attach
         from experiments.training.loop import Trainer
@@ -79,7 +79,7 @@ class Trial(Job):
             with failures_are_records(folder, lambda: None):
                 Trainer(prepared, attachment, self.config.train, folder, interruption, check_writer).run()
         except DiskFull:
-            raise  # it says nothing of the rate
+            raise  # not the rate's fault
         except RunFailure as failed:
             return None, str(failed)
         finally:
@@ -89,18 +89,18 @@ class Trial(Job):
 
 
 def last_validation_loss(log: Path) -> float | None:
-    """The validation loss in the last line of a step log; None where it is not finite."""
+    """The validation loss in the last line of a step log; None if it is not finite."""
     loss = json.loads(log.read_text().splitlines()[-1])["validation_loss"]
     return loss if math.isfinite(loss) else None
 
 
 @dataclass(frozen=True)
 class LearningRateSearch:
-    """`count` rates, neighbours `factor` apart, each on `share` of the arm's steps (and of its warm-up)."""
+    """`count` rates, neighbours `factor` apart, each tried on `share` of the steps (and of the warmup)."""
 
     count: int
-    factor: float
-    share: float
+    factor: float = 2.0
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.count < 2:
@@ -111,28 +111,27 @@ class LearningRateSearch:
             raise UsageError(f"--search-share must be above 0 and at most 1, not {self.share:g}")
 
     def rates(self, centre: float) -> list[float]:
-        """The grid, lowest first, symmetric about `centre` on the log scale; four digits, as people write rates."""
+        """The grid in ascending order, symmetric about `centre` on a log scale, rounded to four digits."""
         middle = (self.count - 1) / 2
         return [float(f"{centre * self.factor ** (i - middle):.4g}") for i in range(self.count)]
 
     def trials(self, config: RunConfig, runs: Path) -> list[Trial]:
-        """The trials of one arm, whose first run is `config` (resolved). Raises UsageError where it has no steps."""
-        train = config.train
-        if train.steps is None:
-            raise UsageError("a search of learning rates needs --train.steps: its budget is a share of them")
+        """The trials for a resolved configuration. Raises UsageError if it has no number of steps."""
+        if not config.train.steps:
+            raise UsageError("a search of learning rates needs --train.steps: a trial takes a share of them")
+        train = ResolvedTrain.of(config.train)
         steps = max(1, round(self.share * train.steps))
-        short = replace(
-            train, steps=steps, warmup_steps=round(self.share * (train.warmup_steps or 0)), validation_steps=steps
-        )
+        warmup_steps = round(self.share * train.warmup_steps)
+        short = replace(config.train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps)
         return [
             Trial(replace(config, train=replace(short, learning_rate=rate)), runs / FOLDER)
-            for rate in self.rates(train.learning_rate or 0.0)
+            for rate in self.rates(train.learning_rate)
         ]
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, Any]:
-        """The whole search, as its runs' records keep it. `chosen` is None where no rate has a finite loss."""
-        found = [trial.found() for trial in trials]
-        losses = {trial["learning_rate"]: trial["validation_loss"] for trial in found}
+        """The search as it is written to the records. `chosen` is None if no rate has a finite loss."""
+        results = [trial.result() for trial in trials]
+        losses = {result["learning_rate"]: result["validation_loss"] for result in results}
         finite = {rate: loss for rate, loss in losses.items() if loss is not None}
         best = min(finite, key=lambda rate: finite[rate]) if finite else None
         train = trials[0].config.train
@@ -140,7 +139,7 @@ class LearningRateSearch:
             "chosen": best,
             "edge": {min(losses): "lowest", max(losses): "highest"}.get(best),
             "chosen_by": MEASURE,
-            "trials": found,
+            "trials": results,
             "steps": train.steps,
             "share": self.share,
             "factor": self.factor,
@@ -150,7 +149,7 @@ class LearningRateSearch:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Configurations that differ in nothing but the seed, and the trials that choose their learning rate, if any."""
+    """Configurations that differ only in the seed, and the trials, if any, that choose their learning rate."""
 
     configs: Sequence[RunConfig]
     root: Path
@@ -158,19 +157,19 @@ class SeedGroup:
     trials: Sequence[Trial] = ()
 
     def outcome(self) -> dict[str, Any] | None:
-        """The search as the records keep it; None without one. Raises UsageError where it does not choose a rate."""
+        """The search as it is written to the records; None without one. Raises UsageError if it chose no rate."""
         if self.search is None:
             return None
         if not all(trial.done for trial in self.trials):
-            raise UsageError("its search of a learning rate is not complete")
-        found = self.search.chosen(self.trials)
-        if found["chosen"] is None:
-            reasons = sorted({trial["failure"] for trial in found["trials"]})
-            raise UsageError(f"no learning rate of its search could be trained with: {'; '.join(reasons)}")
-        return found
+            raise UsageError("the search of its learning rate is not complete")
+        search = self.search.chosen(self.trials)
+        if search["chosen"] is None:
+            reasons = sorted({result["failure"] for result in search["trials"]})
+            raise UsageError(f"training failed at every learning rate of the search: {'; '.join(reasons)}")
+        return search
 
     def runs(self) -> list[RunJob]:
-        """One run a configuration, at the chosen rate. Raises UsageError where the search does not choose one."""
+        """One run per configuration, at the chosen rate. Raises UsageError if the search chose none."""
         search = self.outcome()
         if search is None:
             return [RunJob(config, self.root) for config in self.configs]
@@ -179,12 +178,12 @@ class SeedGroup:
         return [RunJob(replace(config, train=train), self.root, search) for config, train in pairs]
 
 
-def arms_of(configs: Sequence[RunConfig], root: Path, search: LearningRateSearch | None) -> list[SeedGroup]:
-    """The arms of resolved configurations, in order; the first seed of an arm is that of its trials."""
-    found: dict[str, list[RunConfig]] = {}
+def seed_groups(configs: Sequence[RunConfig], root: Path, search: LearningRateSearch | None) -> list[SeedGroup]:
+    """Resolved configurations grouped by everything but the seed, in order; trials use a group's first seed."""
+    groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         seedless = replace(config, train=replace(config.train, seed=0))
-        found.setdefault(json.dumps(seedless.as_record(), sort_keys=True, default=str), []).append(config)
+        groups.setdefault(json.dumps(seedless.as_record(), sort_keys=True, default=str), []).append(config)
     if search is None:
-        return [SeedGroup(arm, root) for arm in found.values()]
-    return [SeedGroup(arm, root, search, search.trials(arm[0], root)) for arm in found.values()]
+        return [SeedGroup(group, root) for group in groups.values()]
+    return [SeedGroup(group, root, search, search.trials(group[0], root)) for group in groups.values()]

@@ -1,4 +1,4 @@
-"""Launchers: where jobs are performed. A launcher takes jobs and yields what happens; this one uses local processes."""
+"""Launchers perform jobs and yield events: in this process, or in worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Protocol
 
 from experiments.sweeping.jobs import Job, Worker
 
-ENDING_SECONDS = 60.0  # that a worker has to save its run when the launcher is interrupted
-PROGRESS_BAR_SECONDS = "30"  # between two lines of a progress bar in a log file
+ENDING_SECONDS = 60.0  # for a worker to save its run when the launcher is interrupted
+PROGRESS_BAR_SECONDS = "30"  # between two updates of a progress bar in a log file
 
 
 @dataclass(frozen=True)
 class Started:
-    """A job has begun."""
+    """A job has started."""
 
     job: Job
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job is over; `reason` says why it failed, None that it did not."""
+    """A job has ended; `reason` is why it failed, None if it succeeded."""
 
     job: Job
     reason: str | None
@@ -37,32 +37,43 @@ Events = Generator[Started | Ended, None, None]
 
 
 class Launcher(Protocol):
-    """Performs jobs somewhere."""
+    """Performs jobs."""
 
     def launch(self, jobs: Sequence[Job]) -> Events:
-        """Perform all jobs, whatever fails; closing the iterator ends those that run, which go on another time.
-
-        Jobs that are added to `jobs` while events are taken are performed too.
+        """Perform all jobs; a failure does not stop the others. Closing the iterator interrupts running jobs, which
+        can be resumed later. Jobs appended to `jobs` while events are consumed are performed too.
         """
         ...
 
 
+class InProcessLauncher:
+    """Performs one job after the other in this process."""
+
+    def launch(self, jobs: Sequence[Job]) -> Events:
+        worker, count = Worker(whole_process=False), 0
+        while count < len(jobs):  # `jobs` may grow
+            job = jobs[count]
+            count += 1
+            yield Started(job)
+            yield Ended(job, worker.perform(job))
+
+
 @dataclass(frozen=True)
 class LocalLauncher:
-    """`processes` worker processes on this machine, with an equal share of the cores each."""
+    """`processes` worker processes on this machine, each with an equal share of the cores."""
 
     processes: int = 1
 
     def launch(self, jobs: Sequence[Job]) -> Events:
-        taken, busy, idle = 0, [], []
+        started, busy, idle = 0, [], []
         threads = max(1, usable_cores() // self.processes)
         try:
-            while taken < len(jobs) or busy:
-                while taken < len(jobs) and len(busy) < self.processes:
+            while started < len(jobs) or busy:
+                while started < len(jobs) and len(busy) < self.processes:
                     worker = idle.pop() if idle else WorkerProcess(threads)
                     busy.append(worker)
-                    taken += 1
-                    yield Started(worker.give(jobs[taken - 1]))
+                    started += 1
+                    yield Started(worker.start(jobs[started - 1]))
                 ready = wait([worker.connection for worker in busy])
                 for worker in [worker for worker in busy if worker.connection in ready]:
                     busy.remove(worker)
@@ -75,10 +86,14 @@ class LocalLauncher:
 
 
 def end(workers: Sequence[WorkerProcess]) -> None:
-    """Let each worker save the step at hand; at once where the launcher is interrupted again."""
+    """Let each worker save its current step; a second interrupt ends them at once."""
     running = sum(worker.running for worker in workers)
     if running:
-        print(f"ending {running} runs: each saves its step first (once more: at once)", file=sys.stderr, flush=True)
+        print(
+            f"stopping {running} runs: each saves its current step first (interrupt again to stop at once)",
+            file=sys.stderr,
+            flush=True,
+        )
     for worker in workers:
         worker.process.terminate()
     try:
@@ -92,12 +107,12 @@ def end(workers: Sequence[WorkerProcess]) -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use (a container or `taskset` may leave fewer than the machine has)."""
+    """Cores that this process may use; a container or `taskset` may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class WorkerProcess:
-    """A process with a `Worker`, seen from the launcher."""
+    """The launcher's handle on a process with a `Worker`."""
 
     def __init__(self, threads: int):
         context = get_context("spawn")
@@ -106,34 +121,34 @@ class WorkerProcess:
         self.process.start()
         theirs.close()
 
-    def give(self, job: Job) -> Job:
+    def start(self, job: Job) -> Job:
         self.job, self.running = job, True
         self.connection.send(job)
         return job
 
     def ended(self) -> Ended:
-        """The outcome of the job at hand; a process that died takes its job with it."""
+        """The outcome of the current job; if the process has died, the job has failed."""
         self.running = False
         try:
             return Ended(self.job, self.connection.recv())
         except EOFError:
             self.process.join()
-            return Ended(self.job, f"its process ended {described(self.process.exitcode)}")
+            return Ended(self.job, f"its process ended {exit_in_words(self.process.exitcode)}")
 
 
-def described(exit_code: int | None) -> str:
+def exit_in_words(exit_code: int | None) -> str:
     """An exit code in words."""
     if exit_code is None or exit_code >= 0:
         return f"with exit status {exit_code}"
     name = signal.Signals(-exit_code).name
-    return f"by {name}" + (" (the system ends processes so when memory runs out)" if name == "SIGKILL" else "")
+    return f"by {name}" + (" (the system kills processes this way when memory runs out)" if name == "SIGKILL" else "")
 
 
 def serve(connection: Connection, threads: int) -> None:
-    """The worker process: jobs come in, reasons go out.
+    """The worker process: receives jobs and sends the reasons of failures.
 
-    Ctrl-C in a terminal reaches the launcher alone, which ends its workers with SIGTERM; a launcher that died without
-    doing so is noticed, too.
+    It has its own process group, so that Ctrl-C in a terminal reaches the launcher alone, which ends its workers with
+    SIGTERM. If the launcher dies without doing so, the worker ends too.
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

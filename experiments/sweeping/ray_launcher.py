@@ -1,7 +1,7 @@
-"""Runs on Ray: on one machine or a cluster whose nodes share the storage of --runs, one task of Ray a run.
+"""Runs on Ray, one Ray task per run: on this machine or on a cluster whose nodes share the storage of --runs.
 
-A run whose node dies is given to another node by Ray; it goes on from its last checkpoint, and one that had finished
-is not done again, because its folder says so.
+If a node dies, Ray gives its run to another node, where the run resumes from its last checkpoint. A run that has
+finished is not repeated, because its folder holds the record.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from experiments.sweeping.jobs import OUTPUT, Job, Worker
 from experiments.sweeping.local_launcher import ENDING_SECONDS, PROGRESS_BAR_SECONDS, Ended, Events, Started
 
 PROJECT = Path(__file__).parents[2]
-RETRIES = 3  # times that Ray gives a run to another process when its process or node died
+RETRIES = 3  # times that Ray restarts a run whose process or node died
 POLL_SECONDS = 1.0
 ORPHAN_SECONDS = 20.0
-PASSED_ON = ("ADAPTER_TESTBED_", "HF_")  # environment variables that the nodes get, by how they begin
+PASSED_ON = ("ADAPTER_TESTBED_", "HF_")  # prefixes of the environment variables that the nodes receive
 
 
 @dataclass(frozen=True)
 class RayLauncher:
-    """`address` None starts Ray on this machine; `gpus` None asks for one where the cluster has any."""
+    """`address` None starts Ray on this machine; `gpus` None requests one per run if the cluster has any."""
 
     address: str | None = None
     cpus: int = 1
@@ -40,27 +40,27 @@ class RayLauncher:
         for root in {job.root for job in jobs}:
             root.mkdir(parents=True, exist_ok=True)
         task = ray.remote(perform).options(max_retries=RETRIES, **self._resources(ray, jobs))
-        taken, left, begun = 0, {}, {}
+        started, pending, waiting = 0, {}, {}
         try:
-            while taken < len(jobs) or left:
-                for job in jobs[taken:]:
-                    begun[job] = output_size(job)
-                    left[task.remote(replace(job, root=job.root.resolve()), self.cpus)] = job
-                    taken += 1
-                ready, _ = ray.wait(list(left), timeout=POLL_SECONDS)
-                for job in [job for job in left.values() if job in begun and output_size(job) != begun[job]]:
-                    del begun[job]
+            while started < len(jobs) or pending:
+                for job in jobs[started:]:
+                    waiting[job] = output_size(job)
+                    pending[task.remote(replace(job, root=job.root.resolve()), self.cpus)] = job
+                    started += 1
+                ready, _ = ray.wait(list(pending), timeout=POLL_SECONDS)
+                for job in [job for job in pending.values() if job in waiting and output_size(job) != waiting[job]]:
+                    del waiting[job]
                     yield Started(job)
                 for reference in ready:
-                    job = left.pop(reference)
-                    if begun.pop(job, None) is not None:
+                    job = pending.pop(reference)
+                    if waiting.pop(job, None) is not None:
                         yield Started(job)
                     yield Ended(job, reason_of(ray, reference))
         finally:
-            for reference in left:
+            for reference in pending:
                 ray.cancel(reference)
-            if left:
-                ray.wait(list(left), num_returns=len(left), timeout=ENDING_SECONDS)
+            if pending:
+                ray.wait(list(pending), num_returns=len(pending), timeout=ENDING_SECONDS)
             if started_here:
                 ray.shutdown()
 
@@ -72,12 +72,12 @@ class RayLauncher:
             ray.init(self.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
         except (ConnectionError, ValueError) as failure:
             raise UsageError(
-                f"--ray-address '{self.address}' gives no cluster ({str(failure).splitlines()[0]}): start one with "
-                "`ray start --head`, or leave the option out"
+                f"--ray-address '{self.address}' is not a cluster ({str(failure).splitlines()[0]}): start one with "
+                "`ray start --head`, or omit the option"
             ) from None
 
     def _resources(self, ray: Any, jobs: Sequence[Job]) -> dict[str, float]:
-        """What a run asks for. Raises UsageError where no node has it: Ray would wait for ever."""
+        """The resources of a run. Raises UsageError if no node has them, because Ray would wait for ever."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         devices = {job.config.train.device for job in jobs}
         gpus = self.gpus
@@ -92,7 +92,7 @@ class RayLauncher:
 
 
 def library() -> Any:
-    """Ray. Raises UsageError where it is not installed."""
+    """The ray module. Raises UsageError if it is not installed."""
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -100,30 +100,30 @@ def library() -> Any:
     return ray
 
 
-_worker = Worker()  # Ray keeps a worker process for the next run, and so does this the prepared task
+_worker = Worker()  # Ray reuses worker processes, so their runs can share the prepared task
 
 
 def perform(job: Job, threads: int) -> str | None:
-    """On a node of the cluster: the reason where the job failed."""
+    """Perform a job on a node of the cluster; returns the reason if it failed."""
     import torch
 
     if not job.root.is_dir():
         return f"{os.uname().nodename} has no {job.root}: --runs must be on storage that all nodes share"
     torch.set_num_threads(threads)
-    # a node that died leaves its processes alive for a moment, when Ray has given their runs to others already
+    # processes of a dead node can outlive it for a moment, when Ray has already given their runs to other nodes
     wait_until_free(job.folder.path, ORPHAN_SECONDS)
     return _worker.perform(job)
 
 
 def reason_of(ray: Any, reference: Any) -> str | None:
-    """What `perform` gave; where Ray gave the run up, why."""
+    """What `perform` returned; if Ray gave up on the run, the reason for that."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as failure:
-        return f"Ray gave it up: {(str(failure).splitlines() or [type(failure).__name__])[0]}"
+        return f"Ray gave up on it: {(str(failure).splitlines() or [type(failure).__name__])[0]}"
 
 
 def output_size(job: Job) -> int:
-    """Bytes that the job has printed, in this sweep and before: they grow as it begins."""
+    """Bytes that the job has printed so far; they grow when it starts, also on another machine."""
     file = job.folder.path / OUTPUT
     return file.stat().st_size if file.exists() else 0

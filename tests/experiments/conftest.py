@@ -1,9 +1,8 @@
-"""The tiny task, registered for one test; and a launcher that needs no other process."""
+"""The tiny task, registered for one test; and a launcher that remembers its jobs."""
 
 import pytest
 
-from experiments.sweeping.jobs import Worker
-from experiments.sweeping.local_launcher import Ended, Started
+from experiments.sweeping.local_launcher import InProcessLauncher, Started
 from tasks import base
 
 
@@ -17,20 +16,19 @@ def tiny_task(monkeypatch):
     base.registry.cache_clear()
 
 
-class HereLauncher:
-    """Performs jobs in the test's own process."""
+class RecordingLauncher(InProcessLauncher):
+    """Performs jobs in the test's process and lists them in `performed`."""
 
     def __init__(self):
         self.performed = []
 
     def launch(self, jobs):
-        worker = Worker()
-        for job in jobs:
-            yield Started(job)
-            self.performed.append(job)
-            yield Ended(job, worker.perform(job))
+        for event in super().launch(jobs):
+            if isinstance(event, Started):
+                self.performed.append(event.job)
+            yield event
 
 
 @pytest.fixture
-def here() -> HereLauncher:
-    return HereLauncher()
+def launcher() -> RecordingLauncher:
+    return RecordingLauncher()

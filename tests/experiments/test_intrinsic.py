@@ -1,4 +1,4 @@
-"""The intrinsic dimension on a toy task, where every run is a real one of a moment."""
+"""The intrinsic dimension on a tiny task whose runs take milliseconds."""
 
 import json
 
@@ -12,8 +12,8 @@ from experiments.intrinsic import IntrinsicOptions, measure, summary, variants_o
 from experiments.sweeping.local_launcher import Ended, Started
 from reports.records import collect
 from tests.contract.tiny import built
-from tests.experiments.conftest import HereLauncher
-from tests.experiments.toy import Toy
+from tests.experiments.conftest import RecordingLauncher
+from tests.experiments.tiny_regression import TinyRegression
 
 SETTINGS = Train(steps=10, batch_size=1, device="cpu", lr_scheduler="cosine", learning_rate=0.001)
 OPTIONS = {
@@ -29,7 +29,7 @@ OPTIONS = {
 
 def measured(folder, task=None, launcher=None, adapter=None, **changes):
     options = IntrinsicOptions(runs=folder, **OPTIONS | changes)
-    return measure(RunConfig(adapter or Subspace(), task or Toy(), SETTINGS), options, launcher or HereLauncher())
+    return measure(RunConfig(adapter or Subspace(), task or TinyRegression(), SETTINGS), options, launcher or RecordingLauncher())
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_summary_says_how_it_was_measured(outcome):
 
 def test_again_nothing_is_run(outcome):
     folder, found = outcome
-    launcher = HereLauncher()
+    launcher = RecordingLauncher()
     again = measured(folder, launcher=launcher)
     assert not launcher.performed
     assert json.dumps(again["curves"]) == json.dumps(found["curves"])
@@ -98,7 +98,7 @@ def test_other_seeds_and_forms_begin_where_the_first_ended(outcome):
 
 
 def test_a_run_that_ends_without_a_record_ends_the_search_in_one_sentence(tmp_path):
-    class Dying(HereLauncher):
+    class Dying(RecordingLauncher):
         def launch(self, jobs):
             for job in jobs:
                 yield Started(job)
@@ -120,11 +120,11 @@ def test_the_rate_is_shared_among_the_dimensions(outcome):
 
 def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="no way to measure: full does not beat the untuned base in seed 0"):
-        measured(tmp_path, Toy(worse_when_tuned=True), seeds=(0,))
+        measured(tmp_path, TinyRegression(worse_when_tuned=True), seeds=(0,))
 
 
 def test_settings_without_the_figure_that_sizes_are_judged_by_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Toy, "primary_metric", "kid")
+    monkeypatch.setattr(TinyRegression, "primary_metric", "kid")
     with pytest.raises(UsageError, match="these settings measure no kid, by which"):
         measured(tmp_path)
     with pytest.raises(UsageError, match=r"no eror \(did you mean 'error'\?\)"):

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from adapters.lora import Lora
-from experiments import sweep
 from experiments.cli.overrides import Overrides
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
 from experiments.studies import STUDIES
-from experiments.sweeping.expansion import SweepOptions, configurations
+from experiments.sweep import main
+from experiments.sweeping.grid import SweepOptions, configurations
 from experiments.sweeping.jobs import RunJob
 from tasks.diffusion.pokemon import Pokemon
 
@@ -20,18 +20,18 @@ METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1"
 
 
 @pytest.fixture
-def swept(monkeypatch, tmp_path, tiny_task, here):
+def swept(monkeypatch, tmp_path, tiny_task, launcher):
     """Runs the command in this process: its exit status, and the jobs that it performed."""
 
     def run(*words: str):
-        here.performed.clear()
+        launcher.performed.clear()
         monkeypatch.setattr(sys, "argv", ["sweep", *words, "--runs", str(tmp_path / "runs")])
-        monkeypatch.setattr(sweep, "launcher_of", lambda options: here)
+        monkeypatch.setitem(main.__globals__, "launcher_of", lambda options: launcher)
         try:
-            sweep.main()
+            main()
         except SystemExit as stopped:
-            return stopped.code, list(here.performed)
-        return 0, list(here.performed)
+            return stopped.code, list(launcher.performed)
+        return 0, list(launcher.performed)
 
     return run
 
@@ -43,9 +43,9 @@ def expanded(*words: str):
 
 def test_every_method_at_every_size_with_every_seed(tiny_task, capsys):
     configs = expanded("tiny", *METHODS, "--set", "lora.alpha=8", "lora.targets=query value", "--train.steps", "3")
-    told = [(c.adapter.name, getattr(c.adapter, "rank", None), c.train.seed) for c in configs]
+    printed = [(c.adapter.name, getattr(c.adapter, "rank", None), c.train.seed) for c in configs]
     per_seed = [("lora", 1), ("lora", 4), ("full", None)]
-    assert told == [(*arm, seed) for seed in (0, 1) for arm in per_seed]
+    assert printed == [(*arm, seed) for seed in (0, 1) for arm in per_seed]
     lora = [c.adapter for c in configs if isinstance(c.adapter, Lora)]
     assert {(adapter.alpha, adapter.targets) for adapter in lora} == {(8.0, ("query", "value"))}
     assert {c.train.steps for c in configs} == {3}
@@ -74,14 +74,14 @@ def test_what_is_not_typed_stays_as_the_study_has_it(tiny_task):
         (["tiny", "--study", "rank"], "not on tiny"),
         (["--study", "rank", "--methods", "lora"], "leave"),
         (["tiny", "--methods", "lora", "--set", "lora.rnak=3"], "did you mean 'rank'"),
-        (["tiny", "--methods", "lora", "--set", "lora.rank=many"], "no value"),
+        (["tiny", "--methods", "lora", "--set", "lora.rank=many"], "not a value"),
         (["tiny", "--methods", "lora", "--set", "rank=3"], "METHOD.SETTING=VALUE"),
         (["tiny", "--methods", "lora", "--set", "full.top_blocks=1"], "not among the methods"),
         (["tiny", "--methods", "lora", "--sizes", "1", "--set", "lora.rank=3"], "--sizes varies"),
         (["tiny", "--methods", "lora", "--jobs", "0"], "--jobs"),
     ],
 )
-def test_a_command_line_without_sense_is_one_sentence(tiny_task, words, says):
+def test_a_senseless_command_line_is_refused_in_one_sentence(tiny_task, words, says):
     with pytest.raises(UsageError, match=says) as refused:
         expanded(*words)
     assert "\n" not in str(refused.value)
@@ -125,10 +125,10 @@ def test_a_failed_run_stops_no_other_and_is_named(swept, monkeypatch, capsys):
     status, performed = swept("tiny", *METHODS)
     assert (status, len(performed)) == (1, 6)
     assert [job.done for job in performed] == [True, False, True, True, False, True]
-    told = capsys.readouterr().err
-    assert "2 of 6 runs failed" in told
-    assert "lora rank 4 seed 1" in told
-    assert "diverged" in told
+    printed = capsys.readouterr().err
+    assert "2 of 6 runs failed" in printed
+    assert "lora rank 4 seed 1" in printed
+    assert "diverged" in printed
     monkeypatch.setattr(PreparedTiny, "loss", ordinary)
     assert swept("tiny", *METHODS) == (1, []), "a failed run is tried again only when asked"
     status, again = swept("tiny", *METHODS, "--retry-failed")
@@ -147,9 +147,9 @@ def test_settings_that_a_model_refuses_are_a_sentence_and_a_bug_keeps_its_traceb
     )
     assert (status, len(performed)) == (1, 3)
     assert [job.done for job in performed] == [False, False, True]
-    told = capsys.readouterr().err
-    assert "set --adapter.length below 64" in told
-    assert "ZeroDivisionError: ours" in told
+    printed = capsys.readouterr().err
+    assert "set --adapter.length below 64" in printed
+    assert "ZeroDivisionError: ours" in printed
     assert "Traceback" in (performed[1].folder.path / "output.log").read_text()
 
 
@@ -161,10 +161,10 @@ def test_a_dry_run_runs_nothing_and_says_how_far_each_run_is(swept, monkeypatch,
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     capsys.readouterr()
     assert swept("tiny", *METHODS, "--dry-run") == (0, [])
-    told = capsys.readouterr().out
-    assert "step 2 of 4" in told
-    assert told.count("finished") == 5 + 1
-    assert "6 runs: 5 finished, 1 not" in told
+    printed = capsys.readouterr().out
+    assert "step 2 of 4" in printed
+    assert printed.count("finished") == 5 + 1
+    assert "6 runs: 5 finished, 1 not" in printed
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
@@ -180,7 +180,7 @@ def test_runs_of_one_process_share_the_prepared_task_and_give_the_figures_of_the
 
 def test_help_imports_no_torch():
     program = (
-        "import sys, experiments.sweep as s; sys.argv = ['sweep', '--help']\ntry: s.main()\nexcept SystemExit: pass\n"
+        "import sys; from experiments.sweep import main; sys.argv = ['sweep', '--help']\ntry: main()\nexcept SystemExit: pass\n"
     )
     program += (
         "print({'torch', 'transformers', 'diffusers', 'pandas', 'numpy', 'ray'} & set(sys.modules), file=sys.stderr)"

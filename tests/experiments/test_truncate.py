@@ -19,13 +19,13 @@ from experiments.truncate import Source, load, truncate, truncated_weights, writ
 from reports.records import collect, read_run
 from reports.spectra import spectra
 from tests.contract.tiny import BUILDERS, built
-from tests.experiments.toy import Toy
+from tests.experiments.tiny_regression import TinyRegression
 
 SETTINGS = Train(steps=20, batch_size=1, device="cpu", learning_rate=0.01)
 
 
 def trained(adapter, runs) -> RunFolder:
-    config = RunConfig(adapter, Toy(), SETTINGS).resolved()
+    config = RunConfig(adapter, TinyRegression(), SETTINGS).resolved()
     folder = RunFolder.create(runs, config)
     execute(config, folder)
     return folder

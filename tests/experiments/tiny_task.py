@@ -1,4 +1,4 @@
-"""A task that trains a tiny random GPT-2 in milliseconds, and that a test can make fail, die or wait."""
+"""A task that trains a tiny random GPT-2 in milliseconds; a test can make it fail, die or wait."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.contract import tiny
 
 @dataclass(frozen=True)
 class Tiny(Task, name="tiny"):
-    """Next tokens of fixed random sequences."""
+    """Predict the next tokens of fixed random sequences."""
 
     metrics = declare(Metric("test_loss", "lower", "nats", "loss on test sequences"))
     primary_metric = "test_loss"
 
     diary: str | None = None
-    """A folder in which every process writes what it does."""
+    """Folder in which every process logs what it does."""
     deadly: bool = False
-    """The first process that takes a step is killed in its second one."""
+    """Kill the first process that takes a step, in its second step."""
     gate: int | None = None
-    """Steps from here on wait for the file `open` in the diary."""
+    """Steps from this one on wait for the file `open` in the diary."""
 
     def recommended(self, adapter: str) -> dict:
         return {"steps": 4, "batch": 2, "learning_rate": 1e-2}
@@ -45,12 +45,12 @@ class PreparedTiny(PreparedTask):
 
     def __init__(self, task: Tiny):
         self.task, self.facts = task, {}
-        self.note("prepared")
+        self.log("prepared")
         torch.manual_seed(0)
         self.backbone = CausalLanguageModel(tiny.gpt2())
         self.backbone.model.eval()
 
-    def note(self, what: str, **more) -> None:
+    def log(self, what: str, **more) -> None:
         if self.task.diary is not None:
             with (Path(self.task.diary) / f"{os.getpid()}.jsonl").open("a") as diary:
                 diary.write(json.dumps({"what": what, **more}) + "\n")
@@ -63,7 +63,7 @@ class PreparedTiny(PreparedTask):
 
     def loss(self, batch):
         step, tokens = batch
-        self.note("step", step=step)
+        self.log("step", step=step)
         if self.task.deadly and step == 1 and self.is_first("died"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.task.gate is not None and step >= self.task.gate:
@@ -72,7 +72,7 @@ class PreparedTiny(PreparedTask):
         return self.mean_loss(tokens)
 
     def is_first(self, marker: str) -> bool:
-        """Whether no process has asked for this marker before, of those that ask at the same moment one."""
+        """Whether this process is the first to ask for the marker; true for exactly one of several at once."""
         try:
             (Path(self.task.diary or "") / marker).touch(exist_ok=False)
         except FileExistsError:
@@ -88,7 +88,7 @@ class PreparedTiny(PreparedTask):
 
     @torch.no_grad()
     def evaluate(self, output=None) -> Evaluation:
-        self.note("evaluated")
+        self.log("evaluated")
         loss = float(self.mean_loss(next(self.batches(99, 0, 16))[1]))
         return Evaluation({"test_loss": Figure(loss, "nats", 16, "the model itself")}, [{"item": 0, "loss": loss}])
 
@@ -98,5 +98,5 @@ class PreparedTiny(PreparedTask):
 
 
 def diary_of(folder: Path) -> dict[int, list[dict]]:
-    """What every process wrote, by its number."""
+    """The log of every process, by its pid."""
     return {int(file.stem): [json.loads(line) for line in file.open()] for file in sorted(folder.glob("*.jsonl"))}

@@ -118,11 +118,11 @@ def command_line(task: Style, runs: Path, *more: str, method: Sequence[str] = ("
 
 def run_command(words: Sequence[str]) -> None:
     """`python -m experiments.run WORDS`, in this process."""
-    from experiments import run
     from experiments.cli.errors import command
+    from experiments.run import main
 
     sys.argv = ["run", *words]
-    command(run.main)
+    command(main)
 
 
 def outcome(folder: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
-from tests.experiments.made import CPU, finished_run
+from tests.experiments.finished_run import CPU, finished_run
 from tests.tasks.language.conftest import tiny_base  # noqa: F401  (a fixture)
 
 PROMPT = "a round green creature with horns"

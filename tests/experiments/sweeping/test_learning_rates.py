@@ -10,8 +10,8 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.sweep import find_rates, perform_runs
-from experiments.sweeping.learning_rates import FOLDER, LearningRateSearch, arms_of
+from experiments.sweeping.runner import find_rates, perform_runs
+from experiments.sweeping.learning_rates import FOLDER, LearningRateSearch, seed_groups
 from reports.records import collect
 from tests.experiments.tiny_task import Tiny, diary_of
 
@@ -19,11 +19,11 @@ SEARCH = LearningRateSearch(count=3, factor=4.0, share=0.5)
 
 
 @pytest.fixture
-def arms(tmp_path, tiny_task):
+def groups(tmp_path, tiny_task):
     task = Tiny(diary=str(tmp_path))
     seeds = [Train(device="cpu", steps=6, warmup_steps=2, seed=seed) for seed in (0, 1)]
-    configs = [RunConfig(arm, task, train).resolved() for train in seeds for arm in (Lora(rank=2), FullFinetuning())]
-    return arms_of(configs, tmp_path / "runs", SEARCH)
+    configs = [RunConfig(group, task, train).resolved() for train in seeds for group in (Lora(rank=2), FullFinetuning())]
+    return seed_groups(configs, tmp_path / "runs", SEARCH)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
@@ -41,23 +41,23 @@ def test_a_search_without_sense_is_refused(wrong):
         LearningRateSearch(*wrong)
 
 
-def test_every_arm_has_as_many_trials_of_the_same_budget(arms):
-    assert [len(arm.trials) for arm in arms] == [3, 3]
+def test_every_arm_has_as_many_trials_of_the_same_budget(groups):
+    assert [len(group.trials) for group in groups] == [3, 3]
     assert {
-        (t.config.train.steps, t.config.train.warmup_steps, t.config.train.seed) for arm in arms for t in arm.trials
+        (t.config.train.steps, t.config.train.warmup_steps, t.config.train.seed) for group in groups for t in group.trials
     } == {(3, 1, 0)}
 
 
-def test_the_search_chooses_on_validation_alone_and_is_in_the_record(arms, here, tmp_path, capsys):
-    find_rates(arms, here)
-    trials = [trial for arm in arms for trial in arm.trials]
-    assert here.performed == trials
+def test_the_search_chooses_on_validation_alone_and_is_in_the_record(groups, launcher, tmp_path, capsys):
+    find_rates(groups, launcher)
+    trials = [trial for group in groups for trial in group.trials]
+    assert launcher.performed == trials
     assert "evaluated" not in {line["what"] for lines in diary_of(tmp_path).values() for line in lines}
-    find_rates(arms, here)
-    assert here.performed == trials, "trials that are there are not done again"
+    find_rates(groups, launcher)
+    assert launcher.performed == trials, "trials that are there are not done again"
 
-    configs = [config for arm in arms for config in arm.configs]
-    assert perform_runs(arms, configs, here, retry_failed=False) == {}
+    configs = [config for group in groups for config in group.configs]
+    assert perform_runs(groups, configs, launcher, retry_failed=False) == {}
     collection = collect(tmp_path / "runs")
     assert (len(collection.finished), len(collection.unfinished), len(collection.unreadable)) == (4, 0, 0)
     for run in collection.finished:
@@ -80,36 +80,36 @@ def write(trial, loss, failure=None):
     trial.file.write_text(json.dumps(found))
 
 
-def test_an_edge_winner_is_said(arms):
-    arm = arms[0]
-    for trial, loss in zip(arm.trials, (3.0, 2.0, 1.0), strict=True):
+def test_an_edge_winner_is_said(groups):
+    group = groups[0]
+    for trial, loss in zip(group.trials, (3.0, 2.0, 1.0), strict=True):
         write(trial, loss)
-    assert arm.outcome()["edge"] == "highest"
-    assert arm.outcome()["chosen"] == arm.trials[-1].config.train.learning_rate
+    assert group.outcome()["edge"] == "highest"
+    assert group.outcome()["chosen"] == group.trials[-1].config.train.learning_rate
 
 
-def test_a_rate_that_diverged_loses_and_where_all_do_the_runs_say_why(arms, here):
-    first, second = arms
+def test_a_rate_that_diverged_loses_and_where_all_do_the_runs_say_why(groups, launcher):
+    first, second = groups
     write(first.trials[0], 5.0)
     write(first.trials[1], None, "diverged")
     write(first.trials[2], 6.0)
     assert first.outcome()["edge"] == "lowest"
     for trial in second.trials:
         write(trial, None, "diverged: at step 2")
-    failures = perform_runs(arms, [*first.configs, *second.configs], here, retry_failed=False)
+    failures = perform_runs(groups, [*first.configs, *second.configs], launcher, retry_failed=False)
     assert [job.config for job in failures] == list(second.configs)
     assert {"diverged: at step 2" in reason for reason in failures.values()} == {True}
-    assert len(here.performed) == 2
+    assert len(launcher.performed) == 2
 
 
-def test_a_trial_that_diverges_is_an_outcome(arms, here, monkeypatch):
+def test_a_trial_that_diverges_is_an_outcome(groups, launcher, monkeypatch):
     from tests.experiments.tiny_task import PreparedTiny
 
     monkeypatch.setattr(PreparedTiny, "loss", lambda self, batch: self.mean_loss(batch[1]) * float("nan"))
-    find_rates(arms[:1], here)
-    assert all(trial.done for trial in arms[0].trials)
-    assert {trial.found()["validation_loss"] for trial in arms[0].trials} == {None}
-    assert "diverged" in arms[0].trials[0].found()["failure"]
+    find_rates(groups[:1], launcher)
+    assert all(trial.done for trial in groups[0].trials)
+    assert {trial.result()["validation_loss"] for trial in groups[0].trials} == {None}
+    assert "diverged" in groups[0].trials[0].result()["failure"]
 
 
 def test_a_budget_is_a_share_of_steps(tiny_task, tmp_path):
@@ -118,8 +118,8 @@ def test_a_budget_is_a_share_of_steps(tiny_task, tmp_path):
         SEARCH.trials(config, tmp_path)
 
 
-def test_runs_wait_for_the_whole_search(arms, here):
-    write(arms[0].trials[0], 1.0)
+def test_runs_wait_for_the_whole_search(groups, launcher):
+    write(groups[0].trials[0], 1.0)
     with pytest.raises(UsageError, match="not complete"):
-        arms[0].runs()
-    assert arms[0].trials[0].folder.path.relative_to(arms[0].root).parts[0] == FOLDER
+        groups[0].runs()
+    assert groups[0].trials[0].folder.path.relative_to(groups[0].root).parts[0] == FOLDER

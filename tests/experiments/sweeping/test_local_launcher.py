@@ -10,7 +10,7 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.sweeping.jobs import RunJob
-from experiments.sweeping.local_launcher import Ended, LocalLauncher, Started, described
+from experiments.sweeping.local_launcher import Ended, LocalLauncher, Started, exit_in_words
 from tests.experiments.tiny_task import Tiny, diary_of
 
 
@@ -21,9 +21,9 @@ def _registered(tiny_task):
 
 def runs_of(folder, count, **settings):
     task = Tiny(diary=str(folder), **settings)
-    arms = [*(Lora(rank=rank) for rank in range(1, count)), FullFinetuning()]
+    adapters = [*(Lora(rank=rank) for rank in range(1, count)), FullFinetuning()]
     train = Train(device="cpu", checkpointing_steps=1)
-    return [RunJob(RunConfig(arm, task, train).resolved(), folder / "runs") for arm in arms]
+    return [RunJob(RunConfig(adapter, task, train).resolved(), folder / "runs") for adapter in adapters]
 
 
 @pytest.mark.slow
@@ -78,5 +78,5 @@ def test_closing_ends_the_processes_in_good_order(tmp_path):
 
 
 def test_exit_codes_in_words():
-    assert "memory" in described(-signal.SIGKILL)
-    assert described(1) == "with exit status 1"
+    assert "memory" in exit_in_words(-signal.SIGKILL)
+    assert exit_in_words(1) == "with exit status 1"

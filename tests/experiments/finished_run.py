@@ -1,4 +1,4 @@
-"""A finished run without the hours: its adapter moved at random, its files written by the code that runs use."""
+"""A finished run without the training: its adapter is changed at random, its files are written as a run writes them."""
 
 from pathlib import Path
 

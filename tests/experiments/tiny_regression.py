@@ -1,4 +1,4 @@
-"""A task of a moment: its runs are real ones, of a tiny model."""
+"""A task whose real runs take milliseconds: a tiny GPT-2 is fitted to fixed numbers."""
 
 import copy
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from tests.contract.tiny import built, loss
 
 
 @dataclass(frozen=True)
-class Toy(Task, name="toy"):
-    """A tiny GPT-2 is to give numbers of no meaning."""
+class TinyRegression(Task, name="tiny-regression"):
+    """Fit a tiny GPT-2's output to fixed numbers."""
 
     metrics = declare(Metric("error", "lower", "squared", "distance to the numbers"))
     primary_metric = "error"
@@ -19,10 +19,10 @@ class Toy(Task, name="toy"):
     worse_when_tuned: bool = False
 
     def prepare(self, device):
-        return PreparedToy(self)
+        return PreparedRegression(self)
 
 
-class PreparedToy(PreparedTask):
+class PreparedRegression(PreparedTask):
     def __init__(self, task):
         self.task, self.backbone, self.facts = task, copy.deepcopy(built("gpt2")), {}
 

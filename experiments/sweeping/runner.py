@@ -1,0 +1,138 @@
+"""What a sweep does: search the learning rates, perform the runs that are missing, collect what failed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from adapters.base import Adapter
+from experiments.config import RunConfig, Train, with_settings
+from experiments.errors import UsageError
+from experiments.records.run_record import RunRecord
+from experiments.sweeping.grid import resolved
+from experiments.sweeping.jobs import Job, RunJob, describe
+from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
+from experiments.sweeping.local_launcher import InProcessLauncher, Launcher, LocalLauncher
+from tasks.base import Task
+
+
+def sweep(
+    adapters: Adapter | Sequence[Adapter],
+    tasks: Task | Sequence[Task],
+    seeds: Sequence[int] = (0,),
+    train: Train | None = None,
+    *,
+    runs: str | Path = "runs",
+    jobs: int = 1,
+    search_lr: LearningRateSearch | int | None = None,
+    retry_failed: bool = False,
+    **settings: Any,
+) -> list[RunRecord]:
+    """Run every adapter on every task with every seed; returns the records, a failed run's among them.
+
+    Finished runs in `runs` are read, not repeated. `settings` are fields of `Train` (`steps=100`). `search_lr` tries
+    that many learning rates for every adapter and task first (`LearningRateSearch` sets the grid). `jobs` above 1
+    performs so many runs at a time in processes of their own; a script must then call this under
+    `if __name__ == "__main__":`. Records come in the order tasks, seeds, adapters. Raises UsageError if the settings
+    make no sense.
+    """
+    if jobs < 1:
+        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    if isinstance(search_lr, int):
+        search_lr = LearningRateSearch(search_lr)
+    base = with_settings(train, settings)
+    combinations = itertools.product(_listed(tasks), seeds, _listed(adapters))
+    configs = resolved([RunConfig(adapter, task, replace(base, seed=seed)) for task, seed, adapter in combinations])
+    groups = seed_groups(configs, Path(runs), search_lr)
+    launcher = InProcessLauncher() if jobs == 1 else LocalLauncher(jobs)
+    find_rates(groups, launcher)
+    failures = perform_runs(groups, configs, launcher, retry_failed)
+    reasons = {job.folder.path: reason for job, reason in failures.items()}
+    by_config, _ = runs_of(groups)
+    ordered = [by_config.get(id(config)) or RunJob(config, Path(runs)) for config in configs]
+    return [_record(job, reasons.get(job.folder.path)) for job in ordered]
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, Sequence) else [values]
+
+
+def _record(job: RunJob, reason: str | None) -> RunRecord:
+    """The record in the job's folder; for a run that ended without one, a record that is not on the disk."""
+    from experiments.device import device_of
+    from experiments.session import head_of
+
+    record = job.folder.result()
+    if record is None:
+        head = head_of(job.config, job.folder, device_of(job.config))
+        record = head | {"status": "failed", "reason": reason}
+    return RunRecord(job.folder.path, record)
+
+
+def find_rates(groups: Sequence[SeedGroup], launcher: Launcher) -> None:
+    """Perform the missing trials, and print where the best rate is at the edge of the grid."""
+    from experiments.sweeping.display import perform
+
+    trials = [trial for group in groups for trial in group.trials]
+    missing = [trial for trial in trials if not trial.done]
+    if trials:
+        print(f"learning-rate trials: {len(trials)}, of which {len(trials) - len(missing)} are finished")
+    perform(missing, launcher, "learning-rate trials")
+    for group in groups:
+        with suppress(UsageError):  # the group's runs report it
+            search = group.outcome()
+            if search is not None and search["edge"] is not None:
+                print(
+                    f"{group.trials[0].config.task.name} {describe(group.configs[0].adapter)}: the best rate, "
+                    f"{search['chosen']:g}, is the {search['edge']} of {len(group.trials)}: a better one may lie beyond"
+                )
+
+
+def runs_of(groups: Sequence[SeedGroup]) -> tuple[dict[int, RunJob], dict[Job, str]]:
+    """The runs by the identity of their configuration, and those that cannot start, with the reason."""
+    runs, blocked = {}, {}
+    for group in groups:
+        try:
+            runs |= {id(config): run for config, run in zip(group.configs, group.runs(), strict=True)}
+        except UsageError as reason:
+            blocked |= {RunJob(config, group.root): str(reason) for config in group.configs}
+    return runs, blocked
+
+
+def perform_runs(
+    groups: Sequence[SeedGroup], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
+) -> dict[Job, str]:
+    """Perform the missing runs in the order of `configs`; returns those that failed, with their reasons."""
+    from experiments.sweeping.display import perform
+
+    by_config, failures = runs_of(groups)
+    runs = [by_config[id(config)] for config in configs if id(config) in by_config]
+    for run in runs:
+        run.write_search()
+    records = {run: run.folder.result() for run in runs}
+    failed = {run: record["reason"] for run, record in records.items() if record and record["status"] == "failed"}
+    if retry_failed:
+        for run in failed:
+            run.folder.clear()
+    else:
+        failures |= {run: f"{reason} (in an earlier sweep)" for run, reason in failed.items()}
+    missing = [run for run in runs if not run.done and run not in failures]
+    print(f"runs: {len(configs)}, of which {sum(run.done for run in runs)} are finished and {len(missing)} to do")
+    return failures | perform(missing, launcher, "runs")
+
+
+def show_state(groups: Sequence[SeedGroup]) -> None:
+    """Print the trials and runs with their progress; a run whose search is not over has no rate yet."""
+    from experiments.sweeping.display import show_plan
+
+    trials: list[Job] = [trial for group in groups for trial in group.trials]
+    runs, waiting = runs_of(groups)
+    show_plan([*trials, *runs.values()])
+    if waiting:
+        print(f"{len(waiting)} more runs wait for their learning rate")
+    finished = sum(run.done for run in runs.values())
+    print(f"{len(runs) + len(waiting)} runs: {finished} finished, {len(runs) + len(waiting) - finished} not")
