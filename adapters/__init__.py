@@ -1,0 +1,63 @@
+"""Ways to adapt a pretrained model, each a frozen dataclass of settings: `Lora(rank=8)`.
+
+`attach(adapter, backbone)` makes the backbone's model trainable in that way. Names are imported on first use, so that
+importing this package imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapters.backbone import Backbone
+    from adapters.base import Adapter, Attachment, attach
+    from adapters.bottleneck import Bottleneck
+    from adapters.errors import AdapterError
+    from adapters.full_finetuning import FullFinetuning
+    from adapters.hooks import HookedAttachment, HookedUpdate, MergeableAttachment
+    from adapters.lora import Lora
+    from adapters.peft_method import PeftMethod
+    from adapters.prefix_tuning import PrefixTuning
+    from adapters.subspace import Subspace
+
+MODULES = {
+    "Adapter": "base",
+    "AdapterError": "errors",
+    "Attachment": "base",
+    "Backbone": "backbone",
+    "Bottleneck": "bottleneck",
+    "FullFinetuning": "full_finetuning",
+    "HookedAttachment": "hooks",
+    "HookedUpdate": "hooks",
+    "Lora": "lora",
+    "MergeableAttachment": "hooks",
+    "PeftMethod": "peft_method",
+    "PrefixTuning": "prefix_tuning",
+    "Subspace": "subspace",
+    "attach": "base",
+}
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "Attachment",
+    "Backbone",
+    "Bottleneck",
+    "FullFinetuning",
+    "HookedAttachment",
+    "HookedUpdate",
+    "Lora",
+    "MergeableAttachment",
+    "PeftMethod",
+    "PrefixTuning",
+    "Subspace",
+    "attach",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module 'adapters' has no attribute '{name}'")
+    return getattr(import_module(f"adapters.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

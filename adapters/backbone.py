@@ -1,10 +1,12 @@
-"""`Backbone`: all that an adapter may know of a model. It hides GPT-2's Conv1D, Linear layers and the UNet's names."""
+"""`Backbone`: a model as adapters see it. It hides module names and the ways in which models store their weights."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ Module = Any  # a torch.nn.Module whose attributes (weight, config, heads, ...) 
 
 ATTENTION_PARTS = ("query", "key", "value", "output")
 
-# A role is "group.part"; adapters name roles by group, by part, or by these words for several groups.
+# A role is "group.part". Targets are roles, groups, parts, or these words for one or several groups.
 ROLE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "attention": ("self-attention", "cross-attention"),
     "self-attention": ("self-attention",),
@@ -28,14 +30,18 @@ ROLE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "all": ("self-attention", "cross-attention", "feed-forward", "convolution", "embedding", "projection"),
 }
 
+# names that many libraries give to the layers of an attention: q_proj, to_q, wq, query_proj, out_proj, o_proj, ...
+LAYER_NAME = re.compile(r"(to_|w_?|fc_)?(?P<part>q|k|v|o|query|key|value|out|output)(_proj|_lin|_proj\.0|\.0)?")
+PART_BY_LETTER = dict(zip("qkvo", ATTENTION_PARTS, strict=True))
+
 
 @dataclass(frozen=True)
 class Projection:
-    """One weight matrix (or convolution kernel) with the roles that it plays.
+    """One weight matrix (or convolution kernel) and its role.
 
-    A fused matrix (GPT-2's `c_attn`) is one module with several projections: `rows` is the slice of the module's
-    output features that this projection gives, or None for all of them. `transposed` says that the weight is stored
-    as (in, out), as GPT-2's Conv1D does.
+    A fused matrix (GPT-2's `c_attn`) is one module with several projections: `rows` is the projection's slice of the
+    module's output features, or None for all of them. A `transposed` weight is stored as (in, out), as in GPT-2's
+    Conv1D.
     """
 
     name: str
@@ -56,7 +62,7 @@ class Projection:
 
     @property
     def key(self) -> str:
-        """A name of its own: the module's, and the part where the module is fused."""
+        """A unique name: the module's, with the part if the module is fused."""
         return self.name if self.rows is None else f"{self.name}:{self.part}"
 
 
@@ -81,9 +87,9 @@ class Block:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One attention layer, as prefix-tuning needs it: keys and values have shape (batch, heads, positions, head_width).
+    """One attention layer. Its keys and values have shape (batch, heads, positions, head_width).
 
-    `index` numbers the self-attention layers of a language model as its key-value cache does.
+    `index` is the layer's number in a language model's key-value cache.
     """
 
     name: str
@@ -95,15 +101,15 @@ class AttentionLayer:
 
 
 class Backbone(ABC):
-    """A pretrained model seen through the words of the adapters' papers."""
+    """A pretrained model in the terms of the adapters' papers."""
 
     model: Module
-    library: str  # "transformers" or "diffusers": which library's files an export serves
-    recommended_targets: tuple[str, ...] = ("attention",)  # what the base's card recommends for low-rank updates
+    library: str  # "transformers" or "diffusers": the library that exported adapters are for
+    recommended_targets: tuple[str, ...] = ("attention",)  # the targets "auto", from the base's card
 
     @abstractmethod
     def all_projections(self) -> list[Projection]:
-        """Every projection in the model's order."""
+        """All projections in the model's order."""
 
     @abstractmethod
     def blocks(self) -> list[Block]:
@@ -116,19 +122,19 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """The hidden width (of the widest block where blocks differ)."""
+        """The hidden width (of the widest block if blocks differ)."""
 
     @property
     @abstractmethod
     def positions(self) -> int | None:
-        """How many positions the model offers to its input; None where attention has no such limit."""
+        """The maximum number of input positions; None if there is no limit."""
 
     @abstractmethod
     def example_input(self, generator: Any = None) -> dict[str, Tensor]:
-        """A small valid input of the model's forward, for checks and cost measurements."""
+        """A small valid input for the model's forward, for checks and cost measurements."""
 
     def set_gradient_checkpointing(self, on: bool) -> None:
-        """Whether the blocks' activations are computed again in the backward pass."""
+        """Recompute the blocks' activations in the backward pass, or store them."""
         if on == any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
             return
         if self.library == "diffusers":
@@ -137,29 +143,48 @@ class Backbone(ABC):
             checkpoint_transformer(self.model, on)
 
     def projections(self, *roles: str) -> list[Projection]:
-        """The projections that play one of `roles`; "auto" is what the base's card recommends.
+        """The projections with one of the `roles`, in the model's order; "auto" stands for `recommended_targets`.
 
         A role is a word of ROLE_GROUPS, a part ("query", "value", "output", ...) or both ("self-attention.query").
-        Raises LookupError, listing the valid words, for an unknown role or one that this model lacks.
+        Raises LookupError for a role that the model does not have; the message suggests valid ones.
         """
         available = self.all_projections()
-        wanted: set[int] = set()
+        chosen: set[int] = set()
         for role in _expand(roles, self.recommended_targets):
             matching = [i for i, projection in enumerate(available) if plays(projection, role)]
             if not matching:
-                valid = sorted({*ROLE_GROUPS, *(p.part for p in available), *(p.role for p in available)})
-                raise LookupError(f"no layer of this model plays the role '{role}'; the roles are {', '.join(valid)}")
-            wanted.update(matching)
-        return [available[i] for i in sorted(wanted)]
+                raise LookupError(unknown_role(role, available))
+            chosen.update(matching)
+        return [available[i] for i in sorted(chosen)]
+
+
+def unknown_role(role: str, available: Sequence[Projection]) -> str:
+    """The sentence for a role that no projection has: the right role for a layer's name, else all of them."""
+    parts = _names(p for p in available if f".{p.name}".endswith(f".{role}"))
+    common = LAYER_NAME.fullmatch(role.lower())
+    if not parts and common is not None:
+        parts = [PART_BY_LETTER[common["part"][0]]]
+    if parts:
+        return f"'{role}' is the name of a layer: use its role{'s' if len(parts) > 1 else ''}, {', '.join(parts)}"
+    groups = [group for group in ROLE_GROUPS if any(plays(projection, group) for projection in available)]
+    roles = [*groups, *(name for name in _names(available) if name not in groups)]
+    similar = difflib.get_close_matches(role.lower(), roles, n=1)
+    meant = f" (did you mean {similar[0]}?)" if similar else ""
+    return f"this model has no layer with the role '{role}'{meant}; the roles are {', '.join(roles)}"
+
+
+def _names(projections: Iterable[Projection]) -> list[str]:
+    """Each projection's part in an attention, else its full role; without repetitions."""
+    return list(dict.fromkeys(p.part if p.part in ATTENTION_PARTS else p.role for p in projections))
 
 
 def plays(projection: Projection, role: str) -> bool:
-    """Whether the projection plays `role`."""
+    """Whether `role` names the projection, its part or its group."""
     return role in (projection.part, projection.role) or projection.group in ROLE_GROUPS.get(role, ())
 
 
 def count_roles(projections: Iterable[Projection]) -> dict[str, int]:
-    """How many projections play each role: what a record says of the layers taken."""
+    """Number of projections by role, for the record."""
     return dict(sorted(Counter(projection.role for projection in projections).items()))
 
 
@@ -168,10 +193,10 @@ def _expand(roles: Iterable[str], recommended: tuple[str, ...]) -> list[str]:
 
 
 def checkpoint_transformer(model: Any, on: bool) -> None:
-    """Gradient checkpointing of a model of transformers, by the name that its version has for it."""
+    """Switch a transformers model's gradient checkpointing, by the name that the installed version has for it."""
     name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     if on:
         getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
-        model.disable_input_require_grads()  # which only reentrant checkpointing needs
+        model.disable_input_require_grads()  # only reentrant checkpointing needs these
     else:
         getattr(model, f"{name}_checkpointing_disable")()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adapters.backbone import Sublayer
-from adapters.base import Adapter, HookedAttachment, HookedUpdate
+from adapters.base import Adapter
 from adapters.errors import AdapterError
+from adapters.hooks import HookedAttachment, HookedUpdate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bottleneck(Adapter, name="bottleneck"):
-    """Bottleneck adapters: h + W_up f(W_down h) after a sublayer, before its residual sum, with W_up zero at the
-    start (Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247; Lin et al. 2020,
+    """Bottleneck adapters: h + W_up f(W_down h) after a sublayer, before its residual sum, with W_up initially
+    zero (Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247; Lin et al. 2020,
     arXiv 2004.03829)."""
 
     size_field = "width"
+    mixable = True
+    other_names = ("adapter", "adapters", "bottleneck-adapter", "houlsby", "pfeiffer")
     examples = (
         {},
         {"width": 3, "placement": "pfeiffer", "layer_norm": True, "activation": "relu"},
@@ -32,9 +35,9 @@ class Bottleneck(Adapter, name="bottleneck"):
     """Width of the bottleneck."""
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     """"houlsby": after each sublayer (attention and feed-forward; in a UNet self-attention, cross-attention and
-    feed-forward); "pfeiffer": after the feed-forward alone, one a block, as Lin et al. too."""
+    feed-forward); "pfeiffer": after the feed-forward only, one per block, as in Lin et al. too."""
     layer_norm: bool = False
-    """A layer norm of its own before each bottleneck, as in Lin et al."""
+    """Put a trained layer norm before each bottleneck, as in Lin et al."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
     """The non-linearity f."""
 
@@ -47,11 +50,11 @@ class Bottleneck(Adapter, name="bottleneck"):
 
     def sublayers(self, backbone: Backbone) -> list[Sublayer]:
         """The sublayers that a bottleneck follows."""
-        every = [sublayer for block in backbone.blocks() for sublayer in block.sublayers]
-        return every if self.placement == "houlsby" else [s for s in every if s.kind == "feed-forward"]
+        sublayers = [sublayer for block in backbone.blocks() for sublayer in block.sublayers]
+        return sublayers if self.placement == "houlsby" else [s for s in sublayers if s.kind == "feed-forward"]
 
     def parameter_count(self, backbone: Backbone) -> int:
-        """2 d m + m + d a bottleneck, and 2 d for its layer norm (Hu et al. 2021, section 5.1)."""
+        """2 d m + m + d per bottleneck, and 2 d for its layer norm (Hu et al. 2021, section 5.1)."""
         norm = 2 if self.layer_norm else 0
         widths = [sublayer.width for sublayer in self.sublayers(backbone)]
         return sum(2 * width * self.width + self.width + width + norm * width for width in widths)
@@ -82,7 +85,7 @@ class BottleneckUpdate(HookedUpdate):
         super().__init__(sublayer.module, parameters)
 
     def update(self, args: tuple, kwargs: dict, output):
-        # transformers' attention gives (hidden states, attention weights), all others the hidden states
+        # transformers' attention returns (hidden states, attention weights), other sublayers the hidden states
         if isinstance(output, tuple):
             return (output[0] + self.change(output[0]), *output[1:])
         return output + self.change(output)

@@ -1,5 +1,5 @@
-"""The error of adapter settings or files that cannot work."""
+"""The error for adapter settings and files that cannot work."""
 
 
 class AdapterError(ValueError):
-    """Settings or a file that cannot work on this model: one sentence that says what was expected and what to do."""
+    """Settings or a file that cannot work on this model. One sentence: what is wrong, what was expected, what to do."""

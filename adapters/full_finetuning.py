@@ -1,4 +1,4 @@
-"""Full fine-tuning: what every adapter is compared with."""
+"""Full fine-tuning: the reference for every adapter."""
 
 from __future__ import annotations
 
@@ -18,24 +18,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FullFinetuning(Adapter, name="full"):
-    """Full fine-tuning: every weight trains; or the last blocks only (FT-Top2 of Li & Liang 2021, arXiv 2101.00190),
-    or biases only (BitFit, Ben Zaken et al. 2021, arXiv 2106.10199)."""
+    """Full fine-tuning: every weight trains, or only the last blocks (FT-Top2 of Li & Liang 2021, arXiv 2101.00190),
+    or only biases (BitFit, Ben Zaken et al. 2021, arXiv 2106.10199)."""
 
     size_field = "top_blocks"
-    mergeable = True  # it is in the weights from the first step
+    mergeable = True  # the weights themselves train
+    other_names = (
+        "fft",
+        "ft",
+        "full-finetuning",
+        "full-fine-tuning",
+        "fine-tuning",
+        "fine-tune",
+        "finetuning",
+        "finetune",
+    )
     examples = ({}, {"top_blocks": 1}, {"biases_only": True})
 
     top_blocks: int | None = None
-    """Train the last so many transformer blocks only. Default: all weights."""
+    """Train only this many of the last transformer blocks. Default: all weights."""
     biases_only: bool = False
-    """Train the bias vectors only (of the top blocks where these are given)."""
+    """Train only the bias vectors (of the top blocks, if --adapter.top-blocks is set)."""
 
     def attach(self, backbone: Backbone) -> FullAttachment:
         chosen = dict(backbone.model.named_parameters())
         if self.top_blocks is not None:
             blocks = backbone.blocks()
             if not 1 <= self.top_blocks <= len(blocks):
-                raise AdapterError(f"--adapter.top-blocks must be 1 to {len(blocks)} here, not {self.top_blocks}")
+                raise AdapterError(
+                    f"--adapter.top-blocks must be 1 to {len(blocks)} on this model, not {self.top_blocks}"
+                )
             prefixes = tuple(f"{block.name}." for block in blocks[-self.top_blocks :])
             chosen = {name: p for name, p in chosen.items() if name.startswith(prefixes)}
         if self.biases_only:
@@ -44,7 +56,7 @@ class FullFinetuning(Adapter, name="full"):
 
 
 class FullAttachment(Attachment):
-    """Keeps a copy of the base weights on the CPU: the way back to the base model, bit for bit."""
+    """Trained base weights, with a copy of the originals on the CPU that restores the base model bit for bit."""
 
     def __init__(self, backbone: Backbone, owned: Mapping[str, nn.Parameter]):
         super().__init__(backbone, owned)
@@ -52,7 +64,7 @@ class FullAttachment(Attachment):
             name: p.detach().clone() if p.is_meta else p.detach().to("cpu", copy=True) for name, p in owned.items()
         }
 
-    def _put(self, values: Mapping[str, Tensor]) -> None:
+    def _copy_in(self, values: Mapping[str, Tensor]) -> None:
         import torch
 
         with torch.no_grad():
@@ -62,14 +74,14 @@ class FullAttachment(Attachment):
     @contextmanager
     def disabled(self) -> Iterator[None]:
         tuned = {name: parameter.detach().clone() for name, parameter in self._owned.items()}
-        self._put(self._base)
+        self._copy_in(self._base)
         try:
             yield
         finally:
-            self._put(tuned)
+            self._copy_in(tuned)
 
     def merge(self) -> None:
-        """Nothing to fold: the update is in the weights already."""
+        """Nothing to do: the update is in the weights already."""
 
     def unmerge(self) -> None:
         """Nothing to undo."""
@@ -83,5 +95,5 @@ class FullAttachment(Attachment):
                 parameter.copy_(base + factor * (parameter - base))
 
     def detach(self) -> None:
-        self._put(self._base)
-        self.restore_trained_flags()
+        self._copy_in(self._base)
+        self.restore_requires_grad()

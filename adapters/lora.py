@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adapters.backbone import Projection, count_roles, plays
-from adapters.base import Adapter, HookedUpdate, MergeableAttachment
+from adapters.base import Adapter
 from adapters.errors import AdapterError
+from adapters.hooks import HookedUpdate, MergeableAttachment
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adapters.backbone import Backbone
+    from adapters.interchange.exported_file import ExportedFile
+
+
+def _through_peft(option: str) -> str:
+    """The hint for a variant of LoRA that peft implements."""
+    return f"use peft's LoRA instead: peft TASK --adapter.method lora --adapter.options '{{\"r\": 8, {option}}}'"
 
 
 @dataclass(frozen=True)
 class Lora(Adapter, name="lora"):
-    """Low-rank adaptation: W = W_0 + (alpha / rank) B A, B zero at the start (Hu et al. 2021, arXiv 2106.09685)."""
+    """Low-rank adaptation: W = W_0 + (alpha / rank) B A, with B initially zero (Hu et al. 2021, arXiv 2106.09685)."""
 
     size_field = "rank"
     mergeable = True
+    mixable = True
+    other_names = ("low-rank", "low-rank-adaptation", "loralib")
+    option_hints: ClassVar[Mapping[str, str]] = {
+        "dora": _through_peft('"use_dora": true'),
+        "use_dora": _through_peft('"use_dora": true'),
+        "pissa": _through_peft('"init_lora_weights": "pissa"'),
+        "bias": _through_peft('"bias": "lora_only"'),
+        "modules_to_save": _through_peft('"modules_to_save": ["lm_head"]'),
+        "layers_to_transform": _through_peft('"layers_to_transform": [0, 1]'),
+    }
     examples = (
         {},
         {"rank": 3, "alpha": 8.0, "dropout": 0.1, "targets": ("all",), "init_lora_weights": "gaussian"},
@@ -31,33 +48,37 @@ class Lora(Adapter, name="lora"):
     )
 
     rank: int = 4
-    """Rank of each update; 4 is the paper's for GPT-2 and diffusers' for Stable Diffusion."""
+    """Rank of each update. The paper uses 4 for GPT-2, diffusers for Stable Diffusion."""
     alpha: float | None = None
-    """Scale of the update: it is multiplied by alpha / rank. Default: the rank, so that the factor is 1."""
+    """Numerator of the scale alpha / rank of each update. Default: the rank, so that the scale is 1."""
     dropout: float = 0.0
-    """Share of the update's inputs dropped in training."""
+    """Dropout probability of each update's inputs in training."""
     targets: tuple[str, ...] = ("auto",)
-    """Roles of the layers that get an update: attention, self-attention, cross-attention, query, key, value, output,
-    feed-forward, convolution, embedding, linear, all; "auto" is what the base's card recommends."""
+    """Roles of the layers to update: attention, self-attention, cross-attention, query, key, value, output,
+    feed-forward, convolution, embedding, linear, all; "auto" takes what the base's card recommends."""
     ranks: dict[str, int] = field(default_factory=dict)
-    """A rank of its own for a role, for example "query 8 value 2"; 0 leaves the role out."""
+    """Ranks that differ from --adapter.rank, by role, for example "query 8 value 2"; 0 skips the role."""
     init_lora_weights: Literal["kaiming", "gaussian"] = "kaiming"
-    """Of A: "kaiming" uniform as loralib and peft do; "gaussian" with deviation 1 / rank."""
+    """Initialisation of A: "kaiming" uniform, as in loralib and peft, or "gaussian" with deviation 1 / rank."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
     def attach(self, backbone: Backbone) -> LoraAttachment:
         if self.rank < 1 or any(rank < 0 for rank in self.ranks.values()):
-            raise AdapterError(f"LoRA's rank must be at least 1, not {self.rank} {self.ranks or ''}".strip())
+            raise AdapterError(
+                f"--adapter.rank must be at least 1 and --adapter.ranks at least 0, not {self.rank} and {self.ranks}"
+            )
         if not 0 <= self.dropout < 1:
-            raise AdapterError(f"LoRA's dropout must be at least 0 and below 1, not {self.dropout}")
+            raise AdapterError(f"--adapter.dropout must be at least 0 and below 1, not {self.dropout}")
         try:
             chosen = backbone.projections(*self.targets)
         except LookupError as unknown:
             raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
         for role in self.ranks:
             if not any(plays(projection, role) for projection in chosen):
-                raise AdapterError(f"--adapter.ranks: no targeted layer plays the role '{role}'")
+                raise AdapterError(
+                    f"--adapter.ranks: no targeted layer has the role '{role}': add it to --adapter.targets"
+                )
         chosen = [projection for projection in chosen if self.rank_of(projection)]
         updates = {p.key: LowRankUpdate(p, self, self.rank_of(p)) for p in chosen}
         return LoraAttachment(backbone, updates, {"targets": count_roles(chosen)})
@@ -73,15 +94,16 @@ class Lora(Adapter, name="lora"):
         return ranks[-1] if ranks else self.rank
 
     def scaling(self, rank: int) -> float:
-        """alpha / rank, or alpha / sqrt(rank) where rank-stabilised; alpha defaults to the rank."""
-        alpha = rank if self.alpha is None else self.alpha
-        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+        """alpha / rank, or alpha / sqrt(rank) with rsLoRA; alpha defaults to the rank."""
+        from adapters.interchange.factors import lora_scaling
+
+        return lora_scaling(rank, rank if self.alpha is None else self.alpha, self.use_rslora)
 
 
 class LowRankUpdate(HookedUpdate):
-    """(alpha / rank) B A added to one projection; A has shape (rank, in), B (out, rank).
+    """Adds (alpha / rank) B A to one projection; A has shape (rank, in), B (out, rank).
 
-    For a convolution A is a kernel (rank, in, height, width) and B one of (out, rank, 1, 1), as in diffusers and peft.
+    For a convolution, A is a kernel (rank, in, height, width) and B (out, rank, 1, 1), as in diffusers and peft.
     """
 
     item_wise = True
@@ -96,7 +118,9 @@ class LowRankUpdate(HookedUpdate):
         self.scaling, self.dropout = settings.scaling(rank), settings.dropout
         self.is_convolution = weight.ndim == 4
         if self.is_convolution and projection.module.groups != 1:
-            raise AdapterError(f"LoRA cannot update the grouped convolution '{projection.name}'")
+            raise AdapterError(
+                f"LoRA cannot update the grouped convolution '{projection.name}': leave it out of --adapter.targets"
+            )
         kernel = tuple(weight.shape[2:])
         down = nn.Parameter(torch.empty(rank, projection.in_features, *kernel, **place))
         if settings.init_lora_weights == "kaiming":
@@ -111,7 +135,7 @@ class LowRankUpdate(HookedUpdate):
     def update(self, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
         import torch.nn.functional as F
 
-        module, down, up = self.module, self[self.down_name], self[self.up_name]
+        module, down, up = self.module, self.down, self.up
         hidden = F.dropout(args[0], self.dropout, training=module.training) if self.dropout else args[0]
         if self.is_convolution:
             hidden = F.conv2d(hidden, down, None, module.stride, module.padding, module.dilation)
@@ -124,16 +148,25 @@ class LowRankUpdate(HookedUpdate):
         return output + self.scaling * F.pad(change, (first, output.shape[-1] - last))
 
     @property
+    def down(self) -> nn.Parameter:
+        """A."""
+        return self[self.down_name]
+
+    @property
+    def up(self) -> nn.Parameter:
+        """B."""
+        return self[self.up_name]
+
+    @property
     def module_features(self) -> int:
-        """Output features of the whole module, of which a fused one's projection is a part."""
+        """Output features of the whole module; the projection of a fused module is only a part of them."""
         return self.module.weight.shape[1 if self.projection.transposed else 0]
 
     def delta(self) -> Tensor:
-        """The change of the module's weight, in the weight's own layout and shape."""
+        """The change of the module's weight, in the weight's layout and shape."""
         import torch
 
-        down, up = self[self.down_name], self[self.up_name]
-        change = self.scaling * (up.flatten(1) @ down.flatten(1))
+        change = self.scaling * (self.up.flatten(1) @ self.down.flatten(1))
         if self.is_convolution:
             return change.view_as(self.module.weight)
         if self.projection.rows is not None:
@@ -148,15 +181,15 @@ class LoraAttachment(MergeableAttachment[LowRankUpdate]):
     def changes(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         return ((update.module.weight, update.delta()) for update in self.updates.values())
 
-    def export(self, folder: Path, form: str | None = None) -> list[Path]:
-        from adapters.interchange.lora import write_lora
+    def export(self, format: str | None = None) -> list[ExportedFile]:
+        from adapters.interchange.lora import export_lora
 
-        return write_lora(self, folder, form)
+        return export_lora(self.updates, self.backbone, format)
 
-    def begin_from(self, source: Path, adapter: Adapter) -> None:
-        from adapters.interchange.lora import read_lora
+    def initialise_from(self, source: Path, adapter: Adapter) -> None:
+        from adapters.interchange.lora import load_lora
 
-        read_lora(self, source)
+        load_lora(self.updates, self.backbone, source, adapter.name)
 
     def rescale(self, factor: float) -> None:
         for update in self.updates.values():

@@ -7,42 +7,58 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from adapters.backbone import count_roles
-from adapters.base import Adapter, Attachment, check_state
+from adapters.base import Adapter, Attachment, check_state, settings_of
 from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from adapters.backbone import Backbone, Module, Projection
+    from adapters.interchange.exported_file import ExportedFile
 
-NEED_THEIR_OWN_LOOP = {
-    "ADALORA": "it moves ranks between layers by calls within the training loop",
-    "POLY": "it takes a task's number with every batch",
-    "XLORA": "it mixes adapters that were trained before",
+INCOMPATIBLE = {
+    "ADALORA": "it moves ranks between layers by calls from its own training loop",
+    "POLY": "it takes the number of a task with every batch",
+    "XLORA": "it mixes adapters that are already trained",
 }
+# on the command line JSON in one word; in Python and in records a mapping, or JSON text
+JSON_OBJECT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="JSON",
+    instance_from_str=lambda words: words[0],
+    is_instance=lambda value: isinstance(value, str | dict),
+    str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
+)
 
 
 @dataclass(frozen=True)
 class PeftMethod(Adapter, name="peft"):
     """A method of the peft library: lora, vera, ia3, hira, randlora, fourierft, loha, boft, ln_tuning and others
-    (Mangrulkar et al. 2022, github.com/huggingface/peft; each method's paper is on its page there)."""
+    (Mangrulkar et al. 2022, github.com/huggingface/peft; its documentation names each method's paper)."""
 
-    examples = ({}, {"method": "vera", "options": '{"r": 8}'}, {"method": "ia3", "targets": ("linear",)})
+    other_names = ("boft", "dora", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera", "qlora")
+    examples = ({}, {"method": "vera", "options": {"r": 8}}, {"method": "ia3", "targets": ("linear",)})
 
     method: str = "lora"
-    """peft's name of the method."""
-    options: str = "{}"
-    """Settings of peft's configuration class, as JSON: '{"r": 8}'."""
+    """peft's name for the method."""
+    options: Annotated[str | dict[str, Any], JSON_OBJECT] = field(default_factory=dict)
+    """Settings of peft's configuration class: JSON such as '{"r": 8}' on the command line, a dict in Python."""
     targets: tuple[str, ...] = ("auto",)
-    """Roles of the layers, as for lora, where the options name no target_modules; ln_tuning takes the norms."""
+    """Roles of the layers, as for lora, unless the options set target_modules; ln_tuning always takes the norms."""
+
+    def __post_init__(self) -> None:
+        """Store the options in one form, whichever way they were written: the fingerprint is then the same."""
+        object.__setattr__(self, "options", parse_options(self.options))
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
-        """The recommended layers that the method cannot update (convolutions) are left out; those named, never."""
+        """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
         try:
             chosen = backbone.projections(*self.targets)
         except LookupError as unknown:
@@ -60,9 +76,9 @@ class PeftMethod(Adapter, name="peft"):
         return f"{self.name} {self.method}"
 
     def attach_to(self, backbone: Backbone, chosen: list[Projection]) -> PeftAttachment:
-        """peft's method on these layers, where its options name no others; tried once, before any training."""
+        """Attach to these layers, unless the options name others; runs the model once to see that it works."""
         config = self.configuration(backbone, chosen)
-        before, projections = Structure(backbone.model), backbone.all_projections()
+        before, projections = ModelSnapshot(backbone.model), backbone.all_projections()
         try:
             return PeftAttachment(backbone, self.wrap(backbone, config), before, projections)
         except Exception as failure:
@@ -73,54 +89,54 @@ class PeftMethod(Adapter, name="peft"):
             raise AdapterError(f"peft's {self.method} does not work on this model: {reason}") from failure
 
     def configuration(self, backbone: Backbone, chosen: list[Projection]) -> Any:
-        """peft's configuration object. Raises AdapterError for a method that cannot work in the one loop."""
+        """peft's configuration object. Raises AdapterError for a method that our training loop cannot train."""
         from peft.config import PromptLearningConfig
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-        classes = {str(kind.value): known for kind, known in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+        classes = {str(kind.value): config_class for kind, config_class in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
         kind = self.method.upper()
         if kind not in classes:
             raise AdapterError(f"peft has no method '{self.method}'; it has {', '.join(sorted(classes)).lower()}")
-        if kind in NEED_THEIR_OWN_LOOP:
-            raise AdapterError(f"peft's {self.method} cannot be compared here: {NEED_THEIR_OWN_LOOP[kind]}")
+        if kind in INCOMPATIBLE:
+            raise AdapterError(f"peft's {self.method} is not supported, because {INCOMPATIBLE[kind]}: choose another")
         if issubclass(classes[kind], PromptLearningConfig):
             raise AdapterError(
-                f"peft's {self.method} lengthens the model's sequence, which the tasks' losses do not expect; "
-                "take the method prefix"
+                f"peft's {self.method} lengthens the model's sequence, which the tasks' losses do not expect: "
+                "use the method `prefix`"
             )
         valid = {f.name for f in fields(classes[kind])}
-        options = {**self.defaults(backbone, chosen, kind, valid), **self.parsed_options(valid)}
+        options = {**self.defaults(backbone, chosen, kind, valid), **self.checked_options(valid)}
         try:
             return classes[kind](**options)
         except (TypeError, ValueError) as failure:
             raise AdapterError(f"--adapter.options for peft's {self.method}: {failure}") from None
 
-    def parsed_options(self, valid: set[str]) -> dict[str, Any]:
-        try:
-            options = json.loads(self.options)
-        except json.JSONDecodeError as failure:
-            raise AdapterError(f"--adapter.options must be JSON such as '{{\"r\": 8}}': {failure}") from None
+    def checked_options(self, valid: set[str]) -> dict[str, Any]:
+        options = cast(dict[str, Any], self.options)
         unknown = sorted(options.keys() - valid)
         if unknown:
-            raise AdapterError(f"peft's {self.method} has no option '{unknown[0]}'; it has {', '.join(sorted(valid))}")
+            raise AdapterError(
+                f"--adapter.options: peft's {self.method} has no option '{unknown[0]}'; "
+                f"it has {', '.join(sorted(valid))}"
+            )
         return options
 
     def defaults(self, backbone: Backbone, chosen: list[Projection], kind: str, valid: set[str]) -> dict[str, Any]:
-        """The target layers, in the words of the configuration class."""
+        """The target layers, by those of the configuration class's names that exist."""
         candidates = {
-            "target_modules": norms(backbone.model) if kind == "LN_TUNING" else names(chosen),
-            "feedforward_modules": names([p for p in chosen if p.group == "feed-forward"]),
+            "target_modules": norm_names(backbone.model) if kind == "LN_TUNING" else module_names(chosen),
+            "feedforward_modules": module_names([p for p in chosen if p.group == "feed-forward"]),
             "fan_in_fan_out": any(p.transposed for p in chosen),
         }
         return {name: value for name, value in candidates.items() if name in valid}
 
     def wrap(self, backbone: Backbone, config: Any) -> Any:
-        """peft's model around this one, whose layers it replaces in place; its forward is tried."""
+        """peft's model around this one, whose layers it replaces in place; its forward runs once."""
         import torch
         from peft import get_peft_model
 
         training = backbone.model.training
-        with warnings.catch_warnings():  # of a name that transformers has changed and peft still asks for
+        with warnings.catch_warnings():  # peft uses a name that transformers has deprecated
             warnings.simplefilter("ignore", FutureWarning)
             wrapped = get_peft_model(backbone.model, config, autocast_adapter_dtype=False)
         weight = next(backbone.model.parameters())
@@ -134,8 +150,8 @@ class PeftMethod(Adapter, name="peft"):
         return wrapped
 
 
-class Structure:
-    """A model's modules and weights as they are now, to put back; peft's methods replace modules, some weights too."""
+class ModelSnapshot:
+    """A model's modules, weights and `requires_grad` flags, to restore: peft replaces modules, and some weights too."""
 
     def __init__(self, model: Module):
         self.model = model
@@ -144,25 +160,20 @@ class Structure:
         self.values = {parameter: parameter.detach().clone() for parameter in model.parameters()}
 
     def forget_unchanged(self) -> None:
-        """Keep copies of those weights alone that the method has changed."""
+        """Drop the copies of weights that the method has not changed."""
         import torch
 
         self.values = {p: v for p, v in self.values.items() if not p.is_meta and not torch.equal(p, v)}
 
     def restore(self) -> None:
-        """Modules and flags as they were, and the weights that are kept."""
-        for module, children in self.children.items():
-            module._modules.clear()
-            module._modules.update(children)
-        self._put(self.values)
-        for parameter, flag in self.flags.items():
-            parameter.requires_grad_(flag)
+        """Restore modules and flags, and the weights with a copy."""
+        self._restore(self.children, self.values, self.flags)
         self.model.__dict__.pop("peft_config", None)
 
     @contextmanager
-    def reinstated(self) -> Iterator[None]:
-        """A context in which the model has the modules and weights of then."""
-        now = {module: dict(module._modules) for module in self.model.modules()}
+    def restored(self) -> Iterator[None]:
+        """A context in which the model has the modules and weights of the snapshot."""
+        children = {module: dict(module._modules) for module in self.model.modules()}
         values = {parameter: parameter.detach().clone() for parameter in self.values}
         flags = {parameter: parameter.requires_grad for parameter in self.flags}
         config = self.model.__dict__.get("peft_config")
@@ -170,38 +181,39 @@ class Structure:
         try:
             yield
         finally:
-            for module, children in now.items():
-                module._modules.clear()
-                module._modules.update(children)
-            self._put(values)
-            for parameter, flag in flags.items():
-                parameter.requires_grad_(flag)
+            self._restore(children, values, flags)
             self.model.peft_config = config
 
-    def _put(self, values: Mapping[nn.Parameter, Tensor]) -> None:
+    @staticmethod
+    def _restore(children: Mapping[Any, Any], values: Mapping[Any, Tensor], flags: Mapping[Any, bool]) -> None:
         import torch
 
+        for module, modules in children.items():
+            module._modules.clear()
+            module._modules.update(modules)
         with torch.no_grad():
             for parameter, value in values.items():
                 parameter.copy_(value)
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
 
 
 class PeftAttachment(Attachment):
-    """One method of peft on one model; `base` is the model as it was before, `projections` its own."""
+    """One method of peft on one model; `base` and `projections` are those of the model before attaching."""
 
-    def __init__(self, backbone: Backbone, wrapped: Any, base: Structure, projections: list[Projection]):
+    def __init__(self, backbone: Backbone, wrapped: Any, base: ModelSnapshot, projections: list[Projection]):
         self.wrapped, self.base = wrapped, base
         owned = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
-        taken = set(wrapped.base_model.targeted_module_names)
-        targets = count_roles(p for p in projections if p.name in taken)
+        targeted = set(wrapped.base_model.targeted_module_names)
+        targets = count_roles(p for p in projections if p.name in targeted)
         super().__init__(backbone, owned, {"peft_type": str(wrapped.peft_type.value), "targets": targets})
         base.forget_unchanged()
 
     def state(self) -> dict[str, Tensor]:
         from peft import get_peft_model_state_dict
 
-        found: dict[str, Tensor] = get_peft_model_state_dict(self.wrapped, save_embedding_layers=False)
-        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in found.items()}
+        state: dict[str, Tensor] = get_peft_model_state_dict(self.wrapped, save_embedding_layers=False)
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         from peft import set_peft_model_state_dict
@@ -209,33 +221,45 @@ class PeftAttachment(Attachment):
         check_state(state, self.state())
         set_peft_model_state_dict(self.wrapped, dict(state))
 
-    def begin_from(self, source: Path, adapter: Adapter) -> None:
+    def initialise_from(self, source: Path, adapter: Adapter) -> None:
         from adapters.interchange.peft_folder import read_state
 
-        self.load(read_state(source, self.wrapped.active_peft_config, adapter))
+        self.load(read_state(source, self.wrapped.active_peft_config, settings_of(adapter)))
 
-    def export(self, folder: Path, form: str | None = None) -> list[Path]:
-        from adapters.interchange.peft_folder import save
+    def export(self, format: str | None = None) -> list[ExportedFile]:
+        from adapters.interchange.peft_folder import files
 
-        if form not in (None, "peft"):
-            raise AdapterError(f"the methods of peft have no form '{form}'; theirs is peft")
+        if format not in (None, "peft"):
+            raise AdapterError(f"methods of peft have no format '{format}': choose peft")
         config = copy(self.wrapped.active_peft_config)
         config.inference_mode = True
-        return save(config, self.state(), folder)
+        return files(config, self.state())
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        with self.base.reinstated():
+        with self.base.restored():
             yield
 
     def detach(self) -> None:
         self.base.restore()
 
 
-def names(projections: list[Projection]) -> list[str]:
+def parse_options(options: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The options as a JSON object, from JSON text or a mapping. Raises AdapterError if they are neither."""
+    expected = "--adapter.options must be a JSON object such as '{\"r\": 8}'"
+    try:
+        parsed = json.loads(options if isinstance(options, str) else json.dumps(options))
+    except (TypeError, ValueError) as failure:
+        raise AdapterError(f"{expected}: {failure}") from None
+    if not isinstance(parsed, dict):
+        raise AdapterError(f"{expected}, not {json.dumps(parsed)}")
+    return parsed
+
+
+def module_names(projections: list[Projection]) -> list[str]:
     return list(dict.fromkeys(projection.name for projection in projections))
 
 
-def norms(model: Module) -> list[str]:
-    """The names of the normalisation layers."""
+def norm_names(model: Module) -> list[str]:
+    """Names of the normalisation layers."""
     return [name for name, module in model.named_modules() if "Norm" in type(module).__name__]

@@ -1,4 +1,4 @@
-"""Prefix-tuning: trained keys and values in front of every attention layer's own."""
+"""Prefix-tuning: trained keys and values in front of those of every attention layer."""
 
 from __future__ import annotations
 
@@ -6,57 +6,64 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from adapters.backbone import AttentionLayer, Module, Projection
-from adapters.base import Adapter, HookedAttachment, HookedUpdate
+from adapters.base import Adapter, settings_of
 from adapters.errors import AdapterError
+from adapters.hooks import HookedAttachment, HookedUpdate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adapters.backbone import Backbone
+    from adapters.interchange.exported_file import ExportedFile
 
 
 @dataclass(frozen=True)
 class PrefixTuning(Adapter, name="prefix"):
-    """Prefix-tuning: trained keys and values that every token attends to, in front of each attention layer's own
+    """Prefix-tuning: trained keys and values that every token attends to, in front of those of each attention layer
     (Li & Liang 2021, arXiv 2101.00190)."""
 
     size_field = "length"
-    starts_as_identity = False  # attention is shared with the prefix from the first step
+    starts_as_identity = False  # even an untrained prefix takes a share of the attention
+    other_names = ("prefix-tuning", "prefix_tuning", "prefixtuning", "soft-prompt")
     examples = ({}, {"length": 3, "reparametrisation": True, "hidden": 8})
 
     length: int = 16
-    """Number of prefix positions; a language model has so many fewer for its input."""
+    """Number of prefix positions. A language model loses as many positions for its input."""
     reparametrisation: bool = False
-    """Compute the prefix from a smaller matrix with an MLP that the layers share, as in the paper's section 4.3."""
+    """Compute the prefix from a smaller matrix by an MLP shared between layers (section 4.3 of the paper)."""
     hidden: int = 512
     """Hidden width of that MLP."""
 
     def attach(self, backbone: Backbone) -> PrefixAttachment:
         self.check(backbone)
-        through = {"transformers": through_cache, "diffusers": through_projections}[backbone.library]
-        shared = PrefixRoot(backbone, self)
-        updates: dict[str, HookedUpdate] = {"shared": shared, **through(backbone, self, shared)}
+        prefixes = {"transformers": cache_prefixes, "diffusers": projection_prefixes}[backbone.library]
+        shared = SharedPrefix(backbone, self)
+        updates: dict[str, HookedUpdate] = {"shared": shared, **prefixes(backbone, self, shared)}
         left = None if backbone.positions is None else backbone.positions - self.length
         return PrefixAttachment(backbone, updates, {"positions_left": left})
 
     def check(self, backbone: Backbone) -> None:
-        """Raise AdapterError where this prefix cannot work on this model."""
+        """Raise AdapterError if this prefix cannot work on this model."""
         positions, kind = backbone.positions, getattr(backbone.model.config, "_attn_implementation", "sdpa")
         if self.length < 1 or self.hidden < 1:
-            raise AdapterError(f"a prefix needs a length and an MLP of at least 1, not {self.length} and {self.hidden}")
+            raise AdapterError(
+                f"--adapter.length and --adapter.hidden must be at least 1, not {self.length} and {self.hidden}"
+            )
         if positions is not None and self.length >= positions:
             raise AdapterError(
                 f"a prefix of {self.length} leaves no room for input: this model has {positions} positions; "
                 f"set --adapter.length below {positions}"
             )
         if backbone.library == "transformers" and kind not in ("sdpa", "eager"):
-            raise AdapterError(f"prefix-tuning needs attention of kind sdpa or eager, not '{kind}'; load the base so")
+            raise AdapterError(
+                f"prefix-tuning needs sdpa or eager attention, not '{kind}': load the model with one of them"
+            )
 
     def parameter_count(self, backbone: Backbone) -> int:
-        """2 * length * heads * head width a layer; with the MLP its hidden units in the place of the length, and it."""
+        """2 * length * heads * head_width per layer; with the MLP, its own parameters and those of its outputs."""
         features = sum(2 * layer.heads * layer.head_width for layer in backbone.attention_layers())
         if not self.reparametrisation:
             return self.length * features
@@ -67,28 +74,28 @@ class PrefixAttachment(HookedAttachment[HookedUpdate]):
     """A prefix on one model."""
 
     def vectors(self) -> dict[str, Tensor]:
-        """What the prefix is now, computed where an MLP gives it: keys and values by layer, on the CPU."""
-        found = {}
+        """The prefix's keys and values by layer, on the CPU; computed by the MLP if there is one."""
+        vectors = {}
         for name, update in self.updates.items():
             if isinstance(update, PrefixUpdate):
-                found |= {f"{name}.{part}": update.vectors(part).detach().cpu() for part in update.parts}
-        return found
+                vectors |= {f"{name}.{part}": update.vectors(part).detach().cpu() for part in update.parts}
+        return vectors
 
-    def export(self, folder: Path, form: str | None = None) -> list[Path]:
-        from adapters.interchange.prefix import write_prefix
+    def export(self, format: str | None = None) -> list[ExportedFile]:
+        from adapters.interchange.prefix import export_prefix
 
-        return write_prefix(self, folder, form)
+        return export_prefix(self.vectors(), self.backbone, format)
 
-    def begin_from(self, source: Path, adapter: Adapter) -> None:
+    def initialise_from(self, source: Path, adapter: Adapter) -> None:
         from adapters.interchange.prefix import read_prefix
 
-        read_prefix(self, source, cast(PrefixTuning, adapter))
+        self.load(read_prefix(source, self.state(), settings_of(adapter)))
 
 
-class PrefixRoot(HookedUpdate):
+class SharedPrefix(HookedUpdate):
     """On the whole model: the shared half of the MLP, and the shift of a language model's positions.
 
-    The input's positions begin after the prefix, as where the prefix is a part of the sequence.
+    The input's positions start after the prefix, as if the prefix were part of the sequence.
     """
 
     before = True
@@ -100,7 +107,7 @@ class PrefixRoot(HookedUpdate):
         self.length, self.positions = settings.length, backbone.positions
         parameters: dict[str, nn.Parameter] = {}
         if settings.reparametrisation:
-            place = place_of(backbone.model)
+            place = dtype_and_device(backbone.model)
             embedding = nn.Parameter(torch.randn(settings.length, backbone.width, **place))
             weight, bias = linear(backbone.width, settings.hidden, place)
             parameters = {"embedding": embedding, "hidden": weight, "hidden_bias": bias}
@@ -124,7 +131,7 @@ class PrefixRoot(HookedUpdate):
         if total + self.length > self.positions:
             raise AdapterError(
                 f"an input of {total} tokens and a prefix of {self.length} exceed the model's {self.positions} "
-                "positions; shorten either"
+                "positions: shorten one of them"
             )
         if positions is None:
             positions = torch.arange(seen, total, device=tokens.device)[None]
@@ -134,14 +141,14 @@ class PrefixRoot(HookedUpdate):
 class PrefixUpdate(HookedUpdate):
     """The prefix of one attention layer: keys, values or both, each of shape (heads, length, head_width)."""
 
-    def __init__(self, module: Module, parts: tuple[str, ...], layer: AttentionLayer, settings, shared: PrefixRoot):
+    def __init__(self, module: Module, parts: tuple[str, ...], layer: AttentionLayer, settings, shared: SharedPrefix):
         import torch
         from torch import nn
 
         self.shared, self.settings, self.parts = shared, settings, parts
         self.shape = (layer.heads, settings.length, layer.head_width)
         self.index = layer.index
-        place = place_of(layer.module)
+        place = dtype_and_device(layer.module)
         parameters = {}
         for part in parts:
             if settings.reparametrisation:
@@ -163,10 +170,10 @@ class PrefixUpdate(HookedUpdate):
 
 
 class CachePrefix(PrefixUpdate):
-    """On an attention module of transformers: its cache gives the prefix before all other keys and values.
+    """On an attention module of transformers, whose cache then returns the prefix before all other keys and values.
 
-    The model's own cache never holds the prefix, so that generation, beam search and gradient checkpointing (which
-    takes the cache away) need to know nothing of it.
+    The model's own cache never holds the prefix, so generation, beam search and gradient checkpointing (which removes
+    the cache) need not know about it.
     """
 
     before = True
@@ -175,13 +182,13 @@ class CachePrefix(PrefixUpdate):
         hidden = args[0] if args else kwargs["hidden_states"]
         cache = kwargs.get("past_key_values")
         seen = 0 if cache is None else cache.get_seq_length(self.index)
-        mask = widened(kwargs.get("attention_mask"), self.shape[1], hidden.shape[1], seen, hidden.device)
+        mask = widen_mask(kwargs.get("attention_mask"), self.shape[1], hidden.shape[1], seen, hidden.device)
         prefixed = PrefixedCache(self.vectors("key"), self.vectors("value"), cache)
         return args, {**kwargs, "past_key_values": prefixed, "attention_mask": mask}
 
 
 class PrefixedCache:
-    """The cache that one attention layer sees for one call: the prefix, then what the model's cache holds, if any."""
+    """The cache that one attention layer sees during one call: the prefix, then the model's cache if there is one."""
 
     def __init__(self, prefix_keys: Tensor, prefix_values: Tensor, cache: Any):
         self.prefix, self.cache = (prefix_keys, prefix_values), cache
@@ -197,7 +204,7 @@ class PrefixedCache:
         return torch.cat([front[0], keys], dim=2), torch.cat([front[1], values], dim=2)
 
 
-def widened(mask: Tensor | None, length: int, queries: int, seen: int, device: Any) -> Tensor | None:
+def widen_mask(mask: Tensor | None, length: int, queries: int, seen: int, device: Any) -> Tensor | None:
     """An attention mask (batch, 1, queries, keys) that lets every query see the prefix too; None means causal."""
     import torch
 
@@ -209,9 +216,9 @@ def widened(mask: Tensor | None, length: int, queries: int, seen: int, device: A
 
 
 class ProjectionPrefix(PrefixUpdate):
-    """On the key or value layer of an attention of diffusers: its output, (batch, positions, features), is longer."""
+    """On a key or value layer of diffusers' attention: lengthens its output (batch, positions, features)."""
 
-    def __init__(self, projection: Projection, layer: AttentionLayer, settings, shared: PrefixRoot):
+    def __init__(self, projection: Projection, layer: AttentionLayer, settings, shared: SharedPrefix):
         self.part = projection.part
         super().__init__(projection.module, (projection.part,), layer, settings, shared)
 
@@ -222,12 +229,12 @@ class ProjectionPrefix(PrefixUpdate):
         return torch.cat([rows.expand(output.shape[0], -1, -1), output], dim=1)
 
 
-def through_cache(backbone: Backbone, settings: PrefixTuning, shared: PrefixRoot) -> Mapping[str, HookedUpdate]:
+def cache_prefixes(backbone: Backbone, settings: PrefixTuning, shared: SharedPrefix) -> Mapping[str, HookedUpdate]:
     layers = backbone.attention_layers()
     return {layer.name: CachePrefix(layer.module, ("key", "value"), layer, settings, shared) for layer in layers}
 
 
-def through_projections(backbone: Backbone, settings: PrefixTuning, shared: PrefixRoot) -> Mapping[str, HookedUpdate]:
+def projection_prefixes(backbone: Backbone, settings: PrefixTuning, shared: SharedPrefix) -> Mapping[str, HookedUpdate]:
     projections = {(p.name.rpartition(".")[0], p.part): p for p in backbone.projections("key", "value")}
     return {
         projections[layer.name, part].name: ProjectionPrefix(projections[layer.name, part], layer, settings, shared)
@@ -236,14 +243,14 @@ def through_projections(backbone: Backbone, settings: PrefixTuning, shared: Pref
     }
 
 
-def place_of(module: Module) -> dict[str, Any]:
-    """The number format and device of a module's weights."""
+def dtype_and_device(module: Module) -> dict[str, Any]:
+    """dtype and device of a module's weights, as keyword arguments of torch's constructors."""
     weight = next(module.parameters())
     return {"dtype": weight.dtype, "device": weight.device}
 
 
 def linear(inputs: int, outputs: int, place: Mapping[str, Any]) -> tuple[nn.Parameter, nn.Parameter]:
-    """Weight and bias with the initialisation of torch's Linear."""
+    """Weight and bias, initialised as in torch's Linear."""
     import torch
     from torch import nn
 

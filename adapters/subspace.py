@@ -8,36 +8,38 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters.base import Adapter, HookedUpdate, MergeableAttachment, check_state
+from adapters.base import Adapter, check_state
 from adapters.errors import AdapterError
+from adapters.hooks import HookedUpdate, MergeableAttachment
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from adapters.backbone import Backbone
 
-RADIX = 16  # a Walsh-Hadamard transform by factors of 16 was the fastest on a CPU, of 2 to 256
-LEAST_BLOCK = 4096  # rows of a Fastfood block at least: more blocks cost time
-TOGETHER = 2**20  # rows that are computed at a time: temporary tensors hold as many numbers
+RADIX = 16  # factors of the Walsh-Hadamard transform: 16 was the fastest on a CPU of 2 to 256
+MIN_BLOCK = 4096  # rows of a Fastfood block: smaller blocks cost time
+ROWS_AT_ONCE = 2**20  # rows computed at once: the size of the temporary tensors
 DENSE_LIMIT = 2**31  # entries of a dense projection
 
 
 @dataclass(frozen=True)
 class Subspace(Adapter, name="subspace"):
-    """A random subspace: theta = theta_0 + P theta_d, where only the d numbers theta_d train (Li et al. 2018, arXiv
-    1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3)."""
+    """Training in a random subspace: theta = theta_0 + P theta_d, where only the d numbers theta_d train (Li et al.
+    2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3)."""
 
     size_field = "dimension"
     mergeable = True
+    other_names = ("intrinsic", "intrinsic-dimension", "random-subspace", "did", "said", "fastfood")
     examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"DID": {"scales": False}, "SAID": {"scales": True}}
 
     dimension: int = 10_000
-    """How many numbers train: d."""
+    """d, the number of trained numbers."""
     scales: bool = False
-    """One of the d for each tensor of the model, as its learned scale (SAID); otherwise DID."""
+    """Use one of the d numbers per tensor of the model as that tensor's learned scale (SAID). Default: none (DID)."""
     projection: Literal["fastfood", "dense"] = "fastfood"
-    """P: Fastfood needs 9 bytes a weight in memory; a dense Gaussian 4 d, for small models only."""
+    """P: Fastfood takes 9 bytes of memory per weight; a dense Gaussian 4 d bytes, for small models only."""
 
     def attach(self, backbone: Backbone) -> SubspaceAttachment:
         import torch
@@ -46,11 +48,11 @@ class Subspace(Adapter, name="subspace"):
         total = sum(p.numel() for p in tensors.values())
         least = self.least_size(backbone)
         if self.dimension < least:
-            raise AdapterError(f"--adapter.dimension must be at least {least} here, not {self.dimension}")
+            raise AdapterError(f"--adapter.dimension must be at least {least} on this model, not {self.dimension}")
         if self.projection == "dense" and total * self.dimension > DENSE_LIMIT:
             raise AdapterError(
-                f"a dense projection of {total} weights from {self.dimension} dimensions is too large; "
-                "take --adapter.projection fastfood"
+                f"a dense projection from {self.dimension} dimensions to {total} weights is too large: "
+                "use --adapter.projection fastfood"
             )
         seed = int(torch.randint(2**62, ()))
         return SubspaceAttachment(backbone, Coordinates(backbone, self, tensors, seed), tensors)
@@ -60,17 +62,17 @@ class Subspace(Adapter, name="subspace"):
         return self.dimension
 
     def least_size(self, backbone: Backbone) -> int:
-        """One, and one for each tensor that has a scale."""
+        """One, plus one for each tensor that has a scale."""
         return 1 + (len(_projected(backbone)) if self.scales else 0)
 
 
 def _projected(backbone: Backbone) -> dict[str, nn.Parameter]:
-    """The tensors of the model that the subspace spans, by name."""
+    """The model's tensors that the subspace changes, by name."""
     return {name: p for name, p in backbone.model.named_parameters() if p.is_floating_point()}
 
 
 class Coordinates(HookedUpdate):
-    """theta_d, of shape (d,), and the scales, (tensors,), on the whole model; and the projection P out of it."""
+    """theta_d of shape (d,) and the scales of shape (tensors,), on the whole model, and their projection P."""
 
     before = True
 
@@ -81,8 +83,8 @@ class Coordinates(HookedUpdate):
         self.kind, self.seed = settings.projection, seed
         self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self.projections: dict[Any, Any] = {}  # by device
-        self.made: Any = None  # theta_d, its version and the like, and the changes made of them
-        # in the model's own format: diffusers takes a model's format from whichever parameter comes first
+        self.cached: Any = None  # theta_d, its version, and the changes computed from it
+        # in the model's own dtype: diffusers takes a model's dtype from whichever parameter comes first
         weight = next(backbone.model.parameters())
         place = {"dtype": weight.dtype, "device": weight.device}
         size = settings.dimension - (len(tensors) if settings.scales else 0)
@@ -92,17 +94,18 @@ class Coordinates(HookedUpdate):
         super().__init__(backbone.model, parameters)
 
     def update(self, args: tuple, kwargs: dict, output: Any) -> None:
-        """The layers change their weights themselves; a forward that trains begins a graph of its own."""
+        """Start a new graph in each forward that trains; the layers change their weights themselves."""
         import torch
 
         if torch.is_grad_enabled():
             self.forget()
 
     def forget(self) -> None:
-        self.made = None
+        """Drop the cached changes."""
+        self.cached = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"made": None}  # a graph cannot be copied
+        return self.__dict__ | {"cached": None}  # a graph cannot be copied
 
     def reseed(self, seed: int) -> None:
         self.seed = seed
@@ -110,17 +113,17 @@ class Coordinates(HookedUpdate):
         self.forget()
 
     def changes(self) -> dict[str, Tensor]:
-        """By tensor, its part of P theta_d, in its shape, times its scale; float32.
+        """For each tensor its part of P theta_d, in its shape, times its scale; float32.
 
-        They are made once for all tensors: in each forward that trains, otherwise only when theta_d has changed.
+        Computed for all tensors at once: in each forward that trains, otherwise only after theta_d has changed.
         """
         import torch
 
         theta = self["theta"]
         state = (*(self[name]._version for name in self.names), torch.is_grad_enabled())
-        if self.made is None or self.made[0] is not theta or self.made[1] != state:
-            self.made = (theta, state, self._project(theta.float()))
-        return self.made[2]
+        if self.cached is None or self.cached[0] is not theta or self.cached[1] != state:
+            self.cached = (theta, state, self._project(theta.float()))
+        return self.cached[2]
 
     def _project(self, theta: Tensor) -> dict[str, Tensor]:
         import torch
@@ -139,16 +142,16 @@ class Coordinates(HookedUpdate):
 
 
 class WeightUpdate(HookedUpdate):
-    """Gives one module its weights of the subspace while its forward runs.
+    """Replaces one module's weights by those in the subspace while its forward runs.
 
-    The attribute of the instance hides the parameter of that name, which itself never changes: the base model stays
-    as it is, and a block that is computed again for gradient checkpointing gets its weights again.
+    An instance attribute hides the parameter of the same name. The parameter itself never changes, so the base model
+    stays intact, and a block that gradient checkpointing recomputes gets its weights again.
     """
 
     before = True
 
     def __init__(self, module: nn.Module, tensors: Mapping[str, str], coordinates: Coordinates):
-        self.tensors, self.coordinates = dict(tensors), coordinates  # own name: the model's name of the tensor
+        self.tensors, self.coordinates = dict(tensors), coordinates  # the module's name of a tensor: the model's
         super().__init__(module, {})
 
     def enable(self) -> None:
@@ -173,16 +176,16 @@ class WeightUpdate(HookedUpdate):
 
 
 class SubspaceAttachment(MergeableAttachment[HookedUpdate]):
-    """A subspace of one model's weights; the seed of P is part of its state."""
+    """A random subspace of one model's weights; the seed of P is part of the state."""
 
     def __init__(self, backbone: Backbone, coordinates: Coordinates, tensors: Mapping[str, nn.Parameter]):
         self.coordinates, self.tensors = coordinates, dict(tensors)
-        names = {parameter: name for name, parameter in tensors.items()}  # tied tensors have one name
+        names = {parameter: name for name, parameter in tensors.items()}  # tied tensors share a name
         updates: dict[str, HookedUpdate] = {"subspace": coordinates}
-        for place, module in backbone.model.named_modules():
+        for module_name, module in backbone.model.named_modules():
             inside = {own: names[p] for own, p in module.named_parameters(recurse=False) if p in names}
             if inside:
-                updates[f"{place}.weights"] = WeightUpdate(module, inside, coordinates)
+                updates[f"{module_name}.weights"] = WeightUpdate(module, inside, coordinates)
         facts = {"tensors": len(tensors), "projected_weights": sum(p.numel() for p in tensors.values())}
         super().__init__(backbone, updates, facts)
 
@@ -208,46 +211,48 @@ class SubspaceAttachment(MergeableAttachment[HookedUpdate]):
 
 
 class Fastfood:
-    """P from R^d to R^D: blocks H G Pi H B / c of L rows, one below the other, each with its own signs B, permutation
-    Pi and Gaussian G; H is the Walsh-Hadamard transform of size L, the power of two from d on (Le et al. 2013, section
-    4; Aghajanyan et al. 2020, section 3).
+    """P from R^d to R^D: stacked blocks H G Pi H B / c of L rows, each with its own random signs B, permutation Pi and
+    Gaussian diagonal G; H is the Walsh-Hadamard transform of size L, the smallest power of two that is at least d
+    (Le et al. 2013, section 4; Aghajanyan et al. 2020, section 3).
 
-    c = sqrt(sum(G^2) D) gives each of P's columns the norm 1. Only the diagonals are in memory, never P: 9 bytes a row.
+    c = sqrt(sum(G^2) D) gives each column of P the norm 1. Only the diagonals are stored, never P: 9 bytes per row.
     """
 
     def __init__(self, inputs: int, outputs: int, seed: int, device: Any):
         import torch
 
         self.inputs, self.outputs = inputs, outputs
-        self.size = max(LEAST_BLOCK, 1 << (inputs - 1).bit_length())
-        self.together = max(1, TOGETHER // self.size)
+        self.size = max(MIN_BLOCK, 1 << (inputs - 1).bit_length())
+        self.blocks_at_once = max(1, ROWS_AT_ONCE // self.size)
         blocks = math.ceil(outputs / self.size)
         generator = torch.Generator().manual_seed(seed)
         signs = 2 * torch.randint(2, (blocks, inputs), generator=generator, dtype=torch.int8) - 1
         normals = torch.randn(blocks, self.size, generator=generator)
         normals *= (outputs * normals.square().sum(1, keepdim=True)).rsqrt()
         orders = torch.stack([torch.randperm(self.size, generator=generator).to(torch.int32) for _ in range(blocks)])
-        orders += torch.arange(blocks, dtype=torch.int32)[:, None] % self.together * self.size  # among those together
+        orders += (
+            torch.arange(blocks, dtype=torch.int32)[:, None] % self.blocks_at_once * self.size
+        )  # offset within its group
         self.signs, self.normals, self.orders = signs.to(device), normals.to(device), orders.to(device)
 
     def __call__(self, vector: Tensor) -> Tensor:
         import torch
 
-        parts = [self._blocks(vector, first) for first in range(0, len(self.signs), self.together)]
+        parts = [self._blocks(vector, first) for first in range(0, len(self.signs), self.blocks_at_once)]
         return torch.cat(parts)[: self.outputs]
 
     def _blocks(self, vector: Tensor, first: int) -> Tensor:
-        """The rows of the blocks from the `first` on that are computed together."""
+        """The rows of one group of blocks, starting with the block `first`."""
         import torch.nn.functional as F
 
-        blocks = slice(first, first + self.together)
+        blocks = slice(first, first + self.blocks_at_once)
         mixed = walsh_hadamard(F.pad(self.signs[blocks] * vector, (0, self.size - self.inputs)))
         ordered = mixed.view(-1).index_select(0, self.orders[blocks].reshape(-1))
         return walsh_hadamard(ordered.view(-1, self.size) * self.normals[blocks]).view(-1)
 
 
 class DenseProjection:
-    """A Gaussian matrix (D, d) whose columns have the norm 1 in expectation: the oracle for Fastfood."""
+    """A Gaussian matrix (D, d) whose columns have norm 1 in expectation: the reference for Fastfood."""
 
     def __init__(self, inputs: int, outputs: int, seed: int, device: Any):
         import torch
@@ -260,7 +265,7 @@ class DenseProjection:
 
 
 def walsh_hadamard(rows: Tensor) -> Tensor:
-    """H x, unnormalised, for each row x of (n, L), L a power of two: H is a Kronecker product of small ones."""
+    """H x, unnormalised, for each row x of (n, L), L a power of two. H is a Kronecker product of small transforms."""
     import torch
 
     count, size = rows.shape
@@ -275,7 +280,7 @@ def walsh_hadamard(rows: Tensor) -> Tensor:
 
 @cache
 def hadamard(size: int) -> Any:
-    """The Hadamard matrix of Sylvester, (size, size), as an array: a tensor kept from a dry run has no values."""
+    """Sylvester's Hadamard matrix (size, size), as an array: a cached tensor might be a fake one, without values."""
     from scipy.linalg import hadamard
 
     return hadamard(size).astype("float32")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.interchange.exported_file import write
 from experiments.cli.errors import command
 from experiments.records.load_run import LoadedRun, load_run
 
@@ -33,9 +34,9 @@ def parser() -> argparse.ArgumentParser:
 
 def export(run: LoadedRun, form: str, folder: Path) -> list[Path]:
     """Write the form; the files or, of a whole model, the folder. Raises AdapterError where the method has it not."""
-    folder.mkdir(parents=True, exist_ok=True)
     if form != "merged":
-        return run.attachment.export(folder, form)
+        return write(run.attachment.export(form), folder)
+    folder.mkdir(parents=True, exist_ok=True)
     fold(run.attachment)
     run.base.save(folder)
     return [folder]

@@ -1,4 +1,4 @@
-"""LoRA in diffusers' `pytorch_lora_weights.safetensors`: what `pipe.load_lora_weights(folder)` loads as it is."""
+"""LoRA as diffusers' `pytorch_lora_weights.safetensors`, which `pipe.load_lora_weights(folder)` loads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.errors import AdapterError
+from adapters.interchange.exported_file import ExportedFile, SafetensorsFile
 from adapters.interchange.factors import Factors
-from adapters.interchange.lora_config import check_plain, lora_settings, scaled
-from adapters.interchange.lora_keys import COMPONENTS, layers_in, own_names, qualified
+from adapters.interchange.lora_config import check_plain, lora_settings, scale_by_settings
+from adapters.interchange.lora_keys import COMPONENTS, layers_in, model_names, qualified
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,44 +22,41 @@ DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 METADATA = "lora_adapter_metadata"
 
 
-def write(layers: Mapping[str, Factors], backbone: Backbone, folder: Path) -> list[Path]:
-    """Keys `unet.<layer>.lora_A.weight`; rank and alpha of every layer in the metadata, as peft's LoraConfig.
+def export(layers: Mapping[str, Factors], backbone: Backbone) -> list[ExportedFile]:
+    """Keys `unet.<layer>.lora_A.weight`; rank and alpha of every layer in the metadata, as in peft's LoraConfig.
 
-    Without the metadata diffusers takes alpha = rank and the pictures are silently wrong.
+    Without this metadata diffusers assumes alpha = rank, and the images are silently wrong.
     """
-    from safetensors.torch import save_file
-
-    named = {qualified(name, backbone): found for name, found in layers.items()}
+    qualified_layers = {qualified(name, backbone): factors for name, factors in layers.items()}
     modules = [qualified(name, backbone) for name, _ in backbone.model.named_modules() if name]
     tensors, metadata = {}, {}
     for component in COMPONENTS:
-        inside = {n.removeprefix(f"{component}."): f for n, f in named.items() if n.startswith(f"{component}.")}
-        for name, found in inside.items():
-            tensors[f"{component}.{name}.lora_A.weight"] = found.down
-            tensors[f"{component}.{name}.lora_B.weight"] = found.up
+        prefix = f"{component}."
+        inside = {n.removeprefix(prefix): f for n, f in qualified_layers.items() if n.startswith(prefix)}
+        for name, factors in inside.items():
+            tensors[f"{prefix}{name}.lora_A.weight"] = factors.down
+            tensors[f"{prefix}{name}.lora_B.weight"] = factors.up
         if inside:
-            own = {name.removeprefix(f"{component}.") for name in modules if name.startswith(f"{component}.")}
-            settings = {"peft_type": "LORA", **lora_settings(inside, own)}
-            metadata |= {f"{component}.{name}": value for name, value in settings.items()}
-    file = folder / DIFFUSERS_FILE
-    save_file(tensors, file, metadata={METADATA: json.dumps(metadata), "format": "pt"})
-    return [file]
+            component_modules = {name.removeprefix(prefix) for name in modules if name.startswith(prefix)}
+            settings = {"peft_type": "LORA", **lora_settings(inside, component_modules)}
+            metadata |= {f"{prefix}{name}": value for name, value in settings.items()}
+    return [SafetensorsFile(DIFFUSERS_FILE, tensors, {METADATA: json.dumps(metadata), "format": "pt"})]
 
 
 def read(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], file: Path, backbone: Backbone
 ) -> dict[str, Factors]:
-    """The updates by the model's names. Without metadata and alphas the scale is 1, as diffusers has it."""
-    names, settings, found = own_names(backbone), _settings(metadata, file), {}
+    """The updates under the model's names. Without metadata and alphas the scale is 1, as in diffusers."""
+    names, settings, factors = model_names(backbone), _settings(metadata, file), {}
     for name, layer in layers_in(tensors, file).items():
         component, _, rest = name.partition(".")
-        own = names.get(name, name)
+        model_name = names.get(name, name)
         if component in settings and layer.alpha is None:
-            found[own] = scaled(rest, layer, settings[component])
+            factors[model_name] = scale_by_settings(rest, layer, settings[component])
         else:
             rank = layer.down.shape[0]
-            found[own] = Factors(layer.down, layer.up, (rank if layer.alpha is None else layer.alpha) / rank)
-    return found
+            factors[model_name] = Factors(layer.down, layer.up, (rank if layer.alpha is None else layer.alpha) / rank)
+    return factors
 
 
 def _settings(metadata: Mapping[str, str], file: Path) -> dict[str, dict[str, Any]]:
@@ -69,12 +67,12 @@ def _settings(metadata: Mapping[str, str], file: Path) -> dict[str, dict[str, An
         flat = dict(json.loads(metadata[METADATA]))
     except (ValueError, TypeError):
         raise AdapterError(f"'{file}' has metadata that is not JSON: save it again with diffusers") from None
-    settings = {
+    by_component = {
         component: {n.removeprefix(f"{component}."): v for n, v in flat.items() if n.startswith(f"{component}.")}
         for component in COMPONENTS
     }
-    for component, found in settings.items():
-        check_plain(found, file)
-        if found and not isinstance(found.get("lora_alpha"), int | float):
-            raise AdapterError(f"'{file}' does not say the alpha of its {component}: save it again with diffusers")
-    return {component: found for component, found in settings.items() if found}
+    for component, settings in by_component.items():
+        check_plain(settings, file)
+        if settings and not isinstance(settings.get("lora_alpha"), int | float):
+            raise AdapterError(f"'{file}' lacks the alpha of its {component}: save it again with diffusers")
+    return {component: settings for component, settings in by_component.items() if settings}

@@ -1,73 +1,82 @@
-"""LoRA written and read in every form: ours, diffusers', kohya's, peft's."""
+"""LoRA to and from every format: our own, diffusers', kohya's, peft's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.errors import AdapterError
 from adapters.interchange import diffusers_file, kohya, peft_folder
-from adapters.interchange.factors import Factors, factors_of, take
-from adapters.interchange.native import OWN_FILE, SETTINGS, check_method, settings_in
+from adapters.interchange.factors import Factors, LowRankUpdate, factors_by_layer, load_factors, lora_scaling
+from adapters.interchange.native import NATIVE_FILE, SETTINGS, check_method, saved_settings
 from adapters.interchange.tensors import adapter_file, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adapters.backbone import Backbone
-    from adapters.lora import LoraAttachment
+    from adapters.interchange.exported_file import ExportedFile
 
-NATIVE = {"diffusers": "diffusers", "transformers": "peft"}  # what the model's own library loads with no further step
-WRITERS = {"diffusers": diffusers_file.write, "kohya": kohya.write, "peft": peft_folder.write}
-FORMS = {"diffusers": ("diffusers", "kohya", "peft"), "transformers": ("peft",)}
+DEFAULT_FORMATS = {"diffusers": "diffusers", "transformers": "peft"}  # what the model's own library loads
+FORMATS = {"diffusers": ("diffusers", "kohya", "peft"), "transformers": ("peft",)}
+EXPORTS = {"diffusers": diffusers_file.export, "kohya": kohya.export, "peft": peft_folder.export}
 
 
-def write_lora(attachment: LoraAttachment, folder: Path, form: str | None = None) -> list[Path]:
-    """Write `form`, or the one that the model's own library loads as it is; the files written."""
-    library = attachment.backbone.library
-    form = form or NATIVE[library]
-    if form not in FORMS[library]:
-        valid = " or ".join(FORMS[library])
-        raise AdapterError(f"LoRA of a model of {library} has no form '{form}': choose {valid}")
-    layers = factors_of(attachment)
-    if form == "peft" and any(name.startswith("text_encoder.") for name in layers):
+def export_lora(
+    updates: Mapping[str, LowRankUpdate], backbone: Backbone, format: str | None = None
+) -> list[ExportedFile]:
+    """The updates as files of `format`, by default the format that the model's own library loads."""
+    format = format or DEFAULT_FORMATS[backbone.library]
+    if format not in FORMATS[backbone.library]:
+        valid = " or ".join(FORMATS[backbone.library])
+        raise AdapterError(f"LoRA of a {backbone.library} model has no format '{format}': choose {valid}")
+    layers = factors_by_layer(updates.values())
+    if format == "peft" and any(name.startswith("text_encoder.") for name in layers):
         raise AdapterError(
             "peft's folder is for one model, not a UNet with its text encoder: choose diffusers or kohya"
         )
-    return WRITERS[form](layers, attachment.backbone, folder)
+    return EXPORTS[format](layers, backbone)
 
 
-def read_lora(attachment: LoraAttachment, source: Path) -> None:
-    """Take the updates that a file or folder of any form holds. Raises AdapterError where it does not fit whole."""
-    file = adapter_file(source, (OWN_FILE, diffusers_file.DIFFUSERS_FILE, peft_folder.PEFT_FILE, kohya.KOHYA_FILE))
-    take(attachment, _layers(file, attachment.backbone), str(source))
+def load_lora(updates: Mapping[str, LowRankUpdate], backbone: Backbone, source: Path, method: str) -> None:
+    """Copy a file or folder of any format into the updates (by projection key).
+
+    `method` is the name that our own files of this method have. Raises AdapterError if the file does not fit whole.
+    """
+    file = adapter_file(source, (NATIVE_FILE, diffusers_file.DIFFUSERS_FILE, peft_folder.PEFT_FILE, kohya.KOHYA_FILE))
+    load_factors(updates, _read_layers(file, backbone, method), backbone.model, str(source))
 
 
-def _layers(file: Path, backbone: Backbone) -> dict[str, Factors]:
-    """The file's updates by the model's names; what form it has is read off its names and metadata."""
+def _read_layers(file: Path, backbone: Backbone, method: str) -> dict[str, Factors]:
+    """The file's updates under the model's names; metadata and tensor names tell the format."""
     tensors, metadata = read_tensors(file)
     if SETTINGS in metadata:
-        return _own(tensors, metadata, file)
+        return _read_native(tensors, metadata, file, method)
     if any(name.startswith(peft_folder.PREFIX) for name in tensors):
-        return peft_folder.read(tensors, file, backbone)
+        return peft_folder.read(tensors, file)
     if any(name.startswith(("lora_unet_", "lora_te")) for name in tensors):
         return kohya.read(tensors, file, backbone)
     return diffusers_file.read(tensors, metadata, file, backbone)
 
 
-def _own(tensors: dict[str, Tensor], metadata: dict[str, str], file: Path) -> dict[str, Factors]:
-    """Ours: A and B by projection, the scale by the settings that they were saved with."""
-    from adapters.lora import Lora
-
-    saved = settings_in(metadata, file)
-    check_method(saved, Lora.name, file)
-    settings = Lora(alpha=saved.get("alpha"), use_rslora=bool(saved.get("use_rslora")))
-    downs = {_projection(name): tensor for name, tensor in tensors.items() if ".lora_A" in name}
-    ups = {_projection(name): tensor for name, tensor in tensors.items() if ".lora_B" in name}
+def _read_native(tensors: dict[str, Tensor], metadata: dict[str, str], file: Path, method: str) -> dict[str, Factors]:
+    """Our own file: A and B by projection, scaled by the settings that they were trained with."""
+    saved = saved_settings(metadata, file)
+    check_method(saved, method, file)
+    downs = {_projection_key(name): tensor for name, tensor in tensors.items() if ".lora_A" in name}
+    ups = {_projection_key(name): tensor for name, tensor in tensors.items() if ".lora_B" in name}
     if not downs or downs.keys() != ups.keys() or len(downs) + len(ups) != len(tensors):
-        raise AdapterError(f"'{file}' does not hold one A and one B a layer: fetch or save the whole file")
-    return {name: Factors(down, ups[name], settings.scaling(len(down))) for name, down in downs.items()}
+        raise AdapterError(f"'{file}' does not hold one A and one B per layer: download or save the whole file")
+    return {key: Factors(down, ups[key], _scaling(saved, len(down), file)) for key, down in downs.items()}
 
 
-def _projection(name: str) -> str:
-    return name.rpartition(".")[0].removesuffix(".adapter")
+def _scaling(saved: Mapping[str, object], rank: int, file: Path) -> float:
+    alpha = rank if saved.get("alpha") is None else saved["alpha"]
+    if not isinstance(alpha, int | float) or rank < 1:
+        raise AdapterError(f"'{file}' has rank {rank} and alpha {alpha}, expected positive numbers: save it again")
+    return lora_scaling(rank, alpha, bool(saved.get("use_rslora")))
+
+
+def _projection_key(name: str) -> str:
+    return name.rpartition(".")[0]

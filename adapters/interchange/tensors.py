@@ -1,4 +1,4 @@
-"""Tensors from safetensors files: the only kind of file that adapters are read from, since reading it runs no code."""
+"""Reading adapter tensors: from safetensors files only, because loading one runs no code."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors by name, on the CPU, and the file's metadata.
 
-    Raises AdapterError where the file is missing, is not whole safetensors, is empty, or holds a value that is not a
-    finite floating-point number.
+    Raises AdapterError if the file is missing, damaged or empty, or if it holds a number that is not finite.
     """
     from safetensors import SafetensorError, safe_open
 
     if not file.is_file():
-        raise AdapterError(f"'{file}' is no file: name an adapter's safetensors file or its folder")
+        raise AdapterError(f"no such file: '{file}'; pass an adapter's .safetensors file or its folder")
     if file.suffix != ".safetensors":
         raise AdapterError(
-            f"'{file}' is not read, since a '{file.suffix}' file may run code: convert it to safetensors"
+            f"'{file}' is not read, because a '{file.suffix}' file may run code: convert it to safetensors"
         )
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (no mapping)
-            metadata = dict(opened.metadata() or {})
+        with safe_open(file, framework="pt", device="cpu") as reader:
+            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  (not a mapping)
+            metadata = dict(reader.metadata() or {})
     except (SafetensorError, OSError, ValueError) as damage:
         reason = str(damage).strip().split("\n")[0]
-        raise AdapterError(f"'{file}' is not a whole safetensors file ({reason}): fetch or save it again") from None
+        raise AdapterError(
+            f"'{file}' is not a complete safetensors file ({reason}): download or save it again"
+        ) from None
     check_numbers(tensors, file)
     return tensors, metadata
 
@@ -40,7 +41,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def check_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Raise AdapterError unless there are tensors and every number in them is finite."""
     if not tensors:
-        raise AdapterError(f"'{file}' holds no tensor: name the adapter's own file")
+        raise AdapterError(f"'{file}' holds no tensors: pass the file with the adapter's weights")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise AdapterError(
@@ -49,15 +50,15 @@ def check_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 def adapter_file(source: Path, names: tuple[str, ...]) -> Path:
-    """`source` where it is a file, else the first of `names` in that folder.
+    """`source` itself if it is a file, else the first of `names` that the folder holds.
 
-    Raises AdapterError where none is there.
+    Raises AdapterError if there is no such file.
     """
     if source.is_file():
         return source
     if not source.is_dir():
-        raise AdapterError(f"there is no file or folder '{source}': name an adapter's safetensors file or its folder")
-    found = [source / name for name in names if (source / name).is_file()]
-    if not found:
+        raise AdapterError(f"no such file or folder: '{source}'; pass an adapter's .safetensors file or its folder")
+    files = [source / name for name in names if (source / name).is_file()]
+    if not files:
         raise AdapterError(f"the folder '{source}' holds no adapter: expected {' or '.join(names)} in it")
-    return found[0]
+    return files[0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adapters.mixture import mixable, mixed
 from experiments.measure.flops import time_call
 
 if TYPE_CHECKING:
@@ -200,8 +201,8 @@ def measure_mixed_batch(
             forward_item(row)
 
     variants = {"one adapter": Variant(forward), "one by one": Variant(one_by_one)}
-    if attachment.mixable:
-        variants["mixed"] = Variant(forward, lambda: attachment.mixed(states, rows))
+    if mixable(attachment):
+        variants["mixed"] = Variant(forward, lambda: mixed(attachment, states, rows))
     seconds = time_interleaved(variants, rounds, device_type)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {name: paired_ratio(values, seconds["one adapter"]) for name, values in seconds.items()}

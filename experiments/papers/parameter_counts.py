@@ -54,13 +54,14 @@ def file_bytes(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, An
     from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from experiments.measure.file_sizes import exported, safetensors_bytes
+    from adapters.interchange.exported_file import safetensors_size
+    from experiments.measure.file_sizes import exported_weights
 
     adapter, meta_model = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
     attachment: Attachment = adapter.attach(meta_model.backbone)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        tensors = next(dict(tensors) for tensors, _ in exported(attachment).values())
-        return judged(row, safetensors_bytes(convert_state_dict_to_diffusers(tensors), {"format": "pt"}))
+        tensors = dict(exported_weights(attachment)[0].tensors)
+        return judged(row, safetensors_size(convert_state_dict_to_diffusers(tensors), {"format": "pt"}))
 
 
 def judged(row: Mapping[str, Any], ours: int) -> dict[str, Any]:

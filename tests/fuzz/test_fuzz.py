@@ -24,8 +24,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from adapters.base import attach_initialised
+from adapters.base import attach
 from adapters.errors import AdapterError
+from adapters.interchange import exported_file
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE
@@ -38,7 +39,6 @@ from experiments.run import RunOptions
 from experiments.training import checkpoint
 from reports.__main__ import main as reports
 from reports.records import collect
-from tasks.diffusion.data import captioned
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 from tasks.language.data import e2e_data, style_data
@@ -208,7 +208,7 @@ def test_picture_folders(tmp_path_factory, content, lines):
             (folder / f"{i}.png").write_bytes(damaged_picture if i == 3 else picture("png"))
         (folder / "metadata.jsonl").write_bytes(metadata)
         try:
-            captioned.load(Pokemon(data=str(folder), test_items=5, on_bad_item="skip").filled(), 8)
+            Pokemon(data=str(folder), test_items=5, on_bad_item="skip").splits(8)
         except TaskError as refusal:
             one_sentence(refusal)
 
@@ -233,7 +233,7 @@ def written(tmp_path_factory) -> list[Path]:
         if form is None:
             save_file(attachment.state(), folder / "adapter.safetensors", {"adapter": json.dumps(SETTINGS)})
         else:
-            attachment.export(folder, form)
+            exported_file.write(attachment.export(form), folder)
         folders.append(folder)
     return folders
 
@@ -252,6 +252,6 @@ def test_adapter_files(written, tmp_path_factory, choice):
     else:
         file.write_bytes(choice.draw(inputs.damaged(file.read_bytes())))
     try:
-        attach_initialised(replace(LORA, init=str(folder)), copy.deepcopy(tiny.built(kind)))
+        attach(replace(LORA, init=str(folder)), copy.deepcopy(tiny.built(kind)))
     except AdapterError as refusal:
         one_sentence(refusal)

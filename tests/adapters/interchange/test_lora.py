@@ -1,4 +1,4 @@
-"""LoRA to other tools and back: the outputs are equal, by their own loaders and by ours."""
+"""LoRA exported to other tools: their loaders and ours reproduce the output of the adapted model."""
 
 import copy
 from typing import Any
@@ -8,12 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adapters.base import attach_initialised
+from adapters.base import attach
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
+from adapters.interchange.exported_file import write
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_FILE
 from adapters.lora import Lora
-from tests.adapters.interchange.moved import assert_same_output, exported, moved, started, twin
+from tests.adapters.interchange.round_trip import (
+    assert_same_output,
+    attach_perturbed,
+    export_perturbed,
+    fresh_backbone,
+    load_backbone,
+)
 from tests.contract import tiny
 from tests.contract.tiny import output
 
@@ -41,59 +48,61 @@ def adapter(request) -> Lora:
 
 
 @pytest.mark.parametrize(("kind", "form"), FORMS)
-def test_there_and_back(adapter, kind, form, tmp_path):
-    tuned, _ = exported(adapter, kind, tmp_path, form)
-    assert not torch.allclose(output(tuned), output(twin(kind)), atol=1e-2), "the update must be seen"
-    assert_same_output(started(adapter, kind, tmp_path), tuned)
+def test_round_trip_keeps_the_output(adapter, kind, form, tmp_path):
+    tuned, _ = export_perturbed(adapter, kind, tmp_path, form)
+    assert not torch.allclose(output(tuned), output(fresh_backbone(kind)), atol=1e-2), (
+        "the update changes the output visibly"
+    )
+    assert_same_output(load_backbone(adapter, kind, tmp_path), tuned)
 
 
 @pytest.mark.parametrize("form", ["diffusers", "kohya", "peft"])
-def test_convolutions_and_embeddings_travel_too(form, tmp_path):
-    tuned, _ = exported(EVERYWHERE, "unet", tmp_path, form)
-    assert_same_output(started(EVERYWHERE, "unet", tmp_path), tuned)
+def test_round_trip_of_convolutions_and_embeddings(form, tmp_path):
+    tuned, _ = export_perturbed(EVERYWHERE, "unet", tmp_path, form)
+    assert_same_output(load_backbone(EVERYWHERE, "unet", tmp_path), tuned)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_peft_loads_the_folder_as_it_is(adapter, kind, tmp_path):
-    tuned, _ = exported(adapter, kind, tmp_path)
-    base = twin(kind)
+def test_peft_loads_the_folder(adapter, kind, tmp_path):
+    tuned, _ = export_perturbed(adapter, kind, tmp_path)
+    base = fresh_backbone(kind)
     theirs = peft.PeftModel.from_pretrained(base.model, tmp_path)
     torch.testing.assert_close(output(base, theirs), output(tuned), atol=1e-5, rtol=1e-5)
 
 
-def as_diffusers_reads(place: Any) -> tuple[Any, Any, Any]:
-    """Tensors, alphas and metadata as `pipe.load_lora_weights` has them."""
+def read_with_diffusers(source: Any) -> tuple[Any, Any, Any]:
+    """Tensors, alphas and metadata as `pipe.load_lora_weights` reads them."""
     from diffusers import StableDiffusionPipeline
 
-    found: Any = StableDiffusionPipeline.lora_state_dict(place, return_lora_metadata=True)
-    return found
+    result: Any = StableDiffusionPipeline.lora_state_dict(source, return_lora_metadata=True)
+    return result
 
 
 def load_into_unet(folder: Any) -> Any:
-    """A fresh tiny UNet with what diffusers itself reads from the folder."""
+    """A fresh tiny UNet into which diffusers itself has loaded the folder."""
     from diffusers import StableDiffusionPipeline
 
-    base = twin("unet")
-    tensors, alphas, metadata = as_diffusers_reads(folder)
+    base = fresh_backbone("unet")
+    tensors, alphas, metadata = read_with_diffusers(folder)
     StableDiffusionPipeline.load_lora_into_unet(tensors, alphas, base.model, metadata=metadata)
     return base
 
 
 @pytest.mark.parametrize("name", [*SETTINGS, "everywhere"])
-def test_diffusers_loads_the_folder_as_it_is(name, tmp_path):
+def test_diffusers_loads_the_folder(name, tmp_path):
     adapter = SETTINGS.get(name, EVERYWHERE)
-    tuned, _ = exported(adapter, "unet", tmp_path)
+    tuned, _ = export_perturbed(adapter, "unet", tmp_path)
     assert_same_output(load_into_unet(tmp_path), tuned)
 
 
 def test_diffusers_reads_our_kohya_file(adapter, tmp_path):
-    tuned, _ = exported(adapter, "unet", tmp_path, "kohya")
+    tuned, _ = export_perturbed(adapter, "unet", tmp_path, "kohya")
     assert_same_output(load_into_unet(tmp_path / KOHYA_FILE), tuned)
 
 
-def trained_by_peft(kind: str, **settings: Any) -> tuple[Any, Any]:
-    """A model that peft itself has changed, with B away from zero."""
-    base = twin(kind)
+def adapted_by_peft(kind: str, **settings: Any) -> tuple[Any, Any]:
+    """A model adapted by peft itself, with A and B drawn at random."""
+    base = fresh_backbone(kind)
     theirs: Any = peft.get_peft_model(base.model, peft.LoraConfig(**settings))
     generator = torch.Generator().manual_seed(4)
     for name, parameter in theirs.named_parameters():
@@ -103,27 +112,27 @@ def trained_by_peft(kind: str, **settings: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("use_rslora", [False, True])
-def test_pefts_own_folder_begins_ours(use_rslora, tmp_path):
+def test_initialise_from_pefts_folder(use_rslora, tmp_path):
     settings = {"r": 4, "lora_alpha": 16, "use_rslora": use_rslora, "target_modules": ["q_proj", "o_proj"]}
-    base, theirs = trained_by_peft("llama", **settings, rank_pattern={"o_proj": 2}, alpha_pattern={"o_proj": 5})
+    base, theirs = adapted_by_peft("llama", **settings, rank_pattern={"o_proj": 2}, alpha_pattern={"o_proj": 5})
     theirs.save_pretrained(tmp_path)
-    ours = started(Lora(rank=4, targets=("query", "output")), "llama", tmp_path)
+    ours = load_backbone(Lora(rank=4, targets=("query", "output")), "llama", tmp_path)
     torch.testing.assert_close(output(ours), output(base, theirs), atol=1e-5, rtol=1e-5)
 
 
-def test_pefts_update_of_the_whole_fused_layer_begins_ours(tmp_path):
+def test_initialise_from_pefts_update_of_a_whole_fused_layer(tmp_path):
     """A dense B on c_attn is three updates with the same A."""
-    base, theirs = trained_by_peft("gpt2", r=3, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
+    base, theirs = adapted_by_peft("gpt2", r=3, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
     theirs.save_pretrained(tmp_path)
-    ours = started(Lora(rank=3, alpha=6.0, targets=("query", "key", "value")), "gpt2", tmp_path)
+    ours = load_backbone(Lora(rank=3, alpha=6.0, targets=("query", "key", "value")), "gpt2", tmp_path)
     torch.testing.assert_close(output(ours), output(base, theirs), atol=1e-5, rtol=1e-5)
 
 
-def test_diffusers_own_file_begins_ours(tmp_path):
+def test_initialise_from_diffusers_file(tmp_path):
     from diffusers import StableDiffusionPipeline
     from diffusers.training_utils import _collate_lora_metadata
 
-    base = twin("unet")
+    base = fresh_backbone("unet")
     config = peft.LoraConfig(r=4, lora_alpha=16, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
     base.model.add_adapter(config)
     generator = torch.Generator().manual_seed(4)
@@ -133,12 +142,12 @@ def test_diffusers_own_file_begins_ours(tmp_path):
     state: Any = peft.get_peft_model_state_dict(base.model)
     metadata = _collate_lora_metadata({"unet": base.model})
     StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=state, **metadata)
-    assert_same_output(started(Lora(rank=4), "unet", tmp_path), base)
+    assert_same_output(load_backbone(Lora(rank=4), "unet", tmp_path), base)
 
 
-def test_files_of_diffusers_first_years_begin_ours(tmp_path):
-    """`attn1.processor.to_q_lora.down.weight`, as the first tutorial saved it; the scale was 1."""
-    tuned, _ = exported(Lora(rank=4), "unet", tmp_path)
+def test_initialise_from_early_diffusers_file(tmp_path):
+    """Keys `attn1.processor.to_q_lora.down.weight`, as the first tutorial saved them; the scale was 1."""
+    tuned, _ = export_perturbed(Lora(rank=4), "unet", tmp_path)
     old = {}
     for name, tensor in load_file(tmp_path / DIFFUSERS_FILE).items():
         layer, side = name.rsplit(".lora_", 1)[0], "down" if "lora_A" in name else "up"
@@ -146,47 +155,47 @@ def test_files_of_diffusers_first_years_begin_ours(tmp_path):
         old[f"{attention}.processor.{part}_lora.{side}.weight"] = tensor
     save_file(old, tmp_path / "old.safetensors")
     assert any("to_out_lora.up" in name for name in old)
-    assert_same_output(started(Lora(rank=4), "unet", tmp_path / "old.safetensors"), tuned)
+    assert_same_output(load_backbone(Lora(rank=4), "unet", tmp_path / "old.safetensors"), tuned)
 
 
-def test_a_kohya_file_by_hand(tmp_path):
+def test_handwritten_kohya_file(tmp_path):
     """One layer, alpha 16 with rank 4: the weight's change is 16 / 4 B A."""
     down, up = torch.randn(4, 32), torch.randn(32, 4)
     key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     file = tmp_path / "one.safetensors"
     save_file({f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(16.0)}, file)
-    base = twin("unet")
+    base = fresh_backbone("unet")
     chosen = {p.name: 0 for p in base.projections("self-attention.query") if not p.name.startswith("mid_block")}
     adapter: Any = Lora(rank=4, targets=("self-attention.query",), init=str(file))
     with pytest.raises(Exception, match=f"no update for {len(chosen)} layers"):
-        attach_initialised(adapter, base)
+        attach(adapter, base)
     layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     base.projections = lambda *roles: [p for p in base.all_projections() if p.name == layer]  # type: ignore[method-assign]
-    started_one: Any = attach_initialised(adapter, base)
-    update = started_one.updates[layer]
+    attachment: Any = attach(adapter, base)
+    update = attachment.updates[layer]
     torch.testing.assert_close(update.delta(), 4 * up @ down)
 
 
-def test_a_lower_rank_begins_a_higher_one(tmp_path):
-    tuned, _ = exported(Lora(rank=2, alpha=6.0), "unet", tmp_path)
-    higher = started(Lora(rank=5, alpha=1.0), "unet", tmp_path)
+def test_lower_rank_initialises_a_higher_one(tmp_path):
+    tuned, _ = export_perturbed(Lora(rank=2, alpha=6.0), "unet", tmp_path)
+    higher = load_backbone(Lora(rank=5, alpha=1.0), "unet", tmp_path)
     assert_same_output(higher, tuned)
 
 
 @pytest.mark.parametrize("kind", tiny.BUILDERS)
-def test_a_runs_own_file_begins_another_alpha(kind, tmp_path):
+def test_native_file_keeps_its_scale_under_another_alpha(kind, tmp_path):
     import json
 
     adapter = Lora(rank=4, alpha=16.0, targets=("query", "value"))
-    tuned = twin(kind)
-    attachment = moved(adapter, tuned)
+    tuned = fresh_backbone(kind)
+    attachment = attach_perturbed(adapter, tuned)
     settings = json.dumps({"name": "lora", "alpha": 16.0, "rank": 4, "use_rslora": False})
     save_file(attachment.state(), tmp_path / "adapter.safetensors", metadata={"adapter": settings})
-    assert_same_output(started(Lora(rank=4, targets=("query", "value")), kind, tmp_path), tuned)
+    assert_same_output(load_backbone(Lora(rank=4, targets=("query", "value")), kind, tmp_path), tuned)
 
 
-def test_text_encoder_travels_below_its_own_prefix(tmp_path):
-    """The model of a task that trains both holds them as `unet` and `text_encoder`."""
+def test_text_encoder_is_exported_under_its_own_prefix(tmp_path):
+    """A task that trains both holds them as `unet` and `text_encoder` of one model."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from adapters.backbone import Projection
@@ -199,7 +208,7 @@ def test_text_encoder_travels_below_its_own_prefix(tmp_path):
     encoder = CLIPTextModel(config).eval()
 
     def both() -> Any:
-        backbone: Any = twin("unet")
+        backbone: Any = fresh_backbone("unet")
         unet_layers = [
             Projection(f"unet.{p.name}", p.module, p.role, p.in_features, p.out_features)
             for p in backbone.projections("self-attention.query")
@@ -217,27 +226,25 @@ def test_text_encoder_travels_below_its_own_prefix(tmp_path):
         return model(input_ids=torch.arange(8)[None]).last_hidden_state
 
     tuned = both()
-    attachment = moved(Lora(rank=4, alpha=16.0), tuned)
+    attachment = attach_perturbed(Lora(rank=4, alpha=16.0), tuned)
     expected = states(tuned.model["text_encoder"])
     assert not torch.allclose(expected, states(encoder), atol=1e-2)
     for form in ("diffusers", "kohya"):
-        folder = tmp_path / form
-        folder.mkdir()
-        file = attachment.export(folder, form)[0]
+        file = write(attachment.export(form), tmp_path / form)[0]
         again = both()
-        attach_initialised(Lora(rank=4, init=str(file)), again)
+        attach(Lora(rank=4, init=str(file)), again)
         torch.testing.assert_close(states(again.model["text_encoder"]), expected, atol=1e-5, rtol=1e-5)
         from diffusers import StableDiffusionPipeline
 
         theirs: Any = copy.deepcopy(encoder)
-        tensors, alphas, metadata = as_diffusers_reads(file)
+        tensors, alphas, metadata = read_with_diffusers(file)
         StableDiffusionPipeline.load_lora_into_text_encoder(tensors, alphas, theirs, metadata=metadata)
         torch.testing.assert_close(states(theirs), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_peft_folder_holds_what_peft_itself_would_save(tmp_path):
-    exported(SETTINGS["alpha"], "llama", tmp_path)
-    theirs = peft.PeftModel.from_pretrained(twin("llama").model, tmp_path)
+def test_peft_folder_equals_what_peft_saves(tmp_path):
+    export_perturbed(SETTINGS["alpha"], "llama", tmp_path)
+    theirs = peft.PeftModel.from_pretrained(fresh_backbone("llama").model, tmp_path)
     theirs.save_pretrained(tmp_path / "again")
     first, second = load_file(tmp_path / PEFT_FILE), load_file(tmp_path / "again" / PEFT_FILE)
     assert first.keys() == second.keys()

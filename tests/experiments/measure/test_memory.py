@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from adapters.base import registry
+from adapters.interchange.exported_file import safetensors_size
 from experiments.config import RunConfig, Train
 from experiments.measure.device_rules import CUDA
-from experiments.measure.file_sizes import adapter_files, safetensors_bytes
+from experiments.measure.file_sizes import adapter_files
 from experiments.measure.memory_prediction import predict
 from experiments.measure.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
 from experiments.measure.memory_validation import RandomWeights, measure_peak
-from experiments.session import adapter_metadata
+from experiments.records.adapter_file import adapter_metadata
 from tasks.language.style import Style
 
 SHAPE = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 4}
@@ -128,7 +129,7 @@ def test_a_prediction_leaves_no_fake_tensors_behind(task):
 def test_size_of_a_safetensors_file(tmp_path, metadata):
     tensors = {"a.weight": torch.zeros(3, 5), "b": torch.zeros(7, dtype=torch.bfloat16), "seed": torch.tensor(3)}
     save_file(tensors, tmp_path / "file", metadata=metadata)
-    assert safetensors_bytes(tensors, metadata) == (tmp_path / "file").stat().st_size
+    assert safetensors_size(tensors, metadata) == (tmp_path / "file").stat().st_size
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "subspace"])

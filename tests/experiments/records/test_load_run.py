@@ -140,7 +140,7 @@ def test_exported_forms_load_in_their_own_tools(describing, pictures, tmp_path, 
     again = replace(run.config.task, base=str(tmp_path / "merged")).load_base(CPU)
     assert again.generate([MEANING], num_beams=1) == load_run(describing.path).base.generate([MEANING], num_beams=1)
     with pytest.raises(AdapterError, match="choose diffusers or kohya or peft"):
-        load_run(pictures.path).attachment.export(tmp_path, "onnx")
+        load_run(pictures.path).attachment.export("onnx")
 
 
 def test_merged_pictures_are_a_pipeline(pictures, tmp_path):

@@ -1,8 +1,8 @@
-"""A method of somebody else: it needs no edit of the testbed."""
+"""A method from another package; the testbed needs no edit."""
 
 from dataclasses import dataclass
 
-from adapters.base import Adapter, HookedAttachment, HookedUpdate
+from adapters import Adapter, HookedAttachment, HookedUpdate
 
 
 @dataclass(frozen=True)
@@ -10,7 +10,7 @@ class ScaledOutput(Adapter, name="scaled-output"):
     """One learned scale for each feature of each attention output (after IA3, Liu et al. 2022, arXiv 2205.05638)."""
 
     start: float = 1.0
-    """The scales' first value."""
+    """Initial value of the scales."""
 
     def attach(self, backbone):
         return HookedAttachment(backbone, {p.key: Scale(p, self.start) for p in backbone.projections("output")})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from adapters.interchange.exported_file import write
 from adapters.lora import Lora
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.encoding import KeptLatents
@@ -81,7 +82,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     with torch.no_grad():
         for parameter in attachment.parameters().values():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    attachment.export(tmp_path)
+    write(attachment.export(), tmp_path)
     ours = sample(prepared.base, ["a red star"], prepared.sampling)[0].permute(1, 2, 0).numpy()
     attachment.detach()
     theirs: Any = StableDiffusionPipeline.from_pretrained(bases.BUNDLED / "mini", torch_dtype=torch.float32)
