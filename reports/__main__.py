@@ -1,53 +1,46 @@
-"""`python -m reports COMMAND`: everything that people look at, made from run records alone."""
+"""`python -m reports COMMAND`: tables, comparisons, plots and the page, made from run records alone.
+
+Each command's options are a dataclass, parsed by the core that the commands of `experiments` use. The commands import
+what they need when they run, so that `--help` is fast.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from experiments.cli.parser import parse_command
 from reports.errors import ReportError
 
-
-def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        options.command(options)
-    except ReportError as error:
-        print(f"python -m reports: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
-    return 0
+PROGRAM = "python -m reports"
+DESCRIPTION = "Tables, comparisons, plots and a page, made from run records alone."
+Format = Literal["terminal", "md", "csv", "latex"]
+Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Commands import what they need when they run, so that --help answers at once."""
-    top = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_table, _costs, _compare, _spectra, _plots, _page, _paper, _import_peft):
-        add(commands)
-    return top
+@dataclass(frozen=True)
+class TableOptions:
+    """Compare methods and sizes on one task, with intervals over seeds."""
+
+    task: Task
+    """The task whose runs are shown."""
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Order by a size field (such as rank), a metric, a cost, or "method". Default: the primary metric, best first."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="METHOD[:SIZE]")] = None
+    """Compare with this method instead of with the best one."""
+    format: Format = "terminal"
+    """Output format; csv has all numbers, unrounded."""
 
 
-def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text)
-    command.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="the run folders (default: runs)"
-    )
-    command.set_defaults(command=run)
-    return command
-
-
-def _table(commands) -> None:
-    command = _command(commands, "table", table, "methods and sizes of one task, with intervals over seeds")
-    command.add_argument("task", metavar="TASK")
-    command.add_argument("--by", metavar="COLUMN", help="order by a size field (rank), a metric, a cost or 'method'")
-    command.add_argument("--against", metavar="METHOD[:SIZE]", help="hold differences against this arm, not the best")
-    command.add_argument("--format", choices=["terminal", "md", "csv", "latex"], default="terminal")
-
-
-def table(options: argparse.Namespace) -> None:
+def table(options: TableOptions) -> None:
     from reports.records import collect
     from reports.table_text import render
     from reports.tables import build
@@ -57,118 +50,198 @@ def table(options: argparse.Namespace) -> None:
     print(render(built, collection.of_task(options.task), options.format), end="")
 
 
-def _costs(commands) -> None:
-    text = "what each method costs on one task: memory, bytes, operations, time, latency, switching"
-    command = _command(commands, "costs", costs, text)
-    command.add_argument("task", metavar="TASK")
-    command.add_argument("--format", choices=["terminal", "md", "csv", "latex"], default="terminal")
-    command.add_argument("--out", type=Path, metavar="DIR", help="also draw it there, as SVG and PNG")
+@dataclass(frozen=True)
+class CostsOptions:
+    """Show what each method costs on one task.
+
+    Memory, bytes, operations, time, latency, switching between adapters; see `python -m experiments.costs`.
+    """
+
+    task: Task
+    """The task whose costs are shown."""
+    runs: Folder = Path("runs")
+    """Folder of the runs and cost records."""
+    format: Format = "terminal"
+    """Output format; csv has all numbers, unrounded."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also draw the costs there, as SVG and PNG."""
 
 
-def costs(options: argparse.Namespace) -> None:
-    from reports.cost_table import render
-    from reports.costs import build
+def costs(options: CostsOptions) -> None:
+    from reports.costs.table import build
+    from reports.costs.text import render
 
     built = build(options.runs, options.task)
     print(render(built, options.format), end="")
     if options.out is not None:
         from reports.plots.draw import draw_costs
 
-        _wrote(draw_costs(built, options.out), options.out)
+        _report_files(draw_costs(built, options.out), options.out)
 
 
-def _compare(commands) -> None:
-    text = "two runs of one task, paired on the items that both were evaluated on"
-    command = commands.add_parser("compare", help=text, description=text)
-    command.add_argument("first", type=Path, metavar="RUN_A", help="a run's folder, RUNS/TASK/METHOD/FINGERPRINT")
-    command.add_argument("second", type=Path, metavar="RUN_B")
-    command.set_defaults(command=compare)
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare two runs item by item.
+
+    Both must be runs of one task; they are compared on the items that both were evaluated on.
+    """
+
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_A")]
+    """Folder of a run, RUNS/TASK/METHOD/FINGERPRINT."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_B")]
+    """Folder of another run."""
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(options: CompareOptions) -> None:
     from reports.comparison import compare
 
     print(compare(options.first, options.second))
 
 
-def _spectra(commands) -> None:
-    text = "effective rank and amplification of one run's update, or how alike the directions of two runs' updates are"
-    command = commands.add_parser("spectra", help=text, description=text)
-    command.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="one run's folder, or two")
-    command.add_argument("--out", type=Path, metavar="DIR", help="also draw it there, as SVG and PNG")
-    command.set_defaults(command=spectra)
+@dataclass(frozen=True)
+class SpectraOptions:
+    """Show the spectra of a run, or the similarity of two.
+
+    Effective rank and amplification of one run's update, or the similarity of the subspaces of two runs' updates.
+    """
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN]")]
+    """Folder of one run, or folders of two."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also draw the spectra there, as SVG and PNG."""
 
 
-def spectra(options: argparse.Namespace) -> None:
-    from reports.plots.spectra import report
+def spectra(options: SpectraOptions) -> None:
+    from reports.records import read_run
+    from reports.spectra import similarity_report, spectra_report
 
-    if len(options.folders) > 2:
-        raise ReportError(f"expected one run or two, not {len(options.folders)}")
-    print(report(options.folders, options.out))
+    if len(options.folders) not in (1, 2):
+        raise ReportError(f"expected the folders of one or two runs, not {len(options.folders)}")
+    runs = [read_run(folder) for folder in options.folders]
+    print(spectra_report(*runs) if len(runs) == 1 else similarity_report(*runs))
+    if options.out is not None:
+        from reports.plots.spectra import draw_spectra
+
+        _report_files(draw_spectra(runs, options.out), options.out)
 
 
-def _plots(commands) -> None:
-    command = _command(commands, "plots", plots, "quality over size and cost, loss curves, sample grids: SVG and PNG")
-    command.add_argument(
-        "--out", type=Path, default=Path("plots"), metavar="DIR", help="where to write (default: plots)"
-    )
+@dataclass(frozen=True)
+class PlotsOptions:
+    """Draw all plots, as SVG and PNG.
+
+    Quality over size and over cost, loss curves, intrinsic dimensions, costs and sample grids of every task.
+    """
+
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    out: Folder = Path("plots")
+    """Folder for the plots."""
 
 
-def plots(options: argparse.Namespace) -> None:
+def plots(options: PlotsOptions) -> None:
+    from reports.plots.draw import draw
     from reports.records import collect
 
-    collection = collect(options.runs)
-    from reports.plots.draw import draw
-
-    _wrote(draw(collection, options.out), options.out)
+    _report_files(draw(collect(options.runs), options.out), options.out)
 
 
-def _wrote(files: list[Path], out: Path) -> None:
-    if not files:
-        raise ReportError("nothing could be drawn: expected at least one finished run; see `python -m reports table`")
-    print(f"{len(files)} files in {out}")
+@dataclass(frozen=True)
+class PageOptions:
+    """Write a static HTML page.
+
+    It is one file with charts, tables and pictures, and loads nothing from the network.
+    """
+
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    out: Folder = Path("page")
+    """Folder for index.html."""
 
 
-def _paper(commands) -> None:
-    command = _command(commands, "paper", paper, "published counts and claims beside ours (see experiments.paper)")
-    command.add_argument("--format", choices=["terminal", "md"], default="terminal")
+def page(options: PageOptions) -> None:
+    from reports.page import write_page
+    from reports.records import collect
+
+    print(write_page(collect(options.runs), options.out))
 
 
-def paper(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class PaperOptions:
+    """Show published numbers next to ours.
+
+    Parameter counts and claims of papers; `python -m experiments.paper` computes ours.
+    """
+
+    runs: Folder = Path("runs")
+    """Folder of the runs, which holds paper.json."""
+    format: Literal["terminal", "md"] = "terminal"
+    """Output format."""
+
+
+def paper(options: PaperOptions) -> None:
     from reports.paper import read, render
 
     print(render(read(options.runs), {"terminal": "simple", "md": "github"}[options.format]))
 
 
-def _import_peft(commands) -> None:
-    text = "PEFT's published records (method_comparison) as run folders, marked by source"
-    command = _command(commands, "import-peft", import_peft, text)
-    command.add_argument("folder", type=Path, metavar="DIR", help="the folder with their .json files, at any depth")
+@dataclass(frozen=True)
+class ImportPeftOptions:
+    """Import PEFT's published comparison as runs.
+
+    Every record of github.com/huggingface/peft, method_comparison, becomes a run folder marked by its source.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder that contains PEFT's .json files, at any depth."""
+    runs: Folder = Path("runs")
+    """Folder in which the runs are written."""
 
 
-def import_peft(options: argparse.Namespace) -> None:
+def import_peft(options: ImportPeftOptions) -> None:
     from reports.peft_records import import_records
 
-    written, refused = import_records(options.folder, options.runs)
-    for file, why in refused:
-        print(f"{file}: {why}", file=sys.stderr)
-    print(f"{len(written)} records imported into {options.runs}, {len(refused)} complaints")
+    written, problems = import_records(options.folder, options.runs)
+    for file, reason in problems:
+        print(f"{file}: {reason}", file=sys.stderr)
+    print(f"imported {len(written)} records into {options.runs}; {len(problems)} problems")
 
 
-def _page(commands) -> None:
-    command = _command(
-        commands, "page", page, "one static HTML file with charts, table and gallery; it needs no network"
-    )
-    command.add_argument("--out", type=Path, default=Path("page"), metavar="DIR", help="where to write (default: page)")
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "table": (TableOptions, table),
+    "page": (PageOptions, page),
+    "plots": (PlotsOptions, plots),
+    "compare": (CompareOptions, compare),
+    "costs": (CostsOptions, costs),
+    "spectra": (SpectraOptions, spectra),
+    "paper": (PaperOptions, paper),
+    "import-peft": (ImportPeftOptions, import_peft),
+}
 
 
-def page(options: argparse.Namespace) -> None:
-    from reports.records import collect
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Raises SystemExit for `--help` and for a wrong command line."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options_of = {name: options for name, (options, _) in COMMANDS.items()}
+    name, options = parse_command(options_of, words, PROGRAM, DESCRIPTION)
+    try:
+        COMMANDS[name][1](options)
+    except ReportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        sys.stderr.close()
+    return 0
 
-    collection = collect(options.runs)
-    from reports.page import write_page
 
-    print(write_page(collection, options.out))
+def _report_files(files: Iterable[Path], out: Path) -> None:
+    """Print each file when it is written: drawing many plots takes a minute."""
+    count = 0
+    for file in files:
+        count += 1
+        print(file, flush=True)
+    if not count:
+        raise ReportError("nothing to draw: no finished run has enough data; see `python -m reports table TASK`")
+    print(f"{count} files in {out}")
 
 
 if __name__ == "__main__":

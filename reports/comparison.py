@@ -1,4 +1,4 @@
-"""Two runs held against each other on the items that both were evaluated on."""
+"""Compare two runs on the items that both were evaluated on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from reports.errors import ReportError
 from reports.records import Run, read_run
-from reports.run_groups import settings_of, show
-from reports.schema import Figure
+from reports.run_groups import settings_of, value_text
+from reports.schema import FigureRecord
 from reports.statistics import LEVEL, Difference, decimals, holm, paired_on_items
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW = 30  # items, below which a bootstrap interval is too short
+FEW_ITEMS = 30  # with fewer items a bootstrap interval is too short
 
 
 @dataclass(frozen=True)
-class Paired:
+class ItemComparison:
     """One per-item column: both means and the difference, first minus second; `p` is Holm-corrected."""
 
     column: str
@@ -28,27 +28,27 @@ class Paired:
     second: float
     difference: Difference
     p: float
-    lower_is_better: bool | None  # None where the column is no metric of the record
+    lower_is_better: bool | None  # None if the column is not a metric of the record
 
     @property
     def verdict(self) -> str:
         if self.p >= 1 - LEVEL:
-            return "not told apart"
+            return "not significant"
         if self.lower_is_better is None:
             return "differs"
         return "A better" if (self.difference.value < 0) == self.lower_is_better else "B better"
 
 
 def compare(first: Path, second: Path) -> str:
-    """The report as text. Raises ReportError where the runs cannot be compared."""
+    """The comparison as text. Raises ReportError if the runs cannot be compared."""
     runs = read_run(first), read_run(second)
     check_comparable(*runs)
     items = runs[0].items(), runs[1].items()
     shared = items[0].index.intersection(items[1].index)
     if shared.empty:
         raise ReportError(
-            "the two runs have no item in common: expected runs with the same evaluation settings; "
-            f"'{first}' has items like {items[0].index[0]!r}, '{second}' like {items[1].index[0]!r}"
+            "the two runs have no item in common; compare runs with the same evaluation settings. "
+            f"'{first}' has items such as {items[0].index[0]!r}, '{second}' such as {items[1].index[0]!r}"
         )
     paired = pair(runs, (items[0].loc[shared], items[1].loc[shared]))
     return "\n".join(
@@ -62,48 +62,50 @@ def check_comparable(first: Run, second: Run) -> None:
             raise ReportError(f"'{run.folder}' failed ({run.record.reason}): only finished runs can be compared")
     if first.record.task != second.record.task:
         raise ReportError(
-            f"the runs are of two tasks, '{first.record.task}' and '{second.record.task}': expected runs of one task"
+            f"the runs have different tasks, '{first.record.task}' and '{second.record.task}': pass runs of one task"
         )
 
 
-def pair(runs: tuple[Run, Run], items: tuple[pd.DataFrame, pd.DataFrame]) -> list[Paired]:
-    """Every numeric column that both item tables have, corrected for their number."""
+def pair(runs: tuple[Run, Run], items: tuple[pd.DataFrame, pd.DataFrame]) -> list[ItemComparison]:
+    """Compare every numeric column that both item tables have, and correct for their number."""
     import numpy as np
     from pandas.api.types import is_numeric_dtype
 
     columns = [c for c in items[0].columns.intersection(items[1].columns) if all(is_numeric_dtype(t[c]) for t in items)]
-    found: dict[str, tuple[Difference, list[float], int]] = {}
+    differences: dict[str, tuple[Difference, list[float], int]] = {}
     for column in columns:
         values = np.array([table[column].to_numpy(float, na_value=np.nan) for table in items])  # (2, n)
         values = values[:, np.isfinite(values).all(0)]
         if (difference := paired_on_items(*values)) is not None:
-            found[str(column)] = difference, values.mean(1).tolist(), values.shape[1]
-    corrected = holm([difference.p for difference, _, _ in found.values()])
+            differences[str(column)] = difference, values.mean(1).tolist(), values.shape[1]
+    corrected = holm([difference.p for difference, _, _ in differences.values()])
     metrics = runs[0].record.metrics
     return [
-        Paired(name, n, a, b, difference, p or 0.0, metrics[name].better == "lower" if name in metrics else None)
-        for (name, (difference, (a, b), n)), p in zip(found.items(), corrected, strict=True)
+        ItemComparison(
+            name, n, a, b, difference, p or 0.0, metrics[name].better == "lower" if name in metrics else None
+        )
+        for (name, (difference, (a, b), n)), p in zip(differences.items(), corrected, strict=True)
     ]
 
 
 def _head(runs: tuple[Run, Run]) -> list[str]:
-    """Which runs these are and every setting in which they differ; two methods' own settings do not compare."""
+    """The two runs and every setting that differs; the adapter settings of two methods are not comparable."""
     lines = [f"{name}: {run.label}, {run.folder}" for name, run in zip("AB", runs, strict=True)]
     a, b = (settings_of(run) for run in runs)
     for name in sorted({*a, *b}):
-        own = name.startswith("adapter.") and runs[0].record.method != runs[1].record.method
-        if a.get(name) != b.get(name) and not own:
-            shown = [show(values[name]) if name in values else "not set" for values in (a, b)]
+        other_method = name.startswith("adapter.") and runs[0].record.method != runs[1].record.method
+        if a.get(name) != b.get(name) and not other_method:
+            shown = [value_text(values[name]) if name in values else "not set" for values in (a, b)]
             warning = "Warning: the evaluation may differ: " if name.startswith("task.") else ""
             lines.append(f"{warning}{name}: A {shown[0]}, B {shown[1]}")
     return lines
 
 
-def _items_table(paired: list[Paired]) -> list[str]:
+def _items_table(paired: list[ItemComparison]) -> list[str]:
     from tabulate import tabulate
 
     if not paired:
-        return ["The item tables share no numeric column, so nothing is paired."]
+        return ["The item tables share no numeric column, so there is nothing to compare item by item."]
     rows = []
     for row in paired:
         d = row.difference
@@ -126,18 +128,18 @@ def _items_table(paired: list[Paired]) -> list[str]:
     ).splitlines()
 
 
-def _unpaired(runs: tuple[Run, Run], paired: list[Paired]) -> list[str]:
-    """Figures of whole sets have no value an item: both are shown, and nothing is claimed."""
-    done = {row.column for row in paired}
+def _unpaired(runs: tuple[Run, Run], paired: list[ItemComparison]) -> list[str]:
+    """Figures of the whole set (such as FID) have no value per item: both are shown, without a verdict."""
+    columns = {row.column for row in paired}
     lines = []
     for name, a in runs[0].record.metrics.items():
         b = runs[1].record.metrics.get(name)
-        if b is not None and name not in done:
-            lines.append(f"{name} (of the whole set, not paired): A {_figure(a)}, B {_figure(b)}")
+        if b is not None and name not in columns:
+            lines.append(f"{name} (whole set, not paired): A {_figure(a)}, B {_figure(b)}")
     return lines
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: FigureRecord) -> str:
     places = decimals(figure.value, figure.low, figure.high)
     interval = ""
     if figure.low is not None and figure.high is not None:
@@ -145,16 +147,17 @@ def _figure(figure: Figure) -> str:
     return f"{figure.value:.{places}f}{interval} n={figure.n} {figure.extractor}".rstrip()
 
 
-def _notes(items: tuple[pd.DataFrame, pd.DataFrame], shared: pd.Index, paired: list[Paired]) -> list[str]:
-    lines = ["[ ]: 95 % paired bootstrap over items; p corrected after Holm over the columns."]
+def _notes(items: tuple[pd.DataFrame, pd.DataFrame], shared: pd.Index, paired: list[ItemComparison]) -> list[str]:
+    lines = ["[ ]: 95 % interval, paired bootstrap over items; p is Holm-corrected for the number of columns."]
     lines.append(
-        "It says whether these two trained models differ, not whether the methods do: that needs seeds (table)."
+        "This compares two trained models. To compare methods, train several seeds and use `python -m reports table`."
     )
     left_out = max(len(table) - len(shared) for table in items)
     if left_out:
         lines.append(
-            f"Warning: {len(shared)} items are in both runs; up to {left_out} of a run are in one only and left out."
+            f"Warning: {len(shared)} items are in both runs; up to {left_out} items of a run are left out because the "
+            "other lacks them."
         )
-    if any(row.n < FEW for row in paired):
-        lines.append(f"Warning: fewer than {FEW} items make the intervals too short.")
+    if any(row.n < FEW_ITEMS for row in paired):
+        lines.append(f"Warning: with fewer than {FEW_ITEMS} items the intervals are too short.")
     return lines

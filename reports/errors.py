@@ -1,4 +1,4 @@
-"""The one error that a reader of reports can cause: it is printed as its sentence, with exit status 1."""
+"""The error that a user of the reports can cause; the command line prints it and exits with status 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `experiments.intrinsic` found: the smallest sizes that come close to full fine-tuning, over seeds."""
+"""Results of `experiments.intrinsic`: the smallest size that comes close to full fine-tuning, over seeds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Extent = Annotated[float, Meta(gt=0, lt=1e15)]
+from reports.schema import check_schema
+
+SizeValue = Annotated[float, Meta(gt=0, lt=1e15)]
 
 
-class Point(msgspec.Struct, frozen=True):
-    """One run: the primary_metric figure with its interval over items; None where the run failed."""
+class PointRecord(msgspec.Struct, frozen=True):
+    """One run: the primary metric with its interval over items; None if the run failed."""
 
-    size: Extent
+    size: SizeValue
     value: float | None
     reached: bool
     low: float | None = None
@@ -25,54 +27,56 @@ class Point(msgspec.Struct, frozen=True):
             raise ValueError(f"'value' is {self.value}, expected a finite number or null")
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where the quality of one seed crosses its target: between `below` and `reaching`; None is outside the range."""
+class CrossingRecord(msgspec.Struct, frozen=True):
+    """Size at which one seed reaches its target, between `below` and `reaching`; None means outside the range."""
 
     seed: int
-    crossing: Extent | None
-    below: Extent | None
-    reaching: Extent | None
-    points: list[Point]
+    crossing: SizeValue | None
+    below: SizeValue | None
+    reaching: SizeValue | None
+    points: list[PointRecord]
 
     @property
     def text(self) -> str:
-        """The crossing; where it lies outside the range searched, at which end."""
+        """The crossing, or the end of the range beyond which it lies."""
         if self.crossing is not None:
-            return number(self.crossing)
-        return (
-            f"above {number(self.below)}" if self.below else f"at most {number(self.reaching)}" if self.reaching else ""
-        )
+            return size_text(self.crossing)
+        if self.below:
+            return f"above {size_text(self.below)}"
+        return f"at most {size_text(self.reaching)}" if self.reaching else ""
 
 
-class Curve(msgspec.Struct, frozen=True):
-    """One method in one form: the size over seeds with its interval, an end of which may be open (None)."""
+class CurveRecord(msgspec.Struct, frozen=True):
+    """One variant of a method: the size over seeds with its interval, whose ends may be open (None)."""
 
     name: str
     method: str
     field: str
-    range: tuple[Extent, Extent]
-    value: Extent | None
-    low: Extent | None
-    high: Extent | None
+    range: tuple[SizeValue, SizeValue]
+    value: SizeValue | None
+    low: SizeValue | None
+    high: SizeValue | None
     n: int
     above: int
     at_or_below: int
     how: str
-    seeds: list[Place]
+    seeds: list[CrossingRecord]
 
     @property
     def text(self) -> str:
-        """The size with its interval; what lies outside the range searched is said so."""
+        """The size with its interval; "above" or "at most" marks an end of the range searched."""
         smallest, largest = self.range
-        low = f"at most {number(smallest)}" if self.low is None else number(self.low)
-        high = f"above {number(largest)}" if self.high is None else number(self.high)
+        low = f"at most {size_text(smallest)}" if self.low is None else size_text(self.low)
+        high = f"above {size_text(largest)}" if self.high is None else size_text(self.high)
         if self.n and self.n in (self.above, self.at_or_below):
             return high if self.above else low
         outside = high if 2 * self.above > self.n else low if 2 * self.at_or_below > self.n else "unknown"
-        return f"{outside if self.value is None else number(self.value)} [{low}, {high}]"
+        return f"{outside if self.value is None else size_text(self.value)} [{low}, {high}]"
 
 
-class Goal(msgspec.Struct, frozen=True):
+class GoalRecord(msgspec.Struct, frozen=True):
+    """The figure that counts as 100 %."""
+
     value: float | None
     base: float | None = None
     n: int | None = None
@@ -80,46 +84,52 @@ class Goal(msgspec.Struct, frozen=True):
     extractor: str | None = None
 
 
-class Seed(msgspec.Struct, frozen=True):
-    """What is 100 % in one seed, and the target; `reason` where there is none."""
+class SeedRecord(msgspec.Struct, frozen=True):
+    """The goal and the target of one seed; `reason` says why there is no target."""
 
     seed: int
-    goal: Goal
+    goal: GoalRecord
     target: float | None = None
     reason: str | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    schema: Literal[1]
+class IntrinsicRecord(msgspec.Struct, frozen=True):
+    """`intrinsic-<hash>.json`."""
+
+    schema: int
     task: str
     metric: str
     better: Literal["lower", "higher"]
     threshold: float
     goal: str
-    seeds: list[Seed]
-    curves: list[Curve]
+    seeds: list[SeedRecord]
+    curves: list[CurveRecord]
+
+    def __post_init__(self) -> None:
+        check_schema(self.schema)
 
     @property
-    def measured(self) -> list[Seed]:
+    def measured(self) -> list[SeedRecord]:
         return [seed for seed in self.seeds if seed.target is not None]
 
     @property
     def title(self) -> str:
-        return f"Smallest size that reaches {100 * self.threshold:g} % of what {self.goal} gains in {self.metric}"
+        return f"Smallest size that reaches {100 * self.threshold:g} % of the gain of {self.goal} in {self.metric}"
 
     @property
     def notes(self) -> list[str]:
-        """What the figures were measured with and how the intervals were made."""
-        goal = next((seed.goal for seed in self.measured), Goal(None))
+        """How the figures were measured and how the intervals were computed."""
+        goal = next((seed.goal for seed in self.measured), GoalRecord(None))
         unit = f", {goal.unit}" if goal.unit else ""
         lines = [
-            f"{self.metric}: {self.better} is better{unit}, n={goal.n}, measured with {goal.extractor}; the target of "
-            f"each seed is {100 * self.threshold:g} % of the way from the untuned base to its own {self.goal} run."
+            f"{self.metric}: {self.better} is better{unit}, n={goal.n}, measured with {goal.extractor}. The target of "
+            f"a seed lies {100 * self.threshold:g} % of the way from the untuned base to the {self.goal} run of that "
+            "seed."
         ]
         lines += [f"{curve.name}: {curve.field} {curve.text}; {curve.how}, n={curve.n} seeds." for curve in self.curves]
         return lines + [f"Left out: {seed.reason}." for seed in self.seeds if seed.reason]
 
 
-def number(value: float) -> str:
-    """Three digits, whole numbers from a hundred on."""
+def size_text(value: float) -> str:
+    """Three digits; whole numbers from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The page: one static HTML file with everything in it, that asks no network for anything."""
+"""The page: one self-contained HTML file with charts, tables and pictures; it loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports import notes, tables
-from reports.plots.sample_grid import LARGEST, first_with_samples, shared_names
+from reports.plots.sample_grid import MAX_PIXELS, first_with_samples, shared_names
 from reports.plots.style import slug
 from reports.records import Collection
-from reports.run_groups import COSTS, RunGroup, lines_of, show_size
-from reports.table_text import cost_text, mean_text, one_line, verdict_text
+from reports.run_groups import COSTS, RunGroup, plot_lines, size_text
+from reports.table_text import cost_text, mean_text, one_line, seeds_text, size_title, verdict_text
 from reports.tables import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
-THUMBNAIL, PROMPTS = 192, 12  # pixels along the longer side, and pictures an arm
+THUMBNAIL = 192  # pixels along the longer side
+MAX_PROMPTS = 12  # pictures per group
 
 
 def write_page(collection: Collection, out: Path) -> Path:
-    """Write OUT/index.html. The same records give the same bytes."""
+    """Write OUT/index.html and return its path. The same records give the same bytes."""
     sections = [_section(collection, task) for task in collection.tasks()]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -55,7 +56,7 @@ def _source(*names: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Only our own style and script run (by their hash), pictures are in the file, nothing else is loaded or sent."""
+    """Content security policy: allow only this style and script (by hash) and embedded pictures."""
     style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
     return (
         f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; img-src data:; "
@@ -64,7 +65,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _json(value: Any) -> Markup:
-    """JSON that cannot end the script element that it stands in."""
+    """JSON that cannot close the script element around it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
@@ -81,69 +82,70 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
         "notes": [
             *notes.counts(part),
             *(note for metric in table.metrics for note in notes.measured_with(table.rows, [metric])),
-            *filter(None, (notes.held_against(table.rows, name) for name in table.metrics)),
-            *notes.how(table),
+            *filter(None, (notes.references_text(table.rows, name) for name in table.metrics)),
+            *notes.methods_used(table),
         ],
         "warnings": notes.warnings(table.rows, table.metrics),
-        "outcomes": [*part.outcomes.values()],
+        "intrinsic": [*part.intrinsic.values()],
         "gallery": _gallery(table.rows),
-        "sourced": sorted({run.record.source for arm in table.rows for run in arm.finished} - {"run"}),
+        "sources": sorted({run.record.source for group in table.rows for run in group.finished} - {"run"}),
     }
 
 
 def _data(table: Table) -> dict[str, Any]:
-    """What the charts draw; numbers unrounded, absent left out."""
-    costs = [name for name in COSTS if any(arm.cost(name) for arm in table.rows)]
-    finished = [arm for arm in table.rows if arm.finished]
+    """The data of the charts: numbers unrounded, missing values left out."""
+    costs = [name for name in COSTS if any(group.cost(name) for group in table.rows)]
+    finished = [group for group in table.rows if group.finished]
     fields = _fields(table.rows)
-    sized = ([arm for arm in finished if arm.size and arm.size.field == field] for field in fields)
-    lines = {id(arm): one_line(name) for arms in sized for name, line in lines_of(arms).items() for arm in line}
+    sized = ([group for group in finished if group.size and group.size.field == field] for field in fields)
+    lines = {
+        id(group): one_line(name) for groups in sized for name, line in plot_lines(groups).items() for group in line
+    }
     return {
         "metrics": [_metric(table, name) for name in table.metrics],
         "costs": [{"name": name, "title": COSTS[name].title, "unit": COSTS[name].unit} for name in costs],
         "fields": fields,
-        "methods": sorted({arm.method for arm in table.rows}),
-        "arms": [_arm(table, arm, costs) | {"line": lines.get(id(arm))} for arm in finished],
+        "methods": sorted({group.method for group in table.rows}),
+        "groups": [_group(table, group, costs) | {"line": lines.get(id(group))} for group in finished],
     }
 
 
-def _fields(arms: Sequence[RunGroup]) -> list[str]:
-    """Size fields, the one with most arms first."""
-    fields = [arm.size.field for arm in arms if arm.size]
+def _fields(groups: Sequence[RunGroup]) -> list[str]:
+    """Size fields, the most frequent first."""
+    fields = [group.size.field for group in groups if group.size]
     return sorted(set(fields), key=lambda field: (-fields.count(field), field))
 
 
 def _metric(table: Table, name: str) -> dict[str, Any]:
-    figures = [figure for arm in table.rows for figure in arm.figures(name)]
-    held = notes.references(table.rows, name)
+    figures = [figure for group in table.rows for figure in group.figures(name)]
+    references = notes.references(table.rows, name)
     return {
         "name": name,
         "lower": table.lower_is_better[name],
         "unit": notes.unit_text(figures),
         "note": ", ".join(filter(None, [notes.n_text(figures), notes.extractor_text(figures)])),
-        "held": [{"title": notes.REFERENCE_TITLES[key], "value": sum(v) / len(v)} for key, v in held.items()],
+        "references": [{"title": notes.REFERENCE_TITLES[k], "value": sum(v) / len(v)} for k, v in references.items()],
     }
 
 
-def _arm(table: Table, arm: RunGroup, costs: Sequence[str]) -> dict[str, Any]:
-    means = {name: mean for name in table.metrics if (mean := arm.mean(name))}
+def _group(table: Table, group: RunGroup, costs: Sequence[str]) -> dict[str, Any]:
+    means = {name: mean for name in table.metrics if (mean := group.mean(name))}
     return {
-        "method": arm.method,
-        "field": arm.size.field if arm.size else None,
-        "size": arm.size.value if arm.size else None,
-        "label": one_line(arm.label),
-        "settings": one_line(arm.settings_text),
-        "seeds": len(arm.finished),
+        "method": group.method,
+        "field": group.size.field if group.size else None,
+        "size": group.size.value if group.size else None,
+        "label": one_line(group.label),
+        "settings": one_line(group.settings_text),
+        "seeds": len(group.finished),
         "values": {name: [mean.value, mean.low, mean.high] for name, mean in means.items()},
         "texts": {name: mean_text(mean) for name, mean in means.items()},
-        "costs": {name: cost for name in costs if (cost := arm.cost(name))},
+        "costs": {name: cost for name in costs if (cost := group.cost(name))},
     }
 
 
 def _columns(table: Table) -> list[dict[str, Any]]:
-    sizes = sorted({arm.size.field for arm in table.rows if arm.size})
-    columns = [{"title": "method", "number": False}, {"title": sizes[0] if len(sizes) == 1 else "size", "number": True}]
-    columns += [{"title": "settings", "number": False}] if any(arm.settings for arm in table.rows) else []
+    columns = [{"title": "method", "number": False}, {"title": size_title(table.rows), "number": True}]
+    columns += [{"title": "settings", "number": False}] if any(group.settings for group in table.rows) else []
     columns += [{"title": "seeds", "number": True}]
     for name in table.metrics:
         columns.append({"title": f"{name} {'↓' if table.lower_is_better[name] else '↑'}", "number": True})
@@ -152,32 +154,31 @@ def _columns(table: Table) -> list[dict[str, Any]]:
 
 
 def _row(table: Table, index: int) -> list[dict[str, Any]]:
-    """Cells as text and, where a column sorts by number, that number."""
-    arm = table.rows[index]
-    failed = f" +{len(arm.failed)} failed" if arm.failed else ""
-    cells = [_cell(arm.method), _cell(show_size(arm.size), arm.size.value if arm.size else None)]
-    cells += [_cell(arm.settings_text)] if any(other.settings for other in table.rows) else []
-    cells += [_cell(f"{len(arm.finished)}{failed}", len(arm.finished))]
+    """Cells as text, with a number for columns that sort by it."""
+    group = table.rows[index]
+    cells = [_cell(group.method), _cell(size_text(group.size), group.size.value if group.size else None)]
+    cells += [_cell(group.settings_text)] if any(other.settings for other in table.rows) else []
+    cells += [_cell(seeds_text(group), len(group.finished))]
     for name in table.metrics:
-        mean = arm.mean(name)
+        mean = group.mean(name)
         cells += [_cell(mean_text(mean), mean.value if mean else None), _cell(verdict_text(table, index, name))]
-    return cells + [_cell(cost_text(name, arm.cost(name)), arm.cost(name)) for name in COSTS]
+    return cells + [_cell(cost_text(name, group.cost(name)), group.cost(name)) for name in COSTS]
 
 
 def _cell(text: str, number: float | None = None) -> dict[str, Any]:
     return {"text": one_line(text), "number": number}
 
 
-def _gallery(arms: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """A row a prompt, a picture an arm: all of one row share prompt and seed."""
-    shown = [(arm, run) for arm in sorted(arms, key=_by_method) if (run := first_with_samples(arm))]
+def _gallery(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
+    """One row per prompt, one picture per group; the pictures of a row share prompt and sampling seed."""
+    shown = [(group, run) for group in sorted(groups, key=_by_method) if (run := first_with_samples(group))]
     captions = {name: text for _, run in reversed(shown) for name, text in run.captions().items()}
-    samples = [(arm, run, run.samples()) for arm, run in shown]
+    samples = [(group, run, run.samples()) for group, run in shown]
     rows = []
-    for name in shared_names([run for _, run in shown])[:PROMPTS]:
+    for name in shared_names([run for _, run in shown])[:MAX_PROMPTS]:
         pictures = [
-            {"label": arm.label, "method": arm.method, "seed": run.record.seed, "source": source}
-            for arm, run, files in samples
+            {"label": group.label, "seed": run.record.seed, "source": source}
+            for group, run, files in samples
             if name in files and (source := thumbnail(files[name]))
         ]
         if pictures:
@@ -185,19 +186,24 @@ def _gallery(arms: Sequence[RunGroup]) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_method(arm: RunGroup) -> tuple[str, float]:
-    return arm.method, arm.size.value if arm.size else 0.0
+def _by_method(group: RunGroup) -> tuple[str, float]:
+    return group.method, group.size.value if group.size else 0.0
 
 
 def thumbnail(path: Path) -> str | None:
-    """A picture as a data: address, made small; None where the file is no picture."""
+    """A picture, scaled down, as a data: URL; None if the file is not a picture."""
     try:
         with Image.open(path) as picture:
-            if picture.width * picture.height > LARGEST:
+            if picture.width * picture.height > MAX_PIXELS:
                 return None
             small = picture.convert("RGB")
         small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         small.save(buffer := io.BytesIO(), "PNG", optimize=True)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's ways to say: no picture
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ):  # what Pillow raises for files that are not pictures
         return None
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

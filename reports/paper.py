@@ -1,4 +1,4 @@
-"""Published numbers beside ours, from the record that `python -m experiments.paper` leaves below the runs."""
+"""Published numbers next to ours, from the record that `python -m experiments.paper` writes to the runs folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import msgspec
 
 from reports.errors import ReportError
 from reports.records import first_line, load_json
+from reports.schema import check_schema
+from reports.upgrade import SCHEMA
 
 RECORD = "paper.json"
 
 
-class Count(msgspec.Struct, frozen=True):
+class CountRecord(msgspec.Struct, frozen=True):
     where: str
     what: str
     by_formula: int
@@ -21,7 +23,7 @@ class Count(msgspec.Struct, frozen=True):
     printed: str | None = None
 
 
-class Claim(msgspec.Struct, frozen=True):
+class ClaimRecord(msgspec.Struct, frozen=True):
     source: str
     claim: str
     ours: str
@@ -29,36 +31,40 @@ class Claim(msgspec.Struct, frozen=True):
     verdict: str
 
 
-class Paper(msgspec.Struct, frozen=True):
-    """What is shown of the record."""
+class PaperRecord(msgspec.Struct, frozen=True):
+    """The parts of `paper.json` that are shown."""
 
-    counts: list[Count]
-    claims: list[Claim]
+    counts: list[CountRecord]
+    claims: list[ClaimRecord]
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        check_schema(self.schema)
 
 
-def read(runs: Path) -> Paper:
-    """Raises ReportError where the record is missing or is none."""
+def read(runs: Path) -> PaperRecord:
+    """Read the record in `runs`. Raises ReportError if it is missing or invalid."""
     try:
-        return msgspec.convert(load_json(runs / RECORD), Paper)
+        return msgspec.convert(load_json(runs / RECORD), PaperRecord)
     except FileNotFoundError:
         raise ReportError(
-            f"'{runs / RECORD}' is missing: make it with `python -m experiments.paper --runs {runs}`"
+            f"'{runs / RECORD}' is missing: create it with `python -m experiments.paper --runs {runs}`"
         ) from None
     except (OSError, ValueError) as error:
-        raise ReportError(f"'{runs / RECORD}' is no such record: {first_line(error)}") from None
+        raise ReportError(f"'{runs / RECORD}' is not a record of experiments.paper: {first_line(error)}") from None
 
 
-def render(paper: Paper, style: str) -> str:
-    """Two tables, in a style of tabulate."""
+def render(paper: PaperRecord, style: str) -> str:
+    """Two tables (parameter counts and claims) in one of tabulate's styles."""
     from tabulate import tabulate
 
     counts = [(c.where, c.what, c.printed or "", f"{c.by_formula:,}", f"{c.ours:,}", c.verdict) for c in paper.counts]
-    heads = ["published in", "what", "printed", "by its formula", "ours", "verdict"]
+    titles = ["published in", "what", "printed", "by its formula", "ours", "verdict"]
     aligned = ("left", "left", "right", "right", "right", "left")
     claims = [(c.source, c.claim, f"{c.ours} ({c.how})", c.verdict) for c in paper.claims]
     return "\n\n".join(
         [
-            tabulate(counts, heads, tablefmt=style, disable_numparse=True, colalign=aligned),
+            tabulate(counts, titles, tablefmt=style, disable_numparse=True, colalign=aligned),
             tabulate(claims, ["who", "claim", "ours", "verdict"], tablefmt=style, disable_numparse=True),
         ]
     )

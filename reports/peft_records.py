@@ -1,7 +1,7 @@
-"""PEFT's published method comparison (github.com/huggingface/peft, method_comparison) as ordinary records.
+"""Import PEFT's published method comparison (github.com/huggingface/peft, method_comparison) as run records.
 
-Only `result.json` and `steps.jsonl` are written, marked by `source`; what their records do not say (n of most
-figures, intervals, the untuned base) stays absent. They have one seed each.
+Writes `result.json` and `steps.jsonl`, marked by `source`. What PEFT does not record (n of most figures, intervals, the
+untuned base) is absent. Every record has one seed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from reports.schema import Amount, Count, Record
 from reports.upgrade import SCHEMA
 
 SOURCE = "peft-method-comparison"
-# their name: ours, unit, direction, what it is, which of their settings says n and the extractor
+# PEFT's name: our name, unit, direction, meaning, and the PEFT settings that hold n and the extractor
 METRICS = {
-    "test accuracy": ("accuracy", "share", "higher", "answers that are right", None, None),
+    "test accuracy": ("accuracy", "share", "higher", "share of correct answers", None, None),
     "test dino_similarity": (
         "dino_similarity",
         "cosine",
         "higher",
-        "likeness to real pictures",
+        "similarity to real pictures",
         "test_size",
         "dino_model_id",
     ),
-    "forgetting": ("forgetting", "", "lower", "loss gained on general text", None, None),
-    "drift": ("drift", "", "lower", "change of pictures of other prompts", None, "dino_model_id"),
+    "forgetting": ("forgetting", "", "lower", "rise of the loss on general text", None, None),
+    "drift": ("drift", "", "lower", "change of the pictures of other prompts", None, "dino_model_id"),
 }
-# their name of a size: ours; the first that a record has with a number above 0
+# PEFT's name of a size: our name; the first with a positive number counts
 SIZES = {
     "target_r": "rank",
     "r": "rank",
@@ -70,39 +70,41 @@ class MetaInfo(msgspec.Struct):
     system_info: dict[str, Any] = {}
 
 
-class Published(msgspec.Struct):
+class PeftRecord(msgspec.Struct):
     run_info: RunInfo
     train_info: TrainInfo
     meta_info: MetaInfo
 
 
 def import_records(folder: Path, runs: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Write a run folder for every record below `folder`; the folders, and what was refused."""
+    """Write a run folder for every record below `folder`; returns the folders, and the problems by file."""
     files = sorted(folder.rglob("*.json"))
     if not files:
-        raise ReportError(f"'{folder}' holds no .json files: expected PEFT's method_comparison results, a file a run")
+        raise ReportError(
+            f"no .json files in '{folder}': pass the folder of PEFT's method_comparison results, which has one per run"
+        )
     written: list[Path] = []
-    refused: list[tuple[Path, str]] = []
+    problems: list[tuple[Path, str]] = []
     for file in files:
         try:
-            published = msgspec.convert(load_json(file), Published)
+            published = msgspec.convert(load_json(file), PeftRecord)
             record = _record(published, file)
             written.append(_write(record, _steps(published), runs))
-            refused += [(file, f"imported without a figure: {why}") for why in record["facts"]["left_out"]]
+            problems += [(file, f"imported without a figure: {reason}") for reason in record["facts"]["left_out"]]
         except (OSError, ValueError, OverflowError) as error:
-            refused.append((file, first_line(error)))
+            problems.append((file, first_line(error)))
     if not written:
         raise ReportError(
-            f"none of {len(files)} files is a record of PEFT's comparison ({refused[0][0]}: {refused[0][1]})"
+            f"none of {len(files)} files is a record of PEFT's comparison ({problems[0][0]}: {problems[0][1]})"
         )
-    return written, refused
+    return written, problems
 
 
-def _record(published: Published, file: Path) -> dict[str, Any]:
+def _record(published: PeftRecord, file: Path) -> dict[str, Any]:
     run, training, meta = published.run_info, published.train_info, published.meta_info
     task, method = f"peft-{file.parent.name}", run.experiment_name.split("/")[0]
     if not all(re.fullmatch(r"\w[\w.-]*", name) for name in (task, method)):
-        raise ValueError(f"'{task}' or '{method}' cannot be a folder's name")
+        raise ValueError(f"'{task}' or '{method}' is not a valid folder name")
     metrics, left_out = _metrics(published)
     finished = training.status == "success"
     settings = run.train_config
@@ -132,42 +134,46 @@ def _record(published: Published, file: Path) -> dict[str, Any]:
     }
 
 
-def _metrics(published: Published) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The figures of the last evaluation, and those that are no number (a run that diverged leaves some)."""
+def _metrics(published: PeftRecord) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The figures of the last evaluation, and the non-finite ones, which a run that diverged can have."""
     last = published.train_info.metrics[-1] if published.train_info.metrics else {}
     settings = published.run_info.train_config
-    found, left_out = {}, []
-    for theirs, (name, unit, better, meaning, count, extractor) in METRICS.items():
-        if theirs not in last:
+    metrics, left_out = {}, []
+    for peft_name, (name, unit, better, meaning, count, extractor) in METRICS.items():
+        if peft_name not in last:
             continue
-        if isinstance(last[theirs], float) and not math.isfinite(last[theirs]):
-            left_out.append(f"{name} is {last[theirs]}")
+        if isinstance(last[peft_name], float) and not math.isfinite(last[peft_name]):
+            left_out.append(f"{name} is {last[peft_name]}")
             continue
-        figure = {"value": last[theirs], "unit": unit, "better": better, "meaning": meaning}
+        figure = {"value": last[peft_name], "unit": unit, "better": better, "meaning": meaning}
         figure |= {"n": settings.get(count)} if count else {}
-        found[name] = figure | ({"extractor": settings.get(extractor, "")} if extractor else {})
-    return found, left_out
+        metrics[name] = figure | ({"extractor": settings.get(extractor, "")} if extractor else {})
+    return metrics, left_out
 
 
 def _size(settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    for theirs, ours in SIZES.items():
-        value = settings.get(theirs)
+    for peft_name, field in SIZES.items():
+        value = settings.get(peft_name)
         if isinstance(value, int) and value > 0:
-            return {"field": ours, "value": value}
+            return {"field": field, "value": value}
     return None
 
 
 def _config(run: RunInfo, task: str, method: str) -> dict[str, Any]:
-    """What tells two of their runs apart: the experiment's name and the training's settings."""
-    theirs = run.train_config
-    optimizer = theirs.get("optimizer_kwargs") or {}
-    model = str(theirs.get("model_id"))
+    """The settings that distinguish two PEFT runs: the name of the experiment and the training settings."""
+    settings = run.train_config
+    optimizer = settings.get("optimizer_kwargs") or {}
+    model = str(settings.get("model_id"))
     variant = re.sub(
         rf"^{re.escape(model.split('/')[-1])}-", "", run.experiment_name.split("/")[-1], flags=re.IGNORECASE
     )
-    train = {"seed": theirs.get("seed"), "steps": theirs.get("max_steps"), "batch_size": theirs.get("batch_size")}
+    train = {
+        "seed": settings.get("seed"),
+        "steps": settings.get("max_steps"),
+        "batch_size": settings.get("batch_size"),
+    }
     train |= {"learning_rate": optimizer.get("lr"), "weight_decay": optimizer.get("weight_decay")}
-    train |= {"optimizer": theirs.get("optimizer_type")}
+    train |= {"optimizer": settings.get("optimizer_type")}
     return {
         "adapter": {"name": method, "variant": variant},
         "task": {"name": task, "base": model},
@@ -175,23 +181,23 @@ def _config(run: RunInfo, task: str, method: str) -> dict[str, Any]:
     }
 
 
-def _seconds(published: Published) -> dict[str, float | None]:
-    """Training steps alone (their `train_time` has the evaluations in between in it), a step, and the whole run."""
-    stretches, a_step, before = [], [], 0
+def _seconds(published: PeftRecord) -> dict[str, float | None]:
+    """Seconds of training, of the median step, and of the run; PEFT's `train_time` would include evaluations."""
+    durations, per_step, before = [], [], 0
     for line in published.train_info.metrics:
         at, seconds = line.get("step"), line.get("train time")
         if isinstance(at, int) and isinstance(seconds, int | float) and at > before:
-            stretches.append(seconds)
-            a_step.append(seconds / (at - before))
+            durations.append(seconds)
+            per_step.append(seconds / (at - before))
             before = at
     return {
-        "train": sum(stretches) if stretches else None,
-        "step_median": statistics.median(a_step) if a_step else None,
+        "train": sum(durations) if durations else None,
+        "step_median": statistics.median(per_step) if per_step else None,
         "total": published.run_info.total_time,
     }
 
 
-def _steps(published: Published) -> list[dict[str, Any]]:
+def _steps(published: PeftRecord) -> list[dict[str, Any]]:
     lines = {
         line["step"]: line["train loss"]
         for line in reversed(published.train_info.metrics)
@@ -201,11 +207,11 @@ def _steps(published: Published) -> list[dict[str, Any]]:
 
 
 def _write(record: dict[str, Any], steps: list[dict[str, Any]], runs: Path) -> Path:
-    msgspec.convert(record, Record)  # raises where our own reader would refuse it
+    msgspec.convert(record, Record)  # raises ValueError if our reader would refuse it
     folder = runs / record["task"] / record["method"] / record["fingerprint"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-    beside = folder / "result.json.new"
-    beside.write_text(json.dumps(record, indent=1))
-    beside.replace(folder / "result.json")
+    temporary = folder / "result.json.new"
+    temporary.write_text(json.dumps(record, indent=1))
+    temporary.replace(folder / "result.json")
     return folder

@@ -1,6 +1,7 @@
-"""What `result.json` holds, written down once as types: msgspec checks a record against them.
+"""The schema of `result.json` as types, against which msgspec checks every record.
 
-`experiments.records.folder` writes it. Unknown keys are ignored, so that a later writer may add some.
+`experiments.records.folder` writes the file. Unknown keys are ignored, so a later version may add some. Structs named
+`...Record` are parts of a file; the classes that produce them are in `experiments` and `tasks`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from reports.upgrade import SCHEMA
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Count = Annotated[int, Meta(ge=0, lt=2**62)]
-Amount = Annotated[float, Meta(ge=0, lt=1e12)]  # seconds
+Amount = Annotated[float, Meta(ge=0, lt=1e12)]  # seconds, unless a field documents another unit
+
+REFERENCES = ("base", "floor", "reconstruction", "ceiling", "shuffled")  # values to compare a figure with
 
 
-class Figure(msgspec.Struct, frozen=True):
-    """A measured figure with what it was measured with; see `tasks.base.Figure`, which writes it."""
+class FigureRecord(msgspec.Struct, frozen=True):
+    """A measured figure, how it was measured, and the reference values it is compared with."""
 
     value: float
     unit: str = ""
@@ -42,10 +45,9 @@ class Figure(msgspec.Struct, frozen=True):
                 raise ValueError(f"'{name}' is {number}, expected a finite number")
 
 
-REFERENCES = ("base", "floor", "reconstruction", "ceiling", "shuffled")  # what a figure may be held against
-
-
 class Size(msgspec.Struct, frozen=True):
+    """The setting that scales a method, such as its rank."""
+
     field: Name
     value: Annotated[float, Meta(gt=0, lt=1e12)]
 
@@ -56,34 +58,34 @@ class Config(msgspec.Struct, frozen=True):
     train: dict[str, Any] = {}
 
 
-class Parameters(msgspec.Struct, frozen=True):
+class ParametersRecord(msgspec.Struct, frozen=True):
     trainable: Count
     total: Count | None = None
 
 
-class Seconds(msgspec.Struct, frozen=True):
+class SecondsRecord(msgspec.Struct, frozen=True):
     setup: Amount | None = None
     train: Amount | None = None
     evaluate: Amount | None = None
     step_median: Amount | None = None
-    total: Amount | None = None  # where a source gives no parts
+    total: Amount | None = None  # for sources that do not record the phases
 
     @property
     def whole(self) -> float | None:
-        """The whole run: as recorded, or the sum of its parts where all are known."""
-        parts = (self.setup, self.train, self.evaluate)
-        return self.total if self.total is not None else sum(p for p in parts if p) if None not in parts else None
+        """Duration of the run: as recorded, else the sum of its phases if all are known."""
+        phases = (self.setup, self.train, self.evaluate)
+        return self.total if self.total is not None else sum(p for p in phases if p) if None not in phases else None
 
 
-class Memory(msgspec.Struct, frozen=True):
+class MemoryRecord(msgspec.Struct, frozen=True):
     peak_bytes: Count
     how: str = ""
-    categories: dict[Name, Count] | None = None  # bytes of each at the peak of the first steps
+    categories: dict[Name, Count] | None = None  # bytes of each category at the peak of the first steps
     categories_how: str = ""
 
 
-class Flops(msgspec.Struct, frozen=True):
-    """Floating-point operations of one optimizer step."""
+class FlopsRecord(msgspec.Struct, frozen=True):
+    """Floating-point operations per optimizer step."""
 
     forward: Count
     backward: Count
@@ -92,15 +94,15 @@ class Flops(msgspec.Struct, frozen=True):
     how: str = ""
 
 
-class Peak(msgspec.Struct, frozen=True):
-    """The machine's fastest matrix product."""
+class PeakRecord(msgspec.Struct, frozen=True):
+    """Rate of the fastest matrix product measured on the machine."""
 
     flops_per_second: Annotated[float, Meta(gt=0, lt=1e24)]
     how: str = ""
 
 
-class Throughput(msgspec.Struct, frozen=True):
-    """Of `n` optimizer steps: median seconds and quartiles, and what the median amounts to."""
+class ThroughputRecord(msgspec.Struct, frozen=True):
+    """Median seconds per optimizer step over `n` steps, the quartiles, and the rates that follow from the median."""
 
     step_seconds: Amount
     low: Amount
@@ -109,11 +111,11 @@ class Throughput(msgspec.Struct, frozen=True):
     samples_per_second: Amount
     tokens_per_second: Amount | None
     share_of_peak: Amount
-    peak: Peak
+    peak: PeakRecord
 
 
-class Communication(msgspec.Struct, frozen=True):
-    """Bytes of gradients that a process gives to the reduction of one optimizer step."""
+class CommunicationRecord(msgspec.Struct, frozen=True):
+    """Bytes of gradients that one process sends to the all-reduce of one optimizer step."""
 
     predicted_bytes: Count
     measured_bytes: Amount | None = None
@@ -121,34 +123,34 @@ class Communication(msgspec.Struct, frozen=True):
     how: str = ""
 
 
-class Git(msgspec.Struct, frozen=True):
+class GitRecord(msgspec.Struct, frozen=True):
     commit: str | None = None
     dirty: bool | None = None
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """One learning rate of a search; without a loss where its training failed."""
+class TrialRecord(msgspec.Struct, frozen=True):
+    """One learning rate of a search; a trial whose training failed has no loss."""
 
     learning_rate: Annotated[float, Meta(gt=0, lt=1e3)]
     validation_loss: float | None = None
     failure: str | None = None
 
 
-class Search(msgspec.Struct, frozen=True):
-    """How a run's learning rate was chosen; see `experiments.sweeping.learning_rates`, which writes it."""
+class SearchRecord(msgspec.Struct, frozen=True):
+    """How the learning rate of a run was chosen; `experiments.sweeping.learning_rates` writes it."""
 
     chosen: Annotated[float, Meta(gt=0, lt=1e3)]
-    trials: list[Trial]
-    steps: Count  # of a trial
-    share: float  # of the run's steps
-    factor: float  # between neighbouring rates
+    trials: list[TrialRecord]
+    steps: Count  # per trial
+    share: float  # trial steps as a share of the run's steps
+    factor: float  # ratio of neighbouring rates
     seed: int = 0
-    edge: Literal["lowest", "highest"] | None = None  # the end of the grid that won: a better rate may lie beyond
+    edge: Literal["lowest", "highest"] | None = None  # the end of the grid that won: a better rate may lie beyond it
     chosen_by: str = ""
 
 
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What every kind of record says of one method on one task."""
+class MethodRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What every kind of record contains about one method on one task."""
 
     schema: int
     task: Name
@@ -156,38 +158,43 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Name
     size: Size | None = None
     config: Config = Config()
-    parameters: Parameters | None = None
+    parameters: ParametersRecord | None = None
     adapter_bytes: Count | None = None
-    memory: Memory | None = None
-    flops: Flops | None = None
-    throughput: Throughput | None = None
-    communication: Communication | None = None
+    memory: MemoryRecord | None = None
+    flops: FlopsRecord | None = None
+    throughput: ThroughputRecord | None = None
+    communication: CommunicationRecord | None = None
     facts: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     device: str | None = None
     host: dict[str, Any] = {}
-    git: Git | None = None
+    git: GitRecord | None = None
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA:
-            raise ValueError(f"schema version {self.schema}, expected {SCHEMA}: read it with the testbed that wrote it")
+        check_schema(self.schema)
 
 
-class Record(Measured, frozen=True, kw_only=True):
-    """`result.json` as a whole."""
+class Record(MethodRecord, frozen=True, kw_only=True):
+    """`result.json` of one run."""
 
     status: Literal["finished", "failed"]
     seed: Annotated[int, Meta(ge=-(2**62), lt=2**62)]
     reason: str | None = None
     source: Name = "run"
     primary_metric: str | None = None
-    metrics: dict[Name, Figure] = {}
-    seconds: Seconds = Seconds()
-    search: Search | None = None
+    metrics: dict[Name, FigureRecord] = {}
+    seconds: SecondsRecord = SecondsRecord()
+    search: SearchRecord | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.status == "finished" and self.primary_metric not in self.metrics:
             raise ValueError(
-                f"the primary_metric '{self.primary_metric}' is not among the metrics {sorted(self.metrics)}"
+                f"the primary metric '{self.primary_metric}' is not among the metrics {sorted(self.metrics)}"
             )
+
+
+def check_schema(schema: int) -> None:
+    """Raises ValueError for a schema that this version does not know, which is usually a newer one."""
+    if schema != SCHEMA:
+        raise ValueError(f"schema version {schema} is unknown, expected 1 to {SCHEMA}: use the release that wrote it")

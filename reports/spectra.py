@@ -1,27 +1,30 @@
-"""What directions trained updates take: effective rank, amplification, and how alike two runs' directions are."""
+"""Spectra of trained updates: effective rank, amplification, and the similarity of two runs' subspaces."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reports.errors import ReportError
 from reports.records import Run, first_line, inside
+from reports.table_text import one_line
 
 ENERGY = 0.9
-NOTHING = 1e-5  # singular values below this share of the largest are rounding
-FACTOR = re.compile(r"(?P<key>.+)\.lora_A(?P<end>.*)")  # the low-rank factors' names in loralib's, peft's and our files
+ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors
+FACTOR = re.compile(
+    r"(?P<key>.+)\.lora_A(?P<end>.*)"
+)  # names of low-rank factors in the files of loralib, peft and this project
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """One matrix's update: singular values (k,) falling, and right singular vectors (rows, in), orthonormal.
+    """Update of one matrix: singular values (k,) in falling order, and orthonormal right singular vectors (rows, in).
 
-    `right` is that of the factor A where the file has one, as in the LoRA paper's section 7.2, else the update's own.
+    `right` comes from the factor A if the file has one (LoRA paper, section 7.2), else from the update itself.
     `base_norms[r - 1]` is ||U_r^T W V_r||_F, U_r and V_r the first r directions of the update, W the untuned matrix.
     """
 
@@ -32,17 +35,17 @@ class Spectrum:
 
     @property
     def rank(self) -> int:
-        return int((self.values > NOTHING * self.values[0]).sum())
+        return int((self.values > ROUNDING * self.values[0]).sum())
 
     @property
     def participation(self) -> float:
-        """(sum s^2)^2 / sum s^4: how many directions share the update's squared norm, were they to share it equally."""
+        """(sum s^2)^2 / sum s^4: the number of directions, if all were equally strong."""
         energy = self.values.astype(float) ** 2
         return float(energy.sum() ** 2 / (energy**2).sum())
 
     @property
     def energy_rank(self) -> int:
-        """How many directions hold 90 % of the squared norm."""
+        """The smallest number of directions with 90 % of the squared norm."""
         energy = np.cumsum(self.values.astype(float) ** 2)
         return int(np.searchsorted(energy, ENERGY * energy[-1] * (1 - 1e-9)) + 1)
 
@@ -56,9 +59,9 @@ class Spectrum:
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """phi(i, j) = ||U_i^T U_j||_F^2 / min(i, j) of two sets of orthonormal rows: 0 is orthogonal, 1 one in the other.
+    """phi(i, j) = ||U_i^T U_j||_F^2 / min(i, j) for two sets of orthonormal rows: 0 orthogonal, 1 nested.
 
-    Entry [i - 1, j - 1]; LoRA paper, section 7.2, equation 4.
+    Returned at [i - 1, j - 1] (LoRA paper, section 7.2, equation 4).
     """
     shared = np.cumsum(np.cumsum((first.astype(float) @ second.astype(float).T) ** 2, 0), 1)
     i, j = np.indices(shared.shape) + 1
@@ -66,20 +69,20 @@ def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def spectra(run: Run) -> dict[str, Spectrum]:
-    """By matrix, in the file's order. Raises ReportError where the run's files say nothing of its update's matrices."""
+    """The spectrum of each matrix, in the order of the file. Raises ReportError if the run's files hold no update."""
     stored = dict(_stored(run))
     for key, factors in _factors(run).items():
         stored[key] = replace(stored[key], right=factors.right) if key in stored else factors
     if not stored:
         raise ReportError(
             f"'{run.folder}' has no low-rank factors and no spectra.safetensors: "
-            f"python -m experiments.truncate {run.folder} --ranks writes one, where the method can be merged"
+            f"`python -m experiments.truncate {run.folder} --ranks` writes one if the method can be merged"
         )
     return stored
 
 
 def _stored(run: Run) -> Iterator[tuple[str, Spectrum]]:
-    """What `experiments.truncate` left in spectra.safetensors."""
+    """The spectra that `experiments.truncate` wrote to spectra.safetensors."""
     tensors, metadata = _read(run, "spectra.safetensors")
     try:
         for key, shape in json.loads(metadata.get("shapes", "{}")).items():
@@ -87,14 +90,14 @@ def _stored(run: Run) -> Iterator[tuple[str, Spectrum]]:
             yield key, Spectrum(tuple(shape), *parts)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReportError(
-            f"'{run.folder}/spectra.safetensors' is not as experiments.truncate writes it: {error}"
+            f"'{run.folder}/spectra.safetensors' does not have the form that experiments.truncate writes: {error}"
         ) from None
 
 
 def _factors(run: Run) -> dict[str, Spectrum]:
-    """Of every pair of factors A (rank, in) and B (out, rank) in adapter.safetensors, B A's values and A's vectors."""
+    """For each pair of factors A (rank, in), B (out, rank) in adapter.safetensors: values of B A, vectors of A."""
     tensors, _ = _read(run, "adapter.safetensors")
-    found = {}
+    factors = {}
     for name, down in tensors.items():
         match = FACTOR.fullmatch(name)
         up = tensors.get(f"{match['key']}.lora_B{match['end']}") if match else None
@@ -103,12 +106,12 @@ def _factors(run: Run) -> dict[str, Spectrum]:
             b_root, a_root = (np.asarray(np.linalg.qr(factor, "r")) for factor in (b, a.T))
             values = np.linalg.svd(b_root @ a_root.T, compute_uv=False)
             right = np.linalg.svd(a, full_matrices=False)[2]
-            found[match["key"]] = Spectrum((len(b), a.shape[1]), values, right)
-    return {key: spectrum for key, spectrum in found.items() if spectrum.values.any()}
+            factors[match["key"]] = Spectrum((len(b), a.shape[1]), values, right)
+    return {key: spectrum for key, spectrum in factors.items() if spectrum.values.any()}
 
 
 def _read(run: Run, name: str) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]]:
-    """Tensors and metadata of a .safetensors file in the run's folder; empty where there is none."""
+    """Tensors and metadata of a .safetensors file in the run's folder; empty if there is none."""
     from safetensors import SafetensorError, safe_open
 
     file = inside(run.folder, name)
@@ -119,3 +122,71 @@ def _read(run: Run, name: str) -> tuple[Mapping[str, np.ndarray], Mapping[str, s
             return {key: content.get_tensor(key) for key in content.keys()}, content.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError) as error:
         raise ReportError(f"'{file}' cannot be read ({first_line(error)}); run it again") from None
+
+
+def spectra_report(run: Run) -> str:
+    """The spectra of one run as a table. Raises ReportError if the run's files hold no update."""
+    return "\n".join([f"{run.label}, {run.folder}", *_spectra_table(spectra(run))])
+
+
+def similarity_report(first: Run, second: Run) -> str:
+    """The similarity of two runs' updates as a table. Raises ReportError if they share no matrix."""
+    pair = spectra(first), spectra(second)
+    phi = {key: similarity(pair[0][key].right, pair[1][key].right) for key in shared_matrices(pair)}
+    lines = [f"{name}: {run.label}, {run.folder}" for name, run in zip("AB", (first, second), strict=True)]
+    return "\n".join([*lines, *_similarity_table(phi, pair[0])])
+
+
+def shared_matrices(pair: Sequence[Mapping[str, Spectrum]]) -> list[str]:
+    """Matrices that both runs updated. Raises ReportError if there are none."""
+    first, second = pair
+    keys = [key for key in first if key in second and first[key].shape[1] == second[key].shape[1]]
+    if not keys:
+        raise ReportError("the two runs updated no matrix in common: pass two runs on the same base model")
+    return keys
+
+
+def _spectra_table(by_matrix: Mapping[str, Spectrum]) -> list[str]:
+    from tabulate import tabulate
+
+    titles = ["matrix", "out x in", "rank", "participation ratio", "90 % energy", "||dW||_F", "amplification"]
+    rows = []
+    for key, s in by_matrix.items():
+        row = [one_line(key), f"{s.shape[0]} x {s.shape[1]}", s.rank, f"{s.participation:.2f}", s.energy_rank]
+        amplified = s.amplification
+        if amplified:
+            row += [f"{np.linalg.norm(s.values):.3g}", f"{amplified[0]:.3g} (r={amplified[1]})"]
+        rows.append(row)
+    width = max(map(len, rows))
+    align = ["left", *["right"] * (width - 1)]
+    table = tabulate(rows, titles[:width], tablefmt="plain", disable_numparse=True, colalign=align)
+    medians = [np.median([getattr(s, name) for s in by_matrix.values()]) for name in ("participation", "energy_rank")]
+    return [
+        *table.splitlines(),
+        f"Median of {len(by_matrix)} matrices: participation ratio {medians[0]:.2f}, "
+        f"90 % energy {medians[1]:g} directions.",
+        "Participation ratio: (sum s^2)^2 / sum s^4 over the singular values s of the update. 90 % energy: the "
+        "smallest number of directions with 90 % of sum s^2.",
+        "Amplification: ||dW||_F / ||U^T W V||_F over the first r directions of the update (LoRA paper, section 7.3)."
+        if width == len(titles)
+        else "Norms and amplification need the base's weights: run `python -m experiments.truncate RUN --ranks` first.",
+    ]
+
+
+def _similarity_table(phi: Mapping[str, np.ndarray], by_matrix: Mapping[str, Spectrum]) -> list[str]:
+    from tabulate import tabulate
+
+    rows = []
+    for key, p in phi.items():
+        width, r = by_matrix[key].shape[1], min(p.shape)
+        shared = [f"{p[0, 0]:.3f}", f"{p[0, -1]:.3f}", f"{p[r - 1, r - 1]:.3f} ({r})"]
+        rows.append([one_line(key), width, *shared, f"{r / width:.3f}"])
+    titles = ["matrix", "in", "phi(1,1)", "phi(1,all)", "phi(r,r) (r)", "two random r-spaces"]
+    table = tabulate(rows, titles, tablefmt="plain", disable_numparse=True, colalign=["left", *["right"] * 5])
+    means = [np.mean([p[0, 0] for p in phi.values()]), np.mean([p[0, -1] for p in phi.values()])]
+    return [
+        *table.splitlines(),
+        f"Mean of {len(phi)} matrices: phi(1,1) {means[0]:.3f}, phi(1,all) {means[1]:.3f}.",
+        "phi(i,j) = ||U_i^T U_j||_F^2 / min(i,j) (LoRA paper, section 7.2), U the right singular vectors of the "
+        "update, or of its factor A if it has one. 1: the smaller space lies inside the larger; random spaces: r / in.",
+    ]

@@ -1,7 +1,7 @@
-"""Means with intervals, differences with p-values, and the correction for many of them; on scipy.
+"""Means with intervals, differences with p-values, and the correction for multiple comparisons; built on scipy.
 
-Two kinds of noise are told apart: between seeds (would training again come out the same?) and between items (would
-other test items?). Only the first says whether one method beats another; the second compares two trained models.
+There are two kinds of noise: between seeds (would training again give the same result?) and between items (would other
+test items?). Only the first can show that one method beats another; the second compares two trained models.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LEVEL = 0.95
-BOOTSTRAP_FROM = 8  # seeds; below it a bootstrap interval is far too short (3 seeds: it covers about 75 %, not 95 %)
+BOOTSTRAP_FROM = 8  # seeds; with fewer, a bootstrap interval is far too short (with 3 seeds it covers about 75 %)
 RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds; `low` and `high` bound a 95 % interval made in the way that `how` says, or are None."""
+    """A mean over seeds; `low` and `high` bound a 95 % interval computed by method `how`, or are None."""
 
     value: float
     n: int  # seeds
@@ -42,11 +42,11 @@ class Difference:
 
 
 def mean_over_seeds(values: Sequence[float], items: tuple[float, float] | None = None) -> Mean:
-    """The mean of one value a seed, with as much of an interval as the number of seeds can carry.
+    """The mean of one value per seed, with the best interval that the number of seeds allows.
 
-    From `BOOTSTRAP_FROM` seeds on the BCa bootstrap (Efron 1987); from 2 on Student's t, which is wide because 2 or 3
-    seeds say little; with one seed nothing is known of the noise between seeds, and the interval is that of the run's
-    own items (`items`), if it has one, named as such.
+    With `BOOTSTRAP_FROM` seeds or more, the BCa bootstrap (Efron 1987). With 2 or more, Student's t, whose width
+    reflects how little 2 or 3 seeds tell. With one seed the noise between seeds is unknown: the interval is that over
+    the items of the run (`items`), if there is one, and `how` says so.
     """
     n, value = len(values), float(np.mean(values))
     if n == 1:
@@ -64,29 +64,29 @@ def mean_over_seeds(values: Sequence[float], items: tuple[float, float] | None =
 
 
 def between_seeds(first: Sequence[float], second: Sequence[float]) -> Difference | None:
-    """Welch's test (1947) of two arms, one value a seed; None where the seeds cannot tell.
+    """Welch's test (1947) of two groups with one value per seed; None if the seeds cannot tell.
 
-    They cannot with one seed in either arm, nor where neither arm varies at all (seeds that change nothing).
+    They cannot if either group has one seed, or if neither group varies at all (the seed has no effect).
     """
     if min(len(first), len(second)) < 2 or not (_varies(first) or _varies(second)):
         return None
     from scipy import stats
 
-    with catch_warnings(category=RuntimeWarning, action="ignore"):  # of one arm that does not vary
-        test: Any = stats.ttest_ind(first, second, equal_var=False)  # its type says too little
+    with catch_warnings(category=RuntimeWarning, action="ignore"):  # one group does not vary
+        test: Any = stats.ttest_ind(first, second, equal_var=False)  # scipy's annotation lacks confidence_interval
     low, high = test.confidence_interval(LEVEL)
     return Difference(float(np.mean(first) - np.mean(second)), float(low), float(high), float(test.pvalue))
 
 
 def _varies(values: Sequence[float]) -> bool:
-    """Whether values differ by more than the rounding of a mean."""
+    """Whether values differ by more than rounding of a mean."""
     return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
 def paired_on_items(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Difference | None:
-    """Percentile bootstrap of the mean difference over shared items; None where fewer than two pairs are finite.
+    """Percentile bootstrap of the mean difference over shared items; None if fewer than two pairs are finite.
 
-    The p-value is the smallest at which the percentile interval leaves out zero (Efron and Tibshirani 1993, 15.4).
+    The p-value is the smallest level whose percentile interval excludes zero (Efron and Tibshirani 1993, 15.4).
     """
     differences = np.asarray(first, float) - np.asarray(second, float)
     differences = differences[np.isfinite(differences)]
@@ -111,16 +111,16 @@ def _bootstrap(values: np.ndarray, method: str, seed: int) -> tuple[float, float
         n_resamples=RESAMPLES,
         method=method,
         rng=np.random.default_rng(seed),
-        batch=max(1, 2_000_000 // len(values)),  # bounds the memory at some 16 MB
+        batch=max(1, 2_000_000 // len(values)),  # limits memory to about 16 MB
     )
     interval = result.confidence_interval
     return float(interval.low), float(interval.high), result.bootstrap_distribution
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values (1979), which keep the chance of any false alarm below the level.
+    """Holm's step-down adjusted p-values (1979), which control the probability of any false positive.
 
-    None stands for a comparison that could not be made, and is not counted.
+    None marks a comparison that could not be made; it is not counted.
     """
     known = [i for i, p in enumerate(p_values) if p is not None]
     adjusted: list[float | None] = [None] * len(p_values)
@@ -132,6 +132,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def decimals(value: float, low: float | None = None, high: float | None = None) -> int:
-    """Places after the point that show two digits of the interval, or four of a value that has none."""
+    """Decimal places that show two digits of the interval's half-width, or four digits of a value without one."""
     spread = (high - low) / 2 if low is not None and high is not None and high > low else abs(value) / 100
     return 0 if spread == 0 else max(0, min(8, 1 - math.floor(math.log10(spread))))

@@ -1,4 +1,4 @@
-"""A table as text: for the terminal, Markdown, LaTeX and CSV."""
+"""Render a table as text: for the terminal, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reports import notes
 from reports.records import Collection
-from reports.run_groups import COSTS, RunGroup, show_size
+from reports.run_groups import COSTS, RunGroup, size_text
 from reports.statistics import Mean, decimals
 from reports.tables import Table
 
-WIDEST_SETTINGS = 26  # characters in the terminal; longer ones wrap
-NARROWEST = 100
-FORMATS = ("terminal", "md", "csv", "latex")
+MAX_SETTINGS_WIDTH = 26  # characters in the terminal; longer texts wrap
+MIN_TERMINAL_WIDTH = 100
 
 
 @dataclass
@@ -26,60 +26,66 @@ class Column:
     right: bool = True
 
     def __post_init__(self) -> None:
-        """Names come from records: what they hold beside text must not reach a terminal."""
+        """Records are untrusted: escape sequences in a name must not reach a terminal."""
         self.title = "\n".join(one_line(line) for line in self.title.split("\n"))
         self.cells = [one_line(cell) for cell in self.cells]
 
     @property
     def width(self) -> int:
-        limit = WIDEST_SETTINGS if self.title == "settings" else 10**6
+        limit = MAX_SETTINGS_WIDTH if self.title == "settings" else 10**6
         return min(limit, max(len(line) for line in [*self.title.split("\n"), *self.cells]))
 
 
 def render(table: Table, part: Collection, form: str) -> str:
+    """The table with its notes in one of the formats "terminal", "md", "latex" and "csv" (numbers only)."""
     if form == "csv":
         return as_csv(table)
     columns = _columns(table)
     if form == "terminal":
         return _terminal(table, part, columns)
+    titles = [column.title.replace("\n", " ") for column in columns]
+    cells = [*zip(*(column.cells for column in columns), strict=True)]
+    align = ["right" if column.right else "left" for column in columns]
+    lines = [one_line(note) for note in _notes(table, part, table.metrics)]
+    return tabulated([titles, *cells], align, form, lines)
+
+
+def tabulated(rows: Sequence[Sequence[str]], align: Sequence[str], form: str, lines: Sequence[str]) -> str:
+    """A table whose first row is its header, in the form "md", "latex" or "terminal", and notes below it."""
     from tabulate import tabulate
 
-    cells = [*zip(*(column.cells for column in columns), strict=True)]
-    titles = [column.title.replace("\n", " ") for column in columns]
-    align = ["right" if column.right else "left" for column in columns]
-    notes = _notes(table, part, table.metrics)
-    if form == "latex":
-        text = tabulate(cells, titles, tablefmt="latex_booktabs", disable_numparse=True, colalign=align)
-        return "\n".join([text, *(f"% {one_line(note)}" for note in notes)]) + "\n"
-    escaped = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in [titles, *cells]]
-    text = tabulate(escaped[1:], escaped[0], tablefmt="github", disable_numparse=True, colalign=align)
-    return "\n".join([text, "", *(f"- {one_line(note)}" for note in notes)]) + "\n"
+    if form == "md":
+        rows = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
+    style = {"md": "github", "latex": "latex_booktabs", "terminal": "simple"}[form]
+    text = tabulate(rows[1:], rows[0], tablefmt=style, disable_numparse=True, colalign=align)
+    if form == "latex":  # pdflatex rejects the arrows as characters
+        text = text.replace("↓", "$\\downarrow$").replace("↑", "$\\uparrow$")
+    gap, mark = {"md": (["", ""], "- "), "latex": ([""], "% "), "terminal": (["", ""], "")}[form]
+    return "\n".join(gap).join([text, "".join(f"{mark}{line}\n" for line in lines)])
 
 
 def _columns(table: Table) -> list[Column]:
-    """The most wanted first: a terminal takes as many as have room. Reference figures are rows at the end."""
-    rows, held = table.rows, _held_against(table)
-    extra = len(held)
+    """The most important columns first: a terminal shows as many as fit. Reference values are rows at the end."""
+    rows, shown = table.rows, _references_shown(table)
 
     def column(title: str, cells: list[str], right: bool = True) -> Column:
-        return Column(title, cells + [""] * (extra - (len(cells) - len(rows))), right)
+        return Column(title, cells + [""] * (len(rows) + len(shown) - len(cells)), right)
 
     columns = [
-        Column("method", [arm.method for arm in rows] + [notes.REFERENCE_TITLES[name] for name in held], right=False),
-        column(_size_title(rows), [show_size(arm.size) for arm in rows]),
-        column("seeds", [_seeds(arm) for arm in rows]),
+        Column("method", [group.method for group in rows] + [notes.REFERENCE_TITLES[name] for name in shown], False),
+        column(size_title(rows), [size_text(group.size) for group in rows]),
     ]
-    if any(arm.settings for arm in rows):
-        columns.insert(2, column("settings", [arm.settings_text for arm in rows], right=False))
+    if any(group.settings for group in rows):
+        columns.append(column("settings", [group.settings_text for group in rows], right=False))
+    columns.append(column("seeds", [seeds_text(group) for group in rows]))
     for metric in table.metrics:
-        cells = [mean_text(arm.mean(metric)) for arm in rows] + [_reference_text(table, metric, name) for name in held]
+        cells = [mean_text(group.mean(metric)) for group in rows] + [_reference(table, metric, name) for name in shown]
         columns.append(Column(f"{metric} {'↓' if table.lower_is_better[metric] else '↑'}", cells))
         if metric == table.primary_metric:
-            columns.append(
-                column(_against_title(table), [verdict_text(table, i, metric) for i in range(len(rows))], right=False)
-            )
-            columns += [column(COST_TITLES[name], [cost_text(name, arm.cost(name)) for arm in rows]) for name in COSTS]
-    return [c for c in columns if any(c.cells)]
+            verdicts = [verdict_text(table, index, metric) for index in range(len(rows))]
+            columns.append(column(_verdict_title(table), verdicts, right=False))
+            columns += [column(COST_TITLES[name], [cost_text(name, g.cost(name)) for g in rows]) for name in COSTS]
+    return [column for column in columns if any(column.cells)]
 
 
 COST_TITLES = {
@@ -92,22 +98,22 @@ COST_TITLES = {
 }
 
 
-def _held_against(table: Table) -> list[str]:
-    found = {name for metric in table.metrics for name in notes.references(table.rows, metric)}
-    return [name for name in notes.REFERENCE_TITLES if name in found]
+def _references_shown(table: Table) -> list[str]:
+    names = {name for metric in table.metrics for name in notes.references(table.rows, metric)}
+    return [name for name in notes.REFERENCE_TITLES if name in names]
 
 
-def _size_title(rows: Sequence[RunGroup]) -> str:
-    fields = sorted({arm.size.field for arm in rows if arm.size})
+def size_title(rows: Sequence[RunGroup]) -> str:
+    fields = sorted({group.size.field for group in rows if group.size})
     return fields[0] if len(fields) == 1 else "size"
 
 
-def _against_title(table: Table) -> str:
+def _verdict_title(table: Table) -> str:
     return f"against\n{table.reference.label}" if table.reference else "against"
 
 
-def _seeds(arm: RunGroup) -> str:
-    return f"{len(arm.finished)}" + (f" +{len(arm.failed)} failed" if arm.failed else "")
+def seeds_text(group: RunGroup) -> str:
+    return f"{len(group.finished)}" + (f" +{len(group.failed)} failed" if group.failed else "")
 
 
 def mean_text(mean: Mean | None) -> str:
@@ -120,7 +126,7 @@ def mean_text(mean: Mean | None) -> str:
     return f"{mean.value:.{places}f} {start}{mean.low:.{places}f}, {mean.high:.{places}f}{end}"
 
 
-def _reference_text(table: Table, metric: str, name: str) -> str:
+def _reference(table: Table, metric: str, name: str) -> str:
     values = notes.references(table.rows, metric).get(name, [])
     if not values:
         return ""
@@ -138,12 +144,12 @@ def verdict_text(table: Table, row: int, metric: str) -> str:
 
 
 def cost_text(name: str, value: float | None) -> str:
-    """A cost in a unit that keeps it short: 3.75 MB, 937 k, 101 s."""
+    """A cost with a unit prefix that makes it short: 3.75 MB, 937 k, 101 s."""
     return "" if value is None else amount_text(value, COSTS[name].unit)
 
 
 def amount_text(value: float, unit: str) -> str:
-    """Three digits, and a prefix that keeps them short."""
+    """Three digits, with the unit prefix that makes them short."""
     if unit == "s" and value >= 0.1:
         return f"{value:.3g} s" if value < 1000 else f"{value / 60:.0f} min"
     for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -158,84 +164,87 @@ def _notes(table: Table, part: Collection, metrics: Sequence[str]) -> list[str]:
     return [
         *notes.counts(part),
         *notes.measured_with(table.rows, metrics),
-        *notes.how(table),
+        *notes.methods_used(table),
         *notes.warnings(table.rows, table.metrics),
     ]
 
 
 def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
     from rich.console import Console
-    from rich.table import Table as Grid
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    width = max(NARROWEST, shutil.get_terminal_size((NARROWEST, 24)).columns)
-    shown = _fitting(columns, width)
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    width = max(MIN_TERMINAL_WIDTH, shutil.get_terminal_size((MIN_TERMINAL_WIDTH, 24)).columns)
+    shown = _columns_that_fit(columns, width)
+    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in shown:
         grid.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
     for row, cells in enumerate(zip(*(column.cells for column in shown), strict=True)):
         if row >= len(table.rows) and not any(cells[1:]):
-            continue  # a reference of figures that had no room
+            continue  # a reference value whose column does not fit
         last = row in (len(table.rows) - 1, len(columns[0].cells) - 1)
         grid.add_row(*(Text(cell) for cell in cells), style="" if row < len(table.rows) else "dim", end_section=last)
     console = Console(file=(out := io.StringIO()), width=width, color_system=None)
     console.print(grid)
-    left_out = [column.title.rstrip("↓↑ ").replace("\n", " ") for column in columns if column not in shown]
-    notes = _notes(table, part, [metric for metric in table.metrics if metric not in left_out])
-    notes += [f"No room for {', '.join(left_out)}: use --format csv or md."] if left_out else []
-    for note in notes:
-        console.print(Text(one_line(note)), soft_wrap=False)
+    hidden = [column.title.rstrip("↓↑ ").replace("\n", " ") for column in columns if column not in shown]
+    lines = _notes(table, part, [metric for metric in table.metrics if metric not in hidden])
+    lines += [f"Too wide for the terminal: {', '.join(hidden)}. See --format csv or md."] if hidden else []
+    for line in lines:
+        console.print(Text(one_line(line)), soft_wrap=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _fitting(columns: list[Column], width: int) -> list[Column]:
-    """As many as have room, in their order; the columns up to the verdict always."""
-    needed = next((i + 1 for i, c in enumerate(columns) if c.title.startswith("against")), len(columns))
-    shown, used = columns[:needed], sum(column.width + 2 for column in columns[:needed])
-    for column in columns[needed:]:
+def _columns_that_fit(columns: list[Column], width: int) -> list[Column]:
+    """The columns up to the verdict, then as many as fit, in order."""
+    required = next((i + 1 for i, column in enumerate(columns) if column.title.startswith("against")), len(columns))
+    shown, used = columns[:required], sum(column.width + 2 for column in columns[:required])
+    for column in columns[required:]:
         if used + column.width + 2 <= width:
             shown, used = [*shown, column], used + column.width + 2
     return shown
 
 
-def as_csv(table: Table) -> str:
-    """All numbers, unrounded, one row an arm; absent is empty."""
+def group_rows(table: Table) -> list[dict[str, Any]]:
+    """One dictionary per group, all numbers unrounded; the columns of the CSV and of `reports.table`."""
     rows = []
-    for i, arm in enumerate(table.rows):
-        size = arm.size
-        row = {"task": table.task, "method": arm.method, "size_field": size.field if size else None}
-        row |= {"size": size.value if size else None, "settings": arm.settings_text, "seeds": len(arm.finished)}
-        row |= {"failed": len(arm.failed)}
+    for index, group in enumerate(table.rows):
+        size = group.size
+        row = {"task": table.task, "method": group.method, "size_field": size.field if size else None}
+        row |= {"size": size.value if size else None, "settings": group.settings_text}
+        row |= {"seeds": len(group.finished), "failed": len(group.failed)}
         for metric in table.metrics:
-            row |= _csv_metric(table, i, metric)
-        rows.append(row | {name: arm.cost(name) for name in COSTS})
-    writer = csv.DictWriter(
-        out := io.StringIO(), list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
+            row |= _metric_cells(table, index, metric)
+        rows.append(row | {name: group.cost(name) for name in COSTS})
+    return rows
+
+
+def _metric_cells(table: Table, index: int, metric: str) -> dict[str, Any]:
+    group, verdict = table.rows[index], table.verdicts.get((metric, index))
+    mean, figures = group.mean(metric), group.figures(metric)
+    cells: dict[str, Any] = {metric: mean.value if mean else None}
+    cells |= {f"{metric}.{name}": getattr(mean, name, None) for name in ("low", "high", "how")}
+    for name, values in notes.references([group], metric).items():
+        cells |= {f"{metric}.{name}": values[0]} if len(values) == 1 else {}
+    cells |= {
+        f"{metric}.n": figures[0].n if figures else None,
+        f"{metric}.extractor": figures[0].extractor if figures else None,
+        f"{metric}.difference": verdict.difference.value if verdict and verdict.difference else None,
+        f"{metric}.p_holm": verdict.p if verdict else None,
+        f"{metric}.verdict": verdict.text if verdict else None,
+    }
+    return cells
+
+
+def as_csv(table: Table) -> str:
+    """`group_rows` as CSV; missing values are empty."""
+    rows = group_rows(table)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out := io.StringIO(), columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
 
 
-def _csv_metric(table: Table, row: int, metric: str) -> dict[str, object]:
-    arm, verdict = table.rows[row], table.verdicts.get((metric, row))
-    mean, held = arm.mean(metric), notes.references([arm], metric)
-    figures = arm.figures(metric)
-    cells: dict[str, object] = {metric: mean.value if mean else None}
-    cells |= {f"{metric}_{end}": getattr(mean, end, None) for end in ("low", "high", "how")}
-    cells |= {f"{metric}_{name}": values[0] for name, values in held.items() if len(values) == 1}
-    cells |= {
-        f"{metric}_n": figures[0].n if figures else None,
-        f"{metric}_extractor": figures[0].extractor if figures else None,
-    }
-    cells |= {f"{metric}_difference": verdict.difference.value if verdict and verdict.difference else None}
-    cells |= {
-        f"{metric}_p_holm": verdict.p if verdict else None,
-        f"{metric}_verdict": verdict.text if verdict else None,
-    }
-    return cells
-
-
 def one_line(text: str) -> str:
-    """Control characters out (a name may hold an escape sequence), all space one blank."""
+    """Replace control characters (a name may hold an escape sequence) and collapse whitespace."""
     return " ".join("".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text).split())

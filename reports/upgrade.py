@@ -1,6 +1,6 @@
-"""Records of earlier schemas, upgraded while they are read: a renamed option never loses a record.
+"""Upgrade records of earlier schemas as they are read, so that renaming an option never loses a run.
 
-The command line reads the same table to tell a user an option's new name.
+The command line reads the same tables to tell a user the new name of an option.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 SCHEMA = 2
 
-# Settings renamed from schema 1 to 2, by the part of the configuration.
+# Settings renamed from schema 1 to 2, by part of the configuration.
 RENAMED_SETTINGS: Mapping[str, Mapping[str, str]] = {
     "adapter": {"rank_stabilised": "use_rslora", "initialisation": "init_lora_weights"},
     "task": {
@@ -42,27 +42,32 @@ RENAMED_SETTINGS: Mapping[str, Mapping[str, str]] = {
         "warm_up": "warmup_steps",
     },
 }
-# Values renamed from schema 1 to 2, by the part and the setting's new name.
+# Values renamed from schema 1 to 2, by part and the setting's new name.
 RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
-    ("adapter", "name"): {"adapter": "bottleneck"},
+    ("adapter", "name"): {"adapter": "bottleneck", "adapter-truncated": "bottleneck-truncated"},
     ("adapter", "init_lora_weights"): {"normal": "gaussian"},
     ("train", "mixed_precision"): {"fp32": "no"},
 }
+# Settings added since schema 1, by dotted name, with the value that reproduces a run made before they existed. Runs
+# that differ only in lacking such a setting are grouped together.
+ADDED_SETTINGS: Mapping[str, Any] = {}
 
 
 def upgrade(record: Any) -> Any:
-    """A record, an intrinsic outcome or a cost record of schema 1 as schema 2 writes it; anything else unchanged.
+    """A record of schema 1 as schema 2 writes it; anything else unchanged.
 
-    What is not a record at all is left to the reader, whose error says so.
+    Covers every file that carries a schema: runs (truncated and imported ones too), costs, intrinsic dimensions and
+    papers. What is not a record at all is left to the reader, whose error names the problem.
     """
     if not isinstance(record, dict) or record.get("schema") != 1:
         return record
     new = {("primary_metric" if name == "headline" else name): value for name, value in record.items()}
-    if isinstance(new.get("config"), dict):
-        new["config"] = upgrade_config(new["config"])
-    if new.get("method") == "adapter":
-        new["method"] = "bottleneck"
-    return new | {"schema": SCHEMA}
+    for name in ("config", "settings"):  # of a run or a cost record, and of an intrinsic dimension
+        if isinstance(new.get(name), dict):
+            new[name] = upgrade_config(new[name])
+    if isinstance(new.get("curves"), list):
+        new["curves"] = [_upgrade_methods(curve) for curve in new["curves"]]
+    return _upgrade_methods(new) | {"schema": SCHEMA}
 
 
 def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +81,17 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def _upgrade_part(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     names = RENAMED_SETTINGS.get(part, {})
     renamed = {names.get(name, name): value for name, value in settings.items()}
-    return {
-        name: RENAMED_VALUES[part, name].get(value, value) if (part, name) in RENAMED_VALUES else value
-        for name, value in renamed.items()
-    }
+    return {name: _renamed_value((part, name), value) for name, value in renamed.items()}
+
+
+def _upgrade_methods(entry: Any) -> Any:
+    """Rename the method where a record or a curve names one; a curve may be named after its method."""
+    if not isinstance(entry, dict):
+        return entry
+    method = {"method", "name"} & entry.keys()
+    return entry | {name: _renamed_value(("adapter", "name"), entry[name]) for name in method}
+
+
+def _renamed_value(setting: tuple[str, str], value: Any) -> Any:
+    """`value` under its new name. A list or an object (never a renamed value) cannot be looked up."""
+    return RENAMED_VALUES.get(setting, {}).get(value, value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The costs of all methods as bars, a panel a cost: memory by category, operations by pass, latency as ratios."""
+"""Costs of all methods as bars, one panel per cost: memory by category, operations by pass, latency as ratios."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports.cost_table import amount, labels
-from reports.costs import CostTable, Line, Row
-from reports.plots.style import COLOURS, GREY, canvas, plain
+from reports.costs.table import CostLine, CostTable, Row
+from reports.costs.text import amount, labels
+from reports.plots.style import COLOURS, GREY, escape, new_figure
 
 COLUMNS = 3
 SINGLE = (
@@ -27,45 +27,47 @@ RATIOS = ("control", "unmerged", "merged", "mixed")
 
 
 def cost_bars(table: CostTable) -> Figure | None:
-    """None where no record has more than every run has always had."""
+    """None if no record has operations or latency, the costs that a plot of the table adds to the Pareto plots."""
     lines = table.lines()
     if not {"flops", "unmerged"} & lines.keys():
         return None
     memory = {name: line for name, line in lines.items() if name.startswith("memory_")}
     memory = memory or {name: lines[name] for name in ("peak_bytes",) if name in lines}
-    stacks = {"peak memory in training": memory, "operations a step": _those(lines, PASSES)}
-    singles = _those(lines, SINGLE)
-    ratios = _those(lines, RATIOS)
+    stacks = {"peak memory in training": memory, "operations per step": _select(lines, PASSES)}
+    singles = _select(lines, SINGLE)
+    ratios = _select(lines, RATIOS)
     count = len(singles) + sum(map(bool, stacks.values())) + bool(ratios)
-    figure, panels = canvas(COLUMNS, -(-count // COLUMNS), width=3.9, height=1.1 + 0.32 * len(table.rows), sharey=True)
-    free = iter(panels)
+    figure, panels = new_figure(
+        COLUMNS, -(-count // COLUMNS), width=3.9, height=1.1 + 0.32 * len(table.rows), sharey=True
+    )
+    unused = iter(panels)
     for line in singles.values():
-        _bars(next(free), table.rows, [line], line.title)
+        _bars(next(unused), table.rows, [line], line.title)
     for title, parts in stacks.items():
         if parts:
-            _bars(next(free), table.rows, [*parts.values()], title)
+            _bars(next(unused), table.rows, [*parts.values()], title)
     if ratios:
-        _ratios(next(free), table.rows, [*ratios.values()])
-    for panel in free:
+        _ratios(next(unused), table.rows, [*ratios.values()])
+    for panel in unused:
         panel.set_visible(False)
-    panels[0].set_yticks(range(len(table.rows)), [plain(label) for label in labels(table.rows)])
+    panels[0].set_yticks(range(len(table.rows)), [escape(label) for label in labels(table.rows)])
     panels[0].invert_yaxis()
     return figure
 
 
-def _those(lines: dict[str, Line], names: Sequence[str]) -> dict[str, Line]:
+def _select(lines: dict[str, CostLine], names: Sequence[str]) -> dict[str, CostLine]:
     return {name: lines[name] for name in names if name in lines}
 
 
-def _bars(panel: Axes, rows: Sequence[Row], parts: Sequence[Line], title: str) -> None:
-    """A bar a row, stacked of its parts; where one cost spans decades its figure stands beside a logarithmic bar."""
+def _bars(panel: Axes, rows: Sequence[Row], parts: Sequence[CostLine], title: str) -> None:
+    """One bar per row, stacked from parts and labelled with its total; logarithmic if costs span decades."""
     values = [[(cell.value or 0.0) if (cell := part.cell(row)) else 0.0 for row in rows] for part in parts]
     starts = [0.0] * len(rows)
     for part, widths, colour in zip(parts, values, (*COLOURS, GREY) * 2, strict=False):
-        label = plain(part.title.removeprefix("- ")) if len(parts) > 1 else None
+        label = escape(part.title.removeprefix("- ")) if len(parts) > 1 else None
         panel.barh(range(len(rows)), widths, left=starts, height=0.62, color=colour, label=label)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
-    panel.set_title(plain(title))
+    panel.set_title(escape(title))
     positive = [width for width in starts if width > 0]
     if len(parts) == 1 and positive and max(positive) > 50 * min(positive):
         panel.set_xscale("log")
@@ -83,17 +85,17 @@ def _bars(panel: Axes, rows: Sequence[Row], parts: Sequence[Line], title: str) -
         panel.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
-def _ratios(panel: Axes, rows: Sequence[Row], lines: Sequence[Line]) -> None:
-    """Medians with their intervals; 1 is the base model, for a mixed batch the same batch with one adapter."""
+def _ratios(panel: Axes, rows: Sequence[Row], lines: Sequence[CostLine]) -> None:
+    """Medians with intervals; 1 is the base model, or for a mixed batch the same batch with one adapter."""
     panel.axvline(1, color=GREY, linewidth=1)
     for shift, (line, colour) in enumerate(zip(lines, COLOURS, strict=False)):
-        found = [(place, cell) for place, row in enumerate(rows) if (cell := line.cell(row)) and cell.value is not None]
-        middles = [cell.value or 0.0 for _, cell in found]
+        cells = [(place, cell) for place, row in enumerate(rows) if (cell := line.cell(row)) and cell.value is not None]
+        middles = [cell.value or 0.0 for _, cell in cells]
         ends = [
-            [abs((getattr(cell, end) or 0.0) - (cell.value or 0.0)) for _, cell in found] for end in ("low", "high")
+            [abs((getattr(cell, end) or 0.0) - (cell.value or 0.0)) for _, cell in cells] for end in ("low", "high")
         ]
-        places = [place + 0.2 * (shift - (len(lines) - 1) / 2) for place, _ in found]
-        label = plain(line.title.removeprefix("latency "))
+        places = [place + 0.2 * (shift - (len(lines) - 1) / 2) for place, _ in cells]
+        label = escape(line.title.removeprefix("latency "))
         panel.errorbar(middles, places, xerr=ends, fmt="o", markersize=4, color=colour, capsize=2, label=label)
     panel.set_title("latency, as a ratio")
     panel.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)

@@ -1,4 +1,4 @@
-"""Quality over size, and loss over steps."""
+"""Plots of quality over size, and of loss over steps."""
 
 from __future__ import annotations
 
@@ -12,43 +12,46 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from reports import notes
-from reports.plots.style import GREY, QUIET, canvas, colours, markers, plain
-from reports.run_groups import RunGroup, lines_of
+from reports.plots.style import GREY, QUIET, escape, method_colours, method_markers, new_figure
+from reports.run_groups import RunGroup, plot_lines
 
-DASHES = ("-", "--", ":", "-.")  # of the lines of one method
-LETTERS_AN_INCH = 13  # of a legend
+DASHES = ("-", "--", ":", "-.")  # for the lines of one method
+LEGEND_CHARACTERS_PER_INCH = 13
 
 
-def size_curves(arms: Sequence[RunGroup], metric: str) -> Figure | None:
-    """The metric over size, a panel a size field (a rank is no prefix length); None where no arm has a size.
+def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
+    """The metric over size, one panel per size field (rank, prefix length, ...); None if no group has a size.
 
-    Points are means over seeds with their 95 % interval, small dots the seeds; arms without a size and the base and
-    floors are lines across.
+    Points are means over seeds with their 95 % interval, small dots single seeds. Groups without a size and the
+    reference values (base, floor, ...) are horizontal lines.
     """
-    arms = [arm for arm in arms if arm.values(metric)]
-    fields = sorted({arm.size.field for arm in arms if arm.size})
+    groups = [group for group in groups if group.values(metric)]
+    fields = sorted({group.size.field for group in groups if group.size})
     if not fields:
         return None
-    figure, panels = canvas(len(fields), sharey=True)
+    figure, panels = new_figure(len(fields), sharey=True)
     for panel, field in zip(panels, fields, strict=True):
-        _panel(panel, arms, metric, field)
-    _limits(panels[0], arms, metric)
+        _panel(panel, groups, metric, field)
+    _limits(panels[0], groups, metric)
     for panel in panels:
-        _lines_across(panel, arms, metric)
+        _horizontal_lines(panel, groups, metric)
     _legend(figure, panels)
-    lower = arms[0].figures(metric)[0].better == "lower"
-    unit = notes.unit_text([figure for arm in arms for figure in arm.figures(metric)])
-    panels[0].set_ylabel(plain(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
+    lower = groups[0].figures(metric)[0].better == "lower"
+    unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
+    panels[0].set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
     return figure
 
 
-def _panel(panel: Axes, arms: Sequence[RunGroup], metric: str, field: str) -> None:
-    paint, shape = colours([arm.method for arm in arms]), markers([arm.method for arm in arms])
-    sized = [arm for arm in arms if arm.size and arm.size.field == field]
-    drawn: dict[str, int] = defaultdict(int)  # lines by method
-    for name, line in lines_of(sized).items():
-        sizes = [arm.size.value for arm in line if arm.size]
-        means = [mean for arm in line if (mean := arm.mean(metric))]
+def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> None:
+    paint, shape = (
+        method_colours([group.method for group in groups]),
+        method_markers([group.method for group in groups]),
+    )
+    sized = [group for group in groups if group.size and group.size.field == field]
+    drawn: dict[str, int] = defaultdict(int)  # number of lines by method
+    for name, line in plot_lines(sized).items():
+        sizes = [group.size.value for group in line if group.size]
+        means = [mean for group in line if (mean := group.mean(metric))]
         values = [mean.value for mean in means]
         method = line[0].method
         panel.plot(
@@ -59,28 +62,30 @@ def _panel(panel: Axes, arms: Sequence[RunGroup], metric: str, field: str) -> No
             marker=shape[method],
             markersize=5,
             linewidth=1.6,
-            label=plain(name),
+            label=escape(name),
         )
         drawn[method] += 1
-        for size, mean, arm in zip(sizes, means, line, strict=True):
+        for size, mean, group in zip(sizes, means, line, strict=True):
             if mean.low is not None and mean.high is not None:
-                alone = mean.how == "items of one run"
-                panel.vlines(size, mean.low, mean.high, paint[method], linewidth=0.8 if alone else 1.6, alpha=0.75)
+                single_seed = mean.how == "items of one run"
+                panel.vlines(
+                    size, mean.low, mean.high, paint[method], linewidth=0.8 if single_seed else 1.6, alpha=0.75
+                )
             if mean.n > 1:
-                panel.plot([size] * mean.n, arm.values(metric), ".", color=paint[method], markersize=3, alpha=0.45)
-    _size_axis(panel, sorted({arm.size.value for arm in sized if arm.size}))
-    panel.set_xlabel(plain(field))
+                panel.plot([size] * mean.n, group.values(metric), ".", color=paint[method], markersize=3, alpha=0.45)
+    _size_axis(panel, sorted({group.size.value for group in sized if group.size}))
+    panel.set_xlabel(escape(field))
     if GREY in paint.values():
-        _name_the_best(panel, sized, metric)
+        _label_best(panel, sized, metric)
 
 
-def _name_the_best(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
-    """Where methods are too many for a legend, the best arm of the panel is named."""
-    lower = arms[0].figures(metric)[0].better == "lower"
-    best = min(arms, key=lambda arm: sum(arm.values(metric)) / len(arm.values(metric)) * (1 if lower else -1))
+def _label_best(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
+    """Label the best group of the panel, for when there are too many methods for a legend."""
+    lower = groups[0].figures(metric)[0].better == "lower"
+    best = min(groups, key=lambda group: sum(group.values(metric)) / len(group.values(metric)) * (1 if lower else -1))
     if best.size:
         at = (best.size.value, sum(best.values(metric)) / len(best.values(metric)))
-        panel.annotate(plain(best.label), at, (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        panel.annotate(escape(best.label), at, (0, 5), textcoords="offset points", ha="center", fontsize=7)
 
 
 def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
@@ -93,29 +98,29 @@ def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
     panel.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
 
 
-def _limits(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
-    """Room for all means and seeds; two seeds' enormous intervals and a far-off base may leave the frame."""
-    values = [value for arm in arms for value in arm.values(metric)]
+def _limits(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
+    """Fit all means and seeds; very long intervals (of two seeds) and distant reference values may be cut off."""
+    values = [value for group in groups for value in group.values(metric)]
     span = (max(values) - min(values)) or abs(values[0]) or 1.0
-    ends = [end for arm in arms if (m := arm.mean(metric)) for end in (m.low, m.high) if end is not None]
+    ends = [end for group in groups if (m := group.mean(metric)) for end in (m.low, m.high) if end is not None]
     low = max(min([*ends, *values]), min(values) - span / 2)
     high = min(max([*ends, *values]), max(values) + span / 2)
     panel.set_ylim(low - 0.08 * span, high + 0.08 * span)
 
 
-def _lines_across(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
-    paint = colours([arm.method for arm in arms])
-    for arm in (arm for arm in arms if arm.size is None):
-        mean = arm.mean(metric)
+def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
+    paint = method_colours([group.method for group in groups])
+    for group in (group for group in groups if group.size is None):
+        mean = group.mean(metric)
         if mean is None or GREY in paint.values():
             continue
         panel.axhline(
-            mean.value, color=paint[arm.method], linewidth=1.4, linestyle=(0, (6, 2)), label=plain(arm.method)
+            mean.value, color=paint[group.method], linewidth=1.4, linestyle=(0, (6, 2)), label=escape(group.method)
         )
         if mean.low is not None and mean.high is not None:
-            panel.axhspan(mean.low, mean.high, color=paint[arm.method], alpha=0.08, linewidth=0)
+            panel.axhspan(mean.low, mean.high, color=paint[group.method], alpha=0.08, linewidth=0)
     bottom, top = panel.get_ylim()
-    for name, values in notes.references(arms, metric).items():
+    for name, values in notes.references(groups, metric).items():
         value = float(np.mean(values))
         if bottom <= value <= top:
             panel.axhline(value, color=GREY, linewidth=1, linestyle=":")
@@ -130,60 +135,60 @@ def _lines_across(panel: Axes, arms: Sequence[RunGroup], metric: str) -> None:
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend above all panels, beside the title; a panel its own where names are long. None where methods are
-    too many for colours."""
-    own = [dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)) for panel in panels]
-    found = {name: handle for names in own for name, handle in names.items()}
-    if not found or any(isinstance(handle, Line2D) and handle.get_color() == GREY for handle in found.values()):
+    """One legend above all panels, next to the title; one per panel if names are long; none if all methods are grey."""
+    by_panel = [dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)) for panel in panels]
+    handles = {name: handle for names in by_panel for name, handle in names.items()}
+    if not handles or any(isinstance(line, Line2D) and line.get_color() == GREY for line in handles.values()):
         return
-    names = sorted(found)
-    if len(names) <= 5 and sum(len(name) + 6 for name in names) <= LETTERS_AN_INCH * figure.get_figwidth():
-        handles = [found[name] for name in names]
-        figure.legend(handles, names, loc="outside upper right", ncols=len(names), fontsize=8)
+    names = sorted(handles)
+    if len(names) <= 5 and sum(len(name) + 6 for name in names) <= LEGEND_CHARACTERS_PER_INCH * figure.get_figwidth():
+        figure.legend([handles[name] for name in names], names, loc="outside upper right", ncols=len(names), fontsize=8)
         return
-    for panel, mine in zip(panels, own, strict=True):
+    for panel, own in zip(panels, by_panel, strict=True):
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "fontsize": 8}
-        panel.legend([mine[name] for name in sorted(mine)], sorted(mine), **place)
+        panel.legend([own[name] for name in sorted(own)], sorted(own), **place)
 
 
-def loss_curves(arms: Sequence[RunGroup]) -> Figure | None:
-    """Training loss (a running mean over a twentieth of the steps), and validation loss where it was taken.
+def loss_curves(groups: Sequence[RunGroup]) -> Figure | None:
+    """Training loss (running mean over a twentieth of the steps), and validation loss if it was measured.
 
-    A line a run, coloured by method, the stronger the larger. None where no run has its steps.
+    One line per run, coloured by method; a larger size is a stronger shade. None if no run recorded its steps.
     """
-    steps = {run.folder: run.steps() for arm in arms for run in [*arm.finished, *arm.failed]}
+    steps = {run.folder: run.steps() for group in groups for run in [*group.finished, *group.failed]}
     kinds = [k for k in ("loss", "validation_loss") if any(_numbers(lines, k)[1].size > 1 for lines in steps.values())]
     if not kinds:
         return None
-    figure, panels = canvas(len(kinds))
+    figure, panels = new_figure(len(kinds))
     for panel, kind in zip(panels, kinds, strict=True):
-        _loss_panel(panel, arms, steps, kind)
+        _loss_panel(panel, groups, steps, kind)
     _legend(figure, panels)
     return figure
 
 
-def _loss_panel(panel: Axes, arms: Sequence[RunGroup], steps: Mapping, kind: str) -> None:
-    paint = colours([arm.method for arm in arms])
+def _loss_panel(panel: Axes, groups: Sequence[RunGroup], steps: Mapping, kind: str) -> None:
+    paint = method_colours([group.method for group in groups])
     largest = {
-        arm.method: max(a.size.value for a in arms if a.method == arm.method and a.size) for arm in arms if arm.size
+        group.method: max(a.size.value for a in groups if a.method == group.method and a.size)
+        for group in groups
+        if group.size
     }
     named: set[str] = set()
-    for arm in sorted(arms, key=lambda arm: -(arm.size.value if arm.size else 0)):
-        alpha = 0.9 if arm.size is None else 0.3 + 0.6 * arm.size.value / largest[arm.method]
-        for run in [*arm.finished, *arm.failed]:
+    for group in sorted(groups, key=lambda group: -(group.size.value if group.size else 0)):
+        alpha = 0.9 if group.size is None else 0.3 + 0.6 * group.size.value / largest[group.method]
+        for run in [*group.finished, *group.failed]:
             at, values = _numbers(steps[run.folder], kind)
             if values.size > 1:
                 width = max(1, len(values) // 20) if kind == "loss" else 1
                 smooth = np.convolve(values, np.ones(width) / width, "valid")
-                label = None if arm.method in named else plain(arm.method)
-                named.add(arm.method)
-                panel.plot(at[width - 1 :], smooth, color=paint[arm.method], alpha=alpha, linewidth=1.2, label=label)
+                label = None if group.method in named else escape(group.method)
+                named.add(group.method)
+                panel.plot(at[width - 1 :], smooth, color=paint[group.method], alpha=alpha, linewidth=1.2, label=label)
     panel.set_xlabel("step")
     panel.set_ylabel("training loss, running mean" if kind == "loss" else "validation loss")
 
 
 def _numbers(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values where the value is a finite number."""
+    """Steps and values of the lines whose value is a finite number."""
     pairs = [(line["step"], line[kind]) for line in lines if isinstance(line.get(kind), int | float)]
     table = np.array(pairs, float).reshape(-1, 2)
     table = table[np.isfinite(table).all(1)]

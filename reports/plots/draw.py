@@ -1,4 +1,4 @@
-"""All plots of all tasks, as SVG and PNG; drawing them again gives the same bytes."""
+"""Draw all plots of all tasks, as SVG and PNG; drawing them again gives the same bytes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reports import costs, notes, tables
-from reports.cost_table import notes as cost_notes
-from reports.costs import CostTable
+from reports import notes, tables
+from reports.costs import table as cost_tables
+from reports.costs import text as cost_text
 from reports.errors import ReportError
 from reports.plots import style
 from reports.plots.costs import cost_bars
@@ -23,69 +23,80 @@ from reports.run_groups import RunGroup
 from reports.tables import Table
 
 
-def draw(collection: Collection, out: Path) -> list[Path]:
-    """The files written: OUT/<task>/size-<metric>, pareto-<metric>, loss, intrinsic-<hash>, costs, samples."""
-    files: list[Path] = []
+def draw(collection: Collection, out: Path) -> Iterator[Path]:
+    """Yield each file when it is written: OUT/<task>/{size,pareto}-<metric>, loss, intrinsic-<hash>, costs, samples."""
     for task in collection.tasks():
         table = tables.build(collection, task)
         folder = out / style.slug(task)
-        with style.style():
-            for name, figure, metric in _figures(table):
-                files += style.save(figure, folder / name, _notes(table, collection.of_task(task), metric))
-            for path, outcome in collection.of_task(task).outcomes.items():
-                figure = crossings(outcome)
-                _title(figure, outcome.title)
-                files += style.save(figure, folder / path.stem, [f"{table.task}.", *outcome.notes])
+        for name, figure, lines in _figures(table, collection.of_task(task)):
+            yield from style.save(figure, folder / name, lines)
         with suppress(ReportError):  # no run of the task has finished
-            files += draw_costs(costs.build(collection.folder, task), folder)
+            yield from draw_costs(cost_tables.build(collection.folder, task), folder)
         grid = montage(sorted(table.rows, key=_by_method), folder / "samples.png")
-        files += [grid] if grid else []
-    return files
+        yield from [grid] if grid else []
 
 
-def draw_costs(table: CostTable, folder: Path) -> list[Path]:
-    """The files written: FOLDER/costs, or none where the records say too little."""
-    with style.style():
+def draw_costs(table: cost_tables.CostTable, folder: Path) -> list[Path]:
+    """The files written: FOLDER/costs, or none if the records hold too little."""
+    with style.style_context():
         figure = cost_bars(table)
         if figure is None:
             return []
-        _title(figure, f"{table.task}: costs")
-        return style.save(figure, folder / "costs", cost_notes(table))
+        _add_title(figure, f"{table.task}: costs")
+    return style.save(figure, folder / "costs", cost_text.notes(table))
 
 
-def _figures(table: Table) -> Iterator[tuple[str, Figure, str | None]]:
+def _figures(table: Table, part: Collection) -> Iterator[tuple[str, Figure, list[str]]]:
+    """The name, the figure and the notes of every plot of one task except its costs."""
     kinds: dict[str, Callable] = {"size": size_curves, "pareto": pareto}
     for metric in table.metrics:
-        for kind, make in kinds.items():
-            figure = make(table.rows, metric)
+        for kind, plot in kinds.items():
+            figure = _titled(lambda plot=plot, metric=metric: plot(table.rows, metric), table.task)
             if figure is not None:
-                _title(figure, table.task)
-                yield f"{kind}-{style.slug(metric)}", figure, metric
-    figure = loss_curves(table.rows)
+                yield f"{kind}-{style.slug(metric)}", figure, _notes(table, part, metric)
+    figure = _titled(lambda: loss_curves(table.rows), table.task)
     if figure is not None:
-        _title(figure, table.task)
-        yield "loss", figure, None
+        yield "loss", figure, _notes(table, part, None)
+    for path, record in part.intrinsic.items():
+        figure = _titled(lambda record=record: crossings(record), record.title)
+        if figure is not None:
+            yield path.stem, figure, [f"{table.task}.", *record.notes]
 
 
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(style.plain(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
+def _titled(plot: Callable[[], Figure | None], title: str) -> Figure | None:
+    with style.style_context():
+        figure = plot()
+        if figure is not None:
+            _add_title(figure, title)
+    return figure
 
 
-def _by_method(arm: RunGroup) -> tuple[str, float]:
-    return arm.method, arm.size.value if arm.size else 0.0
+def _add_title(figure: Figure, text: str) -> None:
+    figure.suptitle(style.escape(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _by_method(group: RunGroup) -> tuple[str, float]:
+    return group.method, group.size.value if group.size else 0.0
 
 
 def _notes(table: Table, part: Collection, metric: str | None) -> list[str]:
-    """The small print: what was counted and measured with, and what is mixed."""
+    """The small print: counts of runs, how the metric was measured, and what the plot mixes."""
     metrics = [metric] if metric else []
-    seeds = sorted({len(arm.finished) for arm in table.rows if arm.finished})
-    span = " to ".join(str(n) for n in dict.fromkeys([*seeds[:1], *seeds[-1:]])) or "no"
-    interval = (
-        "95 % intervals of the mean over seeds" if seeds[-1:] > [1] else "nothing is known of the noise between seeds"
-    )
+    counts = notes.counts(part)[0]
     return [
         *notes.measured_with(table.rows, metrics),
-        *(notes.held_against(table.rows, name) for name in metrics),
-        notes.counts(part)[0] + (f" Seeds a point: {span}; {interval}." if metric else " A line a run."),
+        *(notes.references_text(table.rows, name) for name in metrics),
+        f"{counts} {_seeds_note(table) if metric else LOSS_NOTE}",
         *notes.warnings(table.rows, metrics),
     ]
+
+
+LOSS_NOTE = "One line per run, coloured by method; a stronger shade is a larger size."
+
+
+def _seeds_note(table: Table) -> str:
+    seeds = sorted({len(group.finished) for group in table.rows if group.finished})
+    span = " to ".join(str(n) for n in dict.fromkeys([*seeds[:1], *seeds[-1:]])) or "no"
+    if seeds[-1:] > [1]:
+        return f"Seeds per point: {span}; bars are 95 % intervals of the mean over seeds; long ones may be cut off."
+    return f"Seeds per point: {span}; bars are 95 % intervals over items; the noise between seeds is unknown."

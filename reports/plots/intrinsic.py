@@ -1,4 +1,4 @@
-"""The plot of an intrinsic dimension: quality over size, the target, and the size at which it is reached."""
+"""Plot of an intrinsic dimension: quality over size, the target, and the size at which it is reached."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from reports.intrinsic import Curve, Outcome
-from reports.plots.style import COLOURS, GREY, MARKERS, QUIET, canvas, plain
+from reports.intrinsic import CurveRecord, IntrinsicRecord
+from reports.plots.style import COLOURS, GREY, MARKERS, QUIET, escape, new_figure
 
 
-def crossings(outcome: Outcome) -> Figure:
-    """The metric over size on a log axis, a panel a size field; a thin line a seed, dots its runs.
+def crossings(record: IntrinsicRecord) -> Figure:
+    """The metric over size on a log axis, one panel per size field; one thin line per seed, dots are runs.
 
-    The vertical line is the size over seeds, the band its interval; the horizontal band holds the seeds' targets.
+    The vertical line is the size over seeds, its band the interval; the horizontal band spans the targets of the seeds.
     """
-    fields = list(dict.fromkeys(curve.field for curve in outcome.curves))
-    figure, panels = canvas(len(fields), sharey=True)
+    fields = list(dict.fromkeys(curve.field for curve in record.curves))
+    figure, panels = new_figure(len(fields), sharey=True)
     for panel, field in zip(panels, fields, strict=True):
-        for i, curve in enumerate(outcome.curves):
+        for i, curve in enumerate(record.curves):
             if curve.field == field:
                 _curve(panel, curve, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         _size_axis(panel, field)
-    _limits(panels, outcome)
+    _limits(panels, record)
     for panel in panels:
-        _levels(panel, outcome)
+        _horizontal_lines(panel, record)
     for panel in panels:
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8)
-    panels[0].set_ylabel(plain(f"{outcome.metric} ({outcome.better} is better)"))
+    panels[0].set_ylabel(escape(f"{record.metric} ({record.better} is better)"))
     return figure
 
 
-def _curve(panel: Axes, curve: Curve, colour: str, marker: str) -> None:
-    label: str | None = plain(f"{curve.name}: {curve.text}")
+def _curve(panel: Axes, curve: CurveRecord, colour: str, marker: str) -> None:
+    label: str | None = escape(f"{curve.name}: {curve.text}")
     for place in curve.seeds:
         points = sorted((p.size, p.value) for p in place.points if p.value is not None)
         look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 0.9, "alpha": 0.8}
@@ -59,27 +59,27 @@ def _size_axis(panel: Axes, field: str) -> None:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
     panel.set_xlim(low / 1.4, high * 1.4)
-    panel.set_xlabel(plain(field))
+    panel.set_xlabel(escape(field))
 
 
-def _limits(panels: list[Axes], outcome: Outcome) -> None:
-    """Room for every run, the base and the goal."""
-    values = [p.value for curve in outcome.curves for place in curve.seeds for p in place.points if p.value is not None]
-    values += [v for seed in outcome.measured for v in (seed.goal.value, seed.goal.base) if v is not None]
+def _limits(panels: list[Axes], record: IntrinsicRecord) -> None:
+    """Fit every run, the base and the goal."""
+    values = [p.value for curve in record.curves for place in curve.seeds for p in place.points if p.value is not None]
+    values += [v for seed in record.measured for v in (seed.goal.value, seed.goal.base) if v is not None]
     margin = 0.07 * ((max(values) - min(values)) or 1.0)
     panels[0].set_ylim(min(values) - margin, max(values) + margin)
 
 
-def _levels(panel: Axes, outcome: Outcome) -> None:
-    """The untuned base, the goal and the targets, across."""
-    seeds = outcome.measured
+def _horizontal_lines(panel: Axes, record: IntrinsicRecord) -> None:
+    """Horizontal lines at the untuned base and the goal, and a band over the targets."""
+    seeds = record.measured
     targets = [seed.target for seed in seeds if seed.target is not None]
     goals = [seed.goal.value for seed in seeds if seed.goal.value is not None]
     bases = [seed.goal.base for seed in seeds if seed.goal.base is not None]
     panel.axhspan(min(targets), max(targets), color="#000000", alpha=0.08, linewidth=0)
     lines = {
-        f"{100 * outcome.threshold:g} %": (targets, "--"),
-        outcome.goal: (goals, "-"),
+        f"{100 * record.threshold:g} %": (targets, "--"),
+        record.goal: (goals, "-"),
         "untuned base": (bases, ":"),
     }
     for name, (values, dashes) in lines.items():
@@ -87,4 +87,4 @@ def _levels(panel: Axes, outcome: Outcome) -> None:
             level = float(np.mean(values))
             panel.axhline(level, color=GREY, linestyle=dashes, linewidth=1)
             place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-            panel.annotate(plain(name), (0.995, level), **place, fontsize=7, color=QUIET)
+            panel.annotate(escape(name), (0.995, level), **place, fontsize=7, color=QUIET)

@@ -1,4 +1,4 @@
-"""What a method costs against what it buys, and which arms nobody beats in both."""
+"""Plots of quality over cost, with the Pareto front: groups that no other group beats in both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from reports.plots.style import COLOURS, GREY, canvas, colours, markers, plain
+from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
 from reports.run_groups import COSTS, RunGroup
 from reports.table_text import cost_text
 
@@ -17,25 +17,25 @@ PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
 
 
 def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[int]:
-    """Indices of the points (cost, quality) that no other point is at least as good as in both, in order of cost."""
+    """Indices of the points (cost, quality) on the Pareto front, in order of cost."""
     sign = 1 if lower_is_better else -1
-    best, found = float("inf"), []
+    best, indices = float("inf"), []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1])):
         if sign * points[i][1] < best:
             best = sign * points[i][1]
-            found.append(i)
-    return found
+            indices.append(i)
+    return indices
 
 
-def pareto(arms: Sequence[RunGroup], metric: str) -> Figure | None:
-    """The metric over each cost that is recorded, a panel a cost; None where no arm has a cost."""
-    measured = [arm for arm in arms if arm.values(metric)]
-    costs = [name for name in PANELS if sum((arm.cost(name) or 0) > 0 for arm in measured) > 1]
+def pareto(groups: Sequence[RunGroup], metric: str) -> Figure | None:
+    """The metric over each recorded cost, one panel per cost; None if fewer than two groups have one."""
+    measured = [group for group in groups if group.values(metric)]
+    costs = [name for name in PANELS if sum((group.cost(name) or 0) > 0 for group in measured) > 1]
     if not costs:
         return None
-    figure, panels = canvas(min(2, len(costs)), (len(costs) + 1) // 2, sharey=True)
+    figure, panels = new_figure(min(2, len(costs)), (len(costs) + 1) // 2, sharey=True)
     for panel, cost in zip(panels, costs, strict=False):
-        _panel(panel, [arm for arm in measured if (arm.cost(cost) or 0) > 0], metric, cost)
+        _panel(panel, [group for group in measured if (group.cost(cost) or 0) > 0], metric, cost)
     for panel in panels[len(costs) :]:
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -44,35 +44,46 @@ def pareto(arms: Sequence[RunGroup], metric: str) -> Figure | None:
     return figure
 
 
-def _panel(panel: Axes, arms: Sequence[RunGroup], metric: str, cost: str) -> None:
-    lower = arms[0].figures(metric)[0].better == "lower"
-    paint, shape = colours([arm.method for arm in arms]), markers([arm.method for arm in arms])
+def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, cost: str) -> None:
+    lower = groups[0].figures(metric)[0].better == "lower"
+    paint, shape = (
+        method_colours([group.method for group in groups]),
+        method_markers([group.method for group in groups]),
+    )
     many = GREY in paint.values()
-    minutes = COSTS[cost].unit == "s" and max(arm.cost(cost) or 0.0 for arm in arms) > 600
+    minutes = COSTS[cost].unit == "s" and max(group.cost(cost) or 0.0 for group in groups) > 600
     scale = 60 if minutes else 1
-    points = [((arm.cost(cost) or 0.0) / scale, mean.value if (mean := arm.mean(metric)) else 0.0) for arm in arms]
+    points = [
+        ((group.cost(cost) or 0.0) / scale, mean.value if (mean := group.mean(metric)) else 0.0) for group in groups
+    ]
     best = front(points, lower)
     panel.plot(*zip(*(points[i] for i in best), strict=True), drawstyle="steps-post", color=GREY, linewidth=1, zorder=1)
     seen: set[str] = set()
-    for i, (arm, (x, y)) in enumerate(zip(arms, points, strict=True)):
-        colour = COLOURS[0] if many and i in best else paint[arm.method]
-        label = None if many or arm.method in seen else plain(arm.method)
-        seen.add(arm.method)
+    for i, (group, (x, y)) in enumerate(zip(groups, points, strict=True)):
+        colour = COLOURS[0] if many and i in best else paint[group.method]
+        label = None if many or group.method in seen else escape(group.method)
+        seen.add(group.method)
         panel.plot(
-            x, y, shape[arm.method], color=colour, markersize=6, alpha=1 if i in best or not many else 0.5, label=label
+            x,
+            y,
+            shape[group.method],
+            color=colour,
+            markersize=6,
+            alpha=1 if i in best or not many else 0.5,
+            label=label,
         )
     _axis(panel, cost, minutes)
-    _name(panel, [(arms[i], points[i]) for i in best], left_of=lower)
-    panel.set_ylabel(plain(f"{metric} ({'lower' if lower else 'higher'} is better)"))
+    _label_front(panel, [(groups[i], points[i]) for i in best], left_of=lower)
+    panel.set_ylabel(escape(f"{metric} ({'lower' if lower else 'higher'} is better)"))
 
 
-def _name(panel: Axes, named: Sequence[tuple[RunGroup, tuple[float, float]]], left_of: bool) -> None:
-    """Names of the arms on the front, on its empty side, where two would not lie over each other."""
+def _label_front(panel: Axes, front_points: Sequence[tuple[RunGroup, tuple[float, float]]], left_of: bool) -> None:
+    """Label the groups on the front, on its empty side, except where labels would overlap."""
     bottom, top = panel.get_ylim()
     left, right = panel.get_xlim()
     taken: list[tuple[float, float]] = []
 
-    for arm, (x, y) in reversed(named):
+    for group, (x, y) in reversed(front_points):
         at = (log(x / left) / log(right / left), (y - bottom) / (top - bottom))
         if all(abs(at[0] - u) > 0.3 or abs(at[1] - v) > 0.06 for u, v in taken):
             taken.append(at)
@@ -85,7 +96,7 @@ def _name(panel: Axes, named: Sequence[tuple[RunGroup, tuple[float, float]]], le
                 if at[0] > 0.75
                 else (side, offset)
             )
-            panel.annotate(plain(arm.label), (x, y), offset, textcoords="offset points", ha=side, fontsize=7)
+            panel.annotate(escape(group.label), (x, y), offset, textcoords="offset points", ha=side, fontsize=7)
 
 
 def _axis(panel: Axes, cost: str, minutes: bool) -> None:

@@ -1,4 +1,4 @@
-"""Sample grids: an arm a row, a prompt a column; one column is the same prompt and seed in every row."""
+"""Sample grids: one row per group, one column per prompt, the same prompt and sampling seed in every row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from PIL import Image, ImageDraw, ImageFont
 from reports.records import Run
 from reports.run_groups import RunGroup
 
-CELL, GAP, LABEL, LINE, COLUMNS = 128, 6, 132, 14, 8  # pixels, and pictures a row
-LARGEST = 64_000_000  # pixels; a larger picture is not opened
+CELL, GAP, LABEL, LINE = 128, 6, 132, 14  # pixels
+COLUMNS = 8  # pictures per row
+CAPTION_LINES = 8
+MAX_PIXELS = 64_000_000  # larger pictures are not opened
 
 
-def montage(arms: Sequence[RunGroup], path: Path) -> Path | None:
-    """Write the grid to `path`, a PNG; None where no run has samples."""
-    rows = [(arm.label, run) for arm in arms if (run := first_with_samples(arm))]
+def montage(groups: Sequence[RunGroup], path: Path) -> Path | None:
+    """Write the grid to `path`, a PNG; None if no run has samples."""
+    rows = [(group.label, run) for group in groups if (run := first_with_samples(group))]
     names = shared_names([run for _, run in rows])[:COLUMNS]
     if not names:
         return None
-    captions = [textwrap.wrap(rows[0][1].captions().get(name, ""), 20)[:4] for name in names]
+    captions = [textwrap.wrap(rows[0][1].captions().get(name, ""), 20)[:CAPTION_LINES] for name in names]
     top = LINE * max(len(lines) for lines in captions) + 2 * GAP
     page = Image.new("RGB", (LABEL + len(names) * (CELL + GAP), top + len(rows) * (CELL + GAP)), "white")
     pen, font = ImageDraw.Draw(page), _font(11)
@@ -39,13 +41,13 @@ def montage(arms: Sequence[RunGroup], path: Path) -> Path | None:
     return path
 
 
-def first_with_samples(arm: RunGroup) -> Run | None:
-    """The arm's run of the lowest seed that has pictures."""
-    return next((run for run in sorted(arm.finished, key=lambda run: run.record.seed) if run.samples()), None)
+def first_with_samples(group: RunGroup) -> Run | None:
+    """The run with pictures of the lowest seed."""
+    return next((run for run in sorted(group.finished, key=lambda run: run.record.seed) if run.samples()), None)
 
 
 def shared_names(runs: Sequence[Run]) -> list[str]:
-    """Names of the pictures to show side by side: those of single prompts if any run names prompts, else all."""
+    """File names of the pictures to show side by side: those with a prompt if any run has prompts, else all."""
     names = list(dict.fromkeys(name for run in runs for name in run.samples()))
     prompted = {name for run in runs for name in run.captions()}
     return [name for name in names if name in prompted] or names
@@ -55,12 +57,17 @@ def _cell(path: Path | None) -> Image.Image:
     if path is not None:
         try:
             with Image.open(path) as picture:
-                if picture.width * picture.height <= LARGEST:
+                if picture.width * picture.height <= MAX_PIXELS:
                     small = max(picture.size) < CELL
                     return picture.convert("RGB").resize(
                         (CELL, CELL), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
                     )
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's ways to say: no picture
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ):  # what Pillow raises for files that are not pictures
             pass
     blank = Image.new("RGB", (CELL, CELL), "#f1f2f4")
     ImageDraw.Draw(blank).text((CELL // 2, CELL // 2), "no picture", "#8a8f98", _font(11), anchor="mm")

@@ -1,8 +1,8 @@
 "use strict";
-// Scatter and line charts as SVG, drawn from the page's own data. Text goes in as text, never as markup.
+// Scatter and line charts as SVG, from the data embedded in the page. Text is inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const BOX = { width: 600, height: 380, left: 62, right: 16, top: 14, bottom: 46 }; // pixels; the size is set for each chart
+const BOX = { width: 600, height: 380, left: 62, right: 16, top: 14, bottom: 46 }; // pixels; chart() sets width and height
 
 function element(name, attributes = {}, text) {
   const node = document.createElementNS(SVG, name);
@@ -11,7 +11,7 @@ function element(name, attributes = {}, text) {
   return node;
 }
 
-// 3750000 with "B" is 3.75 MB; seconds from ten minutes on are minutes
+// 3750000 with unit "B" is 3.75 MB; ten minutes or more are shown in minutes
 function short(value, unit = "") {
   if (unit === "s") return value < 600 ? `${+value.toPrecision(3)} s` : `${+(value / 60).toPrecision(3)} min`;
   const size = Math.abs(value);
@@ -36,7 +36,7 @@ function logTicks(low, high) {
   return ticks.length > 7 ? ticks.filter((_, i) => i % 2 === 0) : ticks;
 }
 
-// {low, high, place(value) -> pixel, ticks}; log only where all values are above 0
+// {low, high, place(value) -> pixel, ticks}; log only if all values are positive
 function scale(values, from, to, log, exact) {
   let low = Math.min(...values), high = Math.max(...values);
   log = log && low > 0;
@@ -60,25 +60,25 @@ function mark(shape, x, y, r = 5) {
   }
 }
 
-// points: {x, y, low, high, kind, shape, label, detail, faint}; lines: [{kind, at: [[x, y]]}], front: [[x, y]], held: [{title, value, within}]
-function chart(container, { points, lines = [], front = [], held = [], xTitle, yTitle, xUnit = "", log = false, exact = false, below = false, title, onDetail }) {
-  BOX.width = Math.max(280, container.clientWidth); // so that text is as large on a phone as elsewhere
+// points: {x, y, low, high, kind, shape, label, detail, faint}; lines: [{kind, at: [[x, y]]}], front: [[x, y]], references: [{title, value, within}]
+function chart(container, { points, lines = [], front = [], references = [], xTitle, yTitle, xUnit = "", log = false, exact = false, below = false, title, onDetail }) {
+  BOX.width = Math.max(280, container.clientWidth); // one unit is one pixel, so text has the same size on a phone
   BOX.height = Math.round(Math.max(260, BOX.width * 0.62));
   const { width, height, left, right, top, bottom } = BOX;
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": title });
   container.replaceChildren(svg);
   if (!points.length) {
-    svg.append(element("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no run has both of these"));
+    svg.append(element("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "no run has both values"));
     return;
   }
   const values = points.map((p) => p.y), spread = Math.max(...values) - Math.min(...values) || Math.abs(values[0]) || 1;
   const clip = (v) => Math.min(Math.max(v, Math.min(...values) - spread / 2), Math.max(...values) + spread / 2);
   const ends = points.flatMap((p) => [p.low, p.high].filter((v) => v !== null).map(clip));
   const x = scale(points.map((p) => p.x), left, width - right, log, exact);
-  const y = scale([...values, ...ends, ...held.filter((h) => h.within).map((h) => h.value)], height - bottom, top, false, false);
+  const y = scale([...values, ...ends, ...references.filter((h) => h.within).map((h) => h.value)], height - bottom, top, false, false);
   axes(svg, x, y, { xTitle, yTitle, xUnit });
-  for (const h of held.filter((h) => h.value > y.low && h.value < y.high)) {
-    svg.append(element("line", { class: "held", x1: left, x2: width - right, y1: y.place(h.value), y2: y.place(h.value) }));
+  for (const h of references.filter((h) => h.value > y.low && h.value < y.high)) {
+    svg.append(element("line", { class: "reference", x1: left, x2: width - right, y1: y.place(h.value), y2: y.place(h.value) }));
     svg.append(element("text", { x: width - right, y: y.place(h.value) - 4, "text-anchor": "end" }, h.title));
   }
   if (front.length) svg.append(element("path", { class: "front", d: steps(front, x, y) }));
@@ -105,7 +105,7 @@ function axes(svg, x, y, { xTitle, yTitle, xUnit }) {
   svg.append(element("text", { transform: `translate(14 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yTitle));
 }
 
-// One stop of the tab key; the arrow keys go from point to point.
+// The chart is one tab stop; the arrow keys move between points.
 function draw(svg, points, x, y, clip, below, onDetail) {
   const taken = [];
   const nodes = [...points].sort((a, b) => a.x - b.x || a.y - b.y).map((point, i) => {
@@ -116,7 +116,7 @@ function draw(svg, points, x, y, clip, below, onDetail) {
     node.append(mark(point.shape, px, py));
     if (point.named && taken.every(([a, b]) => Math.abs(a - px) > 90 || Math.abs(b - py) > 13)) {
       taken.push([px, py]);
-      const end = px > BOX.width * 0.4; // names lie on the empty side of the front
+      const end = px > BOX.width * 0.4; // labels go on the empty side of the front
       node.append(element("text", { class: "name", stroke: "none", x: px + (end ? -8 : 8), y: py + (below ? 15 : -7), "text-anchor": end ? "end" : "start" }, point.label));
     }
     return node;

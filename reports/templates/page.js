@@ -1,6 +1,6 @@
-// What the page does: choosing a task, the axes, sorting, filtering, enlarging.
+// Interaction: choose a task and the axes, sort, filter, enlarge pictures.
 
-const COLOURS = 7; // more methods than these are grey, and the front is told apart instead
+const COLOURS = 7; // with more methods all marks are grey, except those on the Pareto front
 const data = JSON.parse(document.getElementById("data").textContent);
 
 function options(select, entries) {
@@ -11,7 +11,7 @@ function kinds(methods) {
   return Object.fromEntries(methods.map((name, i) => [name, { kind: methods.length > COLOURS ? 7 : i, shape: i }]));
 }
 
-// indices of arms that no other is at least as good as in both, in order of cost
+// indices of the points on the Pareto front, in order of cost
 function frontOf(points, lower) {
   let best = Infinity;
   const sign = lower ? 1 : -1;
@@ -19,15 +19,15 @@ function frontOf(points, lower) {
     .filter(([p]) => sign * p.y < best && ((best = sign * p.y), true)).map(([, i]) => i);
 }
 
-function detailOf(arm, metric, more = "") {
-  const seeds = `${arm.seeds} seed${arm.seeds === 1 ? "" : "s"}`;
-  const parts = [`${arm.label}: ${metric.name} ${arm.texts[metric.name]}`, more, seeds, metric.note, arm.settings];
+function detailOf(group, metric, more = "") {
+  const seeds = `${group.seeds} seed${group.seeds === 1 ? "" : "s"}`;
+  const parts = [`${group.label}: ${metric.name} ${group.texts[metric.name]}`, more, seeds, metric.note, group.settings];
   return parts.filter(Boolean).join("; ");
 }
 
-function pointOf(arm, metric, x, look, more) {
-  const [y, low, high] = arm.values[metric.name];
-  return { x, y, low, high, ...look[arm.method], label: arm.label, detail: detailOf(arm, metric, more) };
+function pointOf(group, metric, x, look, more) {
+  const [y, low, high] = group.values[metric.name];
+  return { x, y, low, high, ...look[group.method], label: group.label, detail: detailOf(group, metric, more) };
 }
 
 function titleOf(metric) {
@@ -43,14 +43,14 @@ function wirePareto(card, task, look) {
     const metric = task.metrics.find((m) => m.name === y.value), cut = x.value.indexOf(":");
     const [kind, name] = [x.value.slice(0, cut), x.value.slice(cut + 1)];
     const cost = task.costs.find((c) => kind === "cost" && c.name === name);
-    const read = (arm) => (cost ? arm.costs[name] : arm.values[name]?.[0]);
-    const arms = task.arms.filter((arm) => arm.values[metric.name] && read(arm) !== undefined);
-    const points = arms.map((arm) => pointOf(arm, metric, read(arm), look, cost ? `${cost.title} ${short(read(arm), cost.unit)}` : ""));
+    const read = (group) => (cost ? group.costs[name] : group.values[name]?.[0]);
+    const groups = task.groups.filter((group) => group.values[metric.name] && read(group) !== undefined);
+    const points = groups.map((group) => pointOf(group, metric, read(group), look, cost ? `${cost.title} ${short(read(group), cost.unit)}` : ""));
     const front = cost ? frontOf(points, metric.lower) : [];
     points.forEach((p, i) => { p.named = front.includes(i); p.faint = p.kind === 7 && !p.named; if (p.kind === 7 && p.named) p.kind = 0; });
     const title = cost ? cost.title : titleOf(task.metrics.find((m) => m.name === name));
     chart(card.querySelector(".chart"), {
-      points, front: front.map((i) => [points[i].x, points[i].y]), held: metric.held, xTitle: title, xUnit: cost ? cost.unit : "",
+      points, front: front.map((i) => [points[i].x, points[i].y]), references: metric.references, xTitle: title, xUnit: cost ? cost.unit : "",
       yTitle: titleOf(metric), log: log.checked, below: metric.lower, title: `${metric.name} over ${title}`, onDetail: detailTo(card),
     });
   };
@@ -65,13 +65,13 @@ function wireCurve(card, task, look) {
   options(y, task.metrics.map((m) => [m.name, m.name]));
   const draw = () => {
     const metric = task.metrics.find((m) => m.name === y.value);
-    const arms = task.arms.filter((arm) => arm.values[metric.name]);
-    const sized = arms.filter((arm) => arm.field === x.value);
-    const across = arms.filter((arm) => arm.field === null && task.methods.length <= COLOURS)
-      .map((arm) => ({ title: arm.label, value: arm.values[metric.name][0], within: true }));
+    const groups = task.groups.filter((group) => group.values[metric.name]);
+    const sized = groups.filter((group) => group.field === x.value);
+    const across = groups.filter((group) => group.field === null && task.methods.length <= COLOURS)
+      .map((group) => ({ title: group.label, value: group.values[metric.name][0], within: true }));
     chart(card.querySelector(".chart"), {
-      points: sized.map((arm) => pointOf(arm, metric, arm.size, look, "")), lines: linesOf(sized, metric, look),
-      held: [...metric.held, ...across], xTitle: x.value, yTitle: titleOf(metric), log: true, exact: true,
+      points: sized.map((group) => pointOf(group, metric, group.size, look, "")), lines: linesOf(sized, metric, look),
+      references: [...metric.references, ...across], xTitle: x.value, yTitle: titleOf(metric), log: true, exact: true,
       title: `${metric.name} over ${x.value}`, onDetail: detailTo(card),
     });
   };
@@ -79,32 +79,32 @@ function wireCurve(card, task, look) {
   return draw;
 }
 
-// arms of one line are joined in order of size
-function linesOf(arms, metric, look) {
+// join the groups of a line in order of size
+function linesOf(groups, metric, look) {
   const lines = new Map();
-  for (const arm of [...arms].sort((a, b) => a.size - b.size)) {
-    if (!lines.has(arm.line)) lines.set(arm.line, { kind: look[arm.method].kind, at: [] });
-    lines.get(arm.line).at.push([arm.size, arm.values[metric.name][0]]);
+  for (const group of [...groups].sort((a, b) => a.size - b.size)) {
+    if (!lines.has(group.line)) lines.set(group.line, { kind: look[group.method].kind, at: [] });
+    lines.get(group.line).at.push([group.size, group.values[metric.name][0]]);
   }
   return [...lines.values()];
 }
 
 function detailTo(card) {
   const detail = card.querySelector(".detail");
-  detail.textContent = "Point at a mark, or reach the chart with Tab and go on with the arrow keys.";
+  detail.textContent = "Hover over a mark, or focus the chart with Tab and use the arrow keys.";
   return (text) => { detail.textContent = text; };
 }
 
 function wireLegend(list, task, look) {
   if (task.methods.length > COLOURS) {
-    list.replaceChildren(Object.assign(document.createElement("li"), { textContent: "Blue: no other arm is better and cheaper. Grey: all others." }));
+    list.replaceChildren(Object.assign(document.createElement("li"), { textContent: "Blue: on the Pareto front (no other group is both better and cheaper). Grey: all others." }));
     return;
   }
   for (const method of task.methods) {
     const item = document.createElement("li"), svg = element("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" });
-    const group = element("g", { class: `point k${look[method].kind}` });
-    group.append(mark(look[method].shape, 7, 7));
-    svg.append(group);
+    const marker = element("g", { class: `point k${look[method].kind}` });
+    marker.append(mark(look[method].shape, 7, 7));
+    svg.append(marker);
     item.append(svg, method);
     list.append(item);
   }
@@ -121,7 +121,7 @@ function sortBy(table, column) {
   const down = header.getAttribute("aria-sort") === "ascending";
   const order = (a, b) => {
     const [p, q] = [keyOf(a, column, number), keyOf(b, column, number)];
-    if (p === null || q === null) return (p === null) - (q === null); // absent stays last
+    if (p === null || q === null) return (p === null) - (q === null); // missing values stay last
     const sign = number ? p - q : p.localeCompare(q, "en");
     return down ? -sign : sign;
   };
@@ -130,7 +130,7 @@ function sortBy(table, column) {
   table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
 }
 
-// every word must occur
+// show the nodes whose text contains every word
 function filterBy(text, nodes, read) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   for (const node of nodes) node.hidden = !words.every((word) => read(node).toLowerCase().includes(word));
@@ -166,27 +166,27 @@ function wireGallery(gallery) {
   }
 }
 
-const drawn = {}; // by task, what draws its charts
+const charts = {}; // by task, the functions that draw its charts
 
 function showTask(id) {
   for (const section of document.querySelectorAll("section.task")) section.hidden = section.id !== id;
-  for (const draw of drawn[id]) draw(); // only what is shown has a width to draw for
+  for (const draw of charts[id]) draw(); // a hidden section has no width to draw for
 }
 
 for (const node of document.querySelectorAll(".needs-script")) node.hidden = false;
 for (const [id, task] of Object.entries(data)) {
   const section = document.getElementById(id), look = kinds(task.methods);
-  drawn[id] = [];
+  charts[id] = [];
   if (task.metrics.length) {
-    drawn[id].push(wirePareto(section.querySelector(".pareto"), task, look), wireCurve(section.querySelector(".curve"), task, look));
+    charts[id].push(wirePareto(section.querySelector(".pareto"), task, look), wireCurve(section.querySelector(".curve"), task, look));
     wireLegend(section.querySelector(".legend"), task, look);
   } else section.querySelector(".charts").remove();
   wireTable(section);
   wireGallery(section.querySelector(".gallery"));
 }
 const chooser = document.getElementById("task");
-const asked = decodeURIComponent(location.hash.slice(1));
-if (data[asked]) chooser.value = asked;
+const requested = decodeURIComponent(location.hash.slice(1));
+if (data[requested]) chooser.value = requested;
 chooser.addEventListener("change", () => { history.replaceState(null, "", `#${chooser.value}`); showTask(chooser.value); });
 let width = window.innerWidth;
 window.addEventListener("resize", () => {

@@ -1,4 +1,4 @@
-"""Small run folders made by hand, so that a table of them can be checked by hand."""
+"""Small synthetic run folders, so that their tables can be checked by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def record(
 ) -> dict[str, Any]:
     field = {"field": "rank", "value": size} if size is not None else None
     return {
-        "schema": 1,
+        "schema": 2,
         "status": "finished",
         "reason": None,
         "source": "run",
@@ -63,7 +63,7 @@ def write_items(folder: Path, scores: list[float], prompts: list[str] | None = N
 
 
 def samples(folder: Path, count: int) -> None:
-    """Pictures of one colour each, told apart by their number."""
+    """Pictures of one colour each, which identifies their number."""
     from PIL import Image
 
     (folder / "samples").mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ def samples(folder: Path, count: int) -> None:
 
 
 def study(runs: Path) -> None:
-    """Two ranks of one method and one method without a size, three seeds each; one failed, one unfinished."""
+    """Two ranks of one method and one method without a size, three seeds each; one failed and one unfinished run."""
     for seed, (small, large, whole) in enumerate([(400, 302, 299), (410, 300, 303), (405, 298, 301)]):
         write(runs, record("lora", 1, seed, small))
         write(runs, record("lora", 8, seed, large))
@@ -83,16 +83,21 @@ def study(runs: Path) -> None:
     (unfinished / "config.json").write_text("{}")
 
 
-def outcome(runs: Path, broken: bool = False) -> Path:
-    """The file of a search over two seeds: DID crosses in both, SAID lies above the range in one, a rank below it."""
+def intrinsic_record(runs: Path, broken: bool = False) -> Path:
+    """Write the result of a search over two seeds.
 
-    def place(seed: int, at: float | None, below: int | None, reaching: int | None, **kid: float) -> dict[str, Any]:
+    DID crosses the target in both seeds, SAID lies above the range in one, the rank of LoRA below it in both.
+    """
+
+    def crossing(seed: int, at: float | None, below: int | None, reaching: int | None, **kid: float) -> dict[str, Any]:
         points = [
             {"size": int(k[1:]), "value": v, "reached": v <= 420, "low": v - 9, "high": v + 9} for k, v in kid.items()
         ]
         return {"seed": seed, "crossing": at, "below": below, "reaching": reaching, "points": points}
 
-    def curve(name: str, places: list, value, low, high, span=(100, 100_000), field="dimension", **counts: int) -> dict:
+    def curve(
+        name: str, crossings: list, value, low, high, span=(100, 100_000), field="dimension", **counts: int
+    ) -> dict:
         head = {
             "name": name,
             "method": "random",
@@ -102,20 +107,20 @@ def outcome(runs: Path, broken: bool = False) -> Path:
             "low": low,
             "high": high,
         }
-        return head | {"n": 2, "above": 0, "at_or_below": 0, "how": "made up", "seeds": places} | counts
+        return head | {"n": 2, "above": 0, "at_or_below": 0, "how": "made up", "seeds": crossings} | counts
 
     did = [
-        place(0, 2500.0, 1778, 3162, d100=1300, d1000=700, d10000=390, d3162=410, d1778=500),
-        place(1, 4000.0, 3162, 5623, d1000=740, d10000=395, d3162=450, d5623=405),
+        crossing(0, 2500.0, 1778, 3162, d100=1300, d1000=700, d10000=390, d3162=410, d1778=500),
+        crossing(1, 4000.0, 3162, 5623, d1000=740, d10000=395, d3162=450, d5623=405),
     ]
     said = [
-        place(0, 9000.0, 5623, 10_000, d1000=800, d10000=410, d5623=600),
-        place(1, None, 100_000, None, d100000=430),
+        crossing(0, 9000.0, 5623, 10_000, d1000=800, d10000=410, d5623=600),
+        crossing(1, None, 100_000, None, d100000=430),
     ]
-    rank = [place(0, None, None, 1, d4=380, d1=415), place(1, None, None, 1, d4=385, d1=418)]
+    rank = [crossing(0, None, None, 1, d4=380, d1=415), crossing(1, None, None, 1, d4=385, d1=418)]
     goals = [{"value": 300.0 + s, "base": 1486.0, "n": 500, "unit": "x1000", "extractor": "net-a"} for s in (0, 4)]
     content = {
-        "schema": 1,
+        "schema": 2,
         "task": "drawings",
         "metric": "kid",
         "better": "lower",

@@ -1,6 +1,6 @@
 """The page in headless Chromium: axes, filter, sorting, gallery, keyboard, and no error on the console.
 
-Skipped where Chromium with its driver (Debian: chromium, chromium-driver) is absent, and there only.
+Skipped only if Chromium or its driver (Debian: chromium, chromium-driver) is not installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.reports.synthetic import record, samples, study, write, write_items
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
-    pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver", allow_module_level=True)
+    pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver", allow_module_level=True)
 
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -87,7 +87,7 @@ def test_axes_change_the_chart(page):
     page.find_element(By.CSS_SELECTOR, ".pareto .log").click()
 
 
-def test_a_chart_is_reached_and_read_by_keyboard(page, browser):
+def test_charts_can_be_read_by_keyboard(page, browser):
     page.find_element(By.CSS_SELECTOR, ".pareto .log").send_keys(Keys.TAB)
     browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     detail = page.find_element(By.CSS_SELECTOR, ".pareto .detail").text
@@ -96,13 +96,13 @@ def test_a_chart_is_reached_and_read_by_keyboard(page, browser):
         assert part in detail
 
 
-def test_sorting_both_ways(page):
+def test_sorting_in_both_directions(page):
     assert first_column(page) == ["lora 8", "full 3", "lora 1"]
     rank = page.find_element(By.XPATH, ".//thead//button[text()='rank']")
     rank.click()
     assert first_column(page) == ["lora 1", "lora 8", "full 3"]
     rank.send_keys(Keys.ENTER)
-    assert first_column(page) == ["lora 8", "lora 1", "full 3"]  # absent stays last
+    assert first_column(page) == ["lora 8", "lora 1", "full 3"]  # missing values stay last
     assert rank.find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
 
 
@@ -112,7 +112,7 @@ def test_filter(page):
     assert page.find_element(By.CSS_SELECTOR, ".shown").text == "1 of 3 rows"
 
 
-def test_gallery_puts_one_prompt_side_by_side(page, browser):
+def test_the_gallery_shows_each_prompt_side_by_side(page, browser):
     page.find_element(By.CSS_SELECTOR, ".gallery summary").click()
     captions = [node.text for node in page.find_elements(By.CSS_SELECTOR, ".gallery h4")]
     assert captions == [HOSTILE, "a green creature"]
@@ -127,7 +127,7 @@ def test_gallery_puts_one_prompt_side_by_side(page, browser):
     assert [f.is_displayed() for f in strip.find_elements(By.TAG_NAME, "figure")] == [True, False]
 
 
-def test_a_script_in_a_caption_is_text(page, browser):
+def test_a_script_in_a_caption_does_not_run(page, browser):
     assert "taken over" not in browser.title
 
 
@@ -137,7 +137,7 @@ def test_choosing_another_task(page, browser):
     assert browser.find_element(By.CSS_SELECTOR, "section.task:not([hidden]) h2").text == "second <script>"
 
 
-def test_a_phone_needs_no_sideways_scrolling(page, browser):
+def test_a_phone_needs_no_horizontal_scrolling(page, browser):
     size = browser.get_window_size()
     try:
         browser.execute_cdp_cmd(

@@ -1,4 +1,4 @@
-"""The cost table: a small one by hand, its formats, and what it must own up to."""
+"""The cost table: a small one checked by hand, its formats, and the warnings that it must give."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from reports.__main__ import main
-from reports.cost_table import render
-from reports.costs import build
+from reports.costs.table import build
+from reports.costs.text import render
 from tests.reports.synthetic import record, write
 
 
@@ -20,10 +20,21 @@ def costs(method: str, size: float | None = 8, mergeable: bool = True, **fields:
     """A cost record as `experiments.costs` writes it."""
     ratio = {"median": 1.25, "low": 1.2, "high": 1.5, "n": 40}
     run = record(method, size)
-    kept = ("schema", "task", "method", "fingerprint", "size", "config", "parameters", "adapter_bytes", "device", "git")
+    shared = (
+        "schema",
+        "task",
+        "method",
+        "fingerprint",
+        "size",
+        "config",
+        "parameters",
+        "adapter_bytes",
+        "device",
+        "git",
+    )
     return {
-        **{name: run[name] for name in kept},
-        "memory": {"peak_bytes": 3_000_000, "how": "ledger", "categories": {"weights": 2_000_000, "gradients": 5_000}},
+        **{name: run[name] for name in shared},
+        "memory": {"peak_bytes": 3_000_000, "how": "tracked", "categories": {"weights": 2_000_000, "gradients": 5_000}},
         "flops": {"forward": 100, "backward": 200, "optimizer": 30, "total": 330, "how": "counted"},
         "throughput": {
             **{"step_seconds": 0.5, "low": 0.4, "high": 0.6, "n": 20},
@@ -48,7 +59,7 @@ def costs(method: str, size: float | None = 8, mergeable: bool = True, **fields:
     } | fields
 
 
-def put(runs: Path, content: dict[str, Any]) -> None:
+def write_costs(runs: Path, content: dict[str, Any]) -> None:
     folder = runs / content["task"] / content["method"] / content["fingerprint"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "costs.json").write_text(json.dumps(content))
@@ -56,10 +67,10 @@ def put(runs: Path, content: dict[str, Any]) -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """One method with its costs and a run, one with costs alone, one with runs alone."""
-    put(tmp_path, costs("lora"))
+    """One method with a cost record and a run, one with a cost record only, one with runs only."""
+    write_costs(tmp_path, costs("lora"))
     write(tmp_path, record("lora", 8, parameters={"trainable": 7, "total": 8}))
-    put(tmp_path, costs("prefix", 4, mergeable=False))
+    write_costs(tmp_path, costs("prefix", 4, mergeable=False))
     for seed, size in enumerate((1000, 3000)):
         write(tmp_path, record("full", None, seed, adapter_bytes=size))
     return tmp_path
@@ -69,63 +80,63 @@ def rows(runs: Path) -> dict[str, dict[str, str]]:
     return {row["method"]: row for row in csv.DictReader(io.StringIO(render(build(runs, "drawings"), "csv")))}
 
 
-def test_a_row_a_method_with_every_number(runs):
-    found = rows(runs)
-    assert list(found) == ["full", "lora", "prefix"]
-    lora = found["lora"]
+def test_csv_has_one_row_per_method_with_every_number(runs):
+    table = rows(runs)
+    assert list(table) == ["full", "lora", "prefix"]
+    lora = table["lora"]
     assert (lora["size_field"], lora["size"], lora["runs"]) == ("rank", "8.0", "1")
-    assert [float(lora[f"unmerged{end}"]) for end in ("", "_low", "_high")] == [1.25, 1.2, 1.5]
-    assert [float(lora[f"step_seconds{end}"]) for end in ("", "_low", "_high")] == [0.5, 0.4, 0.6]
+    assert [float(lora[f"unmerged{end}"]) for end in ("", ".low", ".high")] == [1.25, 1.2, 1.5]
+    assert [float(lora[f"step_seconds{end}"]) for end in ("", ".low", ".high")] == [0.5, 0.4, 0.6]
     assert (float(lora["memory_weights"]), float(lora["memory_gradients"])) == (2e6, 5e3)
     assert (float(lora["flops"]), float(lora["sent_bytes"]), float(lora["positions_left"])) == (330, 32_000, 240)
-    assert "tokens_per_second" not in lora  # no record has it
+    assert "tokens_per_second" not in lora  # absent from every record
 
 
-def test_the_cost_record_stands_before_the_runs_and_runs_are_averaged(runs):
-    found = rows(runs)
-    assert float(found["lora"]["parameters"]) == 8000  # the run says 7
-    assert float(found["full"]["adapter_bytes"]) == 2000
-    assert found["full"]["unmerged"] == ""
+def test_the_cost_record_takes_precedence_and_runs_are_averaged(runs):
+    table = rows(runs)
+    assert float(table["lora"]["parameters"]) == 8000  # the run records 7
+    assert float(table["full"]["adapter_bytes"]) == 2000
+    assert table["full"]["unmerged"] == ""
 
 
-def test_what_a_method_cannot_is_said(runs):
-    found = rows(runs)
-    assert found["prefix"]["merged"] == found["prefix"]["mixed"] == "cannot"
-    assert float(found["prefix"]["one_by_one"]) == 1.25
+def test_unsupported_measurements_are_marked(runs):
+    table = rows(runs)
+    assert table["prefix"]["merged"] == table["prefix"]["mixed"] == "unsupported"
+    assert float(table["prefix"]["one_by_one"]) == 1.25
 
 
 @pytest.mark.parametrize("form", ["terminal", "md", "latex"])
-def test_every_format_has_the_figures_and_how_they_were_made(runs, capsys, form):
+def test_every_format_has_the_figures_and_how_they_were_measured(runs, capsys, form):
     assert main(["costs", "drawings", "--runs", str(runs), "--format", form]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    expected = ["1.250 [1.200, 1.500]", "1.001 [0.990, 1.010]", "330", "cannot", "0.5 ms [0.4 ms, 2 ms]", "2 MB"]
-    expected += ["counted by a hook", "best of 10 products", "40 interleaved rounds", "2 records of costs, and 2 runs"]
+    expected = ["1.250 [1.200, 1.500]", "1.001 [0.990, 1.010]", "330", "unsupported", "0.5 ms [0.4 ms, 2 ms]", "2 MB"]
+    expected += ["counted by a hook", "best of 10 products", "40 interleaved rounds", "2 cost records, and 2 runs"]
     assert [part for part in expected if part not in text] == []
 
 
-def test_what_is_mixed_or_unreadable_is_said(runs):
-    put(runs, costs("adapter", 2, device="cuda"))
+def test_mixed_devices_and_unreadable_records_are_reported(runs):
+    write_costs(runs, costs("adapter", 2, device="cuda"))
     broken = runs / "drawings" / "lora" / "broken"
     broken.mkdir()
     (broken / "costs.json").write_text('{"schema": 1, "task": "drawings"')
     text = render(build(runs, "drawings"), "md")
     assert "this mixes 2 devices: cpu (4), cuda (1)" in text
-    assert "broken/costs.json: it is no record of costs" in text
+    assert "broken/costs.json: not a cost record" in text
 
 
-def test_costs_without_any_run(tmp_path, capsys):
-    put(tmp_path, costs("lora"))
+def test_cost_records_need_no_runs(tmp_path, capsys):
+    write_costs(tmp_path, costs("lora"))
     assert main(["costs", "drawings", "--runs", str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
     assert (tmp_path / "plots" / "costs.svg").exists()
     assert "lora 8" in capsys.readouterr().out
 
 
-def test_nothing_measured_is_one_sentence(tmp_path, capsys):
+def test_a_task_without_costs_is_one_sentence(tmp_path, capsys):
     assert main(["costs", "drawings", "--runs", str(tmp_path)]) == 1
-    assert "run `python -m experiments.costs drawings`" in capsys.readouterr().err
+    assert "run `python -m experiments.costs drawings --runs" in capsys.readouterr().err
 
 
-def test_plots_draw_the_costs_the_same_each_time(runs, tmp_path, capsys):
+def test_cost_plots_are_reproducible(runs, tmp_path, capsys):
     for out in ("one", "two"):
         assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
     for kind in ("svg", "png"):

@@ -1,4 +1,4 @@
-"""The page as a file: nothing from a record becomes markup, nothing is loaded, the same records give the same bytes."""
+"""The page as a file: records never become markup, nothing is loaded, the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def html(tmp_path: Path) -> str:
     return (tmp_path / "out" / "index.html").read_text()
 
 
-def test_what_a_record_says_is_text(html):
+def test_text_from_records_is_escaped(html):
     page = Elements(html)
-    assert [tag for tag, _ in page.tags].count("script") == 2  # the data and our own
+    assert [tag for tag, _ in page.tags].count("script") == 2  # the data and the page's script
     assert sum(HOSTILE in words for words in page.words) >= 3  # caption, reason, method
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"]
     assert {(a.get("src") or "")[:22] for tag, a in page.tags if tag == "img" and "src" in a} == {
@@ -56,10 +56,10 @@ def test_what_a_record_says_is_text(html):
     }
 
 
-def test_data_survives_its_escaping(html):
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
-    assert found is not None
-    methods = json.loads(found[1])["task-drawings"]["methods"]
+def test_escaped_data_can_be_read_back(html):
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert data is not None
+    methods = json.loads(data[1])["task-drawings"]["methods"]
     assert HOSTILE in methods
 
 
@@ -73,12 +73,12 @@ def test_nothing_is_loaded(html):
     assert all(address and address.startswith("data:") for address in addresses)
 
 
-def test_every_figure_has_its_circumstances(html):
+def test_figures_come_with_how_they_were_measured(html):
     text = " ".join(Elements(html).words)
     for part in ("n=500", "measured with net-a", "untuned base 1486", "2 failed, 1 unfinished"):
         assert part in text
 
 
-def test_drawn_again_it_is_the_same(html, tmp_path):
+def test_the_page_is_reproducible(html, tmp_path):
     assert main(["page", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "index.html").read_text() == html

@@ -1,4 +1,4 @@
-"""`reports paper` shows the record of the published numbers, and says what is wrong with another."""
+"""`reports paper` shows the record of the published numbers, and sentence what is wrong with another."""
 
 import json
 
@@ -19,9 +19,16 @@ def test_counts_and_claims_are_shown(tmp_path, capsys, style):
     assert "about 3 MB" in text
 
 
-@pytest.mark.parametrize(("content", "says"), [(None, "experiments.paper"), ("{}", "no such record"), ("x", "no such")])
-def test_a_wrong_record_is_one_sentence(tmp_path, capsys, content, says):
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "experiments.paper"),
+        ("{}", "not a record of experiments.paper"),
+        ("x", "not a record of experiments.paper"),
+    ],
+)
+def test_an_invalid_record_is_reported_in_one_sentence(tmp_path, capsys, content, sentence):
     if content is not None:
         (tmp_path / "paper.json").write_text(content)
     assert main(["paper", "--runs", str(tmp_path)]) == 1
-    assert says in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""PEFT's records: a small one in their form, and all 94 where the shared data are."""
+"""Importing PEFT's records: a small one checked by hand, and all 94 if the shared data are present."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reports.tables import build
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "peft_method_comparison"
 
 
-def published(**train_info) -> dict:
+def peft_record(**train_info) -> dict:
     return {
         "run_info": {
             "experiment_name": "lora/llama-3.2-3B-rank32-dora",
@@ -57,13 +57,13 @@ def published(**train_info) -> dict:
 
 def load(tmp_path: Path, **train_info) -> tuple:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "lora.json").write_text(json.dumps(published(**train_info)))
+    (tmp_path / "images" / "lora.json").write_text(json.dumps(peft_record(**train_info)))
     assert main(["import-peft", str(tmp_path), "--runs", str(tmp_path / "runs")]) == 0
-    found = collect(tmp_path / "runs")
-    return found.finished, found.failed
+    collection = collect(tmp_path / "runs")
+    return collection.finished, collection.failed
 
 
-def test_one_by_hand(tmp_path, capsys):
+def test_a_record_by_hand(tmp_path, capsys):
     (run,), _ = load(tmp_path)
     record = run.record
     assert (record.task, record.method, record.seed, record.source) == (
@@ -74,7 +74,7 @@ def test_one_by_hand(tmp_path, capsys):
     )
     assert record.size is not None
     assert (record.size.field, record.size.value) == ("rank", 32)
-    assert record.config.adapter["variant"] == "rank32-dora"  # the model's name is the base
+    assert record.config.adapter["variant"] == "rank32-dora"  # the name of the model is removed
     assert (record.seconds.train, record.seconds.step_median, record.seconds.total) == (
         150,
         (50 / 250 + 100 / 250) / 2,
@@ -86,49 +86,49 @@ def test_one_by_hand(tmp_path, capsys):
     assert run.steps() == [{"step": 250, "loss": 2.0}, {"step": 500, "loss": 1.0}]
 
 
-def test_a_failed_one_is_failed(tmp_path):
+def test_a_failed_record_is_a_failed_run(tmp_path):
     finished, (run,) = load(tmp_path, status="canceled", metrics=[])
     assert not finished
     assert run.record.reason == "canceled"
 
 
 @pytest.mark.parametrize("content", ["{}", "[", '{"run_info": {"experiment_name": "../x"}}'])
-def test_other_files_are_refused_in_a_sentence(tmp_path, capsys, content):
+def test_other_files_are_refused_in_one_sentence(tmp_path, capsys, content):
     (tmp_path / "a.json").write_text(content)
     assert main(["import-peft", str(tmp_path), "--runs", str(tmp_path / "runs")]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def rows_of(runs: Path, capsys) -> dict[str, list[dict[str, str]]]:
-    found = {}
+    rows = {}
     for task in ("peft-MetaMathQA", "peft-image-gen"):
         assert main(["table", task, "--runs", str(runs), "--format", "csv"]) == 0
-        found[task] = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    return found
+        rows[task] = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    return rows
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"PEFT's published records are not at {SHARED}")
 def test_all_94(tmp_path, capsys):
     assert main(["import-peft", str(SHARED), "--runs", str(tmp_path)]) == 0
     assert "94 records" in capsys.readouterr().out
-    found = rows_of(tmp_path, capsys)
-    assert sum(int(row["seeds"]) for rows in found.values() for row in rows) == 94
+    before = rows_of(tmp_path, capsys)
+    assert sum(int(row["seeds"]) for rows in before.values() for row in rows) == 94
     collection = collect(tmp_path)
-    for task, rows in found.items():
+    for task, rows in before.items():
         table = build(collection, task)
         figure = pareto(table.rows, table.metrics[0])
         assert figure is not None
         marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
-        assert len(marks) == len(rows), "a mark an arm"
+        assert len(marks) == len(rows), "one mark per group"
 
-    gone = collection.finished[40]
-    (gone.folder / "result.json").unlink()
-    left = rows_of(tmp_path, capsys)
-    before, after = (Counter(own_figures(row) for part in rows.values() for row in part) for rows in (found, left))
-    assert after <= before
-    assert (before - after).total() == 1
+    removed = collection.finished[40]
+    (removed.folder / "result.json").unlink()
+    after = rows_of(tmp_path, capsys)
+    first, second = (Counter(own_figures(row) for part in rows.values() for row in part) for rows in (before, after))
+    assert second <= first
+    assert (first - second).total() == 1
 
 
 def own_figures(row: dict[str, str]) -> tuple[str, ...]:
-    """What of a row depends on no other row, as the verdicts and the settings that are worth showing do."""
+    """The cells of a row that depend on no other row, unlike verdicts and differing settings."""
     return tuple(row[name] for name in ("method", "size", "seeds", "parameters", "memory_bytes", "total_seconds"))

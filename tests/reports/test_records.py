@@ -1,4 +1,4 @@
-"""The record reader: whatever lies in the folder, every run is a row, counted, or named with its sentence."""
+"""The record reader: whatever the folder contains, every run is read, counted, or reported with a reason."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ json_values = st.recursive(
 
 def test_kinds_are_counted(tmp_path):
     study(tmp_path)
-    found = collect(tmp_path)
-    assert [len(x) for x in (found.finished, found.failed, found.unfinished, found.unreadable)] == [9, 1, 1, 0]
-    assert found.failed[0].record.reason == "out of memory"
+    collection = collect(tmp_path)
+    assert [len(x) for x in (collection.finished, collection.failed, collection.unfinished, collection.unreadable)] == [
+        9,
+        1,
+        1,
+        0,
+    ]
+    assert collection.failed[0].record.reason == "out of memory"
 
 
-def test_deleting_a_record_removes_its_run_and_nothing_else(tmp_path):
+def test_deleting_a_run_removes_only_that_run(tmp_path):
     study(tmp_path)
     before = {run.folder for run in collect(tmp_path).finished}
-    gone = sorted(before)[0]
-    shutil.rmtree(gone)
-    assert {run.folder for run in collect(tmp_path).finished} == before - {gone}
+    deleted = sorted(before)[0]
+    shutil.rmtree(deleted)
+    assert {run.folder for run in collect(tmp_path).finished} == before - {deleted}
 
 
 @settings(max_examples=150, deadline=None)
@@ -54,34 +59,34 @@ def test_a_record_with_any_value_anywhere_is_counted(tmp_path_factory, key, valu
 def _check_counted(runs: Path, content: bytes) -> None:
     (folder := runs / "drawings" / "lora" / "x").mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_bytes(content)
-    found = collect(runs)
-    assert len(found.finished) + len(found.failed) + len(found.unreadable) == 1
-    for _, why in found.unreadable:
-        assert len(why.splitlines()) == 1
+    collection = collect(runs)
+    assert len(collection.finished) + len(collection.failed) + len(collection.unreadable) == 1
+    for _, reason in collection.unreadable:
+        assert len(reason.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"schema": 2}, "schema version 2, expected 1"),
+        ({"schema": 3}, "schema version 3 is unknown, expected 1 to 2"),
         ({"seed": "zero"}, r"Expected `int`, got `str` - at `\$.seed`"),
-        ({"primary_metric": "fid"}, "the primary_metric 'fid' is not among the metrics"),
+        ({"primary_metric": "fid"}, "the primary metric 'fid' is not among the metrics"),
         ({"metrics": {"kid": {"value": float("nan")}}}, "'value' is nan, expected a finite number"),
         ({"size": {"field": "rank", "value": 0}}, "Expected `float` > 0.0"),
         ({"facts": "many"}, "Expected `object`"),
     ],
 )
-def test_the_sentence_says_what_is_wrong(tmp_path, change, sentence):
+def test_the_error_names_the_problem(tmp_path, change, sentence):
     folder = write(tmp_path, record())
     (folder / "result.json").write_text(json.dumps(record() | change))
     with pytest.raises(ReportError, match=sentence):
         read_run(folder)
 
 
-def test_deep_nesting_is_no_traceback(tmp_path):
+def test_deep_nesting_is_reported(tmp_path):
     folder = write(tmp_path, record())
     (folder / "result.json").write_text("[" * 200_000)
-    assert "nested too deep" in collect(tmp_path).unreadable[0][1]
+    assert "nested too deeply" in collect(tmp_path).unreadable[0][1]
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path):
@@ -104,14 +109,14 @@ def test_a_link_to_itself_is_unreadable(tmp_path):
     assert len(collect(tmp_path).unreadable) == 1
 
 
-def test_half_a_line_of_steps_is_left_out(tmp_path):
+def test_an_incomplete_line_of_steps_is_skipped(tmp_path):
     folder = write(tmp_path, record())
     (folder / "steps.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_run(folder).steps() == [{"step": 1, "loss": 2.0}]
 
 
-def test_nothing_there(tmp_path):
-    with pytest.raises(ReportError, match="holds no runs"):
+def test_a_folder_without_runs(tmp_path):
+    with pytest.raises(ReportError, match="contains no runs"):
         collect(tmp_path)
-    with pytest.raises(ReportError, match="there is no folder"):
+    with pytest.raises(ReportError, match="no such folder"):
         collect(tmp_path / "none")

@@ -37,12 +37,12 @@ def test_similarity_by_hand():
     x, y, z = np.eye(3)
     phi = similarity(np.array([x, y]), np.array([y, x, z]))
     assert phi.tolist() == [[0.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
-    turned = np.array([(x + y) / np.sqrt(2)])
-    assert similarity(turned, np.array([x]))[0, 0] == pytest.approx(0.5)
-    assert similarity(turned, np.array([z]))[0, 0] == 0
+    rotated = np.array([(x + y) / np.sqrt(2)])
+    assert similarity(rotated, np.array([x]))[0, 0] == pytest.approx(0.5)
+    assert similarity(rotated, np.array([z]))[0, 0] == 0
 
 
-def test_similarity_of_random_spaces_is_their_share_of_the_width():
+def test_similarity_of_random_spaces_is_rank_over_width():
     rng = np.random.default_rng(0)
     bases = [np.linalg.qr(rng.normal(size=(64, 8)))[0].T for _ in range(60)]
     mean = np.mean([similarity(a, b)[7, 7] for a, b in zip(bases[::2], bases[1::2], strict=True)])
@@ -59,20 +59,20 @@ def test_factors_agree_with_the_product(tmp_path):
     a, b = rng.normal(size=(3, 20)), rng.normal(size=(11, 3))
     folder = write(tmp_path, record())
     with_factors(folder, a, b)
-    (found,) = spectra(read_run(folder)).values()
-    assert found.values == pytest.approx(np.linalg.svd(b @ a, compute_uv=False)[:3], rel=1e-5)
-    assert found.shape == (11, 20)
-    assert found.right == pytest.approx(np.linalg.svd(a, full_matrices=False)[2], abs=1e-5)
+    (spectrum_read,) = spectra(read_run(folder)).values()
+    assert spectrum_read.values == pytest.approx(np.linalg.svd(b @ a, compute_uv=False)[:3], rel=1e-5)
+    assert spectrum_read.shape == (11, 20)
+    assert spectrum_read.right == pytest.approx(np.linalg.svd(a, full_matrices=False)[2], abs=1e-5)
 
 
-def test_stored_spectra_give_norms_and_the_factor_its_vectors(tmp_path, capsys):
+def test_stored_spectra_give_norms_and_the_factor_gives_directions(tmp_path, capsys):
     folder = write(tmp_path, record())
     with_factors(folder, np.array([[0.0, 1.0, 0.0, 0.0]]), np.array([[1.0], [0.0], [0.0]]))
     stored = {"values": [6.0], "right": [[0.0, 0.0, 1.0, 0.0]], "base_norms": [0.5]}
     tensors = {f"layer:query/{name}": np.array(value, np.float32) for name, value in stored.items()}
     save_file(tensors, folder / "spectra.safetensors", metadata={"shapes": json.dumps({"layer:query": [3, 4]})})
-    (found,) = spectra(read_run(folder)).values()
-    assert np.abs(found.right).tolist() == [[0, 1, 0, 0]]
+    (spectrum_read,) = spectra(read_run(folder)).values()
+    assert np.abs(spectrum_read.right).tolist() == [[0, 1, 0, 0]]
     assert main(["spectra", str(folder)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "layer:query 3 x 4 1 1.00 1 6 12 (r=1)" in text
@@ -90,16 +90,16 @@ def test_two_runs_side_by_side(tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["similarity.png", "similarity.svg"]
 
 
-@pytest.mark.parametrize("what", ["nothing", "broken", "three", "other matrices"])
-def test_what_has_no_spectrum_is_one_sentence(tmp_path, capsys, what):
+@pytest.mark.parametrize("problem", ["nothing", "broken", "three", "other matrices"])
+def test_missing_spectra_are_reported_in_one_sentence(tmp_path, capsys, problem):
     folders = [write(tmp_path, record("lora", size)) for size in (1, 2)]
-    for folder in folders if what != "nothing" else []:
+    for folder in folders if problem != "nothing" else []:
         with_factors(folder, np.ones((1, 3)), np.ones((4, 1)))
-    if what == "broken":
+    if problem == "broken":
         (folders[0] / "adapter.safetensors").write_bytes(b"no")
-    elif what == "three":
+    elif problem == "three":
         folders.append(folders[0])
-    elif what == "other matrices":
+    elif problem == "other matrices":
         save_file({"x.lora_A": np.ones((1, 3)), "x.lora_B": np.ones((4, 1))}, folders[1] / "adapter.safetensors")
     assert main(["spectra", *map(str, folders)]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Statistics against scipy, tables printed in books, hand cases, and simulated data with no difference."""
+"""Statistics against scipy, cases worked by hand, and simulated data without any difference."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_welch_by_hand():
 
 
 @pytest.mark.parametrize("first", [[1.0], [2.0, 2.0]])
-def test_seeds_that_cannot_tell(first):
+def test_seeds_that_cannot_show_a_difference(first):
     assert between_seeds(first, [3.0, 3.0]) is None
 
 
 @pytest.mark.filterwarnings("error")
-def test_rounding_of_a_mean_is_no_noise_between_seeds():
+def test_rounding_is_not_taken_for_noise_between_seeds():
     equal = [0.1 + 0.2, 0.3, 0.3]
     assert between_seeds(equal, [0.3, 0.3]) is None
     difference = between_seeds(equal, [0.4, 0.5])
     assert difference is not None
     assert difference.value == pytest.approx(-0.15)
-    found = mean_over_seeds(equal)
-    assert (found.low, found.high) == (found.value, found.value)
+    mean = mean_over_seeds(equal)
+    assert (mean.low, mean.high) == (mean.value, mean.value)
 
 
 def test_holm_by_hand():
@@ -63,7 +63,7 @@ def test_holm_by_hand():
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_pairing_sees_what_two_means_do_not():
+def test_pairing_detects_what_two_means_cannot():
     rng = np.random.default_rng(0)
     hard = rng.normal(0, 10, 300)
     paired = paired_on_items(list(hard + 0.5 + rng.normal(0, 1, 300)), list(hard))
@@ -72,7 +72,7 @@ def test_pairing_sees_what_two_means_do_not():
     assert paired.low < 0.5 < paired.high
 
 
-def test_paired_swaps_its_sign_and_leaves_out_what_is_not_finite():
+def test_pairing_is_antisymmetric_and_ignores_values_that_are_not_finite():
     first, second = [1.0, 2.0, 5.0, np.nan], [0.0, 2.0, 1.0, 3.0]
     one, other = paired_on_items(first, second), paired_on_items(second, first)
     assert one is not None
@@ -83,12 +83,12 @@ def test_paired_swaps_its_sign_and_leaves_out_what_is_not_finite():
 
 
 def test_false_alarms_between_seeds():
-    """Of 200 tables of 6 equal arms with 3 seeds, at most 5 % (+ 3 standard errors) may mark the best against any."""
+    """In 200 tables of 6 equal groups with 3 seeds, at most 5 % (+ 3 standard errors) may report a difference."""
     rng = np.random.default_rng(0)
     data = rng.normal(size=(200, 6, 3))
     alarms = 0
-    for arms in data:
-        tests = [between_seeds(arms[i], arms[j]) for i in range(6) for j in range(i)]
+    for groups in data:
+        tests = [between_seeds(groups[i], groups[j]) for i in range(6) for j in range(i)]
         alarms += any(p is not None and p < 0.05 for p in holm([t.p if t else None for t in tests]))
     assert alarms / len(data) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(data))
 
@@ -97,7 +97,7 @@ def test_false_alarms_of_one_comparison_are_five_percent():
     rng = np.random.default_rng(3)
     tests = [between_seeds(*rng.normal(size=(2, 5))) for _ in range(1000)]
     rate = np.mean([test is not None and test.p < 0.05 for test in tests])
-    assert 0.025 < rate < 0.07  # Welch is a little shy at five seeds
+    assert 0.025 < rate < 0.07  # Welch's test is slightly conservative with five seeds
 
 
 def test_false_alarms_on_items(monkeypatch):

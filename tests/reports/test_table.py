@@ -1,4 +1,4 @@
-"""The table of a small study, checked by hand, and what its footers must own up to."""
+"""The table of a small study, checked by hand, and the warnings below it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOLDEN = """\
                                                                  against            trained  train
 method                  rank        seeds                 kid ↓  lora 8              params   time
 lora                       8  3 +1 failed  300.0 [295.0, 305.0]  (reference)            8 k  100 s
-full                                    3  301.0 [296.0, 306.0]  not told apart        50 k  100 s
+full                                    3  301.0 [296.0, 306.0]  not significant       50 k  100 s
 lora                       1            3        405 [393, 417]  worse (p 0.00046)      1 k  100 s
 untuned base                                               1486
 real data against real                                   -1.000
@@ -27,9 +27,9 @@ Runs: 9 finished, 1 failed, 1 unfinished, 0 unreadable.
 Failed (1): out of memory
 kid: lower is better, x1000, n=500, measured with net-a.
 [ ]: 95 % interval of the mean over seeds (Student's t).
-Differences to lora 8 are called so only where Welch's test over seeds stays below 0.05 after Holm's
-correction over the arms compared; 'cannot tell' needs at least two seeds in both arms.
-No room for file, step time, total time, peak memory, clip: use --format csv or md.
+'better' and 'worse' compare with lora 8: Welch's test over seeds, p below 0.05 after Holm's
+correction for all comparisons. 'cannot tell': fewer than two seeds, or seeds without effect.
+Too wide for the terminal: file, step time, total time, peak memory, clip. See --format csv or md.
 """
 
 
@@ -54,14 +54,14 @@ def test_csv_has_every_number(runs, capsys):
     assert [row["method"] for row in rows] == ["lora", "full", "lora"]
     last = rows[-1]
     assert float(last["kid"]) == 405
-    assert float(last["kid_low"]) == pytest.approx(392.579, abs=1e-3)
-    assert float(last["kid_base"]) == 1486
+    assert float(last["kid.low"]) == pytest.approx(392.579, abs=1e-3)
+    assert float(last["kid.base"]) == 1486
     assert float(last["train_seconds"]) == 100
-    assert [row["clip_verdict"] for row in rows] == ["", "not told apart", "better"]  # higher is better here
+    assert [row["clip.verdict"] for row in rows] == ["", "not significant", "better"]  # higher is better here
 
 
 @pytest.mark.parametrize("form", ["md", "latex"])
-def test_other_formats_hold_the_same_figures(runs, capsys, form):
+def test_other_formats_have_the_same_figures(runs, capsys, form):
     text = run(capsys, "table", "drawings", "--runs", runs, "--format", form)
     assert "300.0 [295.0, 305.0]" in text
     assert "9 finished, 1 failed, 1 unfinished" in text
@@ -74,11 +74,11 @@ def test_ordered_by_rank(runs, capsys):
     assert [row["size"] for row in rows] == ["1.0", "8.0", ""]
 
 
-def test_against_an_arm_corrects_for_fewer_pairs(runs, capsys):
+def test_a_given_reference_corrects_for_fewer_pairs(runs, capsys):
     text = run(capsys, "table", "drawings", "--runs", runs, "--format", "csv", "--against", "lora:1")
     rows = {(row["method"], row["size"]): row for row in csv.DictReader(io.StringIO(text))}
-    assert rows["full", ""]["kid_verdict"] == "better"
-    assert float(rows["lora", "8.0"]["kid_p_holm"]) < 2 * 0.00016  # two pairs, not three
+    assert rows["full", ""]["kid.verdict"] == "better"
+    assert float(rows["lora", "8.0"]["kid.p_holm"]) < 2 * 0.00016  # two pairs, not three
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_against_an_arm_corrects_for_fewer_pairs(runs, capsys):
         ({"metrics": {"kid": figure(1, base=1400.0)}}, "kid of the untuned base differs"),
         ({"device": "cuda"}, "mixes 2 devices"),
         ({"source": "elsewhere"}, "mixes 2 sources"),
-        ({"fingerprint": "copy", "seed": 1}, "a seed is counted twice"),
+        ({"fingerprint": "copy", "seed": 1}, "a seed occurs twice"),
     ],
 )
-def test_what_is_mixed_is_said(runs, capsys, changes, sentence):
+def test_mixed_conditions_are_reported(runs, capsys, changes, sentence):
     write(runs, record("lora", 8, 7) | changes)
     assert sentence in " ".join(run(capsys, "table", "drawings", "--runs", runs).split())
 
 
-def test_settings_that_differ_make_rows_of_their_own(tmp_path, capsys):
+def test_differing_settings_make_separate_rows(tmp_path, capsys):
     for rate in (0.1, 0.01):
         content = record(fingerprint=f"at-{rate}")
         content["config"]["train"]["learning_rate"] = rate
@@ -113,7 +113,7 @@ def test_settings_that_differ_make_rows_of_their_own(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nothing"], "0 unfinished, 0 unreadable): tasks that have some are drawings"),
+        (["nothing"], "0 unfinished, 0 unreadable); the tasks with runs are drawings"),
         (["drawings", "--by", "rnk"], "expected one of method, rank, kid, clip"),
         (["drawings", "--against", "lora:3"], "expected METHOD or METHOD:SIZE, of full, lora"),
     ],
@@ -132,7 +132,7 @@ def test_only_failed_runs_still_make_a_table(tmp_path, capsys):
     assert "Failed (1): diverged" in text
 
 
-def test_a_hostile_name_reaches_no_terminal(tmp_path, capsys):
+def test_control_characters_in_a_name_do_not_reach_the_terminal(tmp_path, capsys):
     write(tmp_path, record(method="lo\u001b[31m[bold]ra|", fingerprint="x"))
     assert "\x1b" not in run(capsys, "table", "drawings", "--runs", tmp_path)
     assert "[bold]ra\\|" in run(capsys, "table", "drawings", "--runs", tmp_path, "--format", "md")

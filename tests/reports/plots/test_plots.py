@@ -1,4 +1,4 @@
-"""Plots: which files there are, that drawing again gives the same bytes, and what the front is."""
+"""Plots: the files written, reproducible bytes, the Pareto front, and how lines are split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports.plots.pareto import front
 from reports.plots.sample_grid import montage
 from reports.plots.style import slug
 from reports.records import collect
-from reports.run_groups import RunGroup, lines_of
+from reports.run_groups import RunGroup, plot_lines
 from reports.schema import Size
 from reports.tables import build
 from tests.reports.synthetic import figure, record, samples, write, write_items
@@ -30,7 +30,7 @@ def test_front_by_hand():
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=12), st.booleans())
-def test_front_is_what_nobody_beats(points, lower):
+def test_front_is_what_no_point_beats(points, lower):
     sign = 1 if lower else -1
     chosen = front(points, lower)
     for i, (cost, quality) in enumerate(points):
@@ -39,48 +39,48 @@ def test_front_is_what_nobody_beats(points, lower):
         assert not (beaten and i in chosen)
 
 
-def arms_of(*runs: tuple[float, dict]) -> list[RunGroup]:
+def groups_of(*runs: tuple[float, dict]) -> list[RunGroup]:
     return [RunGroup("subspace", Size("dimension", size), settings, (), ()) for size, settings in runs]
 
 
-def test_a_rate_that_follows_the_size_tells_no_lines_apart():
-    arms = arms_of((10, {"train.learning_rate": 0.3}), (100, {"train.learning_rate": 0.1}))
-    assert {name: len(line) for name, line in lines_of(arms).items()} == {"subspace": 2}
+def test_a_learning_rate_that_follows_the_size_splits_no_line():
+    groups = groups_of((10, {"train.learning_rate": 0.3}), (100, {"train.learning_rate": 0.1}))
+    assert {name: len(line) for name, line in plot_lines(groups).items()} == {"subspace": 2}
 
 
-def test_lines_are_told_apart_by_as_few_settings_as_do():
+def test_lines_are_split_by_the_fewest_settings():
     def at(size: float, rate: float, scales: bool) -> tuple[float, dict]:
         return size, {"train.learning_rate": rate, "adapter.scales": scales}
 
-    arms = arms_of(at(100, 0.1, True), at(10, 0.3, False), at(100, 0.11, False), at(20, 0.2, True))
-    sizes = {name: [arm.size.value for arm in line if arm.size] for name, line in lines_of(arms).items()}
+    groups = groups_of(at(100, 0.1, True), at(10, 0.3, False), at(100, 0.11, False), at(20, 0.2, True))
+    sizes = {name: [group.size.value for group in line if group.size] for name, line in plot_lines(groups).items()}
     assert sizes == {"subspace (scales false)": [10, 100], "subspace (scales true)": [20, 100]}
 
 
-def test_lines_of_two_rates_at_one_size_are_told_apart_by_them():
-    arms = arms_of((10, {"train.learning_rate": 0.3}), (10, {"train.learning_rate": 0.1}))
-    assert set(lines_of(arms)) == {"subspace (learning_rate 0.1)", "subspace (learning_rate 0.3)"}
+def test_two_learning_rates_at_one_size_split_the_line():
+    groups = groups_of((10, {"train.learning_rate": 0.3}), (10, {"train.learning_rate": 0.1}))
+    assert set(plot_lines(groups)) == {"subspace (learning_rate 0.1)", "subspace (learning_rate 0.3)"}
 
 
 @pytest.mark.parametrize("rates", [1, 8])
-def test_no_legend_lies_over_the_title_or_outside(tmp_path, rates):
+def test_legends_overlap_neither_the_title_nor_the_edge(tmp_path, rates):
     for size in (1, 64):
         for number in range(rates):
             content = record("lora", size, 0, fingerprint=f"{size}-{number}")
             content["config"]["train"]["learning_rate"] = 0.001 * (number + 1)
             write(tmp_path, content)
-    drawn = size_curves(build(collect(tmp_path), "drawings").rows, "kid")
-    assert drawn is not None
-    title = drawn.suptitle("drawings", x=0.01, ha="left")
-    drawn.draw_without_rendering()
+    plot = size_curves(build(collect(tmp_path), "drawings").rows, "kid")
+    assert plot is not None
+    title = plot.suptitle("drawings", x=0.01, ha="left")
+    plot.draw_without_rendering()
     boxes = [
-        legend.get_window_extent() for legend in [*drawn.legends, *(axes.get_legend() for axes in drawn.axes)] if legend
+        legend.get_window_extent() for legend in [*plot.legends, *(axes.get_legend() for axes in plot.axes)] if legend
     ]
     assert boxes
     for box in boxes:
         assert not box.overlaps(title.get_window_extent())
         assert box.x0 >= 0
-        assert box.x1 <= drawn.bbox.x1
+        assert box.x1 <= plot.bbox.x1
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def rows(runs):
     return build(collect(runs), "drawings").rows
 
 
-def test_same_records_same_bytes(runs, tmp_path, capsys):
+def test_plots_are_reproducible(runs, tmp_path, capsys):
     for out in ("one", "two"):
         assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
     names = sorted(path.name for path in (tmp_path / "one" / "drawings").iterdir())
@@ -118,19 +118,19 @@ def test_sample_grid_shows_the_pictures(rows, tmp_path):
     montage(rows, tmp_path / "samples.png")
     with Image.open(tmp_path / "samples.png") as grid:
         colours = {colour for _, colour in grid.getcolors(1 << 20) or []}
-    assert {(10, 0, 200), (20, 0, 200)} <= colours  # the two samples' own
+    assert {(10, 0, 200), (20, 0, 200)} <= colours  # the colours of the two samples
 
 
-def test_a_broken_picture_is_a_blank(runs, rows, tmp_path):
+def test_a_broken_picture_is_left_blank(runs, rows, tmp_path):
     for path in runs.glob("*/*/*/samples/0.png"):
         path.write_bytes(b"\x89PNG\r\n\x1a\n no")
     assert montage(rows, tmp_path / "samples.png") is not None
 
 
-def test_nothing_finished(tmp_path, capsys):
+def test_without_finished_runs_there_is_nothing_to_draw(tmp_path, capsys):
     write(tmp_path, record(status="failed", reason="diverged", metrics={}, primary_metric=None))
     assert main(["plots", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "nothing could be drawn" in capsys.readouterr().err
+    assert "nothing to draw" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "..", "ä", "x" * 300])

@@ -1,0 +1,150 @@
+"""Run records as pandas DataFrames, for notebooks: one row per run, or one row per group of runs over seeds."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import notes
+from reports.records import Collection, Run, collect
+from reports.schema import REFERENCES, FigureRecord
+from reports.table_text import group_rows
+from reports.tables import build
+
+FIGURE_FIELDS = ("low", "high", *REFERENCES, "n", "unit", "extractor", "better")
+COST_FIELDS = {  # column: place in the record
+    "parameters.trainable": ("parameters", "trainable"),
+    "parameters.total": ("parameters", "total"),
+    "adapter_bytes": ("adapter_bytes",),
+    "memory.peak_bytes": ("memory", "peak_bytes"),
+    "flops.forward": ("flops", "forward"),
+    "flops.backward": ("flops", "backward"),
+    "flops.optimizer": ("flops", "optimizer"),
+    "flops.total": ("flops", "total"),
+    "seconds.setup": ("seconds", "setup"),
+    "seconds.train": ("seconds", "train"),
+    "seconds.evaluate": ("seconds", "evaluate"),
+    "seconds.total": ("seconds", "whole"),
+    "seconds.step_median": ("seconds", "step_median"),
+    "samples_per_second": ("throughput", "samples_per_second"),
+    "tokens_per_second": ("throughput", "tokens_per_second"),
+    "share_of_peak": ("throughput", "share_of_peak"),
+    "communication.predicted_bytes": ("communication", "predicted_bytes"),
+    "communication.measured_bytes": ("communication", "measured_bytes"),
+    "device": ("device",),
+    "git.commit": ("git", "commit"),
+    "git.dirty": ("git", "dirty"),
+}
+
+
+def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd.DataFrame:
+    """One row per finished or failed run below `runs`; with `task`, the runs of that task only.
+
+    Columns, absent if no run has them:
+
+    - identity: `task`, `method`, `size_field`, `size`, `seed`, `status`, `reason`, `source`, `fingerprint`, `folder`;
+    - settings: `adapter.rank`, `task.data`, `train.steps`, ...; lists and objects as JSON text;
+    - figures: `kid`, and how it was measured: `kid.low`, `kid.high` (95 % interval over items), `kid.base`, `kid.n`,
+      `kid.unit`, `kid.extractor`, `kid.better`, ...;
+    - costs in plain units (bytes, seconds, floating-point operations per step): the keys of `COST_FIELDS`.
+
+    Columns of numbers have numeric dtypes; a missing value is NaN. `frame(...).attrs["notes"]` lists what was counted
+    and left out, and an unreadable record is a warning. Raises ReportError if there are no runs.
+
+    Example::
+
+        from reports import frame
+
+        runs = frame("runs", "sd-pokemon")
+        runs.groupby(["method", "adapter.rank"])["kid"].agg(["mean", "std"])
+    """
+    collection = runs if isinstance(runs, Collection) else collect(runs)
+    part = collection if task is None else collection.of_task(task)
+    if part.unreadable:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in part.unreadable)
+        warnings.warn(f"{len(part.unreadable)} records cannot be read and are left out: {reasons}", stacklevel=2)
+    result = _typed(pd.DataFrame([_row(run) for run in [*part.finished, *part.failed]]))
+    result.attrs["notes"] = notes.counts(part)
+    return result
+
+
+def table(runs: str | Path | Collection, task: str, by: str | None = None, against: str | None = None) -> pd.DataFrame:
+    """One row per group of runs that differ only in the seed: the table of `python -m reports table TASK`.
+
+    Every metric has its mean over seeds (`kid`), the 95 % interval (`kid.low`, `kid.high`) and the method behind it
+    (`kid.how`), the reference values (`kid.base`, ...), `kid.n`, `kid.extractor`, and the comparison with the best:
+    `kid.difference`, `kid.p_holm`, `kid.verdict`. Costs are means over seeds. `by` orders the rows (a size field such
+    as "rank", a metric, a cost or "method"); `against`, METHOD or METHOD:SIZE, replaces the best group as reference.
+    Raises ReportError if the task has no runs, or if `by` or `against` is not in the table.
+
+    Example::
+
+        from reports import table
+
+        table("runs", "sd-pokemon", by="rank")[["method", "size", "kid", "kid.low", "kid.high"]]
+    """
+    collection = runs if isinstance(runs, Collection) else collect(runs)
+    groups = build(collection, task, by, against)
+    result = _typed(pd.DataFrame(group_rows(groups)))
+    result.attrs["notes"] = [
+        *notes.counts(collection.of_task(task)),
+        *notes.methods_used(groups),
+        *notes.warnings(groups.rows, groups.metrics),
+    ]
+    return result
+
+
+def _row(run: Run) -> dict[str, Any]:
+    record = run.record
+    identity = {
+        "task": record.task,
+        "method": record.method,
+        "size_field": record.size.field if record.size else None,
+        "size": record.size.value if record.size else None,
+        "seed": record.seed,
+        "status": record.status,
+        "reason": record.reason,
+        "source": record.source,
+        "fingerprint": record.fingerprint,
+        "folder": str(run.folder),
+    }
+    settings = {f"{part}.{name}": v for part, name, v in _settings(run) if (part, name) not in IDENTITY_SETTINGS}
+    figures = {name: value for metric, figure in record.metrics.items() for name, value in _figure(metric, figure)}
+    costs = {name: _value_at(record, path) for name, path in COST_FIELDS.items()}
+    return identity | {k: v for k, v in (settings | figures | costs).items() if k not in identity}
+
+
+IDENTITY_SETTINGS = {("adapter", "name"), ("task", "name"), ("train", "seed")}  # columns of their own
+
+
+def _settings(run: Run) -> Iterator[tuple[str, str, Any]]:
+    for part in ("adapter", "task", "train"):
+        for name, value in getattr(run.record.config, part).items():
+            yield part, name, json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _figure(metric: str, figure: FigureRecord) -> Iterator[tuple[str, Any]]:
+    yield metric, figure.value
+    for name in FIGURE_FIELDS:
+        yield f"{metric}.{name}", getattr(figure, name)
+
+
+def _value_at(record: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        record = record.get(name) if isinstance(record, Mapping) else getattr(record, name, None)
+    return record
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Drop columns without any value, and give columns of numbers and missing values a numeric dtype."""
+    rows = rows.dropna(axis="columns", how="all")
+    for name in rows.columns:
+        values = rows[name].dropna()
+        if rows[name].dtype == object and values.map(lambda v: type(v) in (int, float)).all():
+            rows = rows.assign(**{name: rows[name].astype(float)})
+    return rows
