@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tasks.base import Metric, Task, declare
-from tasks.diffusion.settings import CHOSEN, DiffusionSettings
+from tasks.base import Task, declare
+from tasks.diffusion.evaluation.metrics.alignment import Alignment
+from tasks.diffusion.evaluation.metrics.base_alignment import BaseAlignment
+from tasks.diffusion.evaluation.metrics.clip_i import ClipImageSimilarity
+from tasks.diffusion.evaluation.metrics.clip_score import ClipScore
+from tasks.diffusion.evaluation.metrics.drift import Drift
+from tasks.diffusion.evaluation.metrics.leakage import Leakage
+from tasks.diffusion.evaluation.metrics.similarity import Similarity
+from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
+from tasks.diffusion.evaluation.prompts import Prompt
+from tasks.diffusion.settings import DEFAULTS, DiffusionSettings
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -15,20 +24,9 @@ if TYPE_CHECKING:
 
     from tasks.diffusion.data.splits import Splits
     from tasks.diffusion.dreambooth_task import SubjectDriven
-    from tasks.diffusion.model.meta_model import DiffusionMetaModel
-    from tasks.diffusion.worlds.drawing import Attributes
 
-SUBJECT_METRICS = declare(
-    Metric("similarity", "higher", "cosine", "pictures of the subject's prompts to kept pictures of the subject"),
-    Metric("clip_i", "higher", "cosine", "the same with a CLIP's picture embeddings (CLIP-I)"),
-    Metric("clip_score", "higher", "100 x cosine", "agreement with the prompt that names the class (CLIP-T)"),
-    Metric("alignment", "higher", "share", "the class and the prompt's background found in the picture"),
-    Metric("leakage", "lower", "cosine", "pictures of the class prompt to the subject: the class forgets its variety"),
-    Metric("drift", "lower", "1 - cosine", "change of the pictures of prompts that the base knew"),
-    Metric("base_alignment", "higher", "share", "attributes of the base's own prompts found in the picture"),
-    Metric("validation_loss", "lower", "mean squared error", "loss on kept pictures with fixed noise"),
-)
 DRAWN = {"instance_prompt": "a picture of sks mushroom", "class_prompt": "a picture of a mushroom", "kind": "mushroom"}
+DRAWN_HELD_OUT = 24
 # The first of the paper's prompts that suit objects and living subjects alike (its supplement, "Dataset").
 CONTEXTS = (
     "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric",
@@ -38,23 +36,37 @@ CONTEXTS = (
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """`text` is sampled; `described` says the same with the class, for a CLIP that has never seen the subject."""
-
-    text: str
-    described: str
-    attributes: Attributes
-
-
-@dataclass(frozen=True)
 class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     """DreamBooth: teach a Stable Diffusion one subject from a few pictures and a rare word
     (Ruiz et al. 2022, arXiv 2208.12242)."""
 
-    metrics = SUBJECT_METRICS
+    metrics = declare(
+        Similarity(),
+        ClipImageSimilarity(),
+        ClipScore(meaning="agreement with the prompt that names the class (CLIP-T)"),
+        Alignment(
+            meaning="the class and the prompt's background found in the picture",
+            world="objects",
+            attributes=("kind", "background"),
+            shuffle=False,  # every prompt names the same class
+        ),
+        Leakage(),
+        BaseAlignment(),
+        ValidationLoss(),
+        Drift(),
+    )
     primary_metric = "similarity"
     input_size_field = "resolution"
-    chosen: ClassVar = CHOSEN | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
+    other_names = ("dreambooth",)
+    defaults: ClassVar = DEFAULTS | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
+    minimums: ClassVar = {
+        "crops": 1,
+        "num_class_images": 1,
+        "train_items": 1,
+        "held_out": 1,
+        "test_items": 1,
+        "drift_items": 1,
+    }
 
     data: str = "character"
     """The subject's pictures: "character" (drawn: one mushroom with a face, in several poses), or a folder."""
@@ -63,31 +75,28 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     class_prompt: str | None = None
     """Names its class: "a photo of a dog". Default: the drawn character's."""
     prior_preservation: bool | None = None
-    """Train on the base's own pictures of the class prompt too. Default: the base's card; the tutorial does not."""
+    """Also train on the base's own pictures of the class prompt. Default: the base's card; the tutorial does not."""
     prior_loss_weight: float = 1.0
-    """What the class pictures' loss counts."""
+    """Weight of the class pictures' loss."""
     num_class_images: int = 100
-    """Class pictures, made once by the base."""
+    """Number of class pictures, sampled once from the base."""
     train_items: int = 6
-    """Pictures of the drawn character for training (a folder is taken whole)."""
+    """Number of pictures of the drawn character for training; a folder is used whole."""
     held_out: int | None = None
-    """Pictures of the subject kept for the evaluation. Default: 24 drawn ones, or every fifth of a folder."""
+    """Number of the subject's pictures kept for the evaluation. Default: 24 drawn ones, or every fifth of a folder."""
     test_items: int | None = None
-    """Prompts of the subject that are sampled. Default: the base's card."""
+    """Number of the subject's prompts to sample. Default: the base's card."""
     drift_items: int = 50
-    """Prompts of the base's own world on which drift is measured."""
+    """At most so many prompts of the base's pretraining domain for drift."""
 
     def prepare(self, device: torch.device) -> SubjectDriven:
-        from tasks.diffusion.dreambooth_task import SubjectDriven
+        from tasks.diffusion.dreambooth_task import Subject, SubjectDriven
 
         task = self.filled()
         task.check()
-        return SubjectDriven(task, device)
-
-    def meta_model(self) -> DiffusionMetaModel:
-        from tasks.diffusion.model.meta_model import DiffusionMetaModel
-
-        return DiffusionMetaModel(self.filled())
+        class_images = task.num_class_images if task.prior_preservation else 0
+        subject = Subject(task.subject_prompt, task.described_prompt, class_images, task.prior_loss_weight)
+        return SubjectDriven(task, device, subject)
 
     @property
     def is_drawn(self) -> bool:
@@ -99,15 +108,11 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
             raise TaskError("name the subject, for example --task.instance-prompt 'a photo of sks dog'")
         if self.prior_preservation and not self._class_prompt:
             raise TaskError(
-                "prior preservation needs the class, for example --task.class-prompt 'a photo of a dog', "
-                "or leave it out with --task.no-prior-preservation"
+                "prior preservation needs the class, for example --task.class-prompt 'a photo of a dog'; "
+                "--task.no-prior-preservation turns it off"
             )
         if self.prior_loss_weight <= 0:
             raise TaskError(f"--task.prior-loss-weight must be above 0, not {self.prior_loss_weight}")
-        for name in ("num_class_images", "train_items", "held_out", "test_items", "drift_items"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise TaskError(f"--task.{name.replace('_', '-')} must be at least 1, not {value}")
 
     @property
     def subject_prompt(self) -> str:
@@ -119,26 +124,27 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
 
     @property
     def described_prompt(self) -> str:
-        """The class prompt, or the subject's own where no class is named."""
+        """The class prompt, or the subject's own if no class is named."""
         return self._class_prompt or self.subject_prompt
 
-    def prompts(self) -> list[Prompt]:
-        """`test_items` prompts: the subject's own in turn with the contexts."""
+    def prompts(self, splits: Splits | None = None) -> list[Prompt]:
+        """`test_items` prompts: the subject's, in each context in turn."""
         from tasks.diffusion.worlds.drawing import BACKGROUNDS
 
         if self.is_drawn:
-            attributes = [{"kind": DRAWN["kind"], "background": background} for background in BACKGROUNDS]
-            contexts = [(f" on a {each['background']} background", each) for each in attributes]
+            shown = [{"kind": DRAWN["kind"], "background": background} for background in BACKGROUNDS]
+            contexts = [(f" on a {each['background']} background", each) for each in shown]
         else:
             contexts = [("", {}), *((f" {context}", {}) for context in CONTEXTS)]
         chosen = [contexts[i % len(contexts)] for i in range(self.test_items or len(contexts))]
-        return [Prompt(self.subject_prompt + words, self.described_prompt + words, each) for words, each in chosen]
+        return [Prompt(self.subject_prompt + words, self.described_prompt + words, shown) for words, shown in chosen]
 
     def splits(self, resolution: int) -> Splits:
-        """The subject's pictures, at `resolution` pixels a side: for training, and kept."""
+        """The subject's pictures: for training, and held out for validation and test."""
         from tasks.diffusion.data import splits
 
         if self.is_drawn:
-            return splits.character(self.train_items, self.held_out or 24, resolution, self.subject_prompt)
+            held_out, shown = self.held_out or DRAWN_HELD_OUT, {"kind": DRAWN["kind"]}
+            return splits.character(self.train_items, held_out, resolution, self.subject_prompt, shown)
         folder, keep_whole = Path(self.data), self.crop == "random"
         return splits.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)

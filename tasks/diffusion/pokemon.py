@@ -6,84 +6,96 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tasks.bad_items import OnBadItem
-from tasks.base import Metric, Task, declare
-from tasks.diffusion.settings import CHOSEN, DiffusionSettings
-from tasks.errors import TaskError
+from tasks.base import Task, declare
+from tasks.diffusion.evaluation.metrics.alignment import Alignment
+from tasks.diffusion.evaluation.metrics.base_alignment import BaseAlignment
+from tasks.diffusion.evaluation.metrics.clip_score import ClipScore
+from tasks.diffusion.evaluation.metrics.cmmd import ClipDiscrepancy
+from tasks.diffusion.evaluation.metrics.drift import Drift
+from tasks.diffusion.evaluation.metrics.fid import FrechetDistance
+from tasks.diffusion.evaluation.metrics.kid import KernelDistance
+from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
+from tasks.diffusion.evaluation.prompts import Prompt
+from tasks.diffusion.settings import DEFAULTS, DiffusionSettings
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.diffusion.data.splits import Splits
-    from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.text_to_image import TextToImage
 
-ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")
-IMAGE_METRICS = declare(
-    Metric("kid", "lower", "x1000", "kernel distance to real pictures (KID)"),
-    Metric("fid", "lower", "", "Fréchet distance to real pictures (FID)"),
-    Metric("cmmd", "lower", "x1000", "kernel distance of CLIP embeddings (CMMD)"),
-    Metric("clip_score", "higher", "100 x cosine", "agreement of picture and prompt (CLIP score)"),
-    Metric("alignment", "higher", "share", "the prompt's eyes, head and limb found in the picture"),
-    Metric("drift", "lower", "1 - cosine", "change of the pictures of prompts that the base knew"),
-    Metric("base_alignment", "higher", "share", "attributes of the base's own prompts found in the picture"),
-    Metric("validation_loss", "lower", "mean squared error", "loss on kept items with fixed noise"),
-    *(Metric(f"alignment_{part}", "higher", "share", f"the prompt's {part} found") for part in ATTRIBUTES),
-)
-LEAST_ITEMS = {"train_items": 1, "validation_items": 1, "test_items": 0, "drift_items": 0}
+ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")  # of a creature, as its world has them
 
 
 @dataclass(frozen=True)
 class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     """Text-to-image: teach a Stable Diffusion captioned pictures of creatures that it has never seen."""
 
-    metrics = IMAGE_METRICS
+    metrics = declare(
+        KernelDistance(),
+        FrechetDistance(),
+        ClipDiscrepancy(),
+        ClipScore(),
+        Alignment(),
+        *map(Alignment.of_attribute, ATTRIBUTES),
+        BaseAlignment(),
+        ValidationLoss(),
+        Drift(),
+    )
     primary_metric = "kid"
     input_size_field = "resolution"
-    chosen: ClassVar = CHOSEN | {"train_items": 1500, "validation_items": 128, "test_items": 500, "drift_items": 100}
+    other_names = ("pokemon", "text-to-image")
+    defaults: ClassVar = DEFAULTS | {
+        "train_items": 1500,
+        "validation_items": 128,
+        "test_items": 500,
+        "drift_items": 100,
+    }
+    minimums: ClassVar = {"crops": 1, "train_items": 1, "validation_items": 1, "test_items": 0, "drift_items": 0}
 
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), "pokemon" or "naruto" (from the hub),
-    an image folder, or a hub name such as "org/name" or "org/name@revision"."""
+    an image folder, or a hub dataset such as "org/name" or "org/name@revision"."""
     image_column: str | None = None
-    """Where the data's pictures are. Default: the only column that holds pictures."""
+    """The dataset's column of pictures. Default: the only one with pictures."""
     caption_column: str | None = None
-    """Where their captions are. Default: the only column that holds text."""
+    """The dataset's column of captions. Default: the only one with text."""
     on_bad_item: OnBadItem = "fail"
-    """A picture that cannot be read, or has no caption: fail and name it, or skip and count it in the record."""
+    """What to do with a picture that cannot be read or has no caption: fail and name it, or skip it and count it in
+    the record."""
     train_items: int | None = None
-    """Creatures drawn for training (other data are taken whole). Default: 1500; of a published base on a CPU 8."""
+    """Number of creatures drawn for training; other data are used whole. Default: 1500 (published base on a CPU: 8)."""
     validation_items: int | None = None
-    """Kept pictures on which the validation loss is measured, at most. Default: 128; of a published base on a CPU 1."""
+    """At most so many held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
     test_items: int | None = None
-    """Prompts that are sampled and real pictures that they are compared with, at most. KID and FID need 10; 0 samples
-    none. Default: 500; of a published base on a CPU, which takes minutes a picture, 0."""
+    """At most so many prompts to sample and real pictures to compare with. KID and FID need 10; 0 samples none.
+    Default: 500 (published base on a CPU, which takes minutes per picture: 0)."""
     drift_items: int | None = None
-    """Prompts of the base's own world on which drift is measured, at most; 0 leaves drift out. Default: 100; of a
-    published base on a CPU 0."""
+    """At most so many prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100 (published
+    base on a CPU: 0)."""
 
     def prepare(self, device: torch.device) -> TextToImage:
         from tasks.diffusion.text_to_image import TextToImage
 
         task = self.filled()
         task.check()
-        for name, least in LEAST_ITEMS.items():
-            if getattr(task, name) < least:
-                raise TaskError(f"--task.{name.replace('_', '-')} must be at least {least}, not {getattr(task, name)}")
         return TextToImage(task, device)
 
-    def meta_model(self) -> DiffusionMetaModel:
-        from tasks.diffusion.model.meta_model import DiffusionMetaModel
-
-        return DiffusionMetaModel(self.filled())
-
     def splits(self, resolution: int) -> Splits:
-        """The pictures, at `resolution` pixels a side."""
         from tasks.diffusion.data import captioned, splits
 
         task = self.filled()
-        kept = (task.validation_items or 0, task.test_items or 0)
+        held_out = task.count("validation_items"), task.count("test_items")
         if task.data == "creatures":
-            return splits.creatures(task.train_items or 0, *kept, resolution)
+            return splits.creatures(task.count("train_items"), *held_out, resolution)
         if task.data == "openmoji":
-            return splits.openmoji_animals(*kept, resolution)
-        return captioned.load(task, resolution)
+            return splits.openmoji_animals(*held_out, resolution)
+        columns = captioned.Columns(task.image_column, task.caption_column)
+        pictures, facts = captioned.load(task.data, resolution, columns, task.on_bad_item, whole=task.crop == "random")
+        return splits.split(pictures, *held_out, facts)
+
+    def prompts(self, splits: Splits) -> list[Prompt]:
+        """The test pictures' captions."""
+        test = splits.test
+        attributes = test.attributes or [{}] * len(test)
+        return [Prompt(text, text, shown) for text, shown in zip(test.captions, attributes, strict=True)]

@@ -6,62 +6,86 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from tasks.base import Metric
+from tasks.bundled.bases import STABLE_DIFFUSION
+from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
+    from tasks.diffusion.data.splits import Splits
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
+    from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
-CHOSEN = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # where neither user nor card says
+DEFAULTS = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # where neither user nor card sets them
 
 
 @dataclass(frozen=True)
 class DiffusionSettings:
-    """What is not given is what the base's card recommends for the task: the tutorial's settings on a published base.
+    """Fields left at None take what the base's card recommends for the task, else `defaults`.
 
-    A task is a subclass that is a `Task` too; its fields with the default None may stand in a card.
+    A task is a subclass that is a `Task` too.
     """
 
     name: ClassVar[str]
-    chosen: ClassVar[Mapping[str, Any]] = CHOSEN
+    metrics: ClassVar[Mapping[str, Metric]]
+    defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
+    minimums: ClassVar[Mapping[str, int]] = {"crops": 1}  # smallest valid values
 
-    base: str = "mini"
+    base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
-    diffusers' layout, or a hub name such as "org/name" or "org/name@revision"."""
+    diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
-    """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
+    """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
     resolution: int | None = None
-    """Pixels a side. Default: the base's card, else the base's own."""
+    """Width and height of pictures in pixels. Default: the base's card, else the base's own."""
     crop: Literal["center", "random"] | None = None
-    """Which square of a picture is learnt from, once its shorter side has the resolution. Default: the base's card."""
+    """The square of a picture to train on, after its shorter side is resized. Default: the base's card."""
     crops: int = 4
-    """Of random crops, how many fixed ones of each picture are kept encoded, evenly spaced."""
+    """Number of fixed crops per picture that are cached with --task.crop random, evenly spaced."""
     random_flip: bool | None = None
     """Mirror half of the pictures. Default: the base's card."""
     encode: Literal["cached", "on-the-fly"] = "cached"
-    """Encode each crop and flip once and release the VAE, or crop, flip and encode at every step."""
+    """Encode each crop and flip once and free the VAE, or crop, flip and encode in every training step."""
     caption_dropout: float | None = None
     """Share of training captions replaced by the empty one, for classifier-free guidance. Default: the base's card."""
     noise_offset: float = 0.0
-    """Scale of noise that is equal over a whole channel, for darker and brighter pictures; 0.05 to 0.1 is usual."""
+    """Scale of noise that is constant over each channel, for darker and brighter pictures; usually 0.05 to 0.1."""
     snr_gamma: float | None = None
-    """Weigh the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
+    """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
     train_text_encoder: bool = False
-    """The method adapts the text encoder too; text states are then computed at every step."""
+    """Also adapt the text encoder; text states are then computed in every training step."""
     validation_prompts: tuple[str, ...] = ()
-    """Sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
+    """Prompts sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
     num_inference_steps: int | None = None
-    """DPM-Solver++ steps in evaluation. Default: the base's card."""
+    """DPM-Solver++ steps in the evaluation. Default: the base's card."""
     guidance_scale: float | None = None
-    """Guidance scale in evaluation. Default: the base's card."""
+    """Guidance scale in the evaluation. Default: the base's card."""
     features: str = "efficientnet"
-    """Extractor of picture features: "efficientnet", "inception" (torch-fidelity), or a CLIP's name for CMMD."""
+    """Extractor of image features: "efficientnet", "inception" (torch-fidelity), or a CLIP (folder or hub name), which
+    gives CMMD instead of KID and FID."""
     scorer: str = "bundled"
     """The CLIP of the CLIP score, never the one that conditions the UNet: "bundled", a folder or a hub name."""
 
+    def splits(self, resolution: int) -> Splits:
+        """The task's pictures, `resolution` pixels wide and high."""
+        raise NotImplementedError
+
+    def prompts(self, splits: Splits) -> list[Prompt]:
+        """The prompts that the evaluation samples."""
+        raise NotImplementedError
+
+    def base_prompts(self) -> list[Prompt]:
+        """Prompts of the base's pretraining domain, on which drift is measured."""
+        return base_prompts(self.base, self.filled().count("drift_items"))
+
+    def count(self, name: str) -> int:
+        """A setting that counts items; 0 if it is not set."""
+        return getattr(self, name) or 0
+
     def recommended(self, adapter: str) -> dict[str, Any]:
-        """Training settings of the base's card for this task and method."""
+        """Training settings that the base's card recommends for this task and method."""
         from tasks.diffusion.model.bases import recommended
 
         training, methods = (recommended(self.base, self.name, part) for part in ("train", "methods"))
@@ -70,13 +94,20 @@ class DiffusionSettings:
     def load_base(self, device: torch.device) -> LoadedStableDiffusion:
         from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 
-        return LoadedStableDiffusion(self.filled(), device)
+        task = self.filled()
+        return LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
+
+    def meta_model(self) -> DiffusionMetaModel:
+        from tasks.diffusion.model.meta_model import DiffusionMetaModel
+
+        task = self.filled()
+        return DiffusionMetaModel(task.base, task.resolution, task.encode == "on-the-fly", task.train_text_encoder)
 
     def filled(self) -> Self:
-        """The same with what the base's card says where the user said nothing."""
+        """These settings with the card's values for fields that the user left out."""
         from tasks.diffusion.model.bases import recommended
 
-        return self._with({**self.chosen, **recommended(self.base, self.name, "task")})
+        return self._with({**self.defaults, **recommended(self.base, self.name, "task")})
 
     def on_cpu(self) -> Self:
         from tasks.diffusion.model.bases import recommended
@@ -84,17 +115,23 @@ class DiffusionSettings:
         return self._with(recommended(self.base, self.name, "on_cpu"))
 
     def _with(self, values: Mapping[str, Any]) -> Self:
-        """The same with `values` where the user said nothing."""
+        """These settings with `values` for fields that are None."""
         known = {f.name for f in fields(self)}
         return replace(self, **{k: v for k, v in values.items() if k in known and getattr(self, k) is None})
 
     def check(self) -> None:
         """Raise TaskError for a setting that cannot work. `self` is filled."""
+        for name, minimum in self.minimums.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise TaskError(f"{_option(name)} must be at least {minimum}, not {value}")
         if not 0 <= (self.caption_dropout or 0) < 1:
             raise TaskError(f"--task.caption-dropout must be at least 0 and below 1, not {self.caption_dropout}")
-        if self.crops < 1:
-            raise TaskError(f"--task.crops must be at least 1, not {self.crops}")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise TaskError(f"--task.snr-gamma must be above 0, not {self.snr_gamma}")
         if self.noise_offset < 0:
             raise TaskError(f"--task.noise-offset must be at least 0, not {self.noise_offset}")
+
+
+def _option(name: str) -> str:
+    return f"--task.{name.replace('_', '-')}"

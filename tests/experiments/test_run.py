@@ -72,14 +72,14 @@ def test_diffusers_loads_the_folder_and_samples_the_same_picture(finished, prepa
     from diffusers import StableDiffusionPipeline
     from PIL import Image
 
-    from tasks.diffusion.model import bases
-    from tasks.diffusion.model.sampling import noise_seed, pipeline_of
+    from tasks.bundled.bases import FOLDERS
+    from tasks.diffusion.model.sampling import noise_seed
 
     folder, _ = finished
-    theirs: Any = StableDiffusionPipeline.from_pretrained(bases.BUNDLED / "mini", torch_dtype=torch.float32)
-    theirs.scheduler = pipeline_of(prepared.base).scheduler
+    theirs: Any = StableDiffusionPipeline.from_pretrained(FOLDERS["mini"], torch_dtype=torch.float32)
+    theirs.scheduler = prepared.base.pipeline().scheduler
     theirs.load_lora_weights(folder.path)
-    guidance = prepared.evaluation.sampling.guidance
+    guidance = prepared.sampling.guidance_scale
     generator = torch.Generator().manual_seed(noise_seed(0, 0))
     prompt = prepared.splits.test.captions[0]
     picture = theirs(prompt, num_inference_steps=2, guidance_scale=guidance, generator=generator).images[0]

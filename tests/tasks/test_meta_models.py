@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.diffusion.model import bases
-from tasks.diffusion.model.meta_model import configurations, models_of
+from tasks.bundled.bases import FOLDERS
+from tasks.diffusion.model.bases import configurations, load_meta
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
-from tasks.pretrained.hub import Found
+from tasks.pretrained.hub import Snapshot
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names
 
 # As each model's own card or paper counts it; the SD parts are the UNet, the VAE and the text encoder.
@@ -55,7 +55,8 @@ def test_published_language_models(base):
 
 @pytest.mark.parametrize("base", STABLE_DIFFUSIONS)
 def test_published_stable_diffusions(base):
-    assert tuple(map(count, models_of(base))) == STABLE_DIFFUSIONS[base]
+    model = load_meta(base)
+    assert tuple(map(count, (model.unet, model.vae, model.text_encoder))) == STABLE_DIFFUSIONS[base]
 
 
 def test_the_default_resolution_is_the_tutorials():
@@ -64,18 +65,19 @@ def test_the_default_resolution_is_the_tutorials():
     assert Pokemon(base="sd-2-1", resolution=768).meta_model().batch(1, META).noisy.shape[-1] == 96
 
 
-def test_what_stays_on_the_device_is_what_each_step_needs():
-    kept, fresh = (Pokemon(encode=encode).meta_model() for encode in ("cached", "on-the-fly"))
-    assert (set(kept.frozen), set(fresh.frozen)) == (set(), {"vae"})
+def test_only_what_every_batch_needs_stays_on_the_device():
+    cached, on_the_fly = (Pokemon(encode=encode).meta_model() for encode in ("cached", "on-the-fly"))
+    assert (set(cached.frozen), set(on_the_fly.frozen)) == (set(), {"vae"})
     trained = Pokemon(train_text_encoder=True).meta_model()
-    unet, _, text_encoder = models_of("mini")
-    assert count(trained.backbone.model) == count(unet) + count(text_encoder)
-    assert not trained.batch(1, META).text.is_floating_point()
+    base = load_meta("mini")
+    assert count(trained.backbone.model) == count(base.unet) + count(base.text_encoder)
+    assert set(trained.batch(1, META).conditions) == {"input_ids"}
 
 
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(
-    "task", [Style(base="gpt2", max_length=40), EndToEnd(base="smollm2-135m"), Pokemon(), Pokemon(train_text_encoder=True)]
+    "task",
+    [Style(base="gpt2", max_length=40), EndToEnd(base="smollm2-135m"), Pokemon(), Pokemon(train_text_encoder=True)],
 )
 def test_the_loss_has_a_gradient_without_a_value(task, size):
     meta_model = task.meta_model()
@@ -101,13 +103,13 @@ def test_a_resolution_that_latents_cannot_have_is_refused():
 
 
 def test_a_plan_of_a_base_on_the_hub_fetches_no_weights(monkeypatch):
-    asked = []
+    requested = []
 
-    def fetch(option, name, places, files, kind):
-        asked.extend(files)
-        return Found(bases.BUNDLED / "mini", name, "revision")
+    def fetch(option, name, sources, files, kind):
+        requested.extend(files)
+        return Snapshot(FOLDERS["mini"], name, "revision")
 
     monkeypatch.setattr("tasks.pretrained.hub.fetch", fetch)
     assert configurations("someone/some-model")["unet"]["in_channels"] == 16
-    assert asked
-    assert not any(file.endswith((".safetensors", ".bin")) for file in asked)
+    assert requested
+    assert not any(file.endswith((".safetensors", ".bin")) for file in requested)

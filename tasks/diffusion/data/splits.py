@@ -1,4 +1,4 @@
-"""Captioned pictures and their splits; the drawn creatures and OpenMoji's animals as such."""
+"""Captioned pictures and their splits: drawn creatures, OpenMoji's animals, a subject's pictures."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tasks.errors import TaskError
 if TYPE_CHECKING:
     from PIL import Image
 
-# Streams of drawings, apart from those that the bundled parts were trained and probed on.
+# Seeds of drawings; the bundled models were trained and tested on others (bundled/pictures.py).
 TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """`pixels` uint8 (n, 3, height, width), a caption each, the attributes where the world is a drawn one.
+    """`pixels` uint8 (n, 3, height, width), one caption per picture, and for drawn pictures their attributes.
 
-    `whole` has the pictures before they were cropped to squares, uint8 (3, height, width) each with the shorter side
-    that `pixels` has, where random crops need them.
+    `whole`, for random crops, has the pictures before they were cropped to squares: uint8 (3, height, width) with the
+    same shorter side as `pixels`.
     """
 
     pixels: Tensor
@@ -48,7 +48,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a task learns from and is measured on. `floor` is real data for the real-against-real distance."""
+    """What a task is trained and measured on. `floor` is compared with `reference`: real data against real data."""
 
     train: Pictures
     validation: Pictures
@@ -75,7 +75,7 @@ def stack(pictures: list[np.ndarray]) -> Tensor:
 
 
 def creatures(train: int, validation: int, test: int, resolution: int) -> Splits:
-    """Training combinations for training; held-out ones, captions that say everything, for the test."""
+    """Creatures with training combinations for training, and with held-out ones and full captions for the test."""
     world = Creatures()
     tested = draw(world, test, TEST_STREAM, True, full_caption=True)
     splits = Splits(
@@ -101,7 +101,7 @@ def _resized(splits: Splits, resolution: int) -> Splits:
 
 
 def openmoji_animals(validation: int, test: int, resolution: int) -> Splits:
-    """OpenMoji's animals by their English names; every fifth is kept for the test."""
+    """OpenMoji's animals by their English names; every fifth is held out for the test."""
     from tasks.diffusion.data import openmoji
 
     try:
@@ -114,63 +114,69 @@ def openmoji_animals(validation: int, test: int, resolution: int) -> Splits:
 
 
 def square(picture: Image.Image, resolution: int) -> np.ndarray:
-    """The centre of a picture, uint8 (resolution, resolution, 3)."""
+    """The centre square of a picture, resized: uint8 (resolution, resolution, 3)."""
     from PIL import Image, ImageOps
 
     return np.asarray(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS))
 
 
 def check_count(count: int, facts: dict) -> None:
-    """Raise TaskError where there are too few pictures to keep one for the test."""
+    """Raise TaskError if there are too few pictures to hold one out for the test."""
     if count < 5:
-        raise TaskError(f"{facts['data']} has {count} pictures; at least 5 are needed to keep one for the test")
+        raise TaskError(
+            f"{facts['data']} has {count} pictures; at least 5 are needed, as every fifth is held out for the test"
+        )
 
 
-def character(count: int, held_out: int, resolution: int, caption: str) -> Splits:
-    """The drawn subject of DreamBooth: `count` pictures on some backgrounds to learn from, kept ones on all."""
+def character(count: int, held_out: int, resolution: int, caption: str, shown: Attributes) -> Splits:
+    """DreamBooth's drawn subject: `count` training pictures on some backgrounds, `held_out` ones on all.
+
+    `shown` are attributes that all its pictures share.
+    """
     world = Character()
-    train, kept = draw(world, count, TRAIN_STREAM, False), draw(world, held_out, TEST_STREAM, None)
-    return _subject(train, kept, caption, resolution, "character")
+    train, test = draw(world, count, TRAIN_STREAM, False), draw(world, held_out, TEST_STREAM, None)
+    test = replace(test, attributes=[each | shown for each in test.attributes])
+    return _subject(train, test, caption, resolution, "character")
 
 
 def subject_folder(folder: Path, held_out: int | None, resolution: int, caption: str, keep_whole: bool) -> Splits:
-    """The pictures of a folder, all with one caption; every fifth is kept, or `held_out` of them evenly spread.
+    """The pictures of a folder, all with one caption; every fifth is held out, or `held_out` of them, evenly spread.
 
     Raises TaskError that names what cannot be read.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    kept_count = max(1, len(files) // 5) if held_out is None else held_out
-    if len(files) <= kept_count:
+    test_count = max(1, len(files) // 5) if held_out is None else held_out
+    if len(files) <= test_count:
         raise TaskError(
-            f"--task.data '{folder}' must be 'character' or a folder with at least {kept_count + 1} pictures "
-            f"({', '.join(sorted(SUFFIXES))}), {kept_count} of them kept for the evaluation; it has {len(files)}"
+            f"--task.data '{folder}' must be 'character' or a folder with at least {test_count + 1} pictures "
+            f"({', '.join(sorted(SUFFIXES))}), {test_count} of them held out for the evaluation; it has {len(files)}"
         )
     pixels, whole = [], []
     for file in files:
         try:
             picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
-            raise TaskError(f"the picture '{file}' cannot be read ({broken}): mend or remove it") from None
+            raise TaskError(f"the picture '{file}' cannot be read ({broken}): repair or remove it") from None
         pixels.append(square(picture, resolution))
         if keep_whole:
             whole.append(resized(picture, resolution))
     pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole)
-    kept = [i * len(files) // kept_count for i in range(kept_count)]
-    trained = [i for i in range(len(files)) if i not in kept]
-    return _subject(pictures[trained], pictures[kept], caption, resolution, str(folder))
+    test = [i * len(files) // test_count for i in range(test_count)]
+    train = [i for i in range(len(files)) if i not in test]
+    return _subject(pictures[train], pictures[test], caption, resolution, str(folder))
 
 
-def _subject(train: Pictures, kept: Pictures, caption: str, resolution: int, name: str) -> Splits:
-    train, kept = (replace(part, captions=[caption] * len(part)) for part in (train, kept))
-    facts = {"data": name, "test": "kept pictures of the subject"}
-    splits = Splits(train=train, validation=kept, test=kept, reference=kept, floor=train, facts=facts)
-    return splits if kept.pixels.shape[-1] == resolution else _resized(splits, resolution)
+def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> Splits:
+    train, test = (replace(part, captions=[caption] * len(part)) for part in (train, test))
+    facts = {"data": name, "test": "held-out pictures of the subject"}
+    splits = Splits(train=train, validation=test, test=test, reference=test, floor=train, facts=facts)
+    return splits if test.pixels.shape[-1] == resolution else _resized(splits, resolution)
 
 
 def resized(picture: Image.Image, shorter: int) -> Tensor:
-    """The whole picture with a shorter side of so many pixels, uint8 (3, height, width)."""
+    """The whole picture with its shorter side resized to `shorter` pixels, uint8 (3, height, width)."""
     from PIL import Image
 
     factor = shorter / min(picture.size)
@@ -180,18 +186,19 @@ def resized(picture: Image.Image, shorter: int) -> Tensor:
 
 
 def split(pictures: Pictures, validation: int, test: int, facts: dict) -> Splits:
-    """Every fifth picture is kept from training: at most `validation` of them for the validation loss, `test` for the
-    test. With few test pictures, all are the reference.
+    """Hold out every fifth picture: at most `validation` of them for the validation loss and `test` for the test.
+
+    With fewer than 100 test pictures, the reference is all pictures.
     """
     count = len(pictures)
     check_count(count, facts)
-    kept = list(range(0, count, 5))[: max(validation, test)]
-    tested, trained = kept[:test], [i for i in range(count) if i not in set(kept)]
+    held_out = list(range(0, count, 5))[: max(validation, test)]
+    tested, trained = held_out[:test], [i for i in range(count) if i not in set(held_out)]
     reference = tested if len(tested) >= 100 else list(range(count))
     facts = facts | {"reference": "test pictures" if reference == tested else "all pictures, as the test has few"}
     return Splits(
         train=pictures[trained],
-        validation=pictures[kept[:validation]],
+        validation=pictures[held_out[:validation]],
         test=pictures[tested],
         reference=pictures[reference],
         floor=pictures[trained[: len(tested)]],

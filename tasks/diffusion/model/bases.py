@@ -1,22 +1,28 @@
-"""Stable Diffusion bases by name, folder or place on the hub, and what each recommends."""
+"""Resolve Stable Diffusion bases by name, folder or hub repository, and read what each recommends (its card)."""
+
+from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.bundled import bases as bundled
+from tasks.cache import digest, file_digest
 from tasks.errors import TaskError
 from tasks.pretrained import hub
-from tasks.pretrained.loading import load_data_only, load_whole, read_card
+from tasks.pretrained.loading import read_card
 from tasks.pretrained.published.shapes import STABLE_DIFFUSION, names, published
+from tasks.pretrained.revision import folder_revision
 
 if TYPE_CHECKING:
     import torch
 
-BUNDLED = Path(__file__).parents[2] / "bundled"
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-FROZEN = ("vae", "text_encoder")  # parts that training can do without
+    from tasks.diffusion.model.stable_diffusion import StableDiffusion
+
+INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
 
@@ -28,8 +34,8 @@ TUTORIAL = {
     "warmup_steps": 0,
     "mixed_precision": "fp16",
 }
-DESCRIPTIONS = ["model_index.json", "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
-# The subspace's steps are as long as full fine-tuning's at its default dimension: rate * sqrt(weights / dimension)
+DESCRIPTIONS = [INDEX, "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
+# rate * sqrt(weights / dimension): the subspace's steps are then as long as those of full fine-tuning
 METHOD_RATES = {"subspace": {"learning_rate": 3e-2}}
 PUBLISHED_CARD = {
     "targets": ["attention"],
@@ -38,7 +44,7 @@ PUBLISHED_CARD = {
         "train": TUTORIAL | {"epochs": 100, "checkpointing_steps": 5000},
         "methods": METHOD_RATES,
         "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
-        # a picture of 512 pixels takes a CPU ten seconds to encode and minutes to sample
+        # at 512 pixels a CPU takes ten seconds to encode a picture and minutes to sample one
         "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0},
     },
     "sd-dreambooth": {
@@ -49,134 +55,120 @@ PUBLISHED_CARD = {
 }
 
 
-@dataclass
-class StableDiffusion:
-    """The parts of a StableDiffusionPipeline, on one device, and the base's card.
-
-    They are typed `Any`: diffusers makes their attributes (config, device, ...) while the program runs.
-    """
-
-    unet: Any  # UNet2DConditionModel
-    vae: Any  # AutoencoderKL
-    text_encoder: Any  # CLIPTextModel
-    tokenizer: Any  # CLIPTokenizer
-    scheduler: Any  # DDPMScheduler
-    card: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
-    allow_pickle: bool = False  # whether the weights may be so
-
-    def release(self, *parts: str) -> None:
-        """Let go of frozen parts ("vae", "text_encoder"); each is read anew where it is next asked for."""
-        for part in parts:
-            self.__dict__.pop(part, None)
-
-    def __getattr__(self, name: str) -> Any:
-        """A part that was released, read again: the same weights from the same folder."""
-        if name not in FROZEN:
-            raise AttributeError(name)
-        part = read_model(self.name, name, self.allow_pickle).to(self.device)
-        self.__dict__[name] = part
-        return part
-
-    @property
-    def resolution(self) -> int:
-        """Pixels a side that the UNet was trained on."""
-        return self.unet.config.sample_size * self.latent_factor
-
-    @property
-    def latent_factor(self) -> int:
-        """Pixels a side of one latent position."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    def latent_multiple(self, resolution: int) -> int:
-        """The resolution, where latents can have it. Raises TaskError where they cannot."""
-        if resolution < self.latent_factor or resolution % self.latent_factor:
-            raise TaskError(
-                f"--task.resolution must be a multiple of {self.latent_factor} on this base, not {resolution}"
-            )
-        return resolution
-
-    @property
-    def device(self) -> "torch.device":
-        return self.unet.device
-
-
 @cache
 def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Path:
-    """The folder of a base: the bundled one, a folder here, or the hub's files of a published or any other name.
+    """The folder of a base: the bundled one, a local folder, or a download from the hub.
 
-    `allow_pickle` fetches weights in PyTorch's old format too; without `weights` the hub's configurations do. Raises
-    TaskError where there is none.
+    `allow_pickle` also downloads weights in PyTorch's old format; without `weights`, only configurations. Raises
+    TaskError if there is no such base.
     """
-    if base == "mini":
-        return BUNDLED / "mini"
+    if base == bundled.STABLE_DIFFUSION:
+        return bundled.FOLDERS[base]
     known = published(base, STABLE_DIFFUSION)
-    if known is None and not Path(base).is_dir() and not hub.is_place(base):
-        raise TaskError(f"--task.base '{base}' is {_nothing_known(base)}")
     if known is None and Path(base).is_dir():
         return _checked(Path(base), base)
-    places = [base] if known is None else known["hub"]
+    if known is None and not hub.is_repository(base):
+        raise TaskError(f"--task.base '{base}' is {_unknown(base)}")
+    sources = [base] if known is None else known["hub"]
     files = _files(allow_pickle) if weights else DESCRIPTIONS
-    return _checked(hub.fetch("--task.base", base, places, files, "model").folder, base)
+    return _checked(hub.fetch("--task.base", base, sources, files, "model").folder, base)
 
 
-def _nothing_known(base: str) -> str:
-    near = difflib.get_close_matches(base, ["mini", *names(STABLE_DIFFUSION)], n=1)
-    meant = f" (did you mean {near[0]}?)" if near else ""
+def _unknown(base: str) -> str:
+    valid = [bundled.STABLE_DIFFUSION, *names(STABLE_DIFFUSION)]
+    near = difflib.get_close_matches(base, valid, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
     return (
-        f"neither one of mini, {', '.join(names(STABLE_DIFFUSION))}{meant}, nor an existing folder in diffusers' "
-        "layout, nor a name on the hub such as 'org/name' or 'org/name@revision'"
+        f"neither one of {', '.join(valid)}{hint}, nor an existing folder in diffusers' layout, nor a hub repository "
+        "such as 'org/name' or 'org/name@revision'"
     )
 
 
 def _files(allow_pickle: bool) -> list[str]:
-    """What a base is made of in the hub's repository, and nothing else: the other formats are gigabytes."""
+    """The files of a hub repository that make up a base; its other formats are gigabytes more."""
     files = [*DESCRIPTIONS, *(f"{part}/{name}.safetensors" for part, name in WEIGHTS.items())]
     return files + [f"{part}/{name}.bin" for part, name in PICKLED.items() if allow_pickle]
 
 
 def _checked(folder: Path, base: str) -> Path:
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    parts = model_class(folder, base).parts
+    missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise TaskError(
-            f"--task.base '{base}': the folder {folder} lacks {', '.join(missing)}; expected a Stable Diffusion in "
-            f"diffusers' layout ({', '.join(PARTS)})"
+            f"--task.base '{base}': the folder {folder} has no {', '.join(missing)}; expected a Stable Diffusion in "
+            f"diffusers' layout ({', '.join(parts)})"
         )
     return folder
 
 
+def model_classes() -> Mapping[str, type[StableDiffusion]]:
+    """The class of each supported kind of diffusion model, by the name of its pipeline in diffusers."""
+    from tasks.diffusion.model.stable_diffusion import StableDiffusion
+
+    return {kind.pipeline_class: kind for kind in (StableDiffusion,)}
+
+
+def model_class(folder: Path, base: str) -> type[StableDiffusion]:
+    """The class for the kind of diffusion model in a folder. Raises TaskError if no class supports it."""
+    index, classes = folder / INDEX, model_classes()
+    try:
+        content = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        pipeline = content.get("_class_name", "StableDiffusionPipeline")
+    except (OSError, ValueError, AttributeError) as error:
+        raise TaskError(f"--task.base '{base}': '{index}' cannot be read ({error}): save the pipeline again") from None
+    if pipeline not in classes:
+        raise TaskError(f"--task.base '{base}' is a {pipeline}, which is not supported; expected {', '.join(classes)}")
+    return classes[pipeline]
+
+
+def load(
+    base: str, device: torch.device, allow_pickle: bool = False, train_text_encoder: bool = False
+) -> StableDiffusion:
+    """All parts in fp32 and frozen, from safetensors unless `allow_pickle`. Raises TaskError."""
+    folder = folder_of(base, allow_pickle)
+    kind = model_class(folder, base)
+    return kind.load(folder, base, card_of(base), device, allow_pickle, train_text_encoder)
+
+
+def load_meta(base: str, train_text_encoder: bool = False) -> StableDiffusion:
+    """The models of a base on the meta device, from their configurations alone. Raises TaskError."""
+    if published(base, STABLE_DIFFUSION) is None:
+        kind = model_class(folder_of(base, weights=False), base)
+    else:
+        kind = model_classes()["StableDiffusionPipeline"]
+    return kind.from_configurations(configurations(base), base, card_of(base), train_text_encoder)
+
+
+def configurations(base: str) -> Mapping[str, Any]:
+    """The configuration of each model: of a published base by name, or of a folder in diffusers' layout."""
+    known = published(base, STABLE_DIFFUSION)
+    if known is not None:
+        return known
+    folder = folder_of(base, weights=False)
+    files = {part: folder / part / "config.json" for part in model_class(folder, base).models}
+    missing = [part for part, file in files.items() if not file.is_file()]
+    if missing:
+        raise TaskError(f"--task.base '{base}': the folder {folder} has no {missing[0]}/config.json")
+    return {part: json.loads(file.read_text()) for part, file in files.items()}
+
+
 def recommended(base: str, task: str, part: str) -> dict[str, Any]:
-    """What the base's card gives for a task: its "train", "methods", "task" or "on_cpu" settings."""
+    """What the base's card recommends for a task: its "train", "methods", "task" or "on_cpu" settings."""
     card = card_of(base)
     return card.get(task, PUBLISHED_CARD.get(task, {})).get(part, {})
 
 
 def card_of(base: str) -> dict[str, Any]:
-    """What the base recommends: its own `card.json`, or the published recipe where it has none."""
-    file = (BUNDLED / "mini" if base == "mini" else Path(base)) / "card.json"
+    """What the base recommends: its own `card.json`, or the recipe for published bases if it has none."""
+    file = bundled.FOLDERS.get(base, Path(base)) / bundled.CARD
     return read_card(file) if file.is_file() else PUBLISHED_CARD
 
 
-def load(base: str, device: "torch.device", allow_pickle: bool = False) -> StableDiffusion:
-    """All parts in fp32, frozen; from safetensors alone, unless `allow_pickle` weights are asked for."""
-    folder = folder_of(base, allow_pickle)  # first: a base that cannot be had is told before slow imports
-    from diffusers import DDPMScheduler
-    from transformers import CLIPTokenizer
-
-    unet, vae, text_encoder = (read_model(base, part, allow_pickle).to(device) for part in ("unet", *FROZEN))
-    tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", base)
-    scheduler = load_data_only(DDPMScheduler, folder / "scheduler", base)
-    return StableDiffusion(unet, vae, text_encoder, tokenizer, scheduler, card_of(base), base, allow_pickle)
+def parts_digest(folder: Path, *parts: str) -> str:
+    """A digest of every file of these parts of a base, configurations included."""
+    return digest(json.dumps([[part, folder_revision(folder / part, recursive=True)] for part in parts]).encode())
 
 
-def read_model(base: str, part: str, allow_pickle: bool = False) -> Any:
-    """The UNet, VAE or text encoder of a base, in fp32, frozen."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    precision = "dtype" if part == "text_encoder" else "torch_dtype"  # as transformers and diffusers call it
-    options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if allow_pickle else True}
-    model = load_whole(kinds[part], folder_of(base, allow_pickle) / part, base, **options)
-    return model.eval().requires_grad_(False)
+def weights_digest(folder: Path) -> str:
+    """What records of schema 1 call a base's revision: a digest of its weights alone."""
+    return file_digest(*sorted(file for file in folder.rglob("*") if file.suffix in (".safetensors", ".bin")))

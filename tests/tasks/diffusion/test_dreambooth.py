@@ -1,4 +1,4 @@
-"""DreamBooth: which pictures train, which are kept, what a batch holds, and the likeness by hand."""
+"""DreamBooth: which pictures train and which are held out, what a batch holds, and the similarity by hand."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from tasks.diffusion.data import splits
 from tasks.diffusion.dreambooth import DreamBooth
-from tasks.diffusion.dreambooth_task import likeness
+from tasks.diffusion.evaluation.metrics.similarity import mean_cosine
 from tasks.diffusion.model.noising import NoisyBatch
 from tasks.diffusion.worlds.character import Character
 from tasks.errors import TaskError
@@ -30,14 +30,14 @@ def folder_of(tmp_path, count):
 
 
 def test_the_character_is_one_and_training_misses_some_backgrounds():
-    sets = splits.character(12, 24, 32, "a picture of sks mushroom")
+    sets = splits.character(12, 24, 32, "a picture of sks mushroom", {"kind": "mushroom"})
     assert {each["background"] for each in sets.train.attributes} <= {"white", "sand"}
     assert {each["background"] for each in sets.test.attributes} == set(Character.attributes["background"])
     assert set(sets.train.captions) == {"a picture of sks mushroom"}
     assert not {p.tobytes() for p in sets.train.pixels.numpy()} & {p.tobytes() for p in sets.test.pixels.numpy()}
 
 
-def test_a_folder_keeps_every_fifth_picture(tmp_path):
+def test_every_fifth_picture_of_a_folder_is_held_out(tmp_path):
     sets = splits.subject_folder(folder_of(tmp_path, 6), None, 32, "sks", keep_whole=True)
     assert (len(sets.train), len(sets.test)) == (5, 1)
     assert sets.train.whole[0].shape == (3, 40, 32)
@@ -60,21 +60,21 @@ def test_a_batch_holds_as_many_class_pictures(prepared):
     assert torch.equal(alone.noisy, batch.noisy[:2])
 
 
-def test_the_figures_and_their_company(prepared):
-    found = prepared.evaluate()
+def test_every_metric_gives_a_figure(prepared):
+    evaluation = prepared.evaluate()
     for name in ("similarity", "clip_i", "clip_score", "alignment", "leakage", "base_alignment", "validation_loss"):
-        assert name in found.figures
-    similarity = found.figures["similarity"]
+        assert name in evaluation.figures
+    similarity = evaluation.figures["similarity"]
     assert similarity.ceiling is not None
     assert similarity.ceiling > similarity.value, "the base does not know the subject"
-    finished = prepared.finish(found, found)
+    finished = prepared.finish(evaluation, evaluation)
     assert finished.figures["drift"].value == pytest.approx(0, abs=1e-6)
     assert [row["item"] for row in finished.items] == [0, 1, 2, 3]
 
 
-def test_likeness_by_hand():
-    pictures, kept = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 3.0], [5.0, 0.0]])
-    assert likeness(pictures, kept) == pytest.approx(np.array([0.5, np.sqrt(0.5)]))
+def test_mean_cosine_by_hand():
+    features, reference = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 3.0], [5.0, 0.0]])
+    assert mean_cosine(features, reference) == pytest.approx(np.array([0.5, np.sqrt(0.5)]))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_likeness_by_hand():
         ({"data": "somewhere"}, "instance-prompt"),
         ({"data": "somewhere", "instance_prompt": "sks dog"}, "class-prompt"),
         ({"data": "nowhere", "instance_prompt": "sks dog", "class_prompt": "dog"}, "it has 0"),
-        ({"num_class_images": 0}, "class-items"),
+        ({"num_class_images": 0}, "num-class-images"),
         ({"prior_loss_weight": 0.0}, "prior-loss-weight"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The recipe's settings on the bundled base: what is computed once, what trains, what stays in memory."""
+"""The shared settings on the bundled base: what is cached, what trains, what stays in memory."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,9 +9,9 @@ import torch
 
 from adapters.interchange.exported_file import write
 from adapters.lora import Lora
-from tasks.diffusion.model import bases
-from tasks.diffusion.model.encoding import KeptLatents
-from tasks.diffusion.model.sampling import noise_seed, pipeline_of, sample
+from tasks.bundled.bases import FOLDERS
+from tasks.diffusion.model.latents import CachedLatents
+from tasks.diffusion.model.sampling import noise_seed, sample
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 
@@ -28,7 +28,7 @@ def first_batch(prepared):
     return next(prepared.batches(0, 0, 4))
 
 
-def test_training_holds_the_unet_alone_and_evaluation_brings_the_rest_back(cached):
+def test_training_holds_the_unet_alone_and_sampling_reads_the_rest_again(cached):
     first_batch(cached)
     assert not {"vae", "text_encoder"} & vars(cached.base).keys()
     assert sample(cached.base, ["a star"], cached.sampling).shape == (1, 3, 32, 32)
@@ -41,15 +41,15 @@ def test_without_flips_and_crops_encoding_on_the_fly_gives_the_same_batches(cach
     assert "vae" in vars(fresh.base)
 
 
-def test_flips_are_drawn_from_two_kept_variants(cached):
+def test_flips_are_drawn_from_two_cached_variants(cached):
     flipped = replace(SMALL, random_flip=True).prepare(CPU)
     both, one = flipped.training.latents, cached.training.latents
-    assert isinstance(both, KeptLatents)
+    assert isinstance(both, CachedLatents)
     assert both.variants.shape[1] == 2
     assert torch.equal(both.variants[:, 0], one.variants[:, 0])
     assert flipped.facts["augmentation"]["variants"] == 2
     losses = {prepared.validation_loss() for prepared in (flipped, cached)}
-    assert len(losses) == 1, "validation sees the pictures as they are"
+    assert len(losses) == 1, "validation pictures are not augmented"
 
 
 def test_validation_prompts_become_pictures(tmp_path):
@@ -85,11 +85,11 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     write(attachment.export(), tmp_path)
     ours = sample(prepared.base, ["a red star"], prepared.sampling)[0].permute(1, 2, 0).numpy()
     attachment.detach()
-    theirs: Any = StableDiffusionPipeline.from_pretrained(bases.BUNDLED / "mini", torch_dtype=torch.float32)
-    theirs.scheduler = pipeline_of(prepared.base).scheduler
+    theirs: Any = StableDiffusionPipeline.from_pretrained(FOLDERS["mini"], torch_dtype=torch.float32)
+    theirs.scheduler = prepared.base.pipeline().scheduler
     theirs.load_lora_weights(tmp_path)
     generator = torch.Generator().manual_seed(noise_seed(0, 0))
-    guidance = prepared.sampling.guidance
+    guidance = prepared.sampling.guidance_scale
     picture = theirs("a red star", num_inference_steps=2, guidance_scale=guidance, generator=generator).images[0]
     assert np.abs(np.asarray(picture, int) - ours.astype(int)).max() <= 1
 
@@ -99,7 +99,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     [
         ({"caption_dropout": 1.0}, "caption-dropout"),
         ({"crops": 0}, "crops"),
-        ({"snr_gamma": 0.0}, "min-snr-gamma"),
+        ({"snr_gamma": 0.0}, "snr-gamma"),
         ({"noise_offset": -0.1}, "noise-offset"),
         ({"resolution": 33}, "multiple of 4"),
     ],

@@ -1,4 +1,4 @@
-"""Crops and flips: which squares are learnt from, and that what is kept is what is encoded on the fly."""
+"""Crops and flips: which squares are used, and that cached latents equal those encoded on the fly."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from tasks.diffusion.data.augmentation import Augmentation, cropped
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.model import bases
-from tasks.diffusion.model.encoding import FreshLatents, kept_latents
+from tasks.diffusion.model.latents import OnTheFlyLatents, cached_latents
 
 
 def pictures(height: int, width: int, count: int = 2) -> Pictures:
@@ -25,7 +25,7 @@ def test_crops_are_evenly_spaced_from_end_to_end():
     assert torch.equal(Augmentation(crops=2).variant(tall, 1)[0], tall.whole[0][:, 18:, :])
 
 
-def test_every_crop_is_kept_as_it_is_and_mirrored():
+def test_every_crop_has_a_mirrored_variant():
     both = Augmentation(crops=2, flip=True)
     wide = pictures(32, 40)
     assert both.variants(wide) == 4
@@ -40,20 +40,20 @@ def base():
     return bases.load("mini", torch.device("cpu"))
 
 
-def test_what_is_kept_is_what_is_encoded_on_the_fly(base):
+def test_cached_latents_equal_those_encoded_on_the_fly(base):
     wide, augmentation = pictures(32, 41), Augmentation(crops=2, flip=True)
-    kept = kept_latents(base, "vae", wide, augmentation)
-    fresh = FreshLatents(base, wide, augmentation)
-    assert kept.shape == fresh.shape
+    stored = cached_latents(base, wide, augmentation)
+    fresh = OnTheFlyLatents(base, wide, augmentation)
+    assert stored.shape == fresh.shape
     index = torch.tensor([1])
     for number, (place, chance) in enumerate([(0.0, 0.9), (0.0, 0.1), (0.9999, 0.9), (0.9999, 0.1)]):
-        expected = kept.variants[index, number]
+        expected = stored.variants[index, number]
         torch.testing.assert_close(
             fresh.moments(index, torch.tensor([[place, chance]])), expected, atol=1e-4, rtol=1e-4
         )
 
 
-def test_a_released_part_comes_back_with_the_same_weights(base):
+def test_a_released_part_is_read_again_with_the_same_weights(base):
     before = {name: tensor.clone() for name, tensor in base.vae.state_dict().items()}
     base.release("vae")
     assert "vae" not in vars(base)

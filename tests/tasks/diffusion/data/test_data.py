@@ -1,4 +1,4 @@
-"""Image folders as people have them, broken ones included: one sentence that names what to mend."""
+"""Image folders, broken ones included: one sentence that names what to repair."""
 
 import json
 
@@ -9,7 +9,7 @@ from PIL import Image
 from tasks.diffusion.data import captioned, splits
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
-from tasks.pretrained.hub import Found
+from tasks.pretrained.hub import Snapshot
 
 
 def write_folder(folder, count=6, caption="a thing", column="text"):
@@ -25,17 +25,17 @@ def write_folder(folder, count=6, caption="a thing", column="text"):
 
 
 def read(source, **settings):
-    return captioned.load(Pokemon(data=str(source), **settings).filled(), 32)
+    return Pokemon(data=str(source), **settings).splits(32)
 
 
-def test_a_folder_is_read_whole_and_split_without_overlap(tmp_path):
+def test_all_of_a_folder_is_split_without_overlap(tmp_path):
     sets = read(write_folder(tmp_path / "p", 10))
     assert len(sets.train) + len(sets.test) == 10
     assert not set(sets.train.captions) & set(sets.test.captions)
     assert sets.train.pixels.shape == (8, 3, 32, 32)
 
 
-def test_the_caption_column_is_guessed_where_there_is_one(tmp_path):
+def test_the_only_text_column_is_the_caption(tmp_path):
     sets = read(write_folder(tmp_path / "p", column="blip"))
     assert sets.facts["caption_column"] == "blip"
 
@@ -68,10 +68,10 @@ def no_pictures(folder):
         (empty_caption, "empty caption"),
         (no_metadata, "metadata.jsonl"),
         (empty_metadata, "cannot be read"),
-        (no_pictures, "holds no picture"),
+        (no_pictures, "has no pictures"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_named(tmp_path, damage, says):
+def test_an_error_names_what_is_wrong_with_a_folder(tmp_path, damage, says):
     folder = write_folder(tmp_path / "p")
     damage(folder)
     with pytest.raises(TaskError, match=says) as error:
@@ -79,7 +79,7 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, damage, says):
     assert "\n" not in str(error.value)
 
 
-def test_bad_items_are_left_out_and_counted_where_asked_for(tmp_path):
+def test_bad_items_are_skipped_and_counted_on_request(tmp_path):
     folder = write_folder(tmp_path / "p", 9)
     corrupt(folder)
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
@@ -93,20 +93,20 @@ def test_bad_items_are_left_out_and_counted_where_asked_for(tmp_path):
         read(folder)
 
 
-def test_when_nothing_is_left_it_says_so(tmp_path):
+def test_skipping_every_picture_is_an_error(tmp_path):
     folder = write_folder(tmp_path / "p", caption="")
     with pytest.raises(TaskError, match="has 0 pictures"):
         read(folder, on_bad_item="skip")
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(TaskError, match="neither one of 'creatures', 'openmoji', 'pokemon', 'naruto'"):
         read(tmp_path / "nowhere")
 
 
 @pytest.fixture
 def parquet(tmp_path):
-    """A folder as the hub has datasets: one parquet file whose pictures are inside."""
+    """A folder in the hub's layout: one parquet file that contains the pictures."""
     from datasets import Dataset, Features, Image, Value
 
     rows = {name: [] for name in ("picture", "english", "chinese")}
@@ -124,20 +124,20 @@ def parquet(tmp_path):
 def test_a_dataset_of_the_hub_by_our_name(parquet, monkeypatch):
     def fetch(option, name, places, files, kind):
         assert (option, name, kind) == ("--task.data", "pokemon", "dataset")
-        return Found(parquet, places[1], "abc")
+        return Snapshot(parquet, places[1], "abc")
 
     monkeypatch.setattr(captioned.hub, "fetch", fetch)
-    with pytest.raises(TaskError, match=r"any of english, chinese: name one with --task\.caption-column"):
+    with pytest.raises(TaskError, match=r"text columns \(english, chinese\): choose one with --task\.caption-column"):
         read("pokemon")
     sets = read("pokemon", caption_column="english")
     assert sets.facts["image_column"] == "picture"
     assert (sets.facts["data_place"], sets.facts["data_revision"]) == (captioned.KNOWN["pokemon"][1], "abc")
     assert sorted(sets.train.captions + sets.test.captions) == sorted(f"thing {i}" for i in range(10))
-    with pytest.raises(TaskError, match="'text' is no text column of pokemon; it has english, chinese"):
+    with pytest.raises(TaskError, match="'text' is not a column of texts in pokemon; valid: english, chinese"):
         read("pokemon", caption_column="text")
 
 
-def test_validation_and_test_are_as_many_as_asked_for(tmp_path):
+def test_splits_have_the_requested_sizes(tmp_path):
     sets = read(write_folder(tmp_path / "p", 30), validation_items=4, test_items=2)
     assert (len(sets.train), len(sets.validation), len(sets.test)) == (26, 4, 2)
     assert not set(sets.train.captions) & {*sets.validation.captions, *sets.test.captions}

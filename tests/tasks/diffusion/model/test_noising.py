@@ -1,15 +1,15 @@
-"""The training step of a diffusion: weights, noise offset, joined batches; against diffusers and cases by hand."""
+"""The diffusion training loss: weights, noise offset, joined batches; against diffusers and cases by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.training_utils import compute_snr
-from torch import nn
 
-from tasks.diffusion.model.encoding import KeptLatents
+from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.noising import Noising, diffusion_loss, joined, min_snr_weight, signal_to_noise
 
 
@@ -19,17 +19,18 @@ def noising(**settings) -> Noising:
     kind = settings.pop("prediction_type", "epsilon")
     scheduler = DDPMScheduler(prediction_type=kind, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     text = torch.arange(10.0).view(5, 2, 1)
-    return Noising(scheduler, KeptLatents(variants), text, torch.full((2, 1), -1.0), **settings)
+    empty = {"encoder_hidden_states": torch.full((2, 1), -1.0)}
+    return Noising(scheduler, CachedLatents(variants), {"encoder_hidden_states": text}, empty, **settings)
 
 
-class Predicting(nn.Module):
-    """A model that predicts a multiple of what it is given."""
+class HalvingModel:
+    """A diffusion model that predicts half of its input."""
 
-    device = torch.device("cpu")
+    def predict_noise(self, noisy, timestep, conditions):
+        return 0.5 * noisy
 
-    def forward(self, noisy, timestep, text):
-        self.sample = 0.5 * noisy
-        return self
+
+HALVING: Any = HalvingModel()
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -53,10 +54,10 @@ def test_the_weighted_loss_by_hand():
     batch = noising(snr_gamma=5.0).batch(torch.tensor([0, 3]), 0, 0)
     assert batch.weight is not None
     errors = [(0.5 * batch.noisy[i] - batch.target[i]).square().mean() * batch.weight[i] for i in (0, 1)]
-    torch.testing.assert_close(diffusion_loss(Predicting(), batch), sum(errors) / 2)
+    torch.testing.assert_close(diffusion_loss(HALVING, batch), sum(errors) / 2)
 
 
-def test_settings_change_no_other_draw():
+def test_settings_leave_all_other_draws_unchanged():
     plain = noising().batch(torch.arange(5), 3, 10)
     weighted = noising(snr_gamma=5.0, noise_offset=0.1).batch(torch.arange(5), 3, 10)
     assert torch.equal(plain.timestep, weighted.timestep)
@@ -65,23 +66,24 @@ def test_settings_change_no_other_draw():
     assert 0.02 < offset.std() < 0.3
 
 
-def test_an_items_draws_are_its_places():
+def test_random_numbers_depend_on_the_position_alone():
     whole = noising(caption_dropout=0.5, noise_offset=0.1).batch(torch.tensor([4, 1, 2]), 0, 6)
     part = noising(caption_dropout=0.5, noise_offset=0.1).batch(torch.tensor([2]), 0, 8)
-    for name in ("noisy", "target", "timestep", "text"):
+    for name in ("noisy", "target", "timestep"):
         assert torch.equal(getattr(whole, name)[2:], getattr(part, name))
+    assert torch.equal(whole.conditions["encoder_hidden_states"][2:], part.conditions["encoder_hidden_states"])
 
 
 def test_joined_batches_have_the_sum_of_their_losses():
     instance, of_class = noising().batch(torch.arange(2), 0, 0), noising().batch(torch.arange(4), 1, 0)
-    expected = diffusion_loss(Predicting(), instance) + 0.3 * diffusion_loss(Predicting(), of_class)
-    torch.testing.assert_close(diffusion_loss(Predicting(), joined(instance, of_class, 0.3)), expected)
-    assert torch.equal(diffusion_loss(Predicting(), instance), F.mse_loss(0.5 * instance.noisy, instance.target))
-    assert torch.isfinite(diffusion_loss(Predicting(), replace(instance, weight=torch.ones(2))))
+    expected = diffusion_loss(HALVING, instance) + 0.3 * diffusion_loss(HALVING, of_class)
+    torch.testing.assert_close(diffusion_loss(HALVING, joined(instance, of_class, 0.3)), expected)
+    assert torch.equal(diffusion_loss(HALVING, instance), F.mse_loss(0.5 * instance.noisy, instance.target))
+    assert torch.isfinite(diffusion_loss(HALVING, replace(instance, weight=torch.ones(2))))
 
 
 def test_every_variant_is_drawn_about_equally_often():
-    latents = KeptLatents(torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 1, 1, 1).contiguous())
+    latents = CachedLatents(torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 1, 1, 1).contiguous())
     views = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
     chosen = latents.moments(torch.zeros(4000, dtype=torch.long), views)[:, 0].flatten().long()
     assert (torch.bincount(chosen, minlength=4) - 1000).abs().max() < 120

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.bundled.bases import SCORER
 from tasks.diffusion.data.splits import draw
-from tasks.diffusion.evaluation import image_metrics
-from tasks.diffusion.model import bases
+from tasks.diffusion.evaluation.clip_scorer import ClipScorer
+from tasks.diffusion.evaluation.intervals import jackknife, mean_figure
+from tasks.diffusion.evaluation.metrics.cmmd import mean_discrepancy
+from tasks.diffusion.evaluation.metrics.fid import frechet_distance
+from tasks.diffusion.evaluation.metrics.kid import kernel_distance, precomputed
 from tasks.diffusion.worlds.creatures import Creatures
 
 
@@ -24,15 +28,15 @@ def test_frechet_distance_is_torchmetrics(n, m, d):
     generator = torch.Generator().manual_seed(1)
     first = torch.randn(n, d, generator=generator, dtype=torch.double)
     second = 2 * torch.randn(m, d, generator=generator, dtype=torch.double) + 1
-    metric = FrechetInceptionDistance(feature=image_metrics.Precomputed(d)).set_dtype(torch.float64)
+    metric = FrechetInceptionDistance(feature=precomputed(d)).set_dtype(torch.float64)
     metric.update(second, real=True)
     metric.update(first, real=False)
-    assert image_metrics.frechet_distance(first, second) == pytest.approx(metric.compute().item(), rel=1e-4)
+    assert frechet_distance(first, second) == pytest.approx(metric.compute().item(), rel=1e-4)
 
 
 def test_frechet_distance_of_a_shift_is_its_square(sets):
     first, _ = sets
-    assert image_metrics.frechet_distance(first + 2, first) == pytest.approx(4 * first.shape[1], rel=1e-6)
+    assert frechet_distance(first + 2, first) == pytest.approx(4 * first.shape[1], rel=1e-6)
 
 
 def test_kernel_distance_is_the_unbiased_estimate():
@@ -46,42 +50,42 @@ def test_kernel_distance_is_the_unbiased_estimate():
     n = len(x)
     within = sum(k(s[i], s[j]) for s in (x, y) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
     across = sum(k(x[i], y[j]) for i in range(n) for j in range(n)) / n**2
-    assert image_metrics.kernel_distance(x, y) == pytest.approx(1000 * float(within - 2 * across), rel=1e-4)
+    assert kernel_distance(x, y) == pytest.approx(1000 * float(within - 2 * across), rel=1e-4)
 
 
 def test_distances_grow_with_difference_and_vanish_without(sets):
     first, second = sets
-    for distance in (image_metrics.kernel_distance, image_metrics.frechet_distance, image_metrics.mean_discrepancy):
+    for distance in (kernel_distance, frechet_distance, mean_discrepancy):
         assert distance(second, first) > abs(distance(first, first))
 
 
-def test_the_jackknife_covers_the_truth_about_as_often_as_it_says():
+def test_the_jackknife_has_its_nominal_coverage():
     covered = 0
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         first, second = torch.randn(80, 3, generator=generator), torch.randn(80, 3, generator=generator)
-        low, high = image_metrics.jackknife(lambda a, b: (a.mean() - b.mean()).item(), first, second)
+        low, high = jackknife(lambda a, b: (a.mean() - b.mean()).item(), first, second)
         covered += low <= 0 <= high
     assert 50 <= covered <= 60  # 57 expected
 
 
 def test_mean_figure_is_the_t_interval():
-    figure = image_metrics.mean_figure(np.array([1.0, 2.0, 4.0, 5.0]), "u", "by hand")
+    figure = mean_figure(np.array([1.0, 2.0, 4.0, 5.0]), "u", "by hand")
     assert figure.value == 3.0
     # deviation 1.8257, standard error 0.9129, t(3) at 97.5 % is 3.1824
     assert figure.low == pytest.approx(3 - 3.1824 * 0.91287, abs=1e-3)
     assert figure.n == 4
 
 
-def test_clip_score_is_torchmetrics_and_knows_the_right_caption():
+def test_clip_score_is_torchmetrics_and_prefers_the_right_caption():
     from torchmetrics.multimodal.clip_score import CLIPScore
 
-    scorer = image_metrics.ClipScorer(str(bases.BUNDLED / "scorer"), "bundled", torch.device("cpu"))
+    scorer = ClipScorer(str(SCORER), "bundled", torch.device("cpu"))
     pictures = draw(Creatures(), 12, 9, held_out=True, full_caption=True)
     ours = scorer.scores(pictures.pixels, pictures.captions)
 
     class Pooled:
-        """CLIPScore expects the pooled tensors that transformers 4 gave."""
+        """CLIPScore expects the pooled tensors that transformers 4 returned."""
 
         def __init__(self, model):
             self.model, self.config, self.dtype = model, model.config, model.dtype

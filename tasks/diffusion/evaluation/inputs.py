@@ -1,0 +1,141 @@
+"""What image metrics read. Anything costly is computed on first use and shared by all metrics of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from tasks.diffusion.data.splits import Splits
+from tasks.diffusion.evaluation.features import cached_features, features_of
+from tasks.diffusion.evaluation.models import EvaluationModels
+from tasks.diffusion.evaluation.prompts import Prompt
+from tasks.diffusion.model.sampling import Sampling, sample
+from tasks.diffusion.model.stable_diffusion import StableDiffusion
+from tasks.diffusion.worlds.drawing import SIZE, Attributes
+
+CLASS_STREAM = 1  # added to the sampling seed: pictures of the class prompt start from other noise
+
+
+class RealPictures:
+    """The real pictures that generated ones are compared with. They do not depend on the model's adapter."""
+
+    def __init__(self, splits: Splits, base: StableDiffusion, models: EvaluationModels, class_prompt: str | None):
+        self.splits, self.base, self.models, self.class_prompt = splits, base, models, class_prompt
+
+    @property
+    def captions(self) -> list[str]:
+        """Captions of the test pictures in words that an independent CLIP knows."""
+        test = self.splits.test
+        return test.captions if self.class_prompt is None else [self.class_prompt] * len(test)
+
+    @cached_property
+    def sets(self) -> dict[str, Tensor]:
+        """The reference, other real pictures (`floor`), and those through the VAE, uint8 (n, 3, height, width)."""
+        floor = self.splits.floor.pixels
+        moments = self.base.encode_images(floor)
+        return {
+            "reference": self.splits.reference.pixels,
+            "floor": floor,
+            "reconstruction": self.base.decode_latents(moments[:, 0]),
+        }
+
+    @cached_property
+    def features(self) -> dict[str, Tensor]:
+        """Features (n, d) of each set."""
+        return {
+            name: cached_features(self.models.extractor, part, self.models.device) for name, part in self.sets.items()
+        }
+
+    @cached_property
+    def embeddings(self) -> dict[str, Tensor]:
+        """Embeddings (n, d) of each set by the CLIP scorer."""
+        return {name: self.models.scorer.embeddings(part) for name, part in self.sets.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation samples: `prompts` and, for what the base knew before, `base_prompts`."""
+
+    prompts: Sequence[Prompt]
+    base_prompts: Sequence[Prompt]
+    sampling: Sampling
+
+
+class MetricInputs:
+    """One evaluation of the model as it is now. Pictures are uint8 (n, 3, height, width)."""
+
+    def __init__(
+        self,
+        base: StableDiffusion,
+        models: EvaluationModels,
+        real: RealPictures,
+        plan: Plan,
+        validation_loss: Callable[[], float],
+    ):
+        self.base, self.models, self.real, self.plan = base, models, real, plan
+        self.validation_loss = validation_loss
+        self._shown: dict[tuple[str, str], list[Attributes]] = {}
+
+    @property
+    def prompts(self) -> Sequence[Prompt]:
+        return self.plan.prompts
+
+    @property
+    def base_prompts(self) -> Sequence[Prompt]:
+        return self.plan.base_prompts
+
+    @property
+    def captions(self) -> list[str]:
+        """What each picture should show, in words that an independent CLIP knows."""
+        return [prompt.caption for prompt in self.prompts]
+
+    @cached_property
+    def pictures(self) -> Tensor:
+        """One picture per prompt."""
+        return sample(self.base, [prompt.text for prompt in self.prompts], self.plan.sampling, "sampling test prompts")
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features (n, d) of the pictures."""
+        return features_of(self.models.extractor, self.pictures, self.models.device)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """Embeddings (n, d) of the pictures by the CLIP scorer."""
+        return self.models.scorer.embeddings(self.pictures)
+
+    @cached_property
+    def base_pictures(self) -> Tensor:
+        """One picture per prompt of the base's pretraining domain."""
+        texts = [prompt.text for prompt in self.base_prompts]
+        return sample(self.base, texts, self.plan.sampling, "sampling the base's own prompts")
+
+    @cached_property
+    def base_features(self) -> Tensor:
+        return features_of(self.models.extractor, self.base_pictures, self.models.device)
+
+    @cached_property
+    def class_features(self) -> Tensor:
+        """Features (n, d) of as many pictures of the class prompt as there are prompts."""
+        sampling = replace(self.plan.sampling, seed=self.plan.sampling.seed + CLASS_STREAM)
+        prompts = [self.real.class_prompt or ""] * len(self.prompts)
+        pictures = sample(self.base, prompts, sampling, "sampling the class prompt")
+        return features_of(self.models.extractor, pictures, self.models.device)
+
+    def attributes_shown(self, which: str, world: str) -> list[Attributes]:
+        """The attributes of a drawn world that the classifier finds in "pictures", "test" or "base pictures"."""
+        if (which, world) not in self._shown:
+            pixels = {
+                "pictures": lambda: self.pictures,
+                "test": lambda: self.real.splits.test.pixels,
+                "base pictures": lambda: self.base_pictures,
+            }[which]()
+            if pixels.shape[-1] != SIZE:  # the classifier knows the worlds at the size that they are drawn in
+                pixels = interpolate(pixels.float(), size=(SIZE, SIZE), mode="area").round().to(torch.uint8)
+            self._shown[which, world] = self.models.classifier.predict(pixels.to(self.models.device), world)
+        return self._shown[which, world]

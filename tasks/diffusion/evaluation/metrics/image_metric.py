@@ -1,0 +1,75 @@
+"""The base class of image metrics. A new metric is one file beside this one and its name in a task's list."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tasks.base import Figure, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tasks.diffusion.evaluation.inputs import MetricInputs
+    from tasks.diffusion.evaluation.models import EvaluationModels
+
+NEEDS = {
+    "pictures": "at least one test prompt",
+    "10 pictures": "at least 10 test prompts, so that a set of pictures has a distribution and a jackknife interval",
+    "image features": "--task.features with an image classifier's features (efficientnet, inception)",
+    "CLIP features": "--task.features with a CLIP",
+    "attributes": "prompts with known attributes (the drawn data)",
+    "class prompt": "a prompt that names the subject's class",
+    "base pictures": "at least one prompt of the base's pretraining domain (--task.drift-items)",
+    "base attributes": "the same, with known attributes (the bundled base)",
+    "validation pictures": "at least one validation picture",
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one metric measured in one evaluation. `figure` is None if it needs the base's evaluation beside it.
+
+    `item_values` has one value per test picture, for comparisons picture by picture. `artifacts` are tensors for
+    `compare`.
+    """
+
+    figure: Figure | None = None
+    item_values: Sequence[float] | None = None
+    artifacts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageMetric(Metric):
+    """A metric of generated pictures. Subclasses give the declaration as field defaults, and compute one figure.
+
+    Every name in `needs` is a key of `NEEDS`; an evaluation that lacks one leaves the metric out. Modules of metrics
+    import torch inside functions only, so that a task's list of metrics costs no import.
+    """
+
+    def __post_init__(self) -> None:
+        unknown = set(self.needs) - NEEDS.keys()
+        if unknown:
+            raise ValueError(f"metric '{self.name}' needs {sorted(unknown)}; valid needs: {', '.join(NEEDS)}")
+
+    def implementation(self) -> list[Any]:
+        return [self.name, self.version]
+
+    @abstractmethod
+    def compute(self, inputs: MetricInputs) -> Measurement:
+        """Measure the model that `inputs` samples from."""
+        raise NotImplementedError
+
+    def compare(
+        self, models: EvaluationModels, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+    ) -> Figure | None:
+        """The figure of a metric that compares the tuned model with the base, from both evaluations' artifacts."""
+        return None
+
+    def mean(self, values: Any, extractor: str, **references: float) -> Figure:
+        """The mean of values (n,), in this metric's unit, with a 95 % t interval."""
+        from tasks.diffusion.evaluation.intervals import mean_figure
+
+        return mean_figure(values, self.unit, extractor, **references)
