@@ -6,7 +6,7 @@ import argparse
 
 from experiments.cli.errors import command
 from experiments.errors import UsageError
-from experiments.records.load_run import runs_and_prompts, shown
+from experiments.records.load_run import load_models, runs_and_prompts
 
 SETTINGS = {"num_beams": 1, "max_new_tokens": 1, "no_repeat_ngram_size": 0}  # and the least value of each
 
@@ -20,7 +20,7 @@ def main() -> None:
         if given.get(name, least) < least:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {given[name]}")
     texts: dict[str, list[str]] = {}
-    for model in shown(runs, options.scale, options.compare == "base"):
+    for model in load_models(runs, options.scale, options.compare == "base"):
         texts[", ".join(model.label.split("\n"))] = model.base.generate(prompts, **given)
     for i, prompt in enumerate(prompts):
         print(prompt)

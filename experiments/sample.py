@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.cli.errors import command
 from experiments.errors import UsageError
-from experiments.records.load_run import runs_and_prompts, shown
+from experiments.records.load_run import load_models, runs_and_prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def main() -> None:
     rows: dict[str, Tensor] = {}
     facts: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
-    for model in shown(runs, options.scale, options.compare == "base"):
+    for model in load_models(runs, options.scale, options.compare == "base"):
         settings = settings or _settings(options, model.base.sampling)
         label = model.label if model.label not in rows else f"{model.label} ({len(rows)})"
         rows[label] = model.base.sample(captions, **settings)

@@ -175,13 +175,12 @@ class LoadedBase(ABC):
 
     backbone: Backbone
     revision: str  # digest or commit of the base's files, as in a run's facts
-    earlier_revisions: tuple[str, ...] = ()  # how records of earlier releases name the same files
     sampling: Mapping[str, Any] = MappingProxyType({})
     generation: Mapping[str, Any] = MappingProxyType({})
 
     def is_revision(self, recorded: str) -> bool:
-        """Whether a record's `base_revision` names these files."""
-        return recorded in (self.revision, *self.earlier_revisions)
+        """Whether a record's `base_revision` names these files; override it to accept earlier releases' digests."""
+        return recorded == self.revision
 
     def sample(
         self, prompts: Sequence[str], seed: int, num_inference_steps: int, guidance_scale: float
@@ -198,6 +197,15 @@ class LoadedBase(ABC):
         Raises TaskError if the base is not a language model or the task cannot parse a prompt.
         """
         raise TaskError("this base generates no texts: use python -m experiments.sample for its pictures")
+
+    def pipeline(self) -> Any:
+        """A diffusers pipeline over the loaded parts. Raises TaskError if the base is not a diffusion model."""
+        raise TaskError("this base has no diffusers pipeline: use its model and tokenizer")
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of a language model. Raises TaskError if the base is a diffusion model."""
+        raise TaskError("a diffusion model samples through its pipeline: use pipeline()")
 
     @abstractmethod
     def save(self, folder: Path) -> None:

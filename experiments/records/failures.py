@@ -1,4 +1,4 @@
-"""Outcomes that end a run and become its record: out of memory, a full disk, divergence; and being stopped."""
+"""Failures that become a run's record: out of memory, a full disk, divergence."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RunFailure(RuntimeError):
-    """The run cannot go on; the reason becomes the failed run's record."""
+    """The run cannot continue; the message is the reason in its record."""
 
 
 class Diverged(RunFailure):
-    """Something is not finite any more."""
+    """A weight, a loss or a gradient is not finite."""
 
 
 class DiskFull(RunFailure):
     """A file did not fit."""
 
     def __init__(self, file: Path, needed: int | None = None):
-        """`needed`: the file's bytes, where they are known. What was written of it is to be removed before."""
+        """`needed` is the file's size in bytes, if known. Remove the incomplete file before."""
         free = shutil.disk_usage(file.parent).free
-        missing = "" if needed is None else f" of {size(needed)}: {size(max(needed - free, 1))} are missing"
+        missing = (
+            "" if needed is None else f" of {size_in_words(needed)}: {size_in_words(max(needed - free, 1))} are missing"
+        )
         super().__init__(
-            f"the disk is full: {file.parent} has {size(free)} left for '{file.name}'{missing}; what was finished "
-            "stays: free some space and give the same command again"
+            f"the disk is full: {file.parent} has {size_in_words(free)} left for '{file.name}'{missing}; finished files are "
+            "intact: free some space and repeat the command"
         )
 
 
-def size(count: int) -> str:
-    """Bytes for people."""
+def size_in_words(count: int) -> str:
+    """A number of bytes with a decimal unit."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
@@ -41,13 +43,13 @@ def size(count: int) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """safetensors gives the system's error as text alone."""
+    """Whether the error is a full disk or quota; safetensors passes the system's error on as text only."""
     return getattr(error, "errno", None) in NO_SPACE or "(os error 28)" in str(error)
 
 
 @contextlib.contextmanager
 def failures_are_records(folder: Path, what_would_fit: Callable[[], str | None]) -> Iterator[None]:
-    """Turns running out of memory or of disk into a RunFailure with one sentence; other errors are ours and stay."""
+    """Turn running out of memory or of disk space into a RunFailure with one sentence; other errors pass unchanged."""
     import torch
     from safetensors import SafetensorError
 
@@ -61,7 +63,7 @@ def failures_are_records(folder: Path, what_would_fit: Callable[[], str | None])
             advice = what_would_fit() or "try a smaller --train.batch-size or --train.gradient-checkpointing"
             raise RunFailure(f"out of memory: {first}; {advice}") from error
         if "does not have a deterministic implementation" in str(error):
-            raise RunFailure(f"--train.deterministic cannot be had here: {first}") from error
+            raise RunFailure(f"--train.deterministic is not supported here: {first}") from error
         raise
     except (OSError, SafetensorError) as error:
         if is_disk_full(error):

@@ -1,4 +1,4 @@
-"""The run record: its folder and fingerprint, atomic files, and the environment that a figure was measured in."""
+"""A run's folder: its fingerprint, its files written atomically, and the environment in which it ran."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,15 +19,16 @@ from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.records.failures import DiskFull, is_disk_full
 from reports.upgrade import upgrade
+from tasks import atomic
+from tasks.atomic import WRITING
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "torchmetrics", "numpy")
 RESERVE = 2**16  # bytes, enough for any record
-WRITING = ".writing"  # how the name of a file ends that is being written
 ROOT = Path(__file__).parents[2]
 
 
 def fingerprint(config: RunConfig) -> str:
-    """A short name of a resolved configuration: the first 12 hex digits of the SHA-256 of its identity."""
+    """The name of a resolved configuration's folder: the first 12 hex digits of the SHA-256 of its identity."""
     text = json.dumps(config.identity(), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -41,12 +41,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, runs: Path, config: RunConfig) -> RunFolder:
-        """Where the record of a resolved configuration is, or will be."""
+        """The folder of a resolved configuration, whether or not it exists."""
         return cls(runs / config.task.name / config.adapter.name / fingerprint(config))
 
     @classmethod
     def create(cls, runs: Path, config: RunConfig) -> RunFolder:
-        """The folder of a configuration, with its `config.json`. Raises UsageError where it cannot be written."""
+        """Create the folder of a configuration with its `config.json`. Raises UsageError if it cannot be written."""
         path = cls.of(runs, config).path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class RunFolder:
             raise UsageError(str(full)) from None
         except OSError as unwritable:
             raise UsageError(
-                f"--runs '{runs}' cannot be written ({unwritable.strerror}): name a folder that can"
+                f"--runs '{runs}' cannot be written ({unwritable.strerror}): choose another folder"
             ) from None
         return cls(path)
 
@@ -76,18 +76,18 @@ class RunFolder:
         return self.path / "samples"
 
     def result(self) -> dict[str, Any] | None:
-        """The record where the run has ended, else None; a failed run whose checkpoint is kept can go on.
+        """The record of a run that has ended, else None; a failed run that still has a checkpoint can be resumed.
 
-        Raises UsageError for a file that is no record.
+        Raises UsageError if the file is not a record.
         """
         if not self.result_file.exists():
             return None
         try:
             record = upgrade(json.loads(self.result_file.read_text()))
-            goes_on = record["status"] == "failed" and self.checkpoint.exists()
+            resumable = record["status"] == "failed" and self.checkpoint.exists()
         except (OSError, ValueError, TypeError, KeyError):
-            raise UsageError(f"'{self.result_file}' is no record: --overwrite runs this configuration anew") from None
-        return None if goes_on else record
+            raise UsageError(f"'{self.result_file}' is not a record: --overwrite repeats the run") from None
+        return None if resumable else record
 
     def clear(self) -> None:
         """Remove what a run has written here."""
@@ -99,9 +99,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Keep some space while the run lasts and give it back at its end: a full disk is a record, too.
+        """Reserve disk space during the run and free it at the end, so that a full disk can still be recorded.
 
-        Raises UsageError where not even that is free.
+        Raises UsageError if there is not even that much space.
         """
         file = self.path / f"reserve{WRITING}"
         try:
@@ -116,45 +116,26 @@ class RunFolder:
 
 @contextlib.contextmanager
 def replacing(file: Path, needed: int | None = None) -> Iterator[Path]:
-    """A path to write to; it is then renamed over `file`, so that a reader sees the old file or the new one, whole.
-
-    Both the content and the name are on the disk at the end. Raises DiskFull where the `needed` bytes do not fit.
-    """
-    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}{WRITING}")
+    """`tasks.atomic.replacing` that raises DiskFull if the `needed` bytes do not fit."""
     try:
-        yield beside
-        _sync(beside)
-        beside.replace(file)
-        _sync(file.parent)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
+        with atomic.replacing(file) as temporary:
+            yield temporary
+    except Exception as error:  # safetensors has an error of its own
         if is_disk_full(error):
             raise DiskFull(file, needed) from error
         raise
 
 
-def _sync(path: Path) -> None:
-    """Wait until the file, or a folder's names, are on the disk; some systems cannot open a folder."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove files that a killed process did not finish writing."""
     for file in folder.rglob(f"*{WRITING}"):
         file.unlink(missing_ok=True)
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Through `replacing`."""
-    with replacing(file, len(content)) as beside:
-        beside.write_bytes(content)
+    """Write atomically. Raises DiskFull."""
+    with replacing(file, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -162,14 +143,14 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_items(file: Path, items: list[dict[str, Any]]) -> None:
-    """One row an evaluated item, as parquet."""
+    """Write one row per evaluated item, as parquet."""
     import pandas as pd
 
     write_bytes(file, pd.DataFrame(items).to_parquet())
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, machine, and the project's commit with whether the tree was dirty."""
+    """Versions, machine, and the project's commit and whether its working tree was dirty."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": device,
@@ -195,7 +176,7 @@ def processor() -> str:
 
 
 def _git() -> dict[str, Any]:
-    """Commit and dirtiness of this project's checkout; None where it was installed without one."""
+    """The commit of this project's checkout and whether it is dirty; None without a checkout."""
 
     def ask(*words: str) -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""Finished runs, put on their bases again without the data: what sampling, generation and export start from."""
+"""Load finished runs (base and adapter) without their datasets: for sampling, generating and exporting."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
+from experiments.device import device_of
 from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run whose adapter is attached to its base, as it was at the end of training."""
+    """A finished run's adapter attached to its base.
+
+    `pipeline()` samples pictures with diffusers; a language model has `model` and `tokenizer`. Both contain the
+    adapter: `with loaded.attachment.disabled():` gives the untuned base.
+    """
 
     folder: RunFolder
     record: Mapping[str, Any]
@@ -27,49 +32,71 @@ class LoadedRun:
     attachment: Attachment
 
     @property
+    def model(self) -> Any:
+        """The tuned model: a causal language model of transformers, or the UNet."""
+        return self.base.backbone.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The language model's tokenizer. Raises TaskError for a diffusion model."""
+        return self.base.tokenizer
+
+    def pipeline(self) -> Any:
+        """A diffusers pipeline with the tuned UNet. Raises TaskError for a language model."""
+        return self.base.pipeline()
+
+    @property
     def label(self) -> str:
-        """Method, size and the fingerprint's beginning, on lines of their own."""
+        """Method, size and the first digits of the fingerprint, each on its own line."""
         size = self.record["size"]
-        shown = [] if size is None else [f"{size['field']} {size['value']}"]
-        return "\n".join([self.config.adapter.name, *shown, self.record["fingerprint"][:6]])
+        lines = [] if size is None else [f"{size['field']} {size['value']}"]
+        return "\n".join([self.config.adapter.name, *lines, self.record["fingerprint"][:6]])
 
 
-def load_run(path: Path) -> LoadedRun:
-    """The run in `path`. Raises UsageError where it has not finished, or its base is no longer the same."""
+def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
+    """Load the finished run in a folder, `RUNS/TASK/METHOD/FINGERPRINT`.
+
+    Raises UsageError if it has not finished, or if its base has changed since.
+    """
     from adapters.interchange.tensors import read_tensors
-    from experiments.session import device_of
 
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     record = finished_record(folder)
     config = RunConfig.from_record(record["config"])
-    here = replace(config, train=replace(config.train, device="auto"))
-    base = config.task.load_base(device_of(here))
+    on_device: Any = replace(config, train=replace(config.train, device=device))
+    base = config.task.load_base(device_of(on_device))
     trained_on = record["facts"].get("base_revision")
     if trained_on is not None and not base.is_revision(trained_on):
         raise UsageError(
-            f"'{path}' was trained on the base {trained_on}, which is {base.revision} now: give it back its base"
+            f"'{path}' was trained on revision {trained_on} of its base, which is now {base.revision}: "
+            "restore that base"
         )
     attachment = config.adapter.attach(base.backbone)
     attachment.load(read_tensors(folder.adapter_file)[0])
+    base.backbone.model.eval()
     return LoadedRun(folder, record, config, base, attachment)
 
 
 def finished_record(folder: RunFolder) -> dict[str, Any]:
-    """The record of a finished run. Raises UsageError, saying what it is, for anything else."""
+    """The record of a finished run. Raises UsageError if the folder holds something else."""
     record = folder.result() if folder.path.is_dir() else None
     if record is None:
-        raise UsageError(f"'{folder.path}' is no finished run: expected a folder RUNS/TASK/METHOD/FINGERPRINT")
+        raise UsageError(f"'{folder.path}' is not a finished run: expected a folder RUNS/TASK/METHOD/FINGERPRINT")
     if record["status"] != "finished":
         raise UsageError(f"the run '{folder.path}' failed ({record['reason']}): choose one that finished")
     return record
 
 
 def runs_and_prompts(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Runs' folders first, then prompts. Raises UsageError where either is missing, or a folder is misspelt."""
+    """Split positional arguments into folders of runs, which come first, and prompts.
+
+    Raises UsageError if either is missing or a folder is misspelt.
+    """
     count = next((i for i, word in enumerate(words) if not Path(word).is_dir()), len(words))
     runs, prompts = [Path(word) for word in words[:count]], list(words[count:])
     if not runs:
-        raise UsageError(f"'{words[0]}' is no folder: expected RUN [RUN ...] PROMPT [PROMPT ...], runs first")
+        given = f"'{words[0]}' is not a folder: " if words else ""
+        raise UsageError(f"{given}expected RUN [RUN ...] PROMPT [PROMPT ...], runs first")
     for prompt in prompts:
         if "/" in prompt and " " not in prompt:
             raise UsageError(f"there is no run '{prompt}': expected RUNS/TASK/METHOD/FINGERPRINT")
@@ -79,30 +106,30 @@ def runs_and_prompts(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A model to look at, ready in `base`: a run's, or the untuned base; `facts` say which."""
+class LabelledModel:
+    """A model ready to use in `base`: a run's, or the untuned base. `facts` identify it."""
 
     label: str
     base: LoadedBase
     facts: Mapping[str, Any]
 
 
-def shown(runs: Sequence[Path], scale: float, with_base: bool) -> Iterator[Shown]:
-    """Each run's model in turn, its update multiplied by `scale`; before a base's first run the untuned base.
+def load_models(runs: Sequence[Path], scale: float, with_base: bool) -> Iterator[LabelledModel]:
+    """Load each run's model in turn, its update multiplied by `scale`; `with_base` gives the untuned base first.
 
-    One model is in memory at a time, and what is given is valid until the next one.
+    One model is in memory at a time, and each is valid until the next is requested.
     """
-    bases_shown: set[str] = set()
+    bases: set[str] = set()
     for path in runs:
         run = load_run(path)
         facts = {"base": run.record["facts"].get("base"), "base_revision": run.base.revision}
-        if with_base and run.base.revision not in bases_shown:
-            bases_shown.add(run.base.revision)
+        if with_base and run.base.revision not in bases:
+            bases.add(run.base.revision)
             with run.attachment.disabled():
-                yield Shown("base", run.base, facts)
+                yield LabelledModel("base", run.base, facts)
         if scale != 1:
             run.attachment.rescale(scale)
         if run.config.adapter.mergeable:
             run.attachment.merge()  # the same output, faster
         names = {"method": run.config.adapter.name, "fingerprint": run.record["fingerprint"], "scale": scale}
-        yield Shown(run.label, run.base, {"run": str(path), **names, **facts})
+        yield LabelledModel(run.label, run.base, {"run": str(path), **names, **facts})

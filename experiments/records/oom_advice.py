@@ -1,4 +1,4 @@
-"""After running out of memory: what a step was predicted to need, and what would fit instead."""
+"""Advice after running out of memory: the predicted need of a step, and settings that would fit."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config import RunConfig
-from experiments.records.failures import size
+from experiments.records.failures import size_in_words
 
 if TYPE_CHECKING:
     import torch
 
-LARGEST = 64  # items of a batch that is predicted as it is
+LARGEST = 64  # larger batches are extrapolated: predicting them takes long
 CHECKPOINTING = "--train.gradient-checkpointing"
 
 
-def room(device: torch.device) -> int | None:
-    """Bytes that this process may still take on the device; None where the system does not say."""
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process can still allocate on the device; None if unknown."""
     if device.type == "cuda":
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
-    found = [_limit_left(), _available()]
-    return min((count for count in found if count is not None), default=None)
+    limits = [_below_limit(), _available()]
+    return min((count for count in limits if count is not None), default=None)
 
 
 def what_would_fit(config: RunConfig, free: int | None) -> str | None:
-    """The predicted peak of a resolved configuration's step, and a batch that would fit into `free` bytes, in words.
+    """A sentence with the predicted peak of a step and a batch size that would fit into `free` bytes.
 
-    None where there is no prediction: the run has failed, and what fails here must not hide why.
+    None without a prediction: an error here must not hide why the run failed.
     """
     if free is None:
         return None
@@ -41,24 +41,32 @@ def what_would_fit(config: RunConfig, free: int | None) -> str | None:
 
 
 def _sentence(config: RunConfig, free: int) -> str:
-    batch = config.train.batch_size or 1
+    batch = config.train.batch_size
+    assert batch is not None, "the configuration is not resolved"
     needed, least = _needed(config, batch), _peak(config, 1)
-    told = f"a step was predicted to need {size(needed)} and {size(free)} were free before the model was loaded"
+    prediction = (
+        f"a step was predicted to need {size_in_words(needed)}, and {size_in_words(free)} were free before the model "
+        "was loaded"
+    )
     if needed <= free:
-        return f"{told}: something else takes memory here"
+        return f"{prediction}: another process may be using memory"
     if least <= free:
-        # the peak is convex in the batch (see experiments.plan), so a straight line between never promises too little
+        # the peak is convex in the batch size, so linear interpolation never predicts too little
         fitting = 1 + int((free - least) / (needed - least) * (batch - 1))
-        return f"{told}; --train.batch-size {fitting} is predicted to need {size(_needed(config, fitting))}"
-    saved = replace(config, train=replace(config.train, gradient_checkpointing=True))
-    least = _peak(saved, 1)
+        needed = size_in_words(_needed(config, fitting))
+        return f"{prediction}; --train.batch-size {fitting} is predicted to need {needed}"
+    checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
+    least = _peak(checkpointed, 1)
     if least <= free:
-        return f"{told}; --train.batch-size 1 {CHECKPOINTING} is predicted to need {size(least)}"
-    return f"{told}; even --train.batch-size 1 {CHECKPOINTING} is predicted to need {size(least)}: take a smaller base"
+        return f"{prediction}; --train.batch-size 1 {CHECKPOINTING} is predicted to need {size_in_words(least)}"
+    return (
+        f"{prediction}; even --train.batch-size 1 {CHECKPOINTING} is predicted to need {size_in_words(least)}: "
+        "choose a smaller base"
+    )
 
 
 def _needed(config: RunConfig, batch: int) -> int:
-    """The peak; for a batch above LARGEST, which takes long to predict, on a straight line through smaller ones."""
+    """The predicted peak; above LARGEST it is extrapolated linearly from smaller batches."""
     if batch <= LARGEST:
         return _peak(config, batch)
     half, whole = _peak(config, LARGEST // 2), _peak(config, LARGEST)
@@ -71,15 +79,15 @@ def _peak(config: RunConfig, batch: int) -> int:
     return predict(replace(config, train=replace(config.train, batch_size=batch))).peak
 
 
-def _limit_left() -> int | None:
-    """What a limit of the process's address space leaves (ulimit -v)."""
+def _below_limit() -> int | None:
+    """Bytes left below the limit of the process's address space (ulimit -v)."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
-            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            return max(0, limit - taken)
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            return max(0, limit - used)
     return None
 
 

@@ -1,4 +1,4 @@
-"""A run's record in Python: its folder and what `result.json` holds."""
+"""A run's record in Python: its folder and the contents of `result.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The record of one run. Every figure's value is an attribute too: `record.kid` is `record.figure("kid").value`."""
+    """The record of one run. A figure's value is also an attribute: `record.kid` is `record.figure("kid").value`."""
 
     folder: Path
     data: Mapping[str, Any]  # `result.json`
@@ -44,25 +44,29 @@ class RunRecord:
         """The figure with its interval, base, floor and extractor. Raises UsageError that lists the valid names."""
         figures = self.figures
         if name not in figures:
-            why = (
-                f"the run failed: {self.reason}" if self.status == "failed" else f"it has {', '.join(sorted(figures))}"
-            )
-            raise UsageError(f"the record has no figure '{name}'{did_you_mean(name, figures)}; {why}")
+            if self.status == "failed":
+                raise UsageError(f"there is no figure '{name}', because the run failed: {self.reason}")
+            names = ", ".join(sorted(figures))
+            raise UsageError(f"the record has no figure '{name}'{did_you_mean(name, figures)}; its figures are {names}")
         return figures[name]
 
     def load(self) -> LoadedRun:
-        """The trained model again: see `experiments.load_run`."""
+        """The trained model, on its base, without its dataset: see `experiments.load_run`."""
         from experiments.records.load_run import load_run
 
         return load_run(self.folder)
 
     def __getattr__(self, name: str) -> float:
-        if not name.startswith("_"):
-            figures = self.figures
-            if name in figures:
-                return figures[name].value
+        figures = {} if name.startswith("_") else self.figures
+        if name in figures:
+            return figures[name].value
         raise AttributeError(f"the record has no figure or attribute '{name}'")
 
+    def __dir__(self) -> list[str]:
+        return sorted([*super().__dir__(), *self.figures])
+
     def __repr__(self) -> str:
-        figures = ", ".join(f"{name}={figure.value:.4g}" for name, figure in self.figures.items() if "_" not in name)
-        return f"RunRecord({self.data['method']} on {self.data['task']}, {self.status}: {figures or self.reason}; {self.folder})"
+        main = {name: figure for name, figure in self.figures.items() if "_" not in name}
+        figures = ", ".join(f"{name}={figure.value:.4g}" for name, figure in main.items())
+        run = f"{self.data['method']} on {self.data['task']}, {self.status}"
+        return f"RunRecord({run}: {figures or self.reason}; {self.folder})"

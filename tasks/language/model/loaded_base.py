@@ -1,4 +1,4 @@
-"""A causal language model without data: texts from prompts, and the whole model as a folder."""
+"""A causal language model without data: generates texts and saves the whole model as a folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.base import LoadedBase
+from tasks.bundled.bases import CARD
 from tasks.language.model import bases
 from tasks.language.model.backbone import CausalLanguageModel
+from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.language.model.bases import LanguageModel
-
 
 class LoadedLanguageModel(LoadedBase):
-    """A base by name or folder, on a device.
+    """A base on a device, with the task's generation settings.
 
-    `prompt_ids` gives the tokens of a prompt in the task's own form; `whole` keeps a text's later lines too.
+    `prompt_ids` tokenizes a prompt in the task's format; `all_lines` returns texts beyond their first line.
     """
 
     def __init__(
@@ -30,27 +30,33 @@ class LoadedLanguageModel(LoadedBase):
         device: torch.device,
         generation: Mapping[str, Any],
         prompt_ids: Callable[[LanguageModel, str], list[int]],
-        whole: bool = False,
+        all_lines: bool = False,
         allow_pickle: bool = False,
     ):
         self.base = bases.load(base, device, allow_pickle)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.revision = self.base.revision
-        ban = generation.get("no_repeat_ngram_size")
-        self.generation = {
-            **generation,
-            "no_repeat_ngram_size": self.base.card["generation"]["no_repeat_ngram_size"] if ban is None else ban,
-        }
-        self.prompt_ids, self.whole = prompt_ids, whole
+        self.generation = self.base.generation_settings(generation)
+        self.prompt_ids, self.all_lines, self.allow_pickle = prompt_ids, all_lines, allow_pickle
+
+    def is_revision(self, recorded: str) -> bool:
+        """The first release's records identify a folder by its weights alone."""
+        if super().is_revision(recorded):
+            return True
+        return recorded == bases.find_source(self.base.name, self.allow_pickle).weights_digest()
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[str]:
         self.base.model.eval()
         search = BeamSearch(**{**self.generation, **settings})
-        return generate(self.base, [self.prompt_ids(self.base, prompt) for prompt in prompts], search, self.whole)
+        return generate(self.base, [self.prompt_ids(self.base, prompt) for prompt in prompts], search, self.all_lines)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.base.tokenizer
 
     def save(self, folder: Path) -> None:
-        """A folder of transformers with the tokenizer, and the base's card."""
+        """Write a transformers folder with the tokenizer and the base's card."""
         model: Any = self.base.model
         model.save_pretrained(folder)
         self.base.tokenizer.save_pretrained(folder)
-        (folder / "recommended.json").write_text(json.dumps(self.base.card, indent=2) + "\n")
+        (folder / CARD).write_text(json.dumps(self.base.card, indent=2) + "\n")

@@ -18,7 +18,7 @@ from experiments import export, generate, sample
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.folder import write_json
-from experiments.records.load_run import load_run, runs_and_prompts, shown
+from experiments.records.load_run import load_models, load_run, runs_and_prompts
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
@@ -82,11 +82,12 @@ def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):
 def test_several_runs_side_by_side(pictures, tmp_path):
     other = finished_run(RunConfig(PrefixTuning(length=2), Pokemon(), TRAIN), tmp_path)
     models = [
-        (model.label.split("\n")[0], model.facts.get("run")) for model in shown([pictures.path, other.path], 1, True)
+        (model.label.split("\n")[0], model.facts.get("run"))
+        for model in load_models([pictures.path, other.path], 1, True)
     ]
     assert models == [("base", None), ("lora", str(pictures.path)), ("prefix", str(other.path))]
-    with pytest.raises(AdapterError, match="has no scale"):
-        list(shown([other.path], 0.5, False))
+    with pytest.raises(AdapterError, match="cannot be rescaled"):
+        list(load_models([other.path], 0.5, False))
 
 
 @pytest.mark.parametrize("adapter", [Lora(rank=2, alpha=8.0), FullFinetuning(top_blocks=1), Subspace(dimension=9)])
@@ -94,7 +95,7 @@ def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_pat
     run = finished_run(RunConfig(adapter, load_run(describing.path).config.task, TRAIN), tmp_path)
 
     def weights(scale: float) -> dict[str, torch.Tensor]:
-        model = next(iter(shown([run.path], scale, False))).base.backbone.model
+        model = next(iter(load_models([run.path], scale, False))).base.backbone.model
         return {name: p.detach() for name, p in model.named_parameters() if "adapter_" not in name}
 
     none, half, whole = weights(0), weights(0.5), weights(1)
@@ -157,7 +158,7 @@ def test_merged_pictures_are_a_pipeline(pictures, tmp_path):
 
 
 def test_what_is_no_finished_run_or_no_prompt(describing, tmp_path):
-    with pytest.raises(UsageError, match="no finished run"):
+    with pytest.raises(UsageError, match="not a finished run"):
         load_run(tmp_path)
     with pytest.raises(UsageError, match="runs first"):
         runs_and_prompts(["a prompt", str(tmp_path)])
@@ -174,5 +175,5 @@ def test_a_base_that_is_no_longer_the_same(describing, tmp_path):
     shutil.copytree(describing.path, copied)
     record = json.loads((copied / "result.json").read_text())
     write_json(copied / "result.json", record | {"facts": {"base_revision": "another"}})
-    with pytest.raises(UsageError, match="trained on the base another"):
+    with pytest.raises(UsageError, match="trained on revision another"):
         load_run(copied)

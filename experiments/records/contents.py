@@ -1,0 +1,57 @@
+"""What a run's record says of its configuration, model and figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import RunConfig
+from experiments.records.folder import RunFolder, environment
+from reports.upgrade import SCHEMA
+
+if TYPE_CHECKING:
+    import torch
+
+    from adapters.base import Attachment
+    from tasks.base import Evaluation, PreparedTask
+
+
+def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[str, Any]:
+    """The entries that are known before training."""
+    size_field = config.adapter.size_field
+    size = None if size_field is None else getattr(config.adapter, size_field)
+    return {
+        "schema": SCHEMA,
+        "source": "run",
+        "task": config.task.name,
+        "method": config.adapter.label,
+        "fingerprint": folder.path.name,
+        "seed": config.train.seed,
+        "size": None if size is None else {"field": size_field, "value": size},
+        "primary_metric": config.task.primary_metric,
+        "config": config.as_record(),
+        **environment(str(device)),
+    }
+
+
+def figures_of(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:
+    """Every figure with its metric's unit, direction and meaning, and the one that tables sort by."""
+    metrics, primary = config.task.metrics, config.task.primary_metric
+    figures = evaluation.figures
+    return {
+        "primary_metric": primary if primary in figures else next(iter(figures)),
+        "metrics": {name: figure.as_record() | metrics[name].as_record() for name, figure in figures.items()},
+    }
+
+
+def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, int]:
+    """Counts of trainable and of all parameters; the adapter's own are part of the total."""
+    owned = attachment.parameters()
+    identities = {id(parameter) for parameter in owned.values()}
+    frozen = sum(p.numel() for p in prepared.backbone.model.parameters() if id(p) not in identities)
+    trainable = sum(parameter.numel() for parameter in owned.values())
+    return {"trainable": trainable, "total": frozen + trainable}
+
+
+def facts_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, Any]:
+    """The facts of task and method. The model's positions are left for input unless the method takes some."""
+    return prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
