@@ -117,7 +117,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     """Train and measure; returns the record, also of a failure."""
     from experiments.records.failures import Diverged, RunFailure, failures_are_records
     from experiments.records.oom_advice import free_memory, what_would_fit
-    from experiments.training.loop import deterministic_algorithms
+    from experiments.training.accelerator import deterministic_algorithms
 
     config, folder = session.config, session.folder
     device, attachment = device_of(config), None

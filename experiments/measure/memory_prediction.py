@@ -22,7 +22,7 @@ from experiments.config import ResolvedTrain, RunConfig, Train
 from experiments.measure.device_rules import CPU, DeviceRules
 from experiments.measure.file_sizes import adapter_files
 from experiments.measure.memory_tracker import MemoryTracker
-from experiments.training.loop import LossModule
+from experiments.training.accelerator import LossModule
 from tasks.base import MetaModel
 
 StorageDtype = Literal["fp32", "bf16", "fp16"]

@@ -1,4 +1,4 @@
-"""What the training loop offers to others: bench, memory tracking and notebooks follow a training through callbacks."""
+"""Callbacks of the training loop, for benchmarks, memory tracking, progress plots in a notebook, and tests."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ from typing import Any
 
 
 class Callback:
-    """Follows a training. Every method does nothing unless overridden; `trainer` is the loop's `Trainer`."""
+    """Follows a training. Every method does nothing unless overridden; `trainer` is the loop's `Trainer`.
+
+        class PrintLoss(Callback):
+            def on_step(self, trainer, step, line):
+                print(step, line["loss"])
+
+        run(Lora(), Pokemon(), callbacks=[PrintLoss()])
+
+    An exception ends the training. With several processes, callbacks are called in each of them.
+    """
 
     def on_start(self, trainer: Any) -> None:
-        """Before the first step, after a checkpoint has been loaded."""
+        """Called before the first step, after a checkpoint has been loaded."""
 
     def on_step(self, trainer: Any, step: int, line: dict[str, Any]) -> None:
-        """After optimizer step `step` (from 1), with its line of `steps.jsonl`."""
+        """Called after optimizer step `step` (from 1), with its line of `steps.jsonl`."""
 
     def on_validation(self, trainer: Any, step: int, loss: float) -> None:
-        """After the validation that follows optimizer step `step`."""
+        """Called after the validation that follows optimizer step `step`, before its `on_step`."""
 
     def on_end(self, trainer: Any) -> None:
-        """After the last step, and also where the training is interrupted or fails."""
+        """Called after the last step, and also if the training is interrupted or fails."""

@@ -1,7 +1,7 @@
-"""A checkpoint: one safetensors file with all that a training needs to go on bit for bit; no pickle is read anywhere.
+"""Checkpoints from which a training resumes bit for bit: one safetensors file, no pickle.
 
-Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` and `generator.NAME`; all else is JSON in
-its metadata.
+Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` and `generator.NAME`; the rest is JSON in its
+metadata.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 FILE = "state.safetensors"
-# what a damaged file raises on its way into torch, numpy and Python's own generators
+# raised while a damaged file is loaded into torch, numpy and Python's generators
 UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands. `peak` is the peak memory so far and how it was counted."""
+    """The position of a training. `peak` is its peak memory so far and how it was measured."""
 
     step: int = 0
-    batches: int = 0  # the position in the data: batches drawn
-    log_bytes: int = 0  # the length of the step log
+    batches: int = 0  # drawn so far, by all processes
+    log_bytes: int = 0  # length of the step log
     seconds: float = 0.0
     peak: Mapping[str, Any] | None = None
-    made_with: Mapping[str, Any] | None = None  # what equal bits depend on
+    made_with: Mapping[str, Any] | None = None  # torch, threads and device, on which the last bits depend
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a training has a state; `averages` of the parameters where the run has them."""
+    """The stateful parts of a training; `averages` of the parameters if the run has them."""
 
     owned: Mapping[str, nn.Parameter]
     optimizer: AcceleratedOptimizer
@@ -56,7 +56,7 @@ class Parts:
 
 
 def save(folder: Path, parts: Parts, progress: Progress) -> None:
-    """Written beside and renamed: the last good one survives a crash in the writing."""
+    """Write a checkpoint atomically: the previous one survives a crash. Raises DiskFull."""
     folder.mkdir(exist_ok=True)
     optimizer = parts.optimizer.state_dict()
     tensors = {f"parameters.{name}": p.detach() for name, p in parts.owned.items()}
@@ -77,38 +77,38 @@ def save(folder: Path, parts: Parts, progress: Progress) -> None:
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     needed = sum(tensor.nbytes for tensor in tensors.values())
-    with replacing(folder / FILE, needed) as beside:
-        save_file(tensors, beside, metadata={"state": json.dumps(rest, default=_as_list)})
+    with replacing(folder / FILE, needed) as temporary:
+        save_file(tensors, temporary, metadata={"state": json.dumps(rest, default=_as_list)})
 
 
 def load(folder: Path, parts: Parts) -> Progress:
-    """Put everything back as it was saved; the beginning where there is no checkpoint.
+    """Restore the saved state; without a checkpoint, nothing changes and the progress is that of a new training.
 
-    Raises UsageError for a file that is damaged or of another model.
+    Raises UsageError if the file is damaged or belongs to another model.
     """
     if not (folder / FILE).exists():
         return Progress()
     try:
         tensors, rest = _read(folder / FILE)
-        _put("parameters", parts.owned, tensors)
-        _put("average", parts.averages, tensors)
+        _restore("parameters", parts.owned, tensors)
+        _restore("average", parts.averages, tensors)
         parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest["optimizer"]))
         parts.schedule.load_state_dict(rest["schedule"])
         if parts.scaler is not None and rest["scaler"] is not None:
             parts.scaler.load_state_dict(rest["scaler"])
-        _put_generators(tensors, rest)
+        _restore_generators(tensors, rest)
         return Progress(**rest["progress"])
     except UNREADABLE as broken:
         raise _unusable(folder, broken) from broken
 
 
 def load_parameters(folder: Path, owned: Mapping[str, nn.Parameter]) -> int | None:
-    """Put the trained parameters of the last checkpoint back; its step, or None where there is none."""
+    """Restore the trained parameters of the last checkpoint; returns its step, or None without a checkpoint."""
     if not (folder / FILE).exists():
         return None
     try:
         tensors, rest = _read(folder / FILE)
-        _put("parameters", owned, tensors)
+        _restore("parameters", owned, tensors)
         return rest["progress"]["step"]
     except UNREADABLE as broken:
         raise _unusable(folder, broken) from broken
@@ -119,14 +119,14 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["state"])  # noqa: SIM118
 
 
-def _put(kind: str, values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def _restore(kind: str, values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in values.items():
             value.copy_(tensors[f"{kind}.{name}"].view(value.shape))
 
 
 def _optimizer_state(owned: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], groups: Any) -> dict[str, Any]:
-    """Moments get the memory layout of their parameter: a file holds rows only, and layout is speed."""
+    """The optimizer's state dict. Moments get their parameter's memory layout, which the file does not store."""
     state: dict[int, dict[str, Tensor]] = {}
     parameters = list(owned.values())
     for name, tensor in tensors.items():
@@ -143,7 +143,7 @@ def _torch_generators() -> dict[str, Tensor]:
     return {"cpu": torch.get_rng_state()} | {f"cuda{i}": state for i, state in enumerate(cuda)}
 
 
-def _put_generators(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+def _restore_generators(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
     torch.set_rng_state(tensors["generator.cpu"])
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"generator.cuda{i}" in tensors:
@@ -154,14 +154,12 @@ def _put_generators(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> N
 
 
 def _as_list(value: Any) -> list:
-    """numpy's generator state holds an array; json asks here for what it does not know."""
+    """Encode the array in numpy's generator state for JSON."""
     if isinstance(value, np.ndarray):
         return value.tolist()
-    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
+    raise TypeError(f"a checkpoint cannot store a {type(value).__name__}")
 
 
 def _unusable(folder: Path, why: Exception) -> UsageError:
     reason = (str(why).splitlines() or [type(why).__name__])[0]
-    return UsageError(
-        f"the checkpoint in '{folder}' cannot be read ({reason}): --overwrite runs this configuration anew"
-    )
+    return UsageError(f"the checkpoint in '{folder}' cannot be read ({reason}): --overwrite repeats the run")

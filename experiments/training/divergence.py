@@ -1,4 +1,4 @@
-"""Which tensor was the first that is not finite: asked once, when a step's loss or gradient is not."""
+"""Finds the first tensor that is not finite, once a step's loss or gradient is not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 def first_not_finite(
     model: nn.Module, owned: Mapping[str, nn.Parameter], batch: Any, loss: Callable[[Any], Tensor]
 ) -> str | None:
-    """Its name and kind, in the order in which a step computes; None where all of this batch is finite.
+    """Its kind and name, in the order of a step's computation; None if everything is finite for this batch.
 
-    The step is computed again, forward and backward, so the batch and the random state must be the step's own.
+    The forward and backward pass are repeated, so pass the step's batch and restore its random state first.
     """
     for name, tensor in tensors_in(batch, "batch"):
         if not_finite(tensor):
@@ -24,14 +24,14 @@ def first_not_finite(
         if not_finite(parameter):
             return f"the weight '{name}'"
     model.zero_grad()
-    with _watched(model) as found:
+    with _watched(model) as layers:
         value = loss(batch)
-    if found:
-        return f"the output of the layer '{found[0]}'"
+    if layers:
+        return f"the output of the layer '{layers[0]}'"
     if not_finite(value):
         return "the loss"
     value.backward()
-    for name, parameter in reversed(list(owned.items())):  # the backward pass comes to the last layer first
+    for name, parameter in reversed(list(owned.items())):  # the backward pass starts at the last layer
         if parameter.grad is not None and not_finite(parameter.grad):
             return f"the gradient of '{name}'"
     return None
@@ -42,7 +42,7 @@ def not_finite(tensor: Tensor) -> bool:
 
 
 def tensors_in(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a batch, whatever holds them, with the way to each."""
+    """The tensors in a batch of any structure, each with its path."""
     if isinstance(value, Tensor):
         yield name, value
     elif dataclasses.is_dataclass(value):
@@ -58,19 +58,19 @@ def tensors_in(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 @contextlib.contextmanager
 def _watched(model: nn.Module) -> Iterator[list[str]]:
-    """A context that lists the modules, in the order in which they end, whose output is not finite."""
-    found: list[str] = []
+    """A context that lists modules with an output that is not finite, in the order in which they finish."""
+    layers: list[str] = []
 
     def hook(name: str) -> Callable:
-        def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def check(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if any(not_finite(tensor) for _, tensor in tensors_in(output, name)):
-                found.append(name)
+                layers.append(name)
 
-        return look
+        return check
 
     handles = [module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name]
     try:
-        yield found
+        yield layers
     finally:
         for handle in handles:
             handle.remove()

@@ -1,4 +1,4 @@
-"""The one training loop. It knows no method and no task by name, so comparisons are equal: nothing can differ."""
+"""The training loop of every method and task. It knows none of them by name, so that comparisons are fair."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from adapters.base import Attachment
@@ -26,9 +24,10 @@ from experiments.measure.memory import TrainingMemory
 from experiments.records.failures import Diverged
 from experiments.records.folder import processor
 from experiments.training import checkpoint
+from experiments.training.accelerator import LossModule, make_accelerator
 from experiments.training.callbacks import Callback
 from experiments.training.divergence import first_not_finite
-from experiments.training.optimizer import MovingAverage, optimizer_of, schedule_of
+from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
 from experiments.training.signals import Interrupted, Interruption
 from tasks import distributed
 from tasks.base import PreparedTask
@@ -36,8 +35,10 @@ from tasks.base import PreparedTask
 
 @dataclass(frozen=True)
 class Trained:
-    """What training gives the record. Seconds are wall-clock, of all sessions of a resumed run; `step_median` is that
-    of one optimizer step. `differs`: what changed at a resumption and may change the last bits.
+    """The record's entries about a training.
+
+    Seconds are wall-clock time, summed over the sessions of a resumed run; `step_median` is per optimizer step.
+    `differs` lists what changed when the run was resumed and may change the last bits of the result.
     """
 
     seconds: float
@@ -48,48 +49,11 @@ class Trained:
     differs: list[str]
 
 
-class LossModule(nn.Module):
-    """The loss as a module, so that data parallel training wraps forward and loss as one."""
-
-    def __init__(self, model: nn.Module, loss: Callable[[Any], Tensor]):
-        super().__init__()
-        self.model = model
-        self.loss = loss
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.loss(batch)
-
-
-def make_accelerator(settings: ResolvedTrain, folder: Path | None = None) -> Accelerator:
-    """accelerate's Accelerator for these settings; one process may make several with different precision."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=settings.device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision=settings.mixed_precision,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        log_with=None if settings.report_to == "none" else settings.report_to,
-        project_dir=folder,
-        step_scheduler_with_optimizer=False,
-    )
-
-
-@contextlib.contextmanager
-def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """A context in which CUDA's algorithms give the same bits each time, where `wanted`."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
 class Trainer:
-    """One training: the loop, its log `steps.jsonl` and its checkpoints in `folder`.
+    """One training, with its log `steps.jsonl` and its checkpoints in `folder`.
 
-    `check_writer` raises where this process may write to the folder no longer.
+    Callbacks can read `prepared`, `attachment`, `settings`, `loss_module`, `optimizer`, `accelerator` and `folder`.
+    `check_writer` raises once another process has taken over the folder.
     """
 
     def __init__(
@@ -112,22 +76,22 @@ class Trainer:
         self.owned = attachment.parameters()
         optimizer = optimizer_of(resolved, self.owned.values())
         self.schedule = schedule_of(resolved, optimizer)
-        self.average = None if resolved.ema_decay is None else MovingAverage(self.owned, resolved.ema_decay)
+        self.average = average_of(resolved, self.owned.values())
         self.loss_module, self.optimizer = self.accelerator.prepare(
             LossModule(prepared.backbone.model, prepared.loss), optimizer
         )
         self.log_file, self.checkpoint = folder / "steps.jsonl", folder / "checkpoint"
-        averages = {} if self.average is None else self.average.values
+        averages = {} if self.average is None else dict(zip(self.owned, self.average.shadow_params, strict=True))
         self.parts = checkpoint.Parts(self.owned, self.optimizer, self.schedule, self.accelerator.scaler, averages)
 
     def run(self) -> Trained:
-        """Train to the last step, from the last checkpoint where there is one; the end is a checkpoint too.
+        """Train to the last step, from the last checkpoint if there is one; the last step is a checkpoint too.
 
-        Raises Diverged, and Interrupted once a step that a signal fell into is done and saved.
+        Raises Diverged; after a signal, Interrupted once the current step is finished and saved.
         """
         settings, model = self.settings, self.prepared.backbone.model
         self.start = self._resume()
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         model.train()
         self.prepared.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         if self.accelerator.log_with:
@@ -135,11 +99,11 @@ class Trainer:
         with self._log() as log, self._bar() as bar, self.interruption.deferred(), self._callbacks():
             for step in range(self.start.step, settings.steps):
                 self._after_step(step, self.step(step), log, bar)
-        for tracker in self.accelerator.trackers:  # end_training() would part the processes: evaluation needs them
+        for tracker in self.accelerator.trackers:  # not end_training(), which ends the process group too early
             tracker.finish()
         model.eval()
         if self.average is not None:
-            self.average.put(self.average.values)
+            self.average.copy_to(self.owned.values())
         return distributed.on_main(self._trained)
 
     @contextlib.contextmanager
@@ -153,25 +117,25 @@ class Trainer:
                 callback.on_end(self)
 
     def _batches(self, step: int) -> list[Any]:
-        """This process's batches of one optimizer step: of the step's consecutive batches, every n-th."""
+        """This process's batches of one optimizer step: of n processes, each takes every n-th of the step's batches."""
         whole = self.settings.gradient_accumulation_steps * distributed.world_size()
-        mine = range(step * whole + distributed.rank(), (step + 1) * whole, distributed.world_size())
-        return [next(self.prepared.batches(self.settings.seed, place, self.settings.batch_size)) for place in mine]
+        own = range(step * whole + distributed.rank(), (step + 1) * whole, distributed.world_size())
+        return [next(self.prepared.batches(self.settings.seed, index, self.settings.batch_size)) for index in own]
 
     def _weights(self, batches: list[Any]) -> list[float]:
-        """What each batch counts in the mean over the step's batches, 1 where all are worth the same."""
-        worth = [self.prepared.weight(batch) for batch in batches]
-        own = torch.tensor(sum(worth), dtype=torch.float64, device=self.device)
-        whole: Any = self.accelerator.reduce(own, "sum")
-        return [each * len(batches) * distributed.world_size() / whole.item() for each in worth]
+        """The weight of each batch in the mean over the step's batches; all are 1 if they have the same size."""
+        sizes = [self.prepared.weight(batch) for batch in batches]
+        own = torch.tensor(sum(sizes), dtype=torch.float64, device=self.device)
+        total: Any = self.accelerator.reduce(own, "sum")
+        return [size * len(batches) * distributed.world_size() / total.item() for size in sizes]
 
     def step(self, step: int) -> dict[str, Any]:
-        """One optimizer step; everything random in it is drawn from (seed, step).
+        """Take optimizer step `step` (from 0) and return its log line; all randomness is drawn from (seed, step).
 
-        Its loss and gradient are those of one batch of all that the processes take in the step.
+        Loss and gradient are those of one large batch: all micro-batches of all processes.
         """
         settings = self.settings
-        began = time.perf_counter()
+        started = time.perf_counter()
         self._seed(step)
         batches = self._batches(step)
         total: Any = torch.zeros((), device=self.device)
@@ -190,33 +154,33 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()
         if self.average is not None:
-            self.average.update(step + 1)
+            self.average.step(self.owned.values())
         return {
             "step": step + 1,
             "loss": total.item(),
             "learning_rate": rate,
             "gradient_norm": float(norm),
-            "seconds": round(time.perf_counter() - began, 5),
+            "seconds": round(time.perf_counter() - started, 5),
         }
 
     def _seed(self, step: int) -> None:
-        """Of dropout, each process its own; a batch's items have their own generators."""
+        """Seed dropout, differently in each process; the items of a batch have generators of their own."""
         torch.manual_seed((self.settings.seed * 1_000_003 + step + (distributed.rank() << 40)) % 2**63)
 
     def _check_finite(self, step: int, loss: Tensor, norm: Any) -> None:
-        """Raise Diverged before the optimizer takes the step. In fp16 the loss scaling skips steps that overflow."""
+        """Raise Diverged before the optimizer step. In fp16 the gradient scaler skips steps that overflow."""
         if math.isfinite(loss.item()) and (self.accelerator.scaler is not None or math.isfinite(float(norm))):
             return
-        own = [self._not_finite(step)]
-        names = distributed.map_across_ranks([None] * distributed.world_size(), lambda _: own[0])
+        own_name = self._not_finite(step)
+        names = distributed.map_across_ranks([None] * distributed.world_size(), lambda _: own_name)
         name = next(filter(None, names), "the sum of the losses")
         raise Diverged(
             f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than "
-            f"{self.settings.learning_rate:g} may help, unless the data or the base are at fault"
+            f"{self.settings.learning_rate:g} may help, unless the data or the base is the cause"
         )
 
     def _not_finite(self, step: int) -> str | None:
-        """What is not finite first in this process's batches of the step."""
+        """The first tensor that is not finite in this process's batches of the step, if any."""
         self._seed(step)
         model, loss = self.prepared.backbone.model, self.accelerator.unwrap_model(self.loss_module)
         names = (first_not_finite(model, self.owned, batch, loss) for batch in self._batches(step))
@@ -236,32 +200,32 @@ class Trainer:
         bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
         for callback in self.callbacks:
             callback.on_step(self, done, line)
-        asked = distributed.on_main(lambda: self.interruption.asked)
-        if done % settings.checkpointing_steps == 0 or done == settings.steps or asked is not None:
+        signal = distributed.on_main(lambda: self.interruption.signal)
+        if done % settings.checkpointing_steps == 0 or done == settings.steps or signal is not None:
             distributed.on_main(lambda: self._save(done, log))
-        if asked is not None:
-            raise Interrupted(asked, f"step {done} of {settings.steps} is saved; the same command resumes from there")
+        if signal is not None:
+            raise Interrupted(signal, f"step {done} of {settings.steps} is saved; the same command resumes from there")
 
     def _log(self) -> TextIO:
-        """The step log, which the main process alone writes."""
+        """The step log; only the main process writes it."""
         return (self.log_file if distributed.is_main() else Path(os.devnull)).open("a", buffering=1)
 
     def _validate(self, step: int) -> float:
-        """The validation loss of what the run would give now; its pictures or texts go to samples/."""
+        """The validation loss of the weights that a run ending now would save; its samples go to samples/."""
         model = self.prepared.backbone.model
         model.eval()
-        with contextlib.nullcontext() if self.average is None else self.average.applied():
+        with averaged(self.average, self.owned.values()):
             loss = self.prepared.validation_loss()
             self.prepared.illustrate(self.folder / "samples", step)
         model.train()
         return loss
 
     def _bar(self) -> tqdm:
-        quiet = not self.accelerator.is_main_process
-        return tqdm(total=self.settings.steps, initial=self.start.step, desc="training", unit="step", disable=quiet)
+        hidden = not self.accelerator.is_main_process
+        return tqdm(total=self.settings.steps, initial=self.start.step, desc="training", unit="step", disable=hidden)
 
     def _save(self, step: int, log: TextIO) -> None:
-        """A checkpoint. The log is on the disk before it, so that the log is never shorter than a checkpoint says."""
+        """Save a checkpoint. The log is flushed to disk first, so that it is never shorter than a checkpoint says."""
         self.check_writer()
         log.flush()
         os.fsync(log.fileno())
@@ -271,40 +235,42 @@ class Trainer:
             log_bytes=os.fstat(log.fileno()).st_size,
             seconds=self._seconds(),
             peak=self._peak(),
-            made_with=self._made_with(),
+            made_with=self._conditions(),
         )
         checkpoint.save(self.checkpoint, self.parts, progress)
 
     def _resume(self) -> checkpoint.Progress:
-        """Load the last checkpoint and cut the log back to it; where to go on from."""
-        found = checkpoint.load(self.checkpoint, self.parts)
+        """Load the last checkpoint and truncate the log to it; returns where to resume."""
+        progress = checkpoint.load(self.checkpoint, self.parts)
+        if self.average is not None:
+            self.average.optimization_step = progress.step
         if not distributed.is_main():
-            return found
+            return progress
         self.log_file.touch()
-        if self.log_file.stat().st_size < found.log_bytes:
-            raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --overwrite runs it anew")
-        os.truncate(self.log_file, found.log_bytes)
-        return found
+        if self.log_file.stat().st_size < progress.log_bytes:
+            raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --overwrite repeats the run")
+        os.truncate(self.log_file, progress.log_bytes)
+        return progress
 
     def _trained(self) -> Trained:
         lines = [json.loads(line) for line in self.log_file.read_text().splitlines()]
         durations = [line["seconds"] for line in lines]
-        now = self._made_with()
+        now = self._conditions()
         differs = [f"{k}: {v}, then {now[k]}" for k, v in (self.start.made_with or now).items() if v != now[k]]
         return Trained(
             self._seconds(), statistics.median(durations), lines[-1]["loss"], self.start.step, self._peak(), differs
         )
 
     def _seconds(self) -> float:
-        return self.start.seconds + time.perf_counter() - self.began
+        return self.start.seconds + time.perf_counter() - self.started
 
     def _peak(self) -> Mapping[str, Any]:
-        """The largest of all sessions."""
+        """The largest peak of all sessions."""
         now = self.memory.as_record()
         return max(now, self.start.peak or {"peak_bytes": 0}, key=lambda peak: peak["peak_bytes"])
 
-    def _made_with(self) -> dict[str, Any]:
-        """What the last bits of a result depend on beside the configuration."""
+    def _conditions(self) -> dict[str, Any]:
+        """What the last bits of a result depend on besides the configuration."""
         device = self.accelerator.device
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
         return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": f"{device.type}: {kind}"}

@@ -1,20 +1,23 @@
-"""What moves the trained parameters: the optimizer, its schedule, and the moving average of where they have been."""
+"""The optimizer, its learning-rate schedule, and the moving average of the trained parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import get_scheduler
 
 from experiments.config import ResolvedTrain
 
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
+
 
 def optimizer_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The AdamW that the settings name."""
+    """The variant of AdamW that the settings name."""
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer == "adamw-8bit":
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
@@ -26,41 +29,35 @@ def optimizer_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) ->
 
 
 def schedule_of(settings: ResolvedTrain, optimizer: torch.optim.Optimizer) -> Any:
-    """The learning-rate schedule over the training's steps; transformers' "constant" has no warmup of its own."""
+    """The learning-rate schedule over the training's steps; transformers' "constant" has no warmup."""
     name: Any = settings.lr_scheduler
     if name == "constant" and settings.warmup_steps:
         name = "constant_with_warmup"
     return get_scheduler(name, optimizer, settings.warmup_steps, settings.steps)
 
 
-class MovingAverage:
-    """An exponential moving average of parameters (Polyak & Juditsky 1992), as diffusers' EMAModel has it.
+def average_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) -> EMAModel | None:
+    """diffusers' exponential moving average of the parameters, if the settings ask for one.
 
-    The decay rises as (1 + n) / (10 + n) to its setting, so that the average does not remember the beginning.
+    Its decay rises as (1 + n) / (10 + n) up to `ema_decay`, so that the initial values are forgotten quickly.
     """
+    if settings.ema_decay is None:
+        return None
+    from diffusers.training_utils import EMAModel
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float):
-        self.parameters, self.decay = parameters, decay
-        self.values = {name: p.detach().clone() for name, p in parameters.items()}
+    return EMAModel(list(parameters), decay=settings.ema_decay)
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the parameters after optimizer step `step`, from 1 on."""
-        decay = 0.0 if step <= 1 else min(self.decay, step / (9 + step))
-        for name, parameter in self.parameters.items():
-            self.values[name].lerp_(parameter.detach(), 1 - decay)
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """A context in which the parameters are the average."""
-        trained = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.put(self.values)
-        try:
-            yield
-        finally:
-            self.put(trained)
-
-    @torch.no_grad()
-    def put(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.parameters.items():
-            parameter.copy_(values[name])
+@contextmanager
+def averaged(average: EMAModel | None, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """A context in which the parameters have their averages, if there are any."""
+    if average is None:
+        yield
+        return
+    parameters = list(parameters)
+    average.store(parameters)
+    average.copy_to(parameters)
+    try:
+        yield
+    finally:
+        average.restore(parameters)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (pre-emption): the step at hand ends, a checkpoint is written, and the user hears how to go on."""
+"""Ctrl-C and SIGTERM (pre-emption): the current step is finished and saved, and the message says how to resume."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the run. `status` is the exit status that shells know for it: 130 for Ctrl-C, 143 for SIGTERM."""
+    """A signal ended the run. `status` is the exit status that shells expect: 130 for SIGINT, 143 for SIGTERM."""
 
-    def __init__(self, number: int, state: str = "the same command goes on from the last checkpoint, if there is one"):
+    def __init__(self, number: int, state: str = "the same command resumes from the last checkpoint, if there is one"):
         self.status = 128 + number
         super().__init__(f"stopped by {signal.Signals(number).name}: {state}")
 
 
 class Interruption:
-    """While entered, the signals raise `Interrupted`; in `deferred()` the first one only sets `asked`.
+    """A context in which the signals raise `Interrupted`; inside `deferred()` the first one only sets `signal`.
 
-    Python lets the main thread alone handle signals; elsewhere this does nothing.
+    Python handles signals in the main thread only; in other threads this context does nothing.
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
+        self.signal: int | None = None
         self._deferring = False
-        self._before = {}
+        self._previous = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """A context that a first signal does not leave; who enters it looks at `asked` and ends in good order."""
+        """A context that the first signal does not interrupt; its body checks `signal` and stops at a safe point."""
         self._deferring = True
         try:
             yield
@@ -49,8 +49,8 @@ class Interruption:
             self._deferring = False
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        first, self.asked = self.asked is None, number
+        first, self.signal = self.signal is None, number
         if not (first and self._deferring):
             raise Interrupted(number)
-        # print() may not be entered again from a handler
-        os.write(2, b"\nstopping: this step is finished and saved first (once more: stop at once)\n")
+        # os.write, because print() must not be called from a signal handler
+        os.write(2, b"\nstopping: the current step is finished and saved first (interrupt again to stop at once)\n")

@@ -1,7 +1,8 @@
-"""One real run on the bundled base, small, and what must hold of its record."""
+"""A small real run on the bundled base: its record, its folder, resuming and failures."""
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
 from experiments.session import execute
+from experiments.training.callbacks import Callback
 from experiments.training.loop import Trainer
 from tasks.diffusion.pokemon import Pokemon
 
@@ -29,8 +32,8 @@ def prepared():
 
 def start(adapter, folder, prepared, settings=SETTINGS):
     config = RunConfig(adapter, TASK, settings).resolved()
-    made = RunFolder.create(folder, config)
-    return made, execute(config, made, prepared)
+    run_folder = RunFolder.create(folder, config)
+    return run_folder, execute(config, run_folder, prepared)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def finished(tmp_path_factory, prepared):
     return start(Lora(rank=2), tmp_path_factory.mktemp("runs"), prepared)
 
 
-def test_the_record_says_all_that_it_must(finished):
+def test_the_record_is_complete(finished):
     folder, record = finished
     assert json.loads(folder.result_file.read_text()) == json.loads(json.dumps(record, default=str))
     assert record["status"] == "finished"
@@ -87,7 +90,7 @@ def test_diffusers_loads_the_folder_and_samples_the_same_picture(finished, prepa
     assert np.abs(np.asarray(picture, int) - np.asarray(ours, int)).max() <= 1
 
 
-def test_the_backbone_is_given_back_as_it_was(prepared, tmp_path):
+def test_the_backbone_is_restored(prepared, tmp_path):
     weights = {name: p.clone() for name, p in prepared.backbone.model.named_parameters()}
     start(FullFinetuning(), tmp_path, prepared)
     now = dict(prepared.backbone.model.named_parameters())
@@ -95,20 +98,23 @@ def test_the_backbone_is_given_back_as_it_was(prepared, tmp_path):
     assert all(torch.equal(now[name], weights[name]) for name in weights)
 
 
-def train_to(steps, folder, prepared, total=4):
-    """Train `steps` of a schedule of `total` steps; the state and the log."""
-    torch.manual_seed(0)
-    attachment = Lora(rank=2, dropout=0.1).attach(prepared.backbone)
-    config = RunConfig(Lora(), TASK, SETTINGS).resolved()
-    trainer = Trainer(prepared, attachment, config.train, folder)
-    after = trainer._after_step
+class Dying(Callback):
+    """Interrupts the training in a step, before the step's checkpoint."""
 
-    def dies_after_its_last_step(step, line, log, bar):
-        after(step, line, log, bar)
-        if step + 1 == steps < total:
+    def __init__(self, at):
+        self.at = at
+
+    def on_step(self, trainer, step, line):
+        if step == self.at:
             raise KeyboardInterrupt
 
-    trainer._after_step = dies_after_its_last_step
+
+def train(folder, prepared, dies_at=None, **settings):
+    """Train four steps unless it dies before; returns the adapter's state."""
+    torch.manual_seed(0)
+    attachment = Lora(rank=2, dropout=0.1).attach(prepared.backbone)
+    config = RunConfig(Lora(), TASK, replace(SETTINGS, **settings)).resolved()
+    trainer = Trainer(prepared, attachment, config.train, folder, callbacks=[Dying(dies_at)])
     with contextlib.suppress(KeyboardInterrupt):
         trainer.run()
     state = attachment.state()
@@ -116,13 +122,14 @@ def train_to(steps, folder, prepared, total=4):
     return state
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(prepared, tmp_path):
+@pytest.mark.parametrize("settings", [{}, {"ema_decay": 0.5}], ids=["plain", "average"])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(settings, prepared, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    expected = train_to(4, whole, prepared)
-    train_to(3, parts, prepared)  # dies at step 3; the checkpoint is of step 2
-    resumed = train_to(4, parts, prepared)
+    expected = train(whole, prepared, **settings)
+    train(parts, prepared, dies_at=3, **settings)  # the last checkpoint is that of step 2
+    resumed = train(parts, prepared, **settings)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
 
     def log(folder):
@@ -145,8 +152,6 @@ def test_divergence_is_a_failed_record_with_its_reason(prepared, tmp_path, monke
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    from experiments.errors import UsageError
-
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UsageError, match="cannot be written"):

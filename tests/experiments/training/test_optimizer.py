@@ -1,12 +1,11 @@
-"""Optimizers, schedules and the moving average against other implementations."""
+"""Optimizers, schedules and the moving average against other implementations and formulas."""
 
 import pytest
 import torch
-from diffusers.training_utils import EMAModel
 from torch import nn
 
 from experiments.config import ResolvedTrain
-from experiments.training.optimizer import MovingAverage, optimizer_of, schedule_of
+from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
 
 
 def trained(optimizer, parameter, steps=5):
@@ -18,12 +17,12 @@ def trained(optimizer, parameter, steps=5):
 
 
 def test_the_fused_optimizer_takes_the_same_steps():
-    found = []
+    results = []
     for name in ("adamw", "adamw-fused"):
         parameter = nn.Parameter(torch.linspace(-1, 1, 7))
         settings = ResolvedTrain(optimizer=name, learning_rate=0.1, weight_decay=0.1)
-        found.append(trained(optimizer_of(settings, [parameter]), parameter))
-    torch.testing.assert_close(*found)
+        results.append(trained(optimizer_of(settings, [parameter]), parameter))
+    torch.testing.assert_close(*results)
 
 
 def test_a_constant_rate_is_warmed_up():
@@ -37,23 +36,34 @@ def test_a_constant_rate_is_warmed_up():
     assert rates == [0, 0.25, 0.5, 0.75, 1, 1]
 
 
+def test_without_a_decay_there_is_no_average():
+    parameter = nn.Parameter(torch.ones(1))
+    assert average_of(ResolvedTrain(), [parameter]) is None
+    with averaged(None, [parameter]):
+        assert parameter.tolist() == [1]
+
+
 @pytest.mark.parametrize("decay", [0.2, 0.9999])
-def test_the_average_is_that_of_diffusers(decay):
+def test_the_average_follows_its_formula(decay):
+    """s_n = d_n s_(n-1) + (1 - d_n) p_n with d_n = min(decay, n / (9 + n)), and d_1 = 0."""
     parameter = nn.Parameter(torch.randn(5, generator=torch.Generator().manual_seed(0)))
-    ours, theirs = MovingAverage({"p": parameter}, decay), EMAModel([parameter], decay=decay)
+    average = average_of(ResolvedTrain(ema_decay=decay), [parameter])
+    assert average is not None
+    expected = parameter.detach().double()
     for step in range(1, 30):
         with torch.no_grad():
             parameter.add_(step)
-        ours.update(step)
-        theirs.step([parameter])
-        torch.testing.assert_close(ours.values["p"], theirs.shadow_params[0])
+        average.step([parameter])
+        rate = 0.0 if step == 1 else min(decay, step / (9 + step))
+        expected = rate * expected + (1 - rate) * parameter.detach().double()
+        torch.testing.assert_close(average.shadow_params[0].double(), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_average_is_applied_and_taken_away_again():
+def test_the_average_is_applied_within_the_context_only():
     parameter = nn.Parameter(torch.zeros(3))
-    average = MovingAverage({"p": parameter}, 0.5)
+    average = average_of(ResolvedTrain(ema_decay=0.5), [parameter])
     with torch.no_grad():
         parameter.fill_(8)
-    with average.applied():
+    with averaged(average, [parameter]):
         assert parameter.tolist() == [0, 0, 0]
     assert parameter.tolist() == [8, 8, 8]
