@@ -1,3 +1,3 @@
-"""Language models: data to text, style, and what they are measured with."""
+"""Fine-tuning of language models: data to text and style."""
 
-TASKS = ("e2e", "style")  # the files that hold tasks
+TASKS = ("e2e", "style")  # modules that define tasks

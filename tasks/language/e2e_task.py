@@ -1,149 +1,123 @@
-"""A prepared data-to-text task: meanings and references as tokens, the loss on the text, generated texts, figures."""
+"""The prepared data-to-text task: meanings and references as tokens, generated texts and their metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tasks.base import Evaluation, Figure
+from tasks.base import Evaluation, Figure, Metric
 from tasks.errors import TaskError
-from tasks.language.data import e2e_data
-from tasks.language.language_task import TokenTask
-from tasks.language.metrics import slot_error_rate, text_metrics
-from tasks.language.metrics.intervals import interval
+from tasks.language.data.e2e_data import Item, Splits, prompt_of
+from tasks.language.language_task import LanguageTask
+from tasks.language.metrics.perplexity import REFERENCE_PERPLEXITY, perplexity
+from tasks.language.metrics.slot_error_rate import SlotErrors, slot_errors, slot_figures
+from tasks.language.metrics.slot_patterns import known_names
+from tasks.language.metrics.text_metric import text_figures
 from tasks.language.model import likelihood
+from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
 from tasks.language.model.likelihood import Row
 
-if TYPE_CHECKING:
-    import torch
 
-    from tasks.language.e2e import EndToEnd
+class DataToText(LanguageTask):
+    """The prompt is the line of the meaning; the loss counts only the text and its end-of-text token."""
 
-
-class DataToText(TokenTask):
-    """The prompt is the meaning's line; the text ends with the end-of-text token, and it alone counts in the loss."""
-
-    def __init__(self, task: EndToEnd, device: torch.device):
-        super().__init__(task.base, device, task.allow_pickle)
-        self.task = task
-        self.splits = e2e_data.load(task.data, task.train_items, task.test_items, task.on_bad_item)
-        self.training, left_out = self._fitting(self._rows(self.splits.train))
-        self.validation, _ = self._fitting(self._rows(self.splits.validation))
+    def __init__(
+        self,
+        base: LanguageModel,
+        splits: Splits,
+        generation: Mapping[str, Any],
+        label_smoothing: float,
+        drift_items: int,
+        metrics: Mapping[str, Metric],
+    ):
+        super().__init__(base, metrics, drift_items, base.positions // 2, label_smoothing)
+        self.splits = splits
+        self.search = BeamSearch(**base.generation_settings(generation))
+        self.training, too_long = self._fitting(self._rows(splits.train))
+        self.validation, _ = self._fitting(self._rows(splits.validation))
         if not self.training or not self.validation:
-            raise TaskError(f"no meaning with its text fits the {self.base.positions} positions of '{task.base}'")
-        ban = (
-            self.base.card["generation"]["no_repeat_ngram_size"]
-            if task.no_repeat_ngram_size is None
-            else task.no_repeat_ngram_size
-        )
-        self.search = BeamSearch(task.num_beams, task.length_penalty, ban, task.max_new_tokens)
-        self.names = slot_error_rate.known_names(item.meaning for item in (*self.splits.train, *self.splits.test))
-        texts = likelihood.familiar_texts(task.drift_items)
-        self.familiar = likelihood.document_rows(self.base, texts, self.base.positions // 2)
-        too_long = {"training pairs longer than the base's positions": left_out}
+            raise TaskError(
+                f"no meaning with its text fits the {base.positions} positions of '{base.name}': use a base with more"
+            )
+        self.names = known_names(item.meaning for item in (*splits.train, *splits.test))
         self.train_items = len(self.training)
-        self.facts = {
-            "base": task.base,
-            "base_revision": self.base.revision,
-            "data": task.data,
-            "data_revision": self.splits.revision,
+        self.facts = self.base_facts() | {
+            "data": splits.source,
+            "data_revision": splits.revision,
             "train_items": len(self.training),
-            "train_meanings": len(self.splits.train),
-            "test_items": len(self.splits.test),
+            "train_meanings": len(splits.train),
+            "test_items": len(splits.test),
             "generation": asdict(self.search),
-            "left_out": too_long | self.splits.facts.get("left_out", {}),
-            "left_out_items": self.splits.facts.get("left_out_items", {}),
+            "left_out": {"training pairs longer than the base's positions": too_long}
+            | splits.facts.get("left_out", {}),
+            "left_out_items": splits.facts.get("left_out_items", {}),
         }
 
-    def _prompt(self, item: e2e_data.Item) -> list[int]:
-        return self.base.prompt_ids(e2e_data.prompt_of(item.line))
+    def _prompt(self, item: Item) -> list[int]:
+        return self.base.prompt_ids(prompt_of(item.line))
 
-    def _rows(self, items: Sequence[e2e_data.Item]) -> list[Row]:
-        """One row a reference."""
+    def _rows(self, items: Sequence[Item]) -> list[Row]:
+        """One row per reference."""
         end = [self.base.tokenizer.eos_token_id]
         return [
             (self._prompt(item), self.base.text_ids(reference) + end) for item in items for reference in item.references
         ]
 
+    def _fits(self, row: Row) -> bool:
+        return len(row[0]) + len(row[1]) <= self.base.positions
+
     def _fitting(self, rows: list[Row]) -> tuple[list[Row], int]:
-        """The rows that fit the model, and how many do not."""
-        kept = [row for row in rows if len(row[0]) + len(row[1]) <= self.base.positions]
-        return kept, len(rows) - len(kept)
+        """The rows that fit the model's positions, and the number of those that do not."""
+        fitting = [row for row in rows if self._fits(row)]
+        return fitting, len(rows) - len(fitting)
 
-    @property
-    def label_smoothing(self) -> float:
-        return self.task.label_smoothing
-
-    @property
-    def evaluation_key(self) -> Any:
+    def evaluation_inputs(self) -> dict[str, Any]:
         return {
-            "base": self.base.revision,
-            "items": [(item.line, item.references) for item in (*self.splits.validation, *self.splits.test)],
+            "test": [(item.line, item.references) for item in self.splits.test],
             "names": self.names,
-            "familiar": self.familiar,
-            "search": asdict(self.search),
-            "version": 1,
+            "generation": asdict(self.search),
         }
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.base.model.eval()
         test = self.splits.test
         texts = generate(self.base, [self._prompt(item) for item in test], self.search)
-        references = [item.references for item in test]
-        figures, columns = text_metrics.all_figures(texts, references)
-        figures |= self._slot_figures(texts)
+        figures, columns = text_figures(self.metrics.values(), texts, [item.references for item in test])
+        errors = self._slot_errors(texts)
+        figures |= slot_figures(errors, self._slot_errors([item.references[0] for item in test]))
         figures["reference_perplexity"] = self._reference_perplexity()
-        familiar = likelihood.losses(self.base, self.familiar)
-        figures["familiar_perplexity"] = likelihood.perplexity(familiar, self.extractor)
-        loss = self.validation_loss()
-        figures["validation_loss"] = Figure(loss, "nats per token", len(self.validation), self.extractor)
+        likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
         items = [
             {"item": i, "meaning": item.line, "text": text, "reference": item.references[0]}
-            | asdict(slot_error_rate.slot_errors(item.meaning, text, self.names))
+            | asdict(errors[i])
             | {name: column[i] for name, column in columns.items()}
             for i, (item, text) in enumerate(zip(test, texts, strict=True))
         ]
         if output is not None:
-            _write(items, output)
-        return Evaluation(figures, items, familiar.as_tensors())
+            _write_texts(items, output)
+        return Evaluation(figures | likelihood_figures, items, artifacts)
 
     def _reference_perplexity(self) -> Figure:
-        """Over the test meanings: all references of one are resampled together."""
+        """Over the test meanings; the interval resamples a meaning with all its references."""
         rows = self._rows(self.splits.test)
-        groups = np.repeat(np.arange(len(self.splits.test)), [len(item.references) for item in self.splits.test])
-        fits = [len(prompt) + len(text) <= self.base.positions for prompt, text in rows]
-        kept, chosen = [row for row, fit in zip(rows, fits, strict=True) if fit], groups[np.array(fits)]
-        compact = np.unique(chosen, return_inverse=True)[1]
-        return likelihood.perplexity(likelihood.losses(self.base, kept), self.extractor, compact)
+        meanings = np.repeat(np.arange(len(self.splits.test)), [len(item.references) for item in self.splits.test])
+        fits = np.array([self._fits(row) for row in rows])
+        losses = likelihood.losses(self.base, [row for row, fit in zip(rows, fits, strict=True) if fit])
+        groups = np.unique(meanings[fits], return_inverse=True)[1]
+        return perplexity(REFERENCE_PERPLEXITY, losses, self.extractor, groups)
 
-    def _slot_figures(self, texts: Sequence[str]) -> dict[str, Figure]:
-        """Shares of the test meanings' slots; `ceiling` is what the references' first texts reach."""
-        said, real = self._slot_counts(texts), self._slot_counts([item.references[0] for item in self.splits.test])
-        slot_count = said[:, :3].sum(axis=1)  # right, wrong, missing
-        extractor = "slot patterns of tasks/language/slot_error_rate.py"
-        names = {"slot_accuracy": 0, "slots_wrong": 1, "slots_missing": 2, "slots_added": 3}
-        figures = {}
-        for name, column in names.items():
-            low, high = interval(lambda i, c=column: said[i, c].sum() / slot_count[i].sum(), len(said))
-            unit = "share" if name == "slot_accuracy" else "per slot"
-            value, ceiling = (float(of[:, column].sum() / slot_count.sum()) for of in (said, real))
-            figures[name] = Figure(value, unit, len(said), extractor, low, high, ceiling=ceiling)
-        return figures
-
-    def _slot_counts(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, 4): right, wrong, missing and added slots of each text."""
+    def _slot_errors(self, texts: Sequence[str]) -> list[SlotErrors]:
         pairs = zip(self.splits.test, texts, strict=True)
-        found = [slot_error_rate.slot_errors(item.meaning, text, self.names) for item, text in pairs]
-        return np.array([(e.right, e.wrong, e.missing, e.added) for e in found])
+        return [slot_errors(item.meaning, text, self.names) for item, text in pairs]
 
 
-def _write(items: list[dict[str, Any]], folder: Path) -> None:
-    """The generated texts for people to read."""
+def _write_texts(items: list[dict[str, Any]], folder: Path) -> None:
+    """Write the generated texts to texts.txt, next to their meanings and first references."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{item['meaning']}\n  text:      {item['text']}\n  reference: {item['reference']}\n" for item in items]
     (folder / "texts.txt").write_text("\n".join(lines), encoding="utf-8")

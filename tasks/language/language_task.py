@@ -1,67 +1,106 @@
-"""What the prepared tasks of a language model share: batches of token rows, the next-token loss, drift."""
+"""What the prepared language tasks share: batches of token rows, the next-token loss, drift, the evaluation's key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from tasks.base import Evaluation, PreparedTask
-from tasks.language.model import bases, likelihood
+from tasks.base import Evaluation, Figure, Metric, PreparedTask
+from tasks.language.data import general_english
+from tasks.language.metrics.perplexity import FAMILIAR_PERPLEXITY, VALIDATION_LOSS, Losses, drift, perplexity
+from tasks.language.model import likelihood
 from tasks.language.model.backbone import CausalLanguageModel
-from tasks.language.model.likelihood import Losses, Row, TokenBatch
+from tasks.language.model.bases import LanguageModel
+from tasks.language.model.likelihood import Row, TokenBatch
 from tasks.shuffling import shuffled_indices
 
-if TYPE_CHECKING:
-    import torch
 
+class LanguageTask(PreparedTask):
+    """A task whose training and validation items are `Row`s of tokens.
 
-class TokenTask(PreparedTask):
-    """A task whose training and validation items are `Row`s of tokens; a subclass makes them and measures the rest.
-
-    Its evaluations have the losses on familiar text as artifacts, from which `finish` takes the drift.
+    Evaluations carry the losses on general English as artifacts, from which `finish` computes drift.
     """
 
     training: list[Row]
     validation: list[Row]
 
-    def __init__(self, base: str, device: torch.device, allow_pickle: bool):
-        self.base = bases.load(base, device, allow_pickle)
-        self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
+    def __init__(
+        self,
+        base: LanguageModel,
+        metrics: Mapping[str, Metric],
+        drift_items: int,
+        max_length: int,
+        label_smoothing: float = 0.0,
+    ):
+        """`max_length` limits the texts on which drift is measured, in tokens; `label_smoothing` is for training."""
+        self.base, self.metrics, self.label_smoothing = base, metrics, label_smoothing
+        self.backbone = CausalLanguageModel(base.model, tuple(base.card["targets"]))
+        self.familiar = likelihood.document_rows(base, general_english.texts(drift_items), max_length)
 
-    @property
-    def label_smoothing(self) -> float:
-        """Of the training loss."""
-        return 0.0
+    def base_facts(self) -> dict[str, Any]:
+        return {"base": self.base.name, "base_revision": self.base.revision}
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[TokenBatch]:
         step = start
         while True:
-            index = shuffled_indices(seed, step, size, len(self.training))
-            yield likelihood.padded([self.training[i] for i in index], self.base.device)
+            indices = shuffled_indices(seed, step, size, len(self.training))
+            yield likelihood.padded([self.training[i] for i in indices], self.base.device)
             step += 1
 
     def loss(self, batch: TokenBatch) -> Tensor:
         return likelihood.cross_entropy(self.base.model, batch, self.label_smoothing)
 
     def weight(self, batch: TokenBatch) -> float:
-        return likelihood.predicted_tokens(batch)
+        return likelihood.target_tokens(batch)
 
     def tokens(self, batch: TokenBatch) -> int:
-        return likelihood.read_tokens(batch)
+        return likelihood.input_tokens(batch)
 
     def validation_loss(self) -> float:
-        found = likelihood.losses(self.base, self.validation)
-        return float(found.nats.sum() / found.tokens.sum())
+        return likelihood.losses(self.base, self.validation).mean
 
     @property
     def extractor(self) -> str:
-        """What likelihoods are measured with."""
+        """How likelihoods are measured."""
         return f"{self.base.name}'s own tokens"
 
+    @property
+    def evaluation_key(self) -> Any:
+        return {
+            "base": self.base.revision,
+            "metrics": [metric.implementation() for metric in self.metrics.values()],
+            "validation": self.validation,
+            "familiar": self.familiar,
+            **self.evaluation_inputs(),
+        }
+
+    @abstractmethod
+    def evaluation_inputs(self) -> dict[str, Any]:
+        """The test items and settings that the subclass's `evaluate` reads, as JSON values."""
+
+    def likelihood_figures(self, validation_items: int) -> tuple[dict[str, Figure], dict[str, Tensor]]:
+        """Perplexity on general English and validation loss, and the artifacts of the evaluation."""
+        losses = likelihood.losses(self.base, self.familiar)
+        figures = {
+            "familiar_perplexity": perplexity(FAMILIAR_PERPLEXITY, losses, self.extractor),
+            "validation_loss": VALIDATION_LOSS.figure(self.validation_loss(), validation_items, self.extractor),
+        }
+        return figures, _as_artifacts(losses)
+
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
-        before, after = Losses.from_tensors(base.artifacts), Losses.from_tensors(tuned.artifacts)
-        tuned.figures["drift"] = likelihood.drift(after, before, self.extractor)
+        before, after = _from_artifacts(base.artifacts), _from_artifacts(tuned.artifacts)
+        tuned.figures["drift"] = drift(after, before, self.extractor)
         return super().finish(tuned, base, output)
+
+
+def _as_artifacts(losses: Losses) -> dict[str, Tensor]:
+    return {"familiar_nats": torch.from_numpy(losses.nats), "familiar_tokens": torch.from_numpy(losses.tokens)}
+
+
+def _from_artifacts(artifacts: Mapping[str, Tensor]) -> Losses:
+    return Losses(artifacts["familiar_nats"].numpy(), artifacts["familiar_tokens"].numpy())

@@ -1,12 +1,13 @@
-"""Next-token modelling of a text in another style than the base's."""
+"""Next-token modelling of a text whose style differs from the base's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from tasks.base import Metric, Task, declare
-from tasks.errors import TaskError
+from tasks.base import Task, declare
+from tasks.language.metrics.perplexity import BITS_PER_BYTE, DRIFT, FAMILIAR_PERPLEXITY, PERPLEXITY, VALIDATION_LOSS
+from tasks.language.settings import LanguageSettings
 
 if TYPE_CHECKING:
     import torch
@@ -15,49 +16,41 @@ if TYPE_CHECKING:
     from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.style_task import TextModelling
 
-METRICS = declare(
-    Metric("perplexity", "lower", "per token", "perplexity of the text's kept parts"),
-    Metric("bits_per_byte", "lower", "bits per byte", "the same, comparable between tokenizers"),
-    Metric("familiar_perplexity", "lower", "per token", "perplexity of held-out text of the base's own kinds"),
-    Metric("drift", "lower", "nats per token", "how much worse familiar text is predicted than by the base"),
-    Metric("validation_loss", "lower", "nats per token", "loss on kept parts other than the test's"),
-)
-
 
 @dataclass(frozen=True)
-class Style(Task, name="style"):
-    """A text in another style: next-token modelling; perplexity on its kept parts, before and after."""
+class Style(LanguageSettings, Task, name="style"):
+    """Style: next-token modelling of a text, measured by perplexity on held-out parts of it."""
 
-    metrics = METRICS
+    other_names = ("text", "causal-lm", "clm", "language-modeling", "language-modelling")
+    metrics = declare(PERPLEXITY, BITS_PER_BYTE, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS)
     primary_metric = "perplexity"
     input_size_field = "max_length"
+    minimums: ClassVar = {"max_length": 2, "test_items": 2, "drift_items": 2}
+    option_hints: ClassVar = {
+        "block_size": "it is called --task.max-length here",
+        "max_seq_length": "it is called --task.max-length here",
+        "max_new_tokens": "the task generates no texts; --task.max-length limits a training row",
+        "train_file": "--task.data takes a text file",
+        "train_items": "the whole text is used; --task.test-items limits validation and test",
+        "validation_items": "--task.test-items limits validation and test alike",
+    }
 
-    base: str = "gpt-mini"
-    """The language model: the bundled "gpt-mini", a published one by its name ("gpt2", "gpt2-medium", "smollm2-135m",
-    ...), a folder, or a hub name such as "org/name" or "org/name@revision"."""
-    allow_pickle: bool = False
-    """Take weights in PyTorch's old pickle format too, where there are no safetensors."""
     data: str = "python-reference"
-    """The text: "python-reference" (Python's own language reference, kept from gpt-mini), or a text file in UTF-8."""
+    """Text: "python-reference" (Python's language reference, absent from gpt-mini's pretraining), or a UTF-8 file."""
     max_length: int = 128
-    """Tokens of a training row, at most."""
+    """Maximum length of a training row, in tokens."""
     test_items: int = 60
-    """Kept parts (of about 1,000 characters) in validation and in test, at most."""
-    drift_items: int = 60
-    """Texts of each of the base's own kinds on which drift is measured."""
-
-    def recommended(self, adapter: str) -> dict[str, Any]:
-        from tasks.language.model.bases import recommended
-
-        return recommended(self.base, self.name, adapter)
+    """Maximum number of parts (about 1,000 characters each) in validation, and in test."""
 
     def prepare(self, device: torch.device) -> TextModelling:
+        from tasks.language.data import style_data
+        from tasks.language.model import bases
         from tasks.language.style_task import TextModelling
 
-        for name in ("max_length", "test_items", "drift_items"):
-            if getattr(self, name) < 2:
-                raise TaskError(f"--task.{name.replace('_', '-')} must be at least 2, not {getattr(self, name)}")
-        return TextModelling(self, device)
+        self.check_minimums()
+        base = bases.load(self.base, device, self.allow_pickle)
+        splits = style_data.load(self.data, self.test_items)
+        return TextModelling(base, splits, self.max_length, self.drift_items, self.metrics)
 
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.model.meta_model import LanguageMetaModel
@@ -67,7 +60,17 @@ class Style(Task, name="style"):
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel
 
-        search = {"num_beams": 4, "length_penalty": 1.0, "no_repeat_ngram_size": None, "max_new_tokens": self.max_length}
+        generation = {
+            "num_beams": 4,
+            "length_penalty": 1.0,
+            "no_repeat_ngram_size": None,
+            "max_new_tokens": self.max_length,
+        }
         return LoadedLanguageModel(
-            self.base, device, search, lambda base, prompt: base.document_ids(prompt), True, self.allow_pickle
+            self.base,
+            device,
+            generation,
+            prompt_ids=lambda base, prompt: base.document_ids(prompt),
+            all_lines=True,
+            allow_pickle=self.allow_pickle,
         )

@@ -1,7 +1,7 @@
-"""Where published models and datasets are had: an ordered list of places, each tried, each failure named.
+"""Resolve models and datasets from an ordered list of hub repositories; every failed source is reported.
 
-Repositories disappear (Stable Diffusion 1.5 and 2.1 both moved, the Pokemon captions are gone), so a name of ours
-stands for several places. A place is a repository of the hub, "org/name", or one of its revisions, "org/name@revision".
+Repositories disappear (Stable Diffusion 1.5 and 2.1 both moved, the Pokemon captions are gone), so one of our names
+has several sources. A source is a repository, "org/name", or one of its revisions, "org/name@revision".
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from typing import Literal
 
 from tasks.errors import TaskError
 
-CONNECTION_SECONDS = 5.0  # then a hub that does not answer counts as out of reach, and is not asked again
+CONNECTION_SECONDS = 5.0  # a hub that does not answer within this time is not tried again
 
 
 @dataclass(frozen=True)
-class Found:
-    """A repository's files in the hub's cache; `revision` is the commit that they are of."""
+class Snapshot:
+    """A repository's files in the hub's cache; `revision` is their commit."""
 
     folder: Path
-    place: str
+    source: str
     revision: str
 
 
-def is_place(name: str) -> bool:
-    """Whether `name` can be a repository of the hub, "org/name" or "org/name@revision"."""
+def is_repository(name: str) -> bool:
+    """Whether `name` has the form of a hub repository, "org/name" or "org/name@revision"."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) is not None and name[0] != "."
 
 
 def fetch(
-    option: str, name: str, places: Sequence[str], files: Sequence[str] | None, kind: Literal["model", "dataset"]
-) -> Found:
-    """The first of the places that can be had, from the cache or from the hub; `files` are patterns, None is all.
+    option: str, name: str, sources: Sequence[str], files: Sequence[str] | None, kind: Literal["model", "dataset"]
+) -> Snapshot:
+    """Return the first available source, from the cache or the hub. `files` are glob patterns; None fetches all.
 
-    Raises TaskError, in one sentence, with what each place answered and what to do.
+    Raises TaskError with the reason why each source failed and the command that downloads the first.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     failures, reachable = [], not constants.HF_HUB_OFFLINE
-    for place in places:
-        repository, _, revision = place.partition("@")
+    for source in sources:
+        repository, _, revision = source.partition("@")
         try:
             folder = snapshot_download(
                 repository,
@@ -53,28 +53,32 @@ def fetch(
                 etag_timeout=CONNECTION_SECONDS,
                 local_files_only=not reachable,
             )
-            return Found(Path(folder), place, Path(folder).name)
+            return Snapshot(Path(folder), source, Path(folder).name)
         except LocalEntryNotFoundError as missing:
-            reason = _unreachable(missing) if reachable else "not in the cache"
+            reason = _no_connection(missing) if reachable else "not in the cache"
             reachable = False
         except (HFValidationError, OSError, ValueError) as refused:
             reason = _first_line(refused)
-        failures.append(f"{place} ({reason})")
-    where = (
-        "the hub is switched off by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else f"the hub is {constants.ENDPOINT}"
-    )
-    repository, _, revision = places[0].partition("@")
-    wanted = "--exclude '*.bin' --exclude '*.ckpt'" if kind == "model" else "--repo-type dataset"
-    command = f"hf download {repository} {f'--revision {revision} ' if revision else ''}{wanted}"
-    raise TaskError(
-        f"{option} '{name}' could not be had from {', nor from '.join(failures)}; {where}: run `{command}` where there "
-        f"is a network (HF_ENDPOINT names a mirror) and copy the folder that it prints here, then give it as {option}"
+        failures.append(f"{source} ({reason})")
+    raise TaskError(_not_found(option, name, sources[0], failures, kind))
+
+
+def _not_found(option: str, name: str, source: str, failures: Sequence[str], kind: str) -> str:
+    from huggingface_hub import constants
+
+    repository, _, revision = source.partition("@")
+    selection = "--exclude '*.bin' --exclude '*.ckpt'" if kind == "model" else "--repo-type dataset"
+    command = f"hf download {repository} {f'--revision {revision} ' if revision else ''}{selection}"
+    hub = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub is {constants.ENDPOINT}"
+    return (
+        f"{option} '{name}' was not found in {', nor in '.join(failures)}; {hub}: run `{command}` on a machine with a "
+        f"network (HF_ENDPOINT selects a mirror), copy the folder that it prints to this machine, and pass it as "
+        f"{option}"
     )
 
 
-def _unreachable(error: Exception) -> str:
-    cause = error.__cause__
-    return f"not in the cache, and the hub does not answer: {_first_line(cause or error)}"
+def _no_connection(error: Exception) -> str:
+    return f"not in the cache, and the hub does not answer: {_first_line(error.__cause__ or error)}"
 
 
 def _first_line(error: BaseException) -> str:

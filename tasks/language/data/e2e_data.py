@@ -1,11 +1,11 @@
-"""The data of `e2e`: meanings with their references, drawn, from the official CSV files, or from the hub."""
+"""Data of the e2e task: meanings with their references, synthetic, from CSV files, or from the hub."""
 
 from __future__ import annotations
 
 import csv
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,13 +16,13 @@ from tasks.errors import TaskError
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
 HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}
 SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
-NEW_SHARE = 0.3  # of the names in validation and test that training has not seen
+NEW_SHARE = 0.3  # share of the names in validation and test that do not occur in training
 TRAIN_REFERENCES, TEST_REFERENCES = 4, 8
 
 
 @dataclass(frozen=True)
 class Item:
-    """One meaning (its line, and slot to value) and all its references."""
+    """A meaning, as a line and as slot to value, with all its references."""
 
     line: str
     meaning: Mapping[str, str]
@@ -31,38 +31,40 @@ class Item:
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint by meaning; `revision` says exactly which data this is, `facts` what was left out of them."""
+    """Splits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
 
     train: list[Item]
     validation: list[Item]
     test: list[Item]
+    source: str
     revision: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_meaning(line: str) -> dict[str, str]:
-    """ "name[The Mill], food[Thai]" as slot to value. Raises ValueError for a line of another form."""
+    """Parse "name[The Mill], food[Thai]" into slot to value. Raises ValueError for any other format."""
     meaning, place = {}, 0
     while place < len(line):
         match = SLOT.match(line, place)
         if match is None or not match[1].strip():
-            raise ValueError(f"'{line[place : place + 40]}' is not slot[value]")
+            raise ValueError(f"'{line[place : place + 40]}' is not of the form slot[value]")
         meaning[match[1].strip()] = match[2].strip()
         place = match.end()
     if not meaning:
-        raise ValueError("it is empty")
+        raise ValueError("the meaning is empty")
     return meaning
 
 
 def prompt_of(line: str) -> str:
-    """What stands before a meaning's text: its line."""
+    """The prompt of a meaning: its line and a line break."""
     return f"{line}\n"
 
 
 def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
-    """`data` is "restaurants", a folder with the official files, a CSV file, or a dataset's name on the hub.
+    """Load "restaurants" (`train_items` synthetic meanings), a folder with the official files, a CSV file, or a hub
+    dataset, with at most `test_items` meanings in validation and in test.
 
-    At most `test_items` meanings are kept in validation and in test; `train_items` are drawn for "restaurants".
+    Raises TaskError if the data cannot be read.
     """
     if data == "restaurants":
         return _restaurants(train_items, test_items)
@@ -74,11 +76,11 @@ def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = 
     else:
         splits = _from_hub(data, bad)
     validation, test = sample(splits.validation, test_items), sample(splits.test, test_items)
-    return Splits(splits.train, validation, test, splits.revision, bad.facts())
+    return replace(splits, validation=validation, test=test, source=data, facts=bad.facts())
 
 
 def sample(items: list[Item], count: int) -> list[Item]:
-    """At most `count` items, always the same."""
+    """At most `count` items, the same on every call."""
     return Random(0).sample(items, min(count, len(items)))
 
 
@@ -97,34 +99,34 @@ def _restaurants(train_items: int, test_items: int) -> Splits:
         meanings = restaurants.distinct_meanings(count, seed, new_share, taken)
         parts.append([Item(format_meaning(m), m, tuple(restaurants.references(m, references, seed))) for m in meanings])
     train, validation, test = parts
-    return Splits(train, validation, test, f"restaurants-1 ({train_items} drawn)")
+    return Splits(train, validation, test, "restaurants", f"restaurants-1 ({train_items} drawn)")
 
 
 def _from_folder(folder: Path, bad: BadItems) -> Splits:
     missing = [name for name in OFFICIAL_FILES.values() if not (folder / name).is_file()]
     if missing:
         raise TaskError(
-            f"--task.data '{folder}' lacks {', '.join(missing)}: expected the E2E data's official files "
-            f"({', '.join(OFFICIAL_FILES.values())}); name that folder, or one CSV file"
+            f"--task.data '{folder}' lacks {', '.join(missing)}: expected a folder with the E2E data's official "
+            f"files ({', '.join(OFFICIAL_FILES.values())}), or one CSV file"
         )
     files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
     parts = {split: grouped(read_csv(file), str(file), bad) for split, file in files.items()}
     held_out = {item.line for split in ("validation", "test") for item in parts[split]}
     train = [item for item in parts["train"] if item.line not in held_out]
-    return Splits(train, parts["validation"], parts["test"], _digest(*files.values()))
+    return Splits(train, parts["validation"], parts["test"], str(folder), _digest(*files.values()))
 
 
 def _from_file(file: Path, bad: BadItems) -> Splits:
-    """A tenth of the meanings for validation, a tenth for test."""
+    """Assign a tenth of the meanings to validation and a tenth to test."""
     items = grouped(read_csv(file), str(file), bad)
     if len(items) < 10:
         raise TaskError(
-            f"--task.data '{file}' has {len(items)} meanings; expected at least 10, which are split by meaning "
-            "into training, validation and test; give a larger file"
+            f"--task.data '{file}' has {len(items)} meanings; expected at least 10, to be split by meaning "
+            "into training, validation and test: use a larger file"
         )
     Random(0).shuffle(items)
     tenth = len(items) // 10
-    return Splits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], _digest(file))
+    return Splits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), _digest(file))
 
 
 def _from_hub(name: str, bad: BadItems) -> Splits:
@@ -134,30 +136,30 @@ def _from_hub(name: str, bad: BadItems) -> Splits:
         loaded = datasets.load_dataset(name)
     except Exception as error:  # datasets raises a dozen types for a missing, gated or broken dataset
         raise TaskError(
-            f"--task.data '{name}' is no file or folder here and could not be loaded from the hub "
-            f"({type(error).__name__}); expected 'restaurants', a folder with {OFFICIAL_FILES['train']}, a CSV file "
-            "with the columns mr and ref, or a dataset's name while online"
+            f"--task.data '{name}' is neither a file nor a folder and could not be loaded from the hub "
+            f"({type(error).__name__}): expected 'restaurants', a folder with {OFFICIAL_FILES['train']}, a CSV file "
+            "with the columns mr and ref, or a hub dataset (which needs a network)"
         ) from error
     if not isinstance(loaded, Mapping) or not OFFICIAL_FILES.keys() <= loaded.keys():
-        raise TaskError(f"--task.data '{name}': expected the splits train, validation and test; name such a dataset")
+        raise TaskError(f"--task.data '{name}' lacks a split: expected a dataset with train, validation and test")
     parts = {split: grouped(_hub_pairs(loaded[split], name), name, bad) for split in OFFICIAL_FILES}
     fingerprint = "-".join(loaded[split]._fingerprint for split in OFFICIAL_FILES)
-    return Splits(parts["train"], parts["validation"], parts["test"], fingerprint)
+    return Splits(parts["train"], parts["validation"], parts["test"], name, fingerprint)
 
 
 def _hub_pairs(rows, name: str) -> list[tuple[str, str]]:
     chosen = [next((c for c in names if c in rows.column_names), None) for names in HUB_COLUMNS.values()]
     if None in chosen:
         raise TaskError(
-            f"--task.data '{name}' has the columns {', '.join(rows.column_names)}; expected a meaning and a reference "
-            f"({' or '.join(HUB_COLUMNS['mr'])}; {' or '.join(HUB_COLUMNS['ref'])}); name such a dataset"
+            f"--task.data '{name}' has the columns {', '.join(rows.column_names)}; expected one for meanings "
+            f"({' or '.join(HUB_COLUMNS['mr'])}) and one for references ({' or '.join(HUB_COLUMNS['ref'])})"
         )
     return list(zip(rows[chosen[0]], rows[chosen[1]], strict=True))
 
 
 def read_csv(file: Path) -> list[tuple[str, str]]:
-    """(meaning, reference) of each row. Raises TaskError, in one sentence, for a file of another form."""
-    advice = "expected a CSV file in UTF-8 with the columns mr and ref; mend the file or name another"
+    """The (meaning, reference) pairs of a file. Raises TaskError if its format is wrong."""
+    advice = "expected a CSV file in UTF-8 with the columns mr and ref"
     try:
         with file.open(encoding="utf-8-sig", newline="") as content:
             reader = csv.DictReader(content, strict=True)
@@ -170,17 +172,19 @@ def read_csv(file: Path) -> list[tuple[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TaskError(f"--task.data '{file}' cannot be read ({error}): {advice}") from error
     if not pairs:
-        raise TaskError(f"--task.data '{file}' has no rows: {advice}")
+        raise TaskError(f"--task.data '{file}' has no rows: {advice} and at least 10 meanings")
     return pairs
 
 
 def grouped(pairs: Iterable[tuple[str, str]], source: str, bad: BadItems) -> list[Item]:
-    """The references of each meaning together, in the order of first appearance. Raises BadItem where `bad` says so."""
+    """Group the references by meaning, in order of first appearance. Raises BadItem under the policy "fail"."""
     references: dict[str, list[str]] = {}
     for number, (line, reference) in enumerate(pairs, start=1):
         with bad.skipped():
             if not reference:
-                sentence = f"--task.data '{source}', item {number}, has an empty reference: expected a text; mend it"
+                sentence = (
+                    f"--task.data '{source}', item {number}, has an empty reference: expected a text; correct that row"
+                )
                 raise BadItem("empty references", f"item {number}", sentence)
             references.setdefault(line, []).append(reference)
     items = []
@@ -196,7 +200,7 @@ def _item(line: str, texts: Iterable[str], source: str) -> Item:
     except ValueError as error:
         sentence = (
             f"--task.data '{source}' has a meaning that cannot be read ({error}): expected "
-            "'name[The Mill], food[Thai]'; mend that row"
+            "'name[The Mill], food[Thai]'; correct that row"
         )
         raise BadItem("unreadable meanings", line[:40], sentence) from None
 

@@ -1,7 +1,7 @@
-"""The bundled data of `e2e`: restaurants with the slots of the E2E data (Novikova et al. 2017), in our own words.
+"""Synthetic restaurants with the slots of the E2E data (Novikova et al. 2017): the default data of the e2e task.
 
-Phrases, templates and names were written for this project; no text is taken from the E2E data. The bundled base
-`gpt-mini` has learnt to describe other things, but no restaurant.
+Phrases, templates and names were written for this project; no text comes from the E2E data. The bundled base
+`gpt-mini` was pretrained on descriptions of other things, but not of restaurants.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ RESTAURANT = Kind(
 
 
 def draw_meaning(random: Random, new_share: float = 0.0) -> dict[str, str]:
-    """A meaning of three to eight slots in the E2E data's order; `new_share` of names and neighbours are new ones."""
+    """A meaning of three to eight slots in the E2E data's order; `new_share` of the names are not used in training."""
     chosen = set(random.sample(list(SLOTS), random.choices(range(2, 8), (1, 3, 5, 6, 5, 3))[0]))
     meaning = {"name": random.choice(_pool(random, NAMES, NEW_NAMES, new_share))}
     for slot in SLOTS:
@@ -129,7 +129,7 @@ def _pool(random: Random, known: Sequence[str], new: Sequence[str], new_share: f
 
 
 def distinct_meanings(count: int, seed: int, new_share: float, taken: set[tuple]) -> list[dict[str, str]]:
-    """`count` meanings of which none is in `taken`, to which they are added."""
+    """Draw `count` meanings that are not in `taken`, and add them to it."""
     meanings: list[dict[str, str]] = []
     random = Random(f"restaurants {seed}")
     while len(meanings) < count:
@@ -142,6 +142,6 @@ def distinct_meanings(count: int, seed: int, new_share: float, taken: set[tuple]
 
 
 def references(meaning: dict[str, str], count: int, seed: int) -> list[str]:
-    """Up to `count` different descriptions of one meaning."""
+    """Up to `count` distinct descriptions of one meaning."""
     random = Random(f"references {seed} {tuple(meaning.items())}")
     return list(dict.fromkeys(describe(RESTAURANT, meaning, random) for _ in range(count)))

@@ -1,4 +1,4 @@
-"""The data of `style`: a text cut in parts, split in runs of parts that no other split touches."""
+"""Data of the style task: a text cut into parts, and runs of neighbouring parts assigned to one split each."""
 
 from __future__ import annotations
 
@@ -8,41 +8,45 @@ from pathlib import Path
 
 from tasks.errors import TaskError
 
-PART = 1000  # characters, at least; a part ends with a line
-RUN = 4  # neighbouring parts stay in one split
-RUNS = 10  # of these, one for validation and one for test
+PART = 1000  # minimum characters; parts end at line ends
+RUN = 4  # neighbouring parts that go to the same split
+RUNS = 10  # one run in this many goes to validation, and one to test
 
 
 @dataclass(frozen=True)
 class TextSplits:
-    """Parts of about PART characters, in the text's order; `revision` says exactly which text."""
+    """Parts of about PART characters in reading order; `source` names the text and `revision` is its digest."""
 
     train: list[str]
     validation: list[str]
     test: list[str]
+    source: str
     revision: str
 
 
 def load(data: str, test_items: int) -> TextSplits:
-    """`data` is "python-reference" or a text file. Of each RUNS runs, one is for validation and one for test."""
+    """Load and split "python-reference" or a text file, with at most `test_items` parts in validation and in test.
+
+    Raises TaskError if the file cannot be read or is too short.
+    """
     text = python_reference() if data == "python-reference" else read_text(Path(data).expanduser())
-    parts = cut(text)
+    parts = cut_into_parts(text)
     if len(parts) < RUN * RUNS:
         raise TaskError(
-            f"--task.data '{data}' has {len(text)} characters in {len(parts)} parts of whole lines; expected at least "
-            f"{RUN * RUNS} parts of {PART} characters; give a longer text"
+            f"--task.data '{data}' is too short: expected at least {RUN * RUNS} parts of {PART} characters, found "
+            f"{len(parts)} ({len(text)} characters); use a longer text"
         )
     from tasks.cache import digest
 
     splits: dict[int, list[str]] = {}
     for index, part in enumerate(parts):
         splits.setdefault(min(index // RUN % RUNS, 2), []).append(part)
-    validation, test = (spread(splits[group], test_items) for group in (0, 1))
-    return TextSplits(splits[2], validation, test, digest(text.encode()))
+    validation, test = (evenly_spaced(splits[group], test_items) for group in (0, 1))
+    return TextSplits(splits[2], validation, test, data, digest(text.encode()))
 
 
 def python_reference() -> str:
-    """The language reference that every Python carries for its `help()` (PSF licence)."""
+    """The language reference behind Python's own `help()` (PSF licence)."""
     from pydoc_data.topics import topics
 
     return "\n".join(topics[name] for name in sorted(topics))
@@ -53,13 +57,12 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise TaskError(
-            f"--task.data '{file}' cannot be read ({error}): expected 'python-reference' or a text file in UTF-8; "
-            "name such a file"
+            f"--task.data '{file}' cannot be read ({error}): expected 'python-reference' or a text file in UTF-8"
         ) from error
 
 
-def cut(text: str) -> list[str]:
-    """Whole lines, in parts of at least PART characters (the last may be shorter)."""
+def cut_into_parts(text: str) -> list[str]:
+    """Cut a text at line ends into parts of at least PART characters (the last may be shorter)."""
     parts, lines, length = [], [], 0
     for line in text.splitlines(keepends=True):
         lines.append(line)
@@ -70,8 +73,8 @@ def cut(text: str) -> list[str]:
     return [*parts, "".join(lines)] if lines else parts
 
 
-def spread(parts: Sequence[str], count: int) -> list[str]:
-    """At most `count` parts, evenly over the text."""
+def evenly_spaced(parts: Sequence[str], count: int) -> list[str]:
+    """At most `count` parts, evenly spaced."""
     if len(parts) <= count:
         return list(parts)
     return [parts[i * len(parts) // count] for i in range(count)]

@@ -1,7 +1,7 @@
-"""From attributes to everyday English: how a thing is described, whatever the thing is.
+"""Templates that turn attributes into everyday English, for any kind of thing.
 
-A `Kind` of thing (hotels, films, restaurants, ...) has slots; each value of a slot can be said as an adjective before
-the noun, as a phrase after it, or as a predicate. `describe` draws which. The same attributes as a line,
+A `Kind` (hotels, films, restaurants, ...) has slots. Each value of a slot can be expressed as an adjective before the
+noun, as a phrase after it, or as a predicate; `describe` chooses at random. The same attributes on one line,
 "name[The Mill], area[riverside]", are the meaning representation (MR) of the E2E data (Novikova et al. 2017).
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-Meaning = Mapping[str, str]  # slot to value, in order; "name" among them
+Meaning = Mapping[str, str]  # slot to value, in order, including "name"
 Opening = Callable[["Parts", Random], str]
 
 
 @dataclass(frozen=True)
 class Phrases:
-    """How a value is said; "{}" stands for it, "|" parts alternatives, and an empty string is a form it lacks."""
+    """Wordings of a value: "{}" is the value, "|" separates alternatives, and an empty string means none."""
 
     adjective: str = ""  # "a {} hotel"
     after: str = ""  # "a hotel {}"
@@ -30,19 +30,19 @@ class Phrases:
 
 @dataclass(frozen=True)
 class Slot:
-    """Values that are said by one set of phrases, or (a mapping) each by its own."""
+    """A slot's values: a sequence that shares `phrases`, or a mapping from value to its own phrases."""
 
     values: Sequence[str] | Mapping[str, Phrases]
     phrases: Phrases = Phrases()
 
-    def said(self, value: str, form: str) -> list[str]:
+    def wordings(self, value: str, form: str) -> list[str]:
         own = self.values.get(value, self.phrases) if isinstance(self.values, Mapping) else self.phrases
         return [phrase.replace("{}", value) for phrase in own.forms(form)]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a thing is: how it is named, its nouns ("type" is the slot whose value is the noun), and its slots."""
+    """A kind of thing: its nouns (or `noun_slot`, the slot whose value is the noun), its slots and how it is named."""
 
     nouns: Sequence[str]
     slots: Mapping[str, Slot]
@@ -52,7 +52,7 @@ class Kind:
     openings: Sequence[Opening] = ()
 
     def draw(self, random: Random, least: int = 2, most: int = 6) -> dict[str, str]:
-        """A meaning: the name, then `least` to `most` other slots in random order."""
+        """Draw a meaning: `least` to `most` slots in random order, and the name, usually first."""
         count = min(random.randint(least, most), len(self.slots))
         chosen = random.sample(list(self.slots), count)
         meaning = {slot: random.choice(list(self.slots[slot].values)) for slot in chosen}
@@ -63,7 +63,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the first sentence may use: the noun with its adjectives, what comes after it, what is left to say."""
+    """Material for the first sentence; predicates that it does not use go into further sentences."""
 
     name: str
     adjectives: list[str]
@@ -73,7 +73,7 @@ class Parts:
 
     @property
     def bare(self) -> str:
-        """The noun with its adjectives and without an article."""
+        """The noun with its adjectives, without an article."""
         return " ".join([*self.adjectives, self.noun])
 
     @property
@@ -86,7 +86,7 @@ class Parts:
 
 
 def words(text: str) -> list[str]:
-    """The words of a line, for tables of one-word values."""
+    """Split a line into words, for tables of one-word values."""
     return text.split()
 
 
@@ -96,7 +96,7 @@ def format_meaning(meaning: Meaning) -> str:
 
 
 def with_article(phrase: str) -> str:
-    """The phrase behind "a" or "an"."""
+    """The phrase after "a" or "an"."""
     vowel = phrase[:1].lower() in "aeiou8" and not phrase.lower().startswith(("one", "uni", "eu"))
     return f"{'an' if vowel else 'a'} {phrase}"
 
@@ -106,19 +106,19 @@ def capitalised(sentence: str) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join as "a", "a and b" or "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def describe(kind: Kind, meaning: Meaning, random: Random) -> str:
-    """One description that says every slot of the meaning once."""
+    """Draw one description that mentions every slot of the meaning once."""
     noun = meaning.get(kind.noun_slot or "") or random.choice(list(kind.nouns))
     used: dict[str, list[str]] = {"adjective": [], "after": [], "predicate": []}
     slots = [slot for slot in meaning if slot not in ("name", kind.noun_slot)]
     random.shuffle(slots)
     for slot in slots:
         form = _choose_form(kind.slots[slot], meaning[slot], used, random)
-        used[form].append(random.choice(kind.slots[slot].said(meaning[slot], form)))
+        used[form].append(random.choice(kind.slots[slot].wordings(meaning[slot], form)))
     parts = Parts(meaning["name"], used["adjective"], noun, used["after"], used["predicate"])
     opening = random.choice([*_OPENINGS, *kind.openings])
     sentences = [opening(parts, random), *_further(parts, kind, random)]
@@ -126,8 +126,8 @@ def describe(kind: Kind, meaning: Meaning, random: Random) -> str:
 
 
 def _choose_form(slot: Slot, value: str, used: Mapping[str, list[str]], random: Random) -> str:
-    """A form that the value has; at most two adjectives and two phrases after the noun are used."""
-    forms = [form for form in used if slot.said(value, form)]
+    """Choose a form that the value has, with at most two adjectives and two phrases after the noun if possible."""
+    forms = [form for form in used if slot.wordings(value, form)]
     open_forms = [form for form in forms if form == "predicate" or len(used[form]) < 2]
     return random.choice(open_forms or forms)
 
@@ -162,7 +162,7 @@ _OPENINGS: tuple[Opening, ...] = (_is, _is, _there_is, _called, _apposition, _no
 
 
 def _further(parts: Parts, kind: Kind, random: Random) -> list[str]:
-    """The predicates that are left, one to three a sentence."""
+    """Sentences for the remaining predicates, one to three in each."""
     left, sentences = list(parts.predicates), []
     while left:
         count = min(random.choice((1, 2, 2, 3)), len(left))

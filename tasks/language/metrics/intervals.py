@@ -1,24 +1,37 @@
-"""Bootstrap intervals over items (Efron 1979), for means and for corpus metrics alike."""
+"""Percentile bootstrap intervals over items (Efron 1979), for means and corpus metrics alike."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 RESAMPLES = 500
 SEED = 0
 
 
-def interval(
+def bootstrap_interval(
     statistic: Callable[[np.ndarray], float], items: int, resamples: int = RESAMPLES, centre: float | None = None
 ) -> tuple[float | None, float | None]:
-    """The 95 % percentile interval of `statistic(indices)` under resampling of `items` items; None for one item.
+    """95 % percentile interval of `statistic(indices)`, with `items` items resampled; (None, None) for one item.
 
-    `centre` moves the resampled values' mean to it, for a statistic that resampling biases.
+    For a statistic that resampling biases, `centre` shifts the interval so that the resamples' mean lies there.
     """
     if items < 2:
         return None, None
-    generator = np.random.default_rng(SEED)
-    values = np.array([statistic(generator.integers(items, size=items)) for _ in range(resamples)])
-    moved = 0.0 if centre is None else centre - values.mean()
-    low, high = np.percentile(values, [2.5, 97.5]) + moved
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    result = bootstrap(
+        (np.arange(items),),
+        statistic,
+        n_resamples=resamples,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    shift = 0.0 if centre is None else centre - result.bootstrap_distribution.mean()
+    low, high = np.percentile(result.bootstrap_distribution, [2.5, 97.5]) + shift
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""A causal language model of transformers as a `Backbone`: GPT-2's layout and Llama's, which most others share."""
+"""transformers' causal language models as a `Backbone`: the layouts of GPT-2 and of Llama, which most others share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SELF_ATTENTION, FEED_FORWARD = "self-attention", "feed-forward"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an architecture keeps its parts, as module names; a fused module has several parts, in rows."""
+    """Module names of an architecture; a fused module holds several projections, as blocks of rows."""
 
     blocks: str
     attention: str
     feed_forward: str
-    projections: Mapping[str, tuple[str, ...]]  # name below the block: the roles in it
+    projections: Mapping[str, tuple[str, ...]]  # name within the block: the roles of its rows
 
 
 GPT2 = Layout(
@@ -53,7 +53,7 @@ LLAMA = Layout(
 
 
 class CausalLanguageModel(Backbone):
-    """A causal language model whose blocks are named as GPT-2's or as Llama's (Mistral, Qwen, SmolLM, ...).
+    """A causal language model whose blocks are named like GPT-2's or Llama's (Mistral, Qwen, SmolLM, ...).
 
     Raises TaskError for another architecture.
     """
@@ -73,8 +73,8 @@ class CausalLanguageModel(Backbone):
         return [
             projection
             for name, block in self._block_modules()
-            for own, roles in self._layout.projections.items()
-            for projection in split(f"{name}.{own}", block.get_submodule(own), roles)
+            for part, roles in self._layout.projections.items()
+            for projection in split(f"{name}.{part}", block.get_submodule(part), roles)
         ]
 
     def blocks(self) -> list[Block]:
@@ -83,7 +83,9 @@ class CausalLanguageModel(Backbone):
             Block(
                 name,
                 block,
-                tuple(Sublayer(f"{name}.{own}", getattr(block, own), kind, self.width) for own, kind in kinds.items()),
+                tuple(
+                    Sublayer(f"{name}.{part}", getattr(block, part), kind, self.width) for part, kind in kinds.items()
+                ),
             )
             for name, block in self._block_modules()
         ]
@@ -107,7 +109,7 @@ class CausalLanguageModel(Backbone):
         return self.model.config.max_position_embeddings
 
     def example_input(self, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Two sequences of up to eight tokens of which the second is padded on the right by two."""
+        """Two sequences of up to eight tokens; the second is padded on the right by two."""
         config = self.model.config
         length = min(8, config.max_position_embeddings)
         tokens = torch.randint(config.vocab_size, (2, length), generator=generator)
@@ -117,7 +119,7 @@ class CausalLanguageModel(Backbone):
 
 
 def find_layout(model: nn.Module) -> Layout:
-    """The layout that every block of the model has."""
+    """The layout of the model's blocks. Raises TaskError for an unknown architecture."""
     for layout in (GPT2, LLAMA):
         try:
             layers = model.get_submodule(layout.blocks)
@@ -128,13 +130,13 @@ def find_layout(model: nn.Module) -> Layout:
             continue
         return layout
     raise TaskError(
-        f"{type(model).__name__} is not built as this testbed knows: expected a causal language model with GPT-2's "
-        "blocks (transformer.h, attn.c_attn) or Llama's (model.layers, self_attn.q_proj); choose such a base"
+        f"{type(model).__name__} is not supported: expected a causal language model with GPT-2's blocks "
+        "(transformer.h, attn.c_attn) or Llama's (model.layers, self_attn.q_proj)"
     )
 
 
 def split(name: str, module: nn.Module, roles: tuple[str, ...]) -> Iterator[Projection]:
-    """The projections in one module: its output features in equal parts, one a role."""
+    """The projections in one module: its output features divided equally among the roles."""
     transposed = isinstance(module, Conv1D)
     weight = module.get_parameter("weight")
     features = tuple(weight.shape) if transposed else tuple(reversed(weight.shape))  # (in, out)

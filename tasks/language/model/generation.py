@@ -1,4 +1,4 @@
-"""Beam search in batches of prompts of like length."""
+"""Beam search over batches of prompts of similar length."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.distributed import map_across_ranks
 from tasks.errors import TaskError
 from tasks.language.model.bases import LanguageModel
 
-ROWS = 96  # prompts x num_beams in one batch
+ROWS = 96  # prompts x beams per batch
 
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """Beam search as the E2E recipe has it (Hu et al. 2021, Table 11)."""
+    """Settings of beam search, by transformers' names (E2E recipe: Hu et al. 2021, Table 11)."""
 
     num_beams: int
     length_penalty: float
@@ -28,9 +28,9 @@ class BeamSearch:
 
 
 class NoRepeatInText(LogitsProcessor):
-    """Bans repeated n-grams in the text alone, as the paper's code does; transformers would ban the prompt's too.
+    """Ban repeated n-grams within the generated text only, as the paper's code does.
 
-    (With them banned, a name of n tokens could not be copied from the meaning.)
+    transformers also bans the n-grams of the prompt; then a name of n tokens could not be copied from the meaning.
     """
 
     def __init__(self, size: int, prompt_length: int):
@@ -38,24 +38,26 @@ class NoRepeatInText(LogitsProcessor):
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        text: Any = input_ids[:, self.prompt_length :]  # a LongTensor to the library's annotation
+        text: Any = input_ids[:, self.prompt_length :]  # a LongTensor in the library's annotation
         return self.inner(text, scores)
 
 
 @torch.no_grad()
-def generate(base: LanguageModel, prompts: Sequence[list[int]], search: BeamSearch, whole: bool = False) -> list[str]:
-    """The best text for each prompt (token ids); unless `whole`, without what follows its first line."""
+def generate(
+    base: LanguageModel, prompts: Sequence[list[int]], search: BeamSearch, all_lines: bool = False
+) -> list[str]:
+    """The best text for each prompt (token ids), cut after its first line unless `all_lines`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     size = max(1, ROWS // search.num_beams)
-    texts = [""] * len(prompts)
     batches = [order[start : start + size] for start in range(0, len(prompts), size)]
 
-    def generated(chosen: list[int]) -> list[str]:
-        return _generate_batch(base, [prompts[i] for i in chosen], search)
+    def generate_texts(indices: list[int]) -> list[str]:
+        return _generate_batch(base, [prompts[i] for i in indices], search)
 
-    for chosen, found in zip(batches, map_across_ranks(batches, generated, "generating"), strict=True):
-        for i, text in zip(chosen, found, strict=True):
-            texts[i] = text if whole else text.strip().split("\n")[0]
+    texts = [""] * len(prompts)
+    for indices, batch_texts in zip(batches, map_across_ranks(batches, generate_texts, "generating"), strict=True):
+        for i, text in zip(indices, batch_texts, strict=True):
+            texts[i] = text if all_lines else text.strip().split("\n")[0]
     return texts
 
 
@@ -63,11 +65,14 @@ def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: B
     longest = max(map(len, prompts))
     room = base.positions - longest
     if room < 1:
-        raise TaskError(f"a prompt of {longest} tokens leaves no room in the base's {base.positions} positions")
+        raise TaskError(
+            f"a prompt of {longest} tokens leaves no room in the {base.positions} positions of '{base.name}': "
+            "shorten it or use a base with more positions"
+        )
     pad = base.tokenizer.pad_token_id
     tokens = torch.full((len(prompts), longest), pad)
     mask = torch.zeros_like(tokens)
-    for row, prompt in enumerate(prompts):  # padded on the left, so that the texts begin together
+    for row, prompt in enumerate(prompts):  # left padding, so that all texts start at the same position
         tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     bans = [NoRepeatInText(search.no_repeat_ngram_size, longest)] if search.no_repeat_ngram_size else []

@@ -1,9 +1,8 @@
-"""Next-token likelihood: batches with and without a prompt, losses a document, perplexity and drift as figures."""
+"""Next-token likelihood: token batches with and without a prompt, the training loss, losses per document."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.base import Figure
 from tasks.distributed import map_across_ranks
-from tasks.language.metrics.intervals import interval
-from tasks.language.model.bases import BUNDLED, LanguageModel
+from tasks.language.metrics.perplexity import Losses
+from tasks.language.model.bases import LanguageModel
 
-Row = tuple[list[int], list[int]]  # prompt and text; the loss counts the text
+Row = tuple[list[int], list[int]]  # token ids of prompt and text; only the text counts in the loss
 
-IGNORED = -100  # the label of tokens that no loss counts
+IGNORED = -100  # label of tokens that do not count in the loss
 EVALUATION_BATCH = 16
 
 
@@ -26,7 +24,7 @@ EVALUATION_BATCH = 16
 class TokenBatch:
     """Token ids, mask and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
 
-    Without padding the mask is None: the attention is causal, and the model need not look into a mask to know it.
+    Without padding the mask is None: attention is causal anyway, and the model can skip inspecting a mask.
     """
 
     tokens: Tensor
@@ -34,24 +32,8 @@ class TokenBatch:
     labels: Tensor
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Summed negative log-likelihood in nats and the number of tokens, a document each, (n,)."""
-
-    nats: np.ndarray
-    tokens: np.ndarray
-
-    def as_tensors(self) -> dict[str, Tensor]:
-        """What an evaluation keeps of the losses on familiar text."""
-        return {"familiar_nats": torch.from_numpy(self.nats), "familiar_tokens": torch.from_numpy(self.tokens)}
-
-    @classmethod
-    def from_tensors(cls, kept: Mapping[str, Tensor]) -> Losses:
-        return cls(kept["familiar_nats"].numpy(), kept["familiar_tokens"].numpy())
-
-
 def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
-    """Rows of (prompt ids, text ids) as one batch; the loss counts the text alone."""
+    """Combine rows into one batch."""
     length = max(len(prompt) + len(text) for prompt, text in rows)
     tokens = torch.zeros(len(rows), length, dtype=torch.long)
     mask, labels = torch.zeros_like(tokens), torch.full_like(tokens, IGNORED)
@@ -65,18 +47,18 @@ def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
 
 
 def cross_entropy(model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0) -> Tensor:
-    """Mean over the labelled tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7."""
+    """Mean over the target tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7."""
     logits, targets = _logits(model, batch)
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
 
 
-def predicted_tokens(batch: TokenBatch) -> int:
-    """How many tokens the mean of `cross_entropy` is taken over."""
+def target_tokens(batch: TokenBatch) -> int:
+    """Denominator of the mean in `cross_entropy`."""
     return int((batch.labels[:, 1:] != IGNORED).sum())
 
 
-def read_tokens(batch: TokenBatch) -> int:
-    """How many tokens the model reads, without padding."""
+def input_tokens(batch: TokenBatch) -> int:
+    """Number of tokens that the model reads, padding excluded."""
     return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
 
 
@@ -92,9 +74,9 @@ def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     batches = [order[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
     nats, tokens = np.zeros(len(rows)), np.zeros(len(rows), int)
-    found = map_across_ranks(batches, lambda chosen: _batch_losses(base, [rows[i] for i in chosen]))
-    for chosen, (batch_nats, batch_tokens) in zip(batches, found, strict=True):
-        nats[chosen], tokens[chosen] = batch_nats, batch_tokens
+    by_batch = map_across_ranks(batches, lambda indices: _batch_losses(base, [rows[i] for i in indices]))
+    for indices, (batch_nats, batch_tokens) in zip(batches, by_batch, strict=True):
+        nats[indices], tokens[indices] = batch_nats, batch_tokens
     return Losses(nats, tokens)
 
 
@@ -105,43 +87,13 @@ def _batch_losses(base: LanguageModel, rows: Sequence[Row]) -> tuple[np.ndarray,
     return each.sum(dim=1).cpu().numpy(), (targets != IGNORED).sum(dim=1).cpu().numpy()
 
 
-def document_rows(base: LanguageModel, texts: Sequence[str], maximal: int) -> list[Row]:
-    """Each text's first `maximal` tokens as a row."""
-    rows = [base.document_ids(text)[:maximal] for text in texts]
+def document_rows(base: LanguageModel, texts: Sequence[str], max_length: int) -> list[Row]:
+    """One row per text: its first `max_length` tokens."""
+    rows = [base.document_ids(text)[:max_length] for text in texts]
     return [(row[:1], row[1:]) for row in rows]
 
 
 def windows(tokens: list[int], length: int) -> list[Row]:
-    """A text's tokens cut in rows of `length`, each predicted once (the first of a row only conditions)."""
+    """Cut a text into rows of `length` tokens that predict each token once; the first of a row is only context."""
     starts = range(0, len(tokens) - 1, length - 1)
     return [(tokens[start : start + 1], tokens[start + 1 : start + length]) for start in starts]
-
-
-def perplexity(found: Losses, extractor: str, groups: np.ndarray | None = None) -> Figure:
-    """exp of the mean nats a token, with an interval over documents (or over `groups` of them)."""
-    groups = np.arange(len(found.nats)) if groups is None else groups
-    nats, tokens = np.bincount(groups, found.nats), np.bincount(groups, found.tokens)
-
-    def statistic(chosen: np.ndarray) -> float:
-        return float(np.exp(nats[chosen].sum() / tokens[chosen].sum()))
-
-    low, high = interval(statistic, len(nats))
-    value = statistic(np.arange(len(nats)))
-    return Figure(value, "per token", len(nats), extractor, low, high)
-
-
-def familiar_texts(count: int) -> list[str]:
-    """Held-out text of the kinds that `gpt-mini` was pretrained on, `count` of each: for any base, general English."""
-    held_out = json.loads((BUNDLED / "held_out.json").read_text())
-    return [text for name in sorted(held_out) for text in held_out[name][:count]]
-
-
-def drift(tuned: Losses, base: Losses, extractor: str) -> Figure:
-    """How much worse the adapted model predicts familiar text than the base does, in nats a token, paired by text."""
-    difference, tokens = tuned.nats - base.nats, base.tokens
-
-    def statistic(chosen: np.ndarray) -> float:
-        return float(difference[chosen].sum() / tokens[chosen].sum())
-
-    low, high = interval(statistic, len(tokens))
-    return Figure(statistic(np.arange(len(tokens))), "nats per token", len(tokens), extractor, low, high, base=0.0)

@@ -1,39 +1,41 @@
-"""A language task's shapes: a model made from its configuration alone, and batches of rows as long as real ones."""
+"""Plan a language task without weights: the model on the meta device, and batches of the longest rows."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from transformers import masking_utils
 
 from tasks.base import MetaModel
+from tasks.bundled.bases import LANGUAGE_MODEL
 from tasks.errors import TaskError
-from tasks.language.model import bases, likelihood
+from tasks.language.model import likelihood
 from tasks.language.model.backbone import CausalLanguageModel
+from tasks.language.model.cards import card_of, folder_of
 from tasks.language.model.likelihood import TokenBatch
-from tasks.pretrained.published.shapes import LANGUAGE_MODEL, names, published
+from tasks.pretrained.published import shapes
 
 
 class LanguageMetaModel(MetaModel):
-    """Rows of `length` tokens; a batch of several has a mask, because some of its real rows are shorter."""
+    """Rows of `max_length` tokens; batches of several have a mask, because real batches are padded."""
 
-    notes = ("every row is as long as the longest that training can meet",)
+    notes = ("every row has the maximum length",)
 
-    def __init__(self, base: str, length: int, label_smoothing: float = 0.0):
+    def __init__(self, base: str, max_length: int, label_smoothing: float = 0.0):
         model = model_of(base)
-        self.backbone = CausalLanguageModel(model, tuple(bases.card_of(base)["targets"]))
+        self.backbone = CausalLanguageModel(model, tuple(card_of(base)["targets"]))
         self.frozen = {}
-        self.length = min(length, self.backbone.positions or length)
+        self.max_length = min(max_length, self.backbone.positions or max_length)
         self.label_smoothing = label_smoothing
-        self.facts = {"base": base, "length": self.length}
+        self.facts = {"base": base, "max_length": self.max_length}
 
     def batch(self, size: int, device: torch.device) -> TokenBatch:
-        tokens = torch.zeros(size, self.length, dtype=torch.long, device=device)
+        tokens = torch.zeros(size, self.max_length, dtype=torch.long, device=device)
         return TokenBatch(tokens, torch.ones_like(tokens) if size > 1 else None, torch.zeros_like(tokens))
 
     def loss(self, batch: TokenBatch) -> Tensor:
@@ -41,13 +43,22 @@ class LanguageMetaModel(MetaModel):
             return likelihood.cross_entropy(self.backbone.model, batch, self.label_smoothing)
 
 
-def masks_by_shape():
-    """A context in which transformers makes a mask where one is given and none where none is, without reading values.
+@contextlib.contextmanager
+def masks_by_shape() -> Iterator[None]:
+    """Make transformers build an attention mask whenever one is given, without looking at its values.
 
-    It looks whether a mask hides anything and whether rows hold several packed texts; a tensor without values cannot
-    say, and the answers are known: the batch has a mask because a row is padded, and nothing is packed.
+    It checks whether a mask hides any token and whether rows pack several texts. Meta tensors have no values, but the
+    answers are known: a batch has a mask because a row is padded, and nothing is packed.
     """
-    return patch.multiple(masking_utils, is_tracing=lambda *_: True, find_packed_sequence_indices=lambda *_: None)
+    replacements = {"is_tracing": lambda *_: True, "find_packed_sequence_indices": lambda *_: None}
+    originals = {name: getattr(masking_utils, name) for name in replacements}
+    try:
+        for name, replacement in replacements.items():
+            setattr(masking_utils, name, replacement)
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(masking_utils, name, original)
 
 
 def model_of(base: str) -> nn.Module:
@@ -62,21 +73,22 @@ def model_of(base: str) -> nn.Module:
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise TaskError(
-            f"--task.base '{base}': no causal language model can be made from its configuration ({reason})"
+            f"--task.base '{base}': its configuration does not describe a causal language model ({reason}); "
+            "choose another base"
         ) from error
     model.tie_weights()
     return model.requires_grad_(False)
 
 
 def configuration(base: str) -> dict[str, Any]:
-    """What config.json says: of a published base by name, of `gpt-mini`, or of a folder."""
-    found = published(base, LANGUAGE_MODEL)
-    if found is not None:
-        return found["config"]
-    file = (bases.BUNDLED if base == "gpt-mini" else Path(base)) / "config.json"
+    """The contents of config.json, of a published or bundled base or a folder."""
+    known = shapes.published(base, shapes.LANGUAGE_MODEL)
+    if known is not None:
+        return known["config"]
+    file = folder_of(base) / "config.json"
     if not file.is_file():
         raise TaskError(
-            f"--task.base '{base}': there is no configuration {file}; expected a folder with a config.json, 'gpt-mini' "
-            f"or one of {', '.join(names(LANGUAGE_MODEL))}"
+            f"--task.base '{base}' has no configuration {file}: expected a folder with a config.json, "
+            f"'{LANGUAGE_MODEL}' or one of {', '.join(shapes.names(shapes.LANGUAGE_MODEL))}"
         )
     return json.loads(file.read_text())

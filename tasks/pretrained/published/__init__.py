@@ -1,1 +1,1 @@
-"""Published models as data: a JSON file each, read by `tasks.pretrained.published.shapes`."""
+"""Published models: one JSON file each with hub repositories and configuration, read by `shapes`."""

@@ -1,6 +1,7 @@
-"""Published models as shapes: what `tasks/published/NAME.json` says of a base, without its weights.
+"""Configurations of published models, without weights: what `tasks/pretrained/published/NAME.json` holds.
 
-One file a base: its `kind`, where the hub has it, and the configuration of every part as its own library reads it.
+Each file has the model's `kind`, its hub repositories (`hub`, first choice first) and the configuration of every part
+in its library's own format.
 """
 
 from __future__ import annotations
@@ -14,11 +15,23 @@ LANGUAGE_MODEL, STABLE_DIFFUSION = "language-model", "stable-diffusion"
 
 
 def published(base: str, kind: str) -> dict[str, Any] | None:
-    """The configuration of a published base of this kind; None where no such base is known."""
-    return json.loads((PUBLISHED / f"{base}.json").read_text()) if base in names(kind) else None
+    """The file of a published base of this kind, by its name here or on the hub; None for any other base."""
+    name = short_name(base)
+    return json.loads((PUBLISHED / f"{name}.json").read_text()) if name in names(kind) else None
 
 
 def names(kind: str) -> list[str]:
-    """The published bases of a kind: "language-model" or "stable-diffusion"."""
-    files = sorted(PUBLISHED.glob("*.json"))
-    return [file.stem for file in files if json.loads(file.read_text())["kind"] == kind]
+    """Names of the published bases of a kind, "language-model" or "stable-diffusion"."""
+    return [name for name, content in _all_files().items() if content["kind"] == kind]
+
+
+def short_name(base: str) -> str:
+    """The name used here for a hub repository ("gpt2" for "openai-community/gpt2"); any other base unchanged."""
+    if "/" not in base:
+        return base
+    by_repository = {source.lower(): name for name, content in _all_files().items() for source in content["hub"]}
+    return by_repository.get(base.lower(), base)
+
+
+def _all_files() -> dict[str, dict[str, Any]]:
+    return {file.stem: json.loads(file.read_text()) for file in sorted(PUBLISHED.glob("*.json"))}

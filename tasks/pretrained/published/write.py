@@ -1,27 +1,42 @@
-"""Write a published model's folder with random weights: its sizes and file layout, for proofs where no hub is.
+"""Write a published model with random weights, to test memory, speed and file layout without a hub.
 
-`python -m tasks.pretrained.published.write sd-2-1 FOLDER`. Everything but the weights' values and the tokenizer's words
-is the published model's, so what costs memory and time there costs it here.
+`python -m tasks.pretrained.published.write sd-2-1 FOLDER`. Sizes and layout are those of the published model; only the
+weights' values and the tokenizer's vocabulary differ, so memory and time cost what they cost there.
 """
 
 from __future__ import annotations
 
-import argparse
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import tyro
+from tyro.conf import Positional
+
+from tasks.bundled.bases import FOLDERS
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names, published
 
-DEPTHS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2}  # of a model reduced in depth only
-PRECISIONS = ("fp32", "fp16")
-VOCABULARY = 1000  # of the tokenizer made for a language model; the model's own may be larger
+FEWEST_LAYERS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2}
+VOCABULARY = 1000  # of a language model's tokenizer; the model's own vocabulary may be larger
 
 
-def write(base: str, folder: Path, precision: str = "fp32", shallow: bool = False, seed: int = 0) -> None:
-    """The folder of a published base: of diffusers' layout for a Stable Diffusion, of transformers' for the others.
+def write(
+    base: Positional[str],
+    folder: Positional[Path],
+    precision: Literal["fp32", "fp16"] = "fp32",
+    shallow: bool = False,
+    seed: int = 0,
+) -> None:
+    """Write a published base with random weights, in diffusers' or transformers' layout.
 
-    `shallow` keeps every width and takes the fewest layers. Raises LookupError for an unknown base.
+    Raises LookupError for an unknown base.
+
+    Args:
+        base: Name of the published base, such as sd-2-1 or gpt2.
+        folder: Where to write it.
+        precision: Precision of the files; training loads them in fp32.
+        shallow: Keep every width but use the fewest layers.
+        seed: Seed of the random weights.
     """
     import torch
 
@@ -30,30 +45,28 @@ def write(base: str, folder: Path, precision: str = "fp32", shallow: bool = Fals
     parts = published(base, STABLE_DIFFUSION)
     if parts is not None:
         return _write_stable_diffusion(parts, folder, dtype, shallow)
-    whole = published(base, LANGUAGE_MODEL)
-    if whole is None:
+    model = published(base, LANGUAGE_MODEL)
+    if model is None:
         known = [*names(LANGUAGE_MODEL), *names(STABLE_DIFFUSION)]
-        raise LookupError(f"there is no published base '{base}'; they are {', '.join(known)}")
-    _write_language_model(whole["config"], folder, dtype, shallow)
+        raise LookupError(f"unknown published base '{base}': choose one of {', '.join(known)}")
+    _write_language_model(model["config"], folder, dtype, shallow)
 
 
 def _write_stable_diffusion(parts: dict[str, Any], folder: Path, dtype: Any, shallow: bool) -> None:
-    """The words are those of the bundled tokenizer: their numbers are valid in any CLIP's larger vocabulary."""
+    """Uses the bundled tokenizer, whose token ids are valid in any CLIP's larger vocabulary."""
     from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from tasks.diffusion.model.bases import BUNDLED
-
     positions = parts["text_encoder"]["max_position_embeddings"]
     text_encoder: Any = CLIPTextModel(CLIPTextConfig(**_reduced(parts["text_encoder"], shallow)))
-    kind: Any = StableDiffusionPipeline  # its signature forbids the missing checker that its code allows
+    kind: Any = StableDiffusionPipeline  # its signature requires the safety checker that its code makes optional
     unet: Any = UNet2DConditionModel.from_config(_reduced(parts["unet"], shallow))
     vae: Any = AutoencoderKL.from_config(_reduced(parts["vae"], shallow))
     pipeline = kind(
         unet=unet.to(dtype),
         vae=vae.to(dtype),
         text_encoder=text_encoder.to(dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(BUNDLED / "mini" / "tokenizer", model_max_length=positions),
+        tokenizer=CLIPTokenizer.from_pretrained(FOLDERS["mini"] / "tokenizer", model_max_length=positions),
         scheduler=DDPMScheduler.from_config(parts["scheduler"]),
         safety_checker=None,
         feature_extractor=None,
@@ -68,26 +81,23 @@ def _write_language_model(config: dict[str, Any], folder: Path, dtype: Any, shal
     from tasks.bundled.text import drawn_documents, train_tokenizer
 
     values = _reduced(config, shallow)
-    made = AutoConfig.for_model(values.pop("model_type"), **values)
-    tokenizer = train_tokenizer(islice(drawn_documents(0, 300), 300), VOCABULARY, made.max_position_embeddings)
-    made.bos_token_id = made.eos_token_id = tokenizer.eos_token_id
-    AutoModelForCausalLM.from_config(made).to(dtype).save_pretrained(folder)
+    model_config = AutoConfig.for_model(values.pop("model_type"), **values)
+    documents = islice(drawn_documents(0, 300), 300)
+    tokenizer = train_tokenizer(documents, VOCABULARY, model_config.max_position_embeddings)
+    model_config.bos_token_id = model_config.eos_token_id = tokenizer.eos_token_id
+    AutoModelForCausalLM.from_config(model_config).to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def _reduced(config: dict[str, Any], shallow: bool) -> dict[str, Any]:
-    return config | {name: least for name, least in DEPTHS.items() if shallow and name in config}
+    return config | {name: layers for name, layers in FEWEST_LAYERS.items() if shallow and name in config}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tasks.pretrained.published.write", description=__doc__)
-    parser.add_argument("base", choices=[*names(STABLE_DIFFUSION), *names(LANGUAGE_MODEL)])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the files (training takes fp32)")
-    parser.add_argument("--shallow", action="store_true", help="all widths, but as few layers as can be")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    write(arguments.base, arguments.folder, arguments.precision, arguments.shallow, arguments.seed)
+    try:
+        tyro.cli(write, prog="python -m tasks.pretrained.published.write", description=__doc__)
+    except LookupError as unknown:
+        raise SystemExit(f"error: {unknown.args[0]}") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A tiny random GPT-2 with its own tokenizer, as a folder: a base that every machine can make."""
+"""A tiny random GPT-2 with its own tokenizer, as a folder: a base that needs no network."""
 
 from itertools import islice
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tasks.bundled import text
-from tasks.language.metrics import text_metrics
-from tasks.language.model import likelihood
+from tasks.language.data import general_english
+from tasks.language.metrics import coco_captions
 
 POSITIONS = 160
 
@@ -28,22 +28,29 @@ def tiny_base(tmp_path_factory) -> str:
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> str:
+    file = tmp_path_factory.mktemp("style") / "text.txt"
+    file.write_text("".join(f"line {i} of a text about {i * i} sheep and {i % 7} goats\n" for i in range(1400)))
+    return str(file)
+
+
 @pytest.fixture(autouse=True)
-def _short_familiar_texts(monkeypatch):
-    texts = list(text.drawn_documents(5, 6))
-    monkeypatch.setattr(likelihood, "familiar_texts", lambda count: texts[:count])
+def _short_general_english(monkeypatch):
+    documents = list(text.drawn_documents(5, 6))
+    monkeypatch.setattr(general_english, "texts", lambda count: documents[:count])
 
 
 @pytest.fixture(autouse=True)
 def _no_java(monkeypatch, request):
-    """METEOR's Java takes seconds to start, minutes on a busy machine: its own test alone is marked slow."""
+    """METEOR's Java takes seconds to start, minutes on a busy machine: only its own test, marked slow, uses it."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(text_metrics.shutil, "which", lambda name: None)
+        monkeypatch.setattr(coco_captions.shutil, "which", lambda name: None)
 
 
 @pytest.fixture(scope="session")
 def e2e_csv(tmp_path_factory) -> Path:
-    """Twenty meanings, the first with two references, in the official form."""
+    """Twenty meanings in the official format, each with up to two references."""
     from tasks.language.data.e2e_data import load
 
     file = tmp_path_factory.mktemp("e2e") / "devset.csv"

@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 def test_the_first_place_that_can_be_had_is_taken(cache):
     found = hub.fetch("--task.base", "ours", ["org/first", "org/second"], ["*.json"], "model")
-    assert (found.place, found.revision) == ("org/second", COMMIT)
+    assert (found.source, found.revision) == ("org/second", COMMIT)
     assert (found.folder / "config.json").read_text() == "{}"
 
 
@@ -39,18 +39,20 @@ def test_every_place_is_named_with_its_reason_in_one_sentence(cache):
     with pytest.raises(TaskError) as failed:
         hub.fetch("--task.base", "ours", ["org/first", "org/second@other"], None, "model")
     sentence = str(failed.value)
-    assert "org/first (not in the cache), nor from org/second@other (not in the cache)" in sentence
+    assert "org/first (not in the cache), nor in org/second@other (not in the cache)" in sentence
     assert "HF_HUB_OFFLINE" in sentence
     assert "hf download org/first" in sentence
     assert "\n" not in sentence
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
-    program = "from tasks.pretrained import hub\ntry:\n    hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
+    program = (
+        "from tasks.pretrained import hub\ntry:\n    hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
+    )
     program += "except Exception as e: print(type(e).__name__, e)"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.stdout.startswith("TaskError --task.data 'p' could not be had from a/b"), done.stderr
+    assert done.stdout.startswith("TaskError --task.data 'p' was not found in a/b"), done.stderr
     assert done.stdout.count("does not answer") == 1
     assert "c/d (not in the cache)" in done.stdout
     assert "hf download a/b --repo-type dataset" in done.stdout
@@ -62,9 +64,9 @@ def test_the_places_of_published_bases_can_be_names_of_the_hub(kind):
         found = published(base, kind)
         assert found is not None
         assert found["hub"]
-        assert all(hub.is_place(place) for place in found["hub"])
+        assert all(hub.is_repository(place) for place in found["hub"])
 
 
 @pytest.mark.parametrize("name", ["mini", "./a/b", "../b", "/a/b", "a/b/c", "a b/c"])
 def test_what_is_no_place(name):
-    assert not hub.is_place(name)
+    assert not hub.is_repository(name)

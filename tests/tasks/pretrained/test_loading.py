@@ -47,7 +47,7 @@ def with_code_of_its_own(folder: Path) -> None:
 
 
 def with_a_broken_card(folder: Path) -> None:
-    (folder / "recommended.json").write_text('{"e2e": ')
+    (folder / "card.json").write_text('{"e2e": ')
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def with_a_broken_card(folder: Path) -> None:
         (of_another_shape, LAYER),
         (incomplete, LAYER),
         (with_code_of_its_own, "custom code"),
-        (with_a_broken_card, "recommended.json"),
+        (with_a_broken_card, "card.json"),
     ],
 )
 def test_a_bad_base_is_refused_in_one_sentence(tiny_base, tmp_path, damage, says):

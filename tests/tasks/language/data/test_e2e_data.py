@@ -31,7 +31,7 @@ def test_a_formatted_meaning_is_read_back(meaning):
 
 @pytest.mark.parametrize("line", ["", "name", "name[The Mill", "[x]", "name[a] food[b]", "name[a]], x[b]"])
 def test_other_forms_are_errors(line):
-    with pytest.raises(ValueError, match=r"empty|is not slot\[value\]"):
+    with pytest.raises(ValueError, match=r"empty|is not of the form slot"):
         parse_meaning(line)
 
 

@@ -8,7 +8,8 @@ from tasks.bundled.text_domains import KINDS
 from tasks.language.data import restaurants
 from tasks.language.data.e2e_data import load, parse_meaning
 from tasks.language.data.templates import describe, format_meaning
-from tasks.language.metrics.slot_error_rate import SlotErrors, known_names, slot_errors
+from tasks.language.metrics.slot_error_rate import SlotErrors, slot_errors
+from tasks.language.metrics.slot_patterns import known_names
 
 MEANING = {"name": "Zest", "eatType": "pub", "food": "French", "familyFriendly": "no", "near": "Linden Park"}
 NAMES = known_names([MEANING, {"name": "Nutmeg", "near": "Town Hall"}])
@@ -33,7 +34,7 @@ def test_every_phrase_is_found():
     for slot, facts in restaurants.SLOTS.items():
         for value in facts.values:
             for form in ("adjective", "after", "predicate"):
-                for phrase in facts.said(value, form) if slot != "near" else ():
+                for phrase in facts.wordings(value, form) if slot != "near" else ():
                     assert slot_errors({slot: value}, phrase, names) == SlotErrors(1, 0, 0, 0), phrase
 
 

@@ -4,26 +4,31 @@ import math
 
 import pytest
 
-from tasks.language.metrics import text_metrics
-from tasks.language.metrics.intervals import interval
+from tasks.language.metrics.bleu import BLEU as BLEU_METRIC
+from tasks.language.metrics.bleu import bleu
+from tasks.language.metrics.coco_captions import CIDER, METEOR, ROUGE_L, cider, meteor, rouge_l
+from tasks.language.metrics.intervals import bootstrap_interval
+from tasks.language.metrics.nist import NIST, nist
+from tasks.language.metrics.text_metric import text_figures, tokenized
 
+METRICS = (BLEU_METRIC, NIST, METEOR, ROUGE_L, CIDER)
 HYPOTHESIS, REFERENCE = "the cat sat on the mat", "the cat sat on the red mat today"
 
 
 def test_tokens_are_lower_case_and_apart():
-    assert text_metrics.tokenized("It's £20-25, near The Mill.") == "it's £20 - 25 , near the mill ."
+    assert tokenized("It's £20-25, near The Mill.") == "it's £20 - 25 , near the mill ."
 
 
 def test_bleu_by_hand():
     # 1-grams 6/6, 2-grams 4/5, 3-grams 3/4, 4-grams 2/3; brevity exp(1 - 8/6)
     expected = 100 * math.exp(1 - 8 / 6) * (1 * 4 / 5 * 3 / 4 * 2 / 3) ** 0.25
-    assert text_metrics.bleu([HYPOTHESIS], [[REFERENCE]]).value == pytest.approx(expected)
+    assert bleu([HYPOTHESIS], [[REFERENCE]]).value == pytest.approx(expected)
 
 
 def test_bleu_is_not_symmetric():
     # 6/8, 4/7, 3/6, 2/5 and no brevity penalty
     expected = 100 * (6 / 8 * 4 / 7 * 3 / 6 * 2 / 5) ** 0.25
-    assert text_metrics.bleu([REFERENCE], [[HYPOTHESIS]]).value == pytest.approx(expected)
+    assert bleu([REFERENCE], [[HYPOTHESIS]]).value == pytest.approx(expected)
 
 
 def test_bleu_of_a_corpus_is_sacrebleus():
@@ -32,24 +37,23 @@ def test_bleu_of_a_corpus_is_sacrebleus():
     texts = [HYPOTHESIS, "a dog barks at night here", "it rains"]
     references = [[REFERENCE, "a cat sat there"], ["a dog barks at the moon", "dogs bark"], ["it rains", "rain"]]
     whole = BLEU(tokenize="none", force=True).corpus_score(texts, [list(of) for of in zip(*references, strict=True)])
-    found = text_metrics.bleu(texts, references)
-    assert found.value == pytest.approx(whole.score)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low <= found.value <= found.high
-    assert found.n == 3
+    score = bleu(texts, references)
+    assert score.value == pytest.approx(whole.score)
+    assert score.low is not None
+    assert score.high is not None
+    assert score.low <= score.value <= score.high
 
 
 def test_nist_by_hand():
     # one reference of five different words: unigrams carry log2(5) bits each, longer n-grams log2(1/1) = 0
     words = "a b c d e"
-    assert text_metrics.nist([words], [[words]]).value == pytest.approx(math.log2(5))
+    assert nist([words], [[words]]).value == pytest.approx(math.log2(5))
 
 
 def test_nist_is_not_symmetric():
     # the text lacks a fifth of the reference's words: no 5-gram fits, and the length penalty counts
     short, long = "a b c d x", "a b c d x y z v w"
-    one, other = (text_metrics.nist([text], [[of]]).value for text, of in ((short, long), (long, short)))
+    one, other = (nist([text], [[of]]).value for text, of in ((short, long), (long, short)))
     # nine words: log2(9) bits each, penalty by 5/9; five of nine unigrams: 5/9 log2(5) bits, no penalty
     beta = math.log(0.5) / math.log(1.5) ** 2
     assert one == pytest.approx(math.log2(9) * math.exp(beta * math.log(5 / 9) ** 2))
@@ -57,61 +61,59 @@ def test_nist_is_not_symmetric():
 
 
 def test_nist_of_texts_too_short_for_it_is_zero():
-    assert text_metrics.nist(["a b", ""], [["a b"], ["c"]]).value == 0
+    assert nist(["a b", ""], [["a b"], ["c"]]).value == 0
 
 
-def rouge(precision: float, recall: float) -> float:
+def rouge_of(precision: float, recall: float) -> float:
     return 100 * (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)
 
 
 def test_rouge_l_by_hand_and_exchanged():
-    assert text_metrics.rouge_l([HYPOTHESIS], [[REFERENCE]])[0].value == pytest.approx(rouge(6 / 6, 6 / 8))
-    assert text_metrics.rouge_l([REFERENCE], [[HYPOTHESIS]])[0].value == pytest.approx(rouge(6 / 8, 6 / 6))
+    assert rouge_l([HYPOTHESIS], [[REFERENCE]]).value == pytest.approx(rouge_of(6 / 6, 6 / 8))
+    assert rouge_l([REFERENCE], [[HYPOTHESIS]]).value == pytest.approx(rouge_of(6 / 8, 6 / 6))
 
 
 def test_cider_by_hand():
     # two items that share nothing: the right text scores 10 where it has all four n-gram lengths, the wrong one 0
     references = [["a b c d e"], ["v w x y z"]]
-    found = text_metrics.cider(["a b c d e", "p q r s t"], references)
-    assert found is not None
-    assert found[1] == pytest.approx([10, 0])
-    assert found[0].value == pytest.approx(5)
+    score = cider(["a b c d e", "p q r s t"], references)
+    assert score is not None
+    assert score.per_item == pytest.approx([10, 0])
+    assert score.value == pytest.approx(5)
 
 
 def test_cider_is_not_symmetric():
     # "a a a a" against "a": clipped to one a, cosine 1/4 of the repeated; the other way round clipped to one again,
     # but idf is counted on the references, of which only the second case shares its word between items
-    one = text_metrics.cider(["a b", "x y"], [["a b", "a c"], ["x y"]])
-    other = text_metrics.cider(["a b", "x y"], [["a b"], ["x y"]])
+    one = cider(["a b", "x y"], [["a b", "a c"], ["x y"]])
+    other = cider(["a b", "x y"], [["a b"], ["x y"]])
     assert one is not None
     assert other is not None
     # 1- and 2-grams alone: (1 + 1) / 4 * 10 = 5; with a second reference half of (1 + 1) + (1/2 + 0)
-    assert other[1][0] == pytest.approx(5)
-    assert one[1][0] == pytest.approx((2 + 0.5) / 2 / 4 * 10)
-    assert text_metrics.cider(["a"], [["a"]]) is None
+    assert other.per_item[0] == pytest.approx(5)
+    assert one.per_item[0] == pytest.approx((2 + 0.5) / 2 / 4 * 10)
+    assert cider(["a"], [["a"]]) is None
 
 
 @pytest.mark.slow
 def test_meteor_where_java_is():
-    same = text_metrics.meteor(["the cat sat", "it rains"], [["the cat sat"], ["it rains"]])
+    same = meteor(["the cat sat", "it rains"], [["the cat sat"], ["it rains"]])
     if same is None:
         pytest.skip("METEOR needs Java and the jar that pycocoevalcap carries")
-    assert same[1] == pytest.approx([100, 100])
-    one, other = (
-        text_metrics.meteor([text], [[of]]) for text, of in ((HYPOTHESIS, REFERENCE), (REFERENCE, HYPOTHESIS))
-    )
+    assert same.per_item == pytest.approx([100, 100])
+    one, other = (meteor([text], [[of]]) for text, of in ((HYPOTHESIS, REFERENCE), (REFERENCE, HYPOTHESIS)))
     assert one is not None
     assert other is not None
-    assert other[0].value > one[0].value  # recall counts more than precision
+    assert other.value > one.value  # recall counts more than precision
 
 
 def test_meteor_is_absent_without_java():
-    assert text_metrics.meteor(["a"], [["a"]]) is None
-    assert "meteor" not in text_metrics.all_figures(["a b", "c"], [["a b"], ["c"]])[0]
+    assert meteor(["a"], [["a"]]) is None
+    assert "meteor" not in text_figures(METRICS, ["a b", "c"], [["a b"], ["c"]])[0]
 
 
 def test_empty_texts_score_nothing():
-    figures, items = text_metrics.all_figures(["", ""], [["the cat sat"], ["it rains"]])
+    figures, items = text_figures(METRICS, ["", ""], [["the cat sat"], ["it rains"]])
     assert figures["bleu"].value == 0
     assert figures["rouge_l"].value == 0
     assert items["cider"] == [0, 0]
@@ -121,8 +123,8 @@ def test_the_interval_of_a_mean():
     import numpy as np
 
     values = np.random.default_rng(1).normal(3, 2, size=400)
-    low, high = interval(lambda chosen: float(values[chosen].mean()), 400)
+    low, high = bootstrap_interval(lambda chosen: float(values[chosen].mean()), 400)
     error = values.std() / 20
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
-    assert interval(lambda chosen: 0.0, 1) == (None, None)
+    assert bootstrap_interval(lambda chosen: 0.0, 1) == (None, None)

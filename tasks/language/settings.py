@@ -1,0 +1,46 @@
+"""Settings that the language tasks share, by the names of transformers' and peft's training scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tasks.bundled.bases import LANGUAGE_MODEL
+from tasks.errors import TaskError
+from tasks.pretrained.published.shapes import short_name
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    """The base and how drift is measured; a task is a subclass that is also a `Task`."""
+
+    name: ClassVar[str]
+    minimums: ClassVar[Mapping[str, int]] = MappingProxyType({"drift_items": 2})  # smallest valid values
+
+    base: str = LANGUAGE_MODEL
+    """Language model: the bundled "gpt-mini", a published one by name ("gpt2", "gpt2-medium", "llama-3.2-1b",
+    "smollm2-135m", ...), a folder, or a hub repository "org/name" or "org/name@revision"."""
+    allow_pickle: bool = False
+    """Also accept weights in PyTorch's pickle format if the base has no safetensors. Only for files that you trust."""
+    drift_items: int = 60
+    """Texts of each kind of general English on which drift (forgetting) is measured."""
+
+    def __post_init__(self) -> None:
+        if not Path(self.base).is_dir():
+            object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
+
+    def recommended(self, adapter: str) -> dict[str, Any]:
+        """Training settings that the base's card recommends for this task and method."""
+        from tasks.language.model.cards import recommended
+
+        return recommended(self.base, self.name, adapter)
+
+    def check_minimums(self) -> None:
+        """Raise TaskError for a setting below its minimum."""
+        for name, minimum in self.minimums.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise TaskError(f"--task.{name.replace('_', '-')} must be at least {minimum}, not {value}")
