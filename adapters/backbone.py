@@ -162,7 +162,7 @@ def unknown_role(role: str, available: Sequence[Projection]) -> str:
     """The sentence for a role that no projection has: the right role for a layer's name, else all of them."""
     parts = _names(p for p in available if f".{p.name}".endswith(f".{role}"))
     common = LAYER_NAME.fullmatch(role.lower())
-    if not parts and common is not None:
+    if not parts and common is not None and role.lower() not in ATTENTION_PARTS:
         parts = [PART_BY_LETTER[common["part"][0]]]
     if parts:
         return f"'{role}' is the name of a layer: use its role{'s' if len(parts) > 1 else ''}, {', '.join(parts)}"

@@ -1,58 +1,65 @@
-"""peft's methods by name: each one that can work does so and leaves no trace; the others say so before training."""
+"""peft's methods by name: each supported one trains and detaches cleanly; the others are refused before training."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 import torch
+import tyro
 
 from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
+from experiments.config import RunConfig
+from experiments.errors import UsageError
+from tasks.base import registry
 from tests.contract import tiny
 from tests.contract.tiny import loss, output
 
-# methods with options small enough for layers of width 32
-ANYWHERE = {
-    "lora": '{"r": 2, "use_dora": true}',
-    "ia3": "{}",
-    "ln_tuning": "{}",
-    "fourierft": '{"n_frequency": 20}',
-    "randlora": '{"r": 2}',
-    "hira": '{"r": 2}',
-    "waveft": '{"n_frequency": 20}',
-    "gralora": '{"r": 4}',
-    "deft": '{"r": 2}',
-    "vera": '{"r": 4}',
-    "pvera": '{"r": 4}',
-    "vblora": '{"vector_length": 4, "num_vectors": 16, "topk": 2}',
-    "unilora": "{}",
-    "tinylora": "{}",
+TASK = registry()["e2e"]()
+
+# methods, with options that suit layers of width 32
+ANY_LAYER = {
+    "lora": {"r": 2, "use_dora": True},
+    "ia3": {},
+    "ln_tuning": {},
+    "fourierft": {"n_frequency": 20},
+    "randlora": {"r": 2},
+    "hira": {"r": 2},
+    "waveft": {"n_frequency": 20},
+    "gralora": {"r": 4},
+    "deft": {"r": 2},
+    "vera": {"r": 4},
+    "pvera": {"r": 4},
+    "vblora": {"vector_length": 4, "num_vectors": 16, "topk": 2},
+    "unilora": {},
+    "tinylora": {},
 }
-LINEAR_LAYERS_ONLY = {
-    "boft": '{"boft_block_size": 4}',
-    "oft": '{"oft_block_size": 4}',
-    "beft": "{}",
-    "lily": "{}",
-    "loha": "{}",
-    "lokr": "{}",
-    "glora": "{}",
-    "hra": '{"r": 2}',
-    "c3a": '{"block_size": 8}',
-    "delora": '{"r": 2}',
-    "psoft": '{"r": 2}',
-    "peanut": "{}",
-    "supertuning": "{}",
-    "miss": '{"r": 2}',
-    "road": '{"group_size": 8}',
-    "shira": '{"r": 2}',
-    "osf": "{}",
+LINEAR_LAYERS = {
+    "boft": {"boft_block_size": 4},
+    "oft": {"oft_block_size": 4},
+    "beft": {},
+    "lily": {},
+    "loha": {},
+    "lokr": {},
+    "glora": {},
+    "hra": {"r": 2},
+    "c3a": {"block_size": 8},
+    "delora": {"r": 2},
+    "psoft": {"r": 2},
+    "peanut": {},
+    "supertuning": {},
+    "miss": {"r": 2},
+    "road": {"group_size": 8},
+    "shira": {"r": 2},
+    "osf": {},
 }
-CASES = [(kind, *case) for kind in tiny.BUILDERS for case in ANYWHERE.items()]
-CASES += [(kind, *case) for kind in ("llama", "unet") for case in LINEAR_LAYERS_ONLY.items()]
+CASES = [(kind, *case) for kind in tiny.BUILDERS for case in ANY_LAYER.items()]
+CASES += [(kind, *case) for kind in ("llama", "unet") for case in LINEAR_LAYERS.items()]
 
 
 @pytest.mark.parametrize(("kind", "method", "options"), CASES)
-def test_trains_and_leaves_no_trace(kind, method, options):
+def test_trains_and_detaches_cleanly(kind, method, options):
     backbone = copy.deepcopy(tiny.built(kind))
     before, names = output(backbone), list(backbone.model.state_dict())
     torch.manual_seed(0)
@@ -77,8 +84,8 @@ def test_trains_and_leaves_no_trace(kind, method, options):
     assert all(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
-@pytest.mark.parametrize(("method", "options"), LINEAR_LAYERS_ONLY.items())
-def test_methods_for_linear_layers_say_so_on_gpt2(gpt2, method, options):
+@pytest.mark.parametrize(("method", "options"), LINEAR_LAYERS.items())
+def test_methods_for_linear_layers_are_refused_on_gpt2(gpt2, method, options):
     before = output(gpt2)
     with pytest.raises(AdapterError):
         PeftMethod(method=method, options=options).attach(gpt2)
@@ -86,10 +93,10 @@ def test_methods_for_linear_layers_say_so_on_gpt2(gpt2, method, options):
     assert all(parameter.requires_grad for parameter in gpt2.model.parameters())
 
 
-def test_initialisations_that_change_the_base_weights_are_undone(llama):
-    """PiSSA moves a part of W into A and B; disabled and detached the weights are those before."""
+def test_initialisation_that_changes_base_weights_is_undone(llama):
+    """PiSSA moves a part of W into A and B; the weights are the original ones while disabled and after detach."""
     before = output(llama)
-    attachment = PeftMethod(options='{"r": 4, "init_lora_weights": "pissa"}').attach(llama)
+    attachment = PeftMethod(options={"r": 4, "init_lora_weights": "pissa"}).attach(llama)
     with attachment.disabled():
         assert torch.equal(output(llama), before)
     torch.testing.assert_close(output(llama), before, atol=1e-4, rtol=1e-4)
@@ -101,26 +108,58 @@ def test_initialisations_that_change_the_base_weights_are_undone(llama):
     ("settings", "message"),
     [
         ({"method": "lorra"}, "it has ada"),
-        ({"method": "prefix_tuning"}, "take the method prefix"),
-        ({"method": "adalora"}, "training loop"),
-        ({"options": "r=8"}, "must be JSON"),
-        ({"options": '{"rank": 8}'}, "no option 'rank'"),
-        ({"options": '{"r": 0}'}, "peft's lora"),
+        ({"method": "prefix_tuning"}, "use the method `prefix`"),
+        ({"method": "adalora"}, "its own training loop"),
+        ({"options": "r=8"}, "must be a JSON object such as"),
+        ({"options": "[8]"}, "must be a JSON object .*, not \\[8\\]"),
+        ({"options": {"dtype": torch.float32}}, "must be a JSON object"),
+        ({"options": {"rank": 8}}, "no option 'rank'"),
+        ({"options": {"r": 0}}, "peft's lora"),
         ({"targets": ("attn",)}, "the roles are"),
-        ({"options": '{"target_modules": ["nothing"]}'}, "does not work"),
+        ({"options": {"target_modules": ["nothing"]}}, "does not work"),
     ],
 )
-def test_settings_that_cannot_work(llama, settings, message):
-    with pytest.raises(AdapterError, match=message):
+def test_invalid_settings(llama, settings, message):
+    with pytest.raises(AdapterError, match=message) as error:
         PeftMethod(**settings).attach(llama)
+    assert "\n" not in str(error.value)
 
 
-def test_recommended_layers_that_the_method_cannot_update_are_left_out(unet):
+def test_recommended_layers_that_the_method_cannot_update_are_skipped(unet):
     unet.recommended_targets = ("all",)
-    attachment = PeftMethod("vera", options='{"r": 8}').attach(unet)
-    taken: Any = attachment.facts["targets"]
-    assert taken["self-attention.query"]
-    assert not any("convolution" in role for role in taken)
+    attachment = PeftMethod("vera", options={"r": 8}).attach(unet)
+    targets: Any = attachment.facts["targets"]
+    assert targets["self-attention.query"]
+    assert not any("convolution" in role for role in targets)
     attachment.detach()
     with pytest.raises(AdapterError, match="vera"):
-        PeftMethod("vera", options='{"r": 8}', targets=("all",)).attach(unet)
+        PeftMethod("vera", options={"r": 8}, targets=("all",)).attach(unet)
+
+
+def test_options_as_json_or_mapping_are_the_same_settings():
+    text = PeftMethod(options='{"target_modules": ["a", "b"], "r": 8}')
+    mapping = PeftMethod(options={"r": 8, "target_modules": ("a", "b")})
+    assert text == mapping
+    assert mapping.options == {"r": 8, "target_modules": ["a", "b"]}
+    assert RunConfig(text, TASK).identity() == RunConfig(mapping, TASK).identity()
+
+
+@pytest.mark.parametrize("options", ['{"r": 8}', {"r": 8}])
+def test_records_with_options_as_text_or_mapping_are_read(options):
+    """Release 0.1 recorded the JSON text."""
+    record = RunConfig(PeftMethod(), TASK).as_record()
+    record["adapter"]["options"] = options
+    config = RunConfig.from_record(json.loads(json.dumps(record)))
+    assert config.adapter == PeftMethod(options={"r": 8})
+
+
+def test_invalid_options_in_a_record_are_one_sentence():
+    record = RunConfig(PeftMethod(), TASK).as_record()
+    record["adapter"]["options"] = "r=8"
+    with pytest.raises(UsageError, match="must be a JSON object"):
+        RunConfig.from_record(record)
+
+
+def test_options_on_the_command_line():
+    adapter = tyro.cli(PeftMethod, args=["--method", "vera", "--options", '{"r": 8}'])
+    assert adapter == PeftMethod("vera", {"r": 8})

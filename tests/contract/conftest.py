@@ -1,7 +1,8 @@
-"""Every registered method on every kind of backbone; a new method's file is tested without an edit here."""
+"""Every registered method on every kind of backbone. A new method is tested without an edit here."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,13 @@ from tests.contract import tiny
 
 @pytest.fixture(params=tiny.BUILDERS)
 def backbone(request) -> Backbone:
-    """A tiny model of its own for each test, with weights that are the same each time."""
+    """A fresh tiny model, with the same weights each time."""
     return copy.deepcopy(tiny.built(request.param))
 
 
-@pytest.fixture(scope="module")  # a group that outlived this module would make other tests' trainings parallel
+@pytest.fixture(scope="module")  # a group that outlives this module would make other tests train in parallel
 def process_group(tmp_path_factory) -> Iterator[None]:
-    """Data parallel training in one process."""
+    """Data-parallel training in one process."""
     store = tmp_path_factory.mktemp("group") / "store"
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", world_size=1, rank=0)
     yield
@@ -28,12 +29,8 @@ def process_group(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture
 def twin(backbone) -> Backbone:
-    """A second copy of the same model, untouched."""
+    """A second copy of the same model, without an adapter."""
     return copy.deepcopy(backbone)
-
-
-def variants() -> list[Adapter]:
-    return [kind(**settings) for kind in registry().values() for settings in kind.examples]
 
 
 def label(adapter: Adapter) -> str:
@@ -41,7 +38,20 @@ def label(adapter: Adapter) -> str:
     return "-".join([adapter.name, *settings])
 
 
-@pytest.fixture(params=variants(), ids=label)
-def adapter(request) -> Adapter:
-    """Each method with its default settings and with each of its other examples."""
-    return request.param
+EXAMPLES = [cls(**settings) for cls in registry().values() for settings in cls.examples]
+
+
+def examples_fixture(name: str, condition: Callable[[Adapter], bool] = lambda adapter: True) -> Any:
+    """A fixture that yields the examples of all methods for which a fact of the class holds."""
+    return pytest.fixture(params=[a for a in EXAMPLES if condition(a)], ids=label, name=name)(
+        lambda request: request.param
+    )
+
+
+adapter = examples_fixture("adapter")
+mergeable = examples_fixture("mergeable", lambda a: a.mergeable)
+not_mergeable = examples_fixture("not_mergeable", lambda a: not a.mergeable)
+mixing = examples_fixture("mixing", lambda a: a.mixable)
+not_mixing = examples_fixture("not_mixing", lambda a: not a.mixable)
+with_formula = examples_fixture("with_formula", lambda a: type(a).parameter_count is not Adapter.parameter_count)
+without_formula = examples_fixture("without_formula", lambda a: type(a).parameter_count is Adapter.parameter_count)

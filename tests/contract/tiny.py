@@ -1,4 +1,4 @@
-"""Tiny models of each kind of backbone, random but with weights large enough that every part matters."""
+"""Tiny random models of each kind of backbone, with weights large enough for every part to matter."""
 
 from collections.abc import Callable
 from functools import cache
@@ -52,7 +52,7 @@ def stable_diffusion() -> Backbone:
 
 
 def with_text_encoder() -> Backbone:
-    """A UNet whose text encoder, a CLIPTextModel, trains too."""
+    """A UNet with its text encoder, a CLIPTextModel, both trainable."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from tasks.diffusion.model.backbone import StableDiffusionBackbone
@@ -81,30 +81,30 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
 
 @cache
 def built(kind: str) -> Backbone:
-    """One backbone of a kind, in evaluation mode; copy it before use."""
+    """The backbone of a kind, in evaluation mode. Copy it before use."""
     torch.manual_seed(0)
     backbone = BUILDERS[kind]()
     with torch.no_grad():
-        for parameter in backbone.model.parameters():  # biases and norms must not be zeros and ones
+        for parameter in backbone.model.parameters():  # so that biases and norms are not zeros and ones
             parameter.add_(0.1 * torch.randn_like(parameter))
     backbone.model.eval()
     return backbone
 
 
 def example(backbone: Backbone) -> dict[str, Tensor]:
-    """The same small input each time, in the model's own number format."""
+    """The same small input each time, in the model's dtype."""
     dtype = next(backbone.model.parameters()).dtype
     inputs = backbone.example_input(torch.Generator().manual_seed(1))
     return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
 
 
 def output(backbone: Backbone, wrapped: nn.Module | None = None) -> Tensor:
-    """What the model, or its wrapped form, gives for the example: logits or the predicted noise."""
+    """The output of the model, or of its wrapped form, for the example: logits or predicted noise."""
     return (wrapped or backbone.model)(**example(backbone))[0]
 
 
 def loss(backbone: Backbone, wrapped: nn.Module | None = None) -> Tensor:
-    """A scalar that depends on every element of the output in its own way."""
+    """A scalar that depends on every element of the output differently."""
     result = output(backbone, wrapped).float()
     target = torch.randn(result.shape, generator=torch.Generator().manual_seed(2))
     return (result - target).square().mean()
