@@ -11,6 +11,7 @@ class UsageError(ValueError):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """ " (did you mean 'x'?)" where a valid name is close to `name`, else an empty string."""
-    close = difflib.get_close_matches(name.lower(), list(valid), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    """ " (did you mean 'x'?)" if a valid name is close to `name`, whatever their case; else an empty string."""
+    by_lower_case = {each.lower(): each for each in valid}
+    close = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1)
+    return f" (did you mean '{by_lower_case[close[0]]}'?)" if close else ""

@@ -1,9 +1,9 @@
-"""The smallest size that is good enough: bracketed by powers of a factor, then bisected, all on a logarithmic scale."""
+"""Find the smallest sufficient size: a coarse grid, then bisection, both on a logarithmic scale."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,31 +11,31 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Bracket:
-    """What is known of the smallest size that reaches: `below` it does not, at `reaching` it does; None is unknown.
+class Bisection:
+    """The state of a search for the smallest size that reaches a goal: it fails at `below` and succeeds at `reaching`.
 
-    A quality that does not fall as the size grows is taken for granted, as bisection needs.
+    Either is None while unknown. Assumes, as bisection does, that quality does not fall as the size grows.
     """
 
-    grid: tuple[int, ...]  # sizes of the first, coarse search; its ends are the range
-    resolution: float  # bisection stops where reaching / below is at most this
+    grid: tuple[int, ...]  # sizes of the coarse search; the first and the last are the range
+    resolution: float  # stop once reaching / below is at most this
     below: int | None = None
     reaching: int | None = None
-    first: int | None = None  # the size of the grid to begin with; the middle one where it is None
+    first: int | None = None  # the size to measure first; None for the middle of the grid
 
     @classmethod
-    def over(cls, smallest: int, largest: int, factor: float, resolution: float) -> Bracket:
-        """An empty bracket over [smallest, largest], its grid in powers of `factor`."""
+    def over(cls, smallest: int, largest: int, factor: float, resolution: float) -> Bisection:
+        """A new search over [smallest, largest] whose grid grows by `factor`."""
         grid, size = [smallest], smallest * factor
         while size * resolution <= largest:
             grid.append(round(size))
             size *= factor
         return cls(tuple(dict.fromkeys([*grid, largest])), resolution)
 
-    def next(self) -> int | None:
-        """The size to measure next; None where the search is over.
+    def next_size(self) -> int | None:
+        """The size to measure next, or None once the search is over.
 
-        From `first` or the middle of the grid outward to its ends, then halves of what lies between on the log scale.
+        Walks the grid outwards from `first` (or the middle), then halves the remaining interval on the log scale.
         """
         below, reaching = self.below or 0, self.reaching or math.inf
         between = [size for size in self.grid if below < size < reaching]
@@ -50,35 +50,35 @@ class Bracket:
         middle = round(math.sqrt(self.below * self.reaching))
         return min(max(middle, self.below + 1), self.reaching - 1)
 
-    def beginning(self, below: int | None, reaching: int | None) -> Bracket:
-        """The bracket that looks first at where another search ended: at `reaching`, then at `below`.
+    def starting_from(self, below: int | None, reaching: int | None) -> Bisection:
+        """The same search, but measuring first where another search ended: at `reaching`, then at `below`.
 
-        Two measurements end it where the answer is the same. Sizes outside its own range are left out, and so are
-        those of its grid that the resolution does not tell from where it begins.
+        Two measurements are enough if both searches have the same answer. Drops sizes outside this search's range,
+        and grid sizes that the resolution cannot tell from the starting point.
         """
         smallest, between, largest = self.grid[0], self.grid[1:-1], self.grid[-1]
         known = [size for size in (below, reaching) if size is not None and smallest <= size <= largest]
-        apart = [
+        distinct = [
             size for size in between if all(max(size, other) > self.resolution * min(size, other) for other in known)
         ]
-        grid = tuple(sorted({smallest, *apart, *known, largest}))
+        grid = tuple(sorted({smallest, *distinct, *known, largest}))
         return replace(self, grid=grid, first=max(known, default=None))
 
-    def told(self, size: int, reached: bool) -> Bracket:
-        """The bracket after a measurement."""
+    def with_result(self, size: int, reached: bool) -> Bisection:
+        """The search after a measurement."""
         return replace(self, reaching=size) if reached else replace(self, below=size)
 
-    def left(self) -> int:
-        """How many measurements are left at most."""
-        size = self.next()
-        return 0 if size is None else 1 + max(self.told(size, reached).left() for reached in (True, False))
+    def steps_left(self) -> int:
+        """The largest number of measurements that can still follow."""
+        size = self.next_size()
+        return 0 if size is None else 1 + max(self.with_result(size, reached).steps_left() for reached in (True, False))
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where one seed's quality crosses the goal: between `below` and `reaching`, at `size` by interpolation.
+    """Where the quality of one seed crosses its target: between `below` and `reaching`, interpolated at `size`.
 
-    `size` is None where the goal lies beyond the range: `reaching` None says above it, `below` None says below it.
+    `size` is None if the crossing lies outside the range: above it if `reaching` is None, below it if `below` is None.
     """
 
     size: float | None
@@ -86,45 +86,55 @@ class Crossing:
     reaching: int | None
 
 
-def crossing(bracket: Bracket, quality: dict[int, float | None], goal: float) -> Crossing:
-    """The crossing in a finished bracket: linear in quality over log size between the bracket's ends.
+def interpolate(search: Bisection, quality: Mapping[int, float | None], target: float) -> Crossing:
+    """The crossing of a finished search, by linear interpolation of quality over log size.
 
-    `quality` by size; None (a run that failed) leaves nothing to interpolate, and the reaching end stands.
+    `quality` by size; None for a failed run, in which case the crossing is the size that reaches the target.
     """
-    below, reaching = bracket.below, bracket.reaching
+    below, reaching = search.below, search.reaching
     if below is None or reaching is None:
         return Crossing(None, below, reaching)
     low, high = quality[below], quality[reaching]
-    share = 1.0 if low is None or high is None or low == high else (goal - low) / (high - low)
+    share = 1.0 if low is None or high is None or low == high else (target - low) / (high - low)
     return Crossing(below * (reaching / below) ** share, below, reaching)
 
 
-def over_seeds(found: Sequence[Crossing]) -> dict[str, Any]:
-    """The size over seeds: `value`, `low`, `high` (None is open) and `how` they were made, and the number of seeds.
+def combine_seeds(crossings: Sequence[Crossing]) -> dict[str, Any]:
+    """The size over seeds: `value`, `low` and `high` (None if open), how they were computed, and the number of seeds.
 
-    With a crossing in every seed, the geometric mean with a 95 % Student's t interval of the logarithms. One seed
-    knows only its bracket. Where a seed's crossing lies beyond the range nothing normal can be assumed of it: then
-    the median and the range of the seeds, open where a seed is.
+    With a crossing in every seed it is the geometric mean with a 95 % Student's t interval of the logarithms; a single
+    seed has only the two sizes that enclose its crossing. If a crossing lies outside the range, its distribution is
+    unknown: the result is then the median and range over seeds, open on that side.
     """
-    known = sorted(c.size for c in found if c.size is not None)
-    above = sum(c.size is None and c.reaching is None for c in found)
-    under = len(found) - len(known) - above
-    if len(known) < len(found):
-        ordered = [*[None] * under, *known, *[None] * above]
-        value = ordered[(len(ordered) - 1) // 2] if len(ordered) % 2 else _mean(ordered[len(ordered) // 2 - 1 :][:2])
-        low, high = (None if under or not known else known[0]), (None if above or not known else known[-1])
+    sizes = sorted(c.size for c in crossings if c.size is not None)
+    above = sum(c.size is None and c.reaching is None for c in crossings)
+    under = len(crossings) - len(sizes) - above
+    if len(sizes) < len(crossings):
+        value, low, high = _median_and_range(sizes, under, above)
         how = f"median and range over seeds, of which {above} lie above the range searched and {under} at or below it"
-    elif len(known) == 1:
-        value, low, high, how = known[0], found[0].below, found[0].reaching, "the bracket of one seed"
+    elif len(sizes) == 1:
+        value, low, high = sizes[0], crossings[0].below, crossings[0].reaching
+        how = "one seed, between the sizes that enclose its crossing"
     else:
-        value, low, high = _t_interval([math.log(size) for size in known])
+        value, low, high = _t_interval([math.log(size) for size in sizes])
         how = "geometric mean and 95 % interval over seeds (Student's t of log size)"
-    return {"value": value, "low": low, "high": high, "n": len(found), "above": above, "at_or_below": under, "how": how}
+    counts = {"n": len(crossings), "above": above, "at_or_below": under}
+    return {"value": value, "low": low, "high": high, **counts, "how": how}
 
 
-def _mean(pair: Sequence[float | None]) -> float | None:
-    known = [size for size in pair if size is not None]
-    return math.sqrt(math.prod(known)) if len(known) == 2 else None
+def _median_and_range(
+    sizes: Sequence[float], under: int, above: int
+) -> tuple[float | None, float | None, float | None]:
+    """Median, lowest and highest of sorted sizes, with `under` and `above` more beyond either end; None if open."""
+    ordered = [*[None] * under, *sizes, *[None] * above]
+    middle = (len(ordered) - 1) // 2
+    median = ordered[middle] if len(ordered) % 2 else _geometric_mean(ordered[middle : middle + 2])
+    return median, None if under or not sizes else sizes[0], None if above or not sizes else sizes[-1]
+
+
+def _geometric_mean(pair: Sequence[float | None]) -> float | None:
+    sizes = [size for size in pair if size is not None]
+    return math.sqrt(math.prod(sizes)) if len(sizes) == 2 else None
 
 
 def _t_interval(logs: Sequence[float]) -> tuple[float, float, float]:

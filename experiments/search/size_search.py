@@ -1,5 +1,7 @@
-"""SizeSearches for the smallest size that comes close to full fine-tuning, one a curve and seed; every point is an ordinary
-run."""
+"""Search for the smallest size that comes close to a reference run, per method variant and seed.
+
+Every measured size is an ordinary run, so its record is reused by later searches, sweeps and reports.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig
+from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import UsageError
-from experiments.search.bisection import Bracket, crossing
+from experiments.search.bisection import Bisection, interpolate
 from experiments.sweeping.jobs import Job, RunJob
 
 if TYPE_CHECKING:
     from adapters.base import Adapter
     from experiments.sweeping.local_launcher import Ended, Launcher
 
-FIGURE = ("value", "low", "high", "base", "n", "unit", "extractor")
+FIGURE_FIELDS = ("value", "low", "high", "base", "n", "unit", "extractor")
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One method in one named form, and the sizes to look among."""
+class SizedMethod:
+    """One variant of a method, and the search over its sizes that every seed starts with."""
 
     name: str
     config: RunConfig
-    bracket: Bracket
+    search: Bisection
     rate_exponent: float
 
     @property
@@ -33,25 +35,28 @@ class Curve:
         return size_field(self.config.adapter)
 
     def at(self, size: int, seed: int) -> RunConfig:
-        """The run of one point."""
-        adapter, train = self.config.adapter, self.config.resolved().train
+        """The configuration of one run: its learning rate is scaled by (default size / size) ** rate_exponent."""
+        adapter = self.config.adapter
+        train = ResolvedTrain.of(self.config.resolved().train, train_items=1)
         default = getattr(type(adapter)(), self.field)
-        rate = (train.learning_rate or 0) * (default / size) ** self.rate_exponent
-        train = replace(self.config.train, seed=seed, learning_rate=float(f"{rate:.3g}"))
-        return RunConfig(replace(adapter, **{self.field: size}), self.config.task, train).resolved()
+        rate = float(f"{train.learning_rate * (default / size) ** self.rate_exponent:.3g}")
+        sized = replace(adapter, **{self.field: size})
+        return replace(
+            self.config, adapter=sized, train=replace(self.config.train, seed=seed, learning_rate=rate)
+        ).resolved()
 
 
 def size_field(adapter: Adapter) -> str:
-    """The field to vary. Raises UsageError for a method that has none, or none that must be given."""
-    field = adapter.size_field
-    if field is None or getattr(type(adapter)(), field) is None:
+    """The field to vary. Raises UsageError for a method without a size, or without a default for it."""
+    name = adapter.size_field
+    if name is None or getattr(type(adapter)(), name) is None:
         raise UsageError(f"the method '{adapter.name}' has no size to search")
-    return field
+    return name
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What one seed is measured against: a run of the goal's method, and the metric that says how good a run is."""
+    """What the runs of one seed are compared with: a run of the goal's method, and the metric that decides."""
 
     run: RunJob
     metric: str
@@ -61,119 +66,126 @@ class Goal:
     def seed(self) -> int:
         return self.run.config.train.seed
 
-    @property
-    def better(self) -> str:
-        return self.run.config.task.metrics[self.metric].better
-
-    def facts(self) -> dict[str, Any]:
-        """Once it has run: its figure, and the `target`; or the `reason` why there is none."""
-        name, whole = self.run.config.adapter.name, figure_of(self.run, self.metric)
-        facts = {"seed": self.seed, "goal": whole}
-        if whole["value"] is None:
-            return facts | {"reason": f"{name} failed in seed {self.seed}: {whole['reason']}"}
-        if not self.reaches(whole["value"], whole["base"]) or whole["value"] == whole["base"]:
-            return facts | {
-                "reason": f"{name} does not beat the untuned base in seed {self.seed} ({self.metric} "
-                f"{whole['value']:.4g} on {whole['n']} items, the untuned base {whole['base']:.4g})"
-            }
-        return facts | {"target": whole["base"] + self.threshold * (whole["value"] - whole["base"])}
+    def as_record(self) -> dict[str, Any]:
+        """After its run: the figure, and either the `target` value or the `reason` why there is none."""
+        method, figure = self.run.config.adapter.name, figure_of(self.run, self.metric)
+        record = {"seed": self.seed, "goal": figure}
+        value, base = figure["value"], figure["base"]
+        if value is None:
+            return record | {"reason": f"{method} failed in seed {self.seed}: {figure['reason']}"}
+        if not self.reaches(value, base) or value == base:
+            reason = (
+                f"{method} does not beat the untuned base in seed {self.seed} ({self.metric} {value:.4g} on "
+                f"{figure['n']} items, the untuned base {base:.4g})"
+            )
+            return record | {"reason": reason}
+        return record | {"target": base + self.threshold * (value - base)}
 
     def reaches(self, value: float, target: float) -> bool:
-        return value >= target if self.better == "higher" else value <= target
+        higher_is_better = self.run.config.task.metrics[self.metric].better == "higher"
+        return value >= target if higher_is_better else value <= target
 
 
 @dataclass(eq=False)
 class SizeSearch:
-    """One curve of one seed: which run comes next, and what the runs so far have shown."""
+    """The search of one method variant and seed."""
 
-    curve: Curve
+    method: SizedMethod
     goal: Goal
     target: float
-    bracket: Bracket
+    search: Bisection
     points: list[dict[str, Any]] = field(default_factory=list)  # in the order measured
 
-    def next(self) -> RunJob | None:
-        """The run to do next; None where the search is over."""
-        size = self.bracket.next()
-        return None if size is None else RunJob(self.curve.at(size, self.goal.seed), self.goal.run.root)
+    def next_run(self) -> RunJob | None:
+        """The run to do next, or None once the search is over."""
+        size = self.search.next_size()
+        return None if size is None else RunJob(self.method.at(size, self.goal.seed), self.goal.run.root)
 
-    def tell(self, run: RunJob) -> str:
-        """Take in what the run has shown; a run that failed does not reach. Returns it in words."""
-        size = getattr(run.config.adapter, self.curve.field)
+    def add_result(self, run: RunJob) -> str:
+        """Continue with the result of a run, in which a failed run does not reach the target; returns it in words."""
+        size = getattr(run.config.adapter, self.method.field)
         point = {"size": size} | figure_of(run, self.goal.metric)
         point["reached"] = point["value"] is not None and self.goal.reaches(point["value"], self.target)
         self.points.append(point)
-        self.bracket = self.bracket.told(size, point["reached"])
-        shown = f"failed ({point['reason']})" if point["value"] is None else f"{point['value']:.4g}"
+        self.search = self.search.with_result(size, point["reached"])
+        value = f"failed ({point['reason']})" if point["value"] is None else f"{point['value']:.4g}"
         verdict = "reaches" if point["reached"] else "does not reach"
-        head = f"{self.curve.name} {self.curve.field} {size:,} seed {self.goal.seed}"
-        return f"{head}: {self.goal.metric} {shown} {verdict} {self.target:.4g}"
+        label = f"{self.method.name} {self.method.field} {size:,} seed {self.goal.seed}"
+        return f"{label}: {self.goal.metric} {value} {verdict} {self.target:.4g}"
 
-    def found(self) -> dict[str, Any]:
-        """Where the search is over: its points, and where it crosses the target."""
-        at = crossing(self.bracket, {point["size"]: point["value"] for point in self.points}, self.target)
-        head = {"curve": self.curve.name, "seed": self.goal.seed}
-        return head | {"crossing": at.size, "below": at.below, "reaching": at.reaching, "points": self.points}
+    def as_record(self) -> dict[str, Any]:
+        """After the search: its points and its crossing."""
+        crossing = interpolate(self.search, {point["size"]: point["value"] for point in self.points}, self.target)
+        return {
+            "curve": self.method.name,
+            "seed": self.goal.seed,
+            "crossing": crossing.size,
+            "below": crossing.below,
+            "reaching": crossing.reaching,
+            "points": self.points,
+        }
 
 
 class SizeSearches:
-    """All searches, each a chain of runs. The first seed of a method's first form leads: its other forms and seeds
-    begin where that one ended."""
+    """Several searches at once. The first search of each method runs first; its other variants and seeds then start
+    from its result, which saves most of their runs."""
 
     def __init__(self, searches: Sequence[SizeSearch]):
-        leaders: dict[str, SizeSearch] = {}
-        self.followers: dict[SizeSearch, list[SizeSearch]] = {}
+        first_of: dict[str, SizeSearch] = {}
+        self.later: dict[SizeSearch, list[SizeSearch]] = {}
         for search in searches:
-            leader = leaders.setdefault(search.curve.config.adapter.name, search)
-            self.followers.setdefault(leader, []).extend([search] if search is not leader else [])
-        self.asked: dict[Job, SizeSearch] = {}
+            first = first_of.setdefault(search.method.config.adapter.name, search)
+            self.later.setdefault(first, []).extend([search] if search is not first else [])
+        self.pending: dict[Job, SizeSearch] = {}
 
     def perform(self, launcher: Launcher) -> None:
-        """Bring all to their end. Raises UsageError where a run ends without a record."""
+        """Run all searches to their end. Raises UsageError if a run ends without a record."""
         from experiments.sweeping.display import perform
 
-        first = [run for leader in list(self.followers) for run in self.after(leader)]
-        perform(first, launcher, "runs", lambda ended: self.after(self.asked.pop(recorded(ended))))
+        runs = [run for search in list(self.later) for run in self.next_runs(search)]
+        perform(runs, launcher, "runs", lambda ended: self.next_runs(self.pending.pop(recorded_job(ended))))
 
-    def after(self, search: SizeSearch) -> list[RunJob]:
-        """Tells the search all that is there already; the run that it needs next. Where it is over, its followers'."""
-        while (run := search.next()) is not None:
+    def next_runs(self, search: SizeSearch) -> list[RunJob]:
+        """The run that the search needs next, skipping those on disk; once it is over, those of the later searches."""
+        while (run := search.next_run()) is not None:
             if run.folder.result() is None:
-                self.asked[run] = search
+                self.pending[run] = search
                 return [run]
-            print(search.tell(run), flush=True)
-        followers = self.followers.pop(search, [])
-        for follower in followers:
-            follower.bracket = follower.bracket.beginning(search.bracket.below, search.bracket.reaching)
-        return [run for follower in followers for run in self.after(follower)]
+            print(search.add_result(run), flush=True)
+        later = self.later.pop(search, [])
+        for other in later:
+            other.search = other.search.starting_from(search.search.below, search.search.reaching)
+        return [run for other in later for run in self.next_runs(other)]
 
 
 def run_goals(goals: Sequence[Goal], launcher: Launcher) -> None:
-    """Do the runs of those that have none yet. Raises UsageError where one ends without a record."""
+    """Run the goals that have no record yet. Raises UsageError if one ends without a record."""
     from experiments.sweeping.display import perform
 
-    def nothing(ended: Ended) -> tuple[Job, ...]:
-        recorded(ended)
+    def check_record(ended: Ended) -> tuple[Job, ...]:
+        recorded_job(ended)
         return ()
 
-    left = [goal.run for goal in goals if goal.run.folder.result() is None]
-    perform(left, launcher, f"runs of {goals[0].run.config.adapter.name}", nothing)
+    missing = [goal.run for goal in goals if goal.run.folder.result() is None]
+    perform(missing, launcher, f"runs of {goals[0].run.config.adapter.name}", check_record)
 
 
-def recorded(ended: Ended) -> Job:
-    """The job, which left a record, of a failure perhaps. Raises UsageError where it left none."""
+def recorded_job(ended: Ended) -> Job:
+    """The job of an event, which left a record, if only of a failure. Raises UsageError if it left none."""
     if ended.job.folder.result() is None:
-        raise UsageError(f"{ended.job.label}: {ended.reason}; what was finished stays, and the same command goes on")
+        raise UsageError(
+            f"{ended.job.label}: {ended.reason}; finished runs are on disk, and the same command resumes the search"
+        )
     return ended.job
 
 
 def figure_of(run: RunJob, metric: str) -> dict[str, Any]:
-    """The figure of a run that has a record, with its interval and n; the value is None where the run failed."""
+    """The figure in a run's record, with its interval and n; its value is None if the run failed."""
     record = run.folder.result()
     if record is None:
         raise UsageError(f"{run.label} has no record")
     figure = record["metrics"][metric] if record["status"] == "finished" else {}
-    return {name: figure.get(name) for name in FIGURE} | {
+    return {name: figure.get(name) for name in FIGURE_FIELDS} | {
         "run": str(run.folder.path.relative_to(run.root)),
         "learning_rate": run.config.train.learning_rate,
         "reason": record["reason"],

@@ -1,4 +1,4 @@
-"""Truncation against the linear algebra that it stands on, on real runs of a tiny model whose matrices are fused."""
+"""Truncation against linear algebra, on real runs of a tiny model with fused matrices."""
 
 import json
 from typing import Any
@@ -12,10 +12,17 @@ from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.measure.weight_delta import Decomposition, Matrix, matrices, weights_of
+from experiments.measure.truncation import (
+    DecomposedRun,
+    decompose_run,
+    evaluate_rank,
+    truncate,
+    truncated_weights,
+    write_spectra,
+)
+from experiments.measure.weight_delta import Decomposition, Matrix, copy_weights, weight_matrices
 from experiments.records.folder import RunFolder
 from experiments.session import execute
-from experiments.truncate import Source, load, truncate, truncated_weights, write_spectra
 from reports.records import collect, read_run
 from reports.spectra import spectra
 from tests.contract.tiny import BUILDERS, built
@@ -37,77 +44,77 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lora(runs) -> Source:
-    return load(trained(Lora(rank=3, targets=("linear",)), runs).path)
+def lora(runs) -> DecomposedRun:
+    return decompose_run(trained(Lora(rank=3, targets=("linear",)), runs).path)
 
 
 @pytest.fixture(scope="module")
-def full(runs) -> Source:
-    return load(trained(FullFinetuning(), runs).path)
+def full(runs) -> DecomposedRun:
+    return decompose_run(trained(FullFinetuning(), runs).path)
 
 
-def error(source: Source, rank: int) -> float:
-    _, record = truncate(source, rank)
-    return record["metrics"]["error"]["value"]
+def error(source: DecomposedRun, rank: int) -> float:
+    return evaluate_rank(source, rank).error
 
 
 @pytest.mark.parametrize("name", ["lora", "full"])
-def test_at_the_full_rank_it_is_the_run_itself(name, request):
+def test_full_rank_reproduces_the_run(name, request):
     source = request.getfixturevalue(name)
-    _, record = truncate(source, 64)
-    assert record["metrics"]["error"]["value"] == pytest.approx(source.record["metrics"]["error"]["value"], rel=1e-4)
-    assert record["metrics"]["error"]["base"] == source.record["metrics"]["error"]["base"]
-    assert record["facts"]["energy_kept"] == pytest.approx(1)
+    record = evaluate_rank(source, 64)
+    trained = source.record["metrics"]["error"]
+    assert record.error == pytest.approx(trained["value"], rel=1e-4)
+    assert record.figure("error").base == trained["base"]
+    assert record.data["facts"]["energy_kept"] == pytest.approx(1)
 
 
-def test_a_loras_own_rank_is_all_that_it_has(lora):
+def test_a_lora_loses_nothing_at_its_own_rank(lora):
     assert error(lora, 3) == pytest.approx(error(lora, 64), rel=1e-4)
     assert error(lora, 1) > error(lora, 2) > error(lora, 3)
-    _, record = truncate(lora, 3)
+    record = evaluate_rank(lora, 3).data
     assert record["parameters"]["trainable"] == lora.record["parameters"]["trainable"]
     assert record["facts"]["kept_whole"] == {"tensors": 0, "share_of_squared_norm": 0}
 
 
-def test_each_matrix_is_cut_as_well_as_can_be(full):
-    """Eckart and Young: no matrix of the rank is nearer than the tail of the singular values; this one is as near."""
+def test_each_matrix_has_the_best_approximation(full):
+    """Eckart and Young: the distance of the best approximation is the tail of the singular values."""
     weights = truncated_weights(full, 2)
-    for part in full.parts:
-        cut = part.matrix.of(weights[part.matrix.parameter]) - part.base
+    for part in full.matrices:
+        cut = part.matrix.view(weights[part.matrix.parameter]) - part.base
         update = (part.left * part.values) @ part.right
         tail = np.linalg.svd((update - cut).numpy(), compute_uv=False)
         assert tail[0] == pytest.approx(float(part.values[2]), rel=1e-3, abs=1e-6)
         assert np.linalg.norm(tail) == pytest.approx(float(part.values[2:].norm()), rel=1e-3, abs=1e-6)
 
 
-def test_what_is_no_matrix_is_kept_whole(full):
-    _, record = truncate(full, 1)
+def test_vectors_keep_their_whole_update(full):
+    record = evaluate_rank(full, 1).data
     named = built("gpt2").model.named_parameters()
     vectors = [name for name, p in named if p.ndim == 1 and name in full.base]
     assert record["facts"]["kept_whole"]["tensors"] == len(vectors) > 0
     assert 0 < record["facts"]["kept_whole"]["share_of_squared_norm"] < 1
-    counted = sum(sum(part.matrix.of(full.base[part.matrix.parameter]).shape) for part in full.parts)
+    counted = sum(sum(part.matrix.view(full.base[part.matrix.parameter]).shape) for part in full.matrices)
     assert record["parameters"]["trainable"] == counted + sum(full.base[name].numel() for name in vectors)
 
 
-def test_the_model_is_given_back(full):
-    truncate(full, 1, again=True)
-    now, then = weights_of(full.prepared.backbone), weights_of(built("gpt2"))
+def test_the_model_is_restored(full):
+    evaluate_rank(full, 1, overwrite=True)
+    now, then = copy_weights(full.prepared.backbone), copy_weights(built("gpt2"))
     assert all(torch.equal(now[name], then[name]) for name in then)
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_the_matrices_are_every_weight_once(kind):
+def test_the_matrices_cover_every_weight_once(kind):
     backbone = built(kind)
     parameters = dict(backbone.model.named_parameters())
     seen: dict[str, int] = {}
-    for matrix in matrices(backbone):
-        seen[matrix.parameter] = seen.get(matrix.parameter, 0) + matrix.of(parameters[matrix.parameter]).numel()
+    for matrix in weight_matrices(backbone):
+        seen[matrix.parameter] = seen.get(matrix.parameter, 0) + matrix.view(parameters[matrix.parameter]).numel()
     assert seen == {name: p.numel() for name, p in parameters.items() if p.ndim > 1}
 
 
-def test_it_is_a_record_of_its_own_beside_the_trained_ones(lora, runs):
-    folder, _ = truncate(lora, 2)
-    run = next(run for run in collect(runs).finished if run.folder.name == folder.path.name)
+def test_each_rank_is_a_record_beside_the_trained_runs(lora, runs):
+    record = evaluate_rank(lora, 2)
+    run = next(run for run in collect(runs).finished if run.folder.name == record.folder.name)
     assert (run.record.method, run.record.seed) == ("lora-truncated", SETTINGS.seed)
     assert run.record.size is not None
     assert (run.record.size.field, run.record.size.value) == ("rank", 2)
@@ -116,12 +123,12 @@ def test_it_is_a_record_of_its_own_beside_the_trained_ones(lora, runs):
 
 
 def test_nothing_is_evaluated_twice(lora, monkeypatch):
-    _, before = truncate(lora, 2)
+    before = evaluate_rank(lora, 2).data
     monkeypatch.setattr(type(lora.prepared), "evaluate", None)
-    assert json.loads(json.dumps(truncate(lora, 2)[1])) == json.loads(json.dumps(before, default=str))
+    assert json.loads(json.dumps(evaluate_rank(lora, 2).data)) == json.loads(json.dumps(before))
 
 
-def test_the_bases_share_of_the_directions_by_hand():
+def test_base_norms_by_hand():
     eye, base = torch.eye(3), torch.diag(torch.tensor([3.0, 4.0, 9.0]))
     part = Decomposition(Matrix("m", "m"), eye[:, :2], torch.tensor([2.0, 1.0]), eye[:2], base)
     assert part.base_norms().tolist() == [3, 5]
@@ -129,18 +136,25 @@ def test_the_bases_share_of_the_directions_by_hand():
 
 def test_reports_read_the_spectra(lora):
     write_spectra(lora)
-    found = spectra(read_run(lora.folder.path))
-    assert list(found) == [part.matrix.key for part in lora.parts]
-    for part in lora.parts:
-        s = found[part.matrix.key]
+    written = spectra(read_run(lora.folder.path))
+    assert list(written) == [part.matrix.key for part in lora.matrices]
+    for part in lora.matrices:
+        s = written[part.matrix.key]
         assert s.rank == 3
         r: Any = slice(0, 3)
         inside = part.left[:, r].T @ part.base @ part.right[r].T
         assert s.amplification == (pytest.approx(float(part.values[r].norm() / inside.norm()), rel=1e-4), 3)
 
 
-def test_what_cannot_be_cut_is_one_sentence(tmp_path):
-    with pytest.raises(UsageError, match="no finished run"):
-        load(tmp_path)
-    with pytest.raises(UsageError, match="'prefix' is no change of the model's weights"):
-        load(trained(PrefixTuning(), tmp_path).path)
+def test_mistakes_are_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match="not a finished run"):
+        decompose_run(tmp_path)
+    with pytest.raises(UsageError, match="'prefix' cannot be merged into the weights"):
+        decompose_run(trained(PrefixTuning(), tmp_path).path)
+
+
+def test_the_function_takes_a_folder_and_yields_a_record_per_rank(lora):
+    records = list(truncate(lora.folder.path, ranks=(1, 2)))
+    assert [record.data["size"]["value"] for record in records] == [1, 2]
+    with pytest.raises(UsageError, match="--ranks must be at least 1, not 0"):
+        list(truncate(lora.folder.path, ranks=(0,)))

@@ -31,7 +31,7 @@ class Tiny(Task, name="tiny"):
     """Steps from this one on wait for the file `open` in the diary."""
 
     def recommended(self, adapter: str) -> dict:
-        return {"steps": 4, "batch": 2, "learning_rate": 1e-2}
+        return {"steps": 4, "batch_size": 2, "learning_rate": 1e-2}
 
     def prepare(self, device: torch.device) -> PreparedTask:
         return PreparedTiny(self)

@@ -12,7 +12,14 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.measure import latency
-from experiments.measure.latency import ModelInput, Variant, measure_inference, median_interval, merge_error, time_interleaved
+from experiments.measure.latency import (
+    ModelInput,
+    Variant,
+    measure_inference,
+    median_interval,
+    merge_error,
+    time_interleaved,
+)
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 
@@ -117,7 +124,9 @@ def test_mixed_batches_are_measured_for_methods_that_support_them(prepared, adap
     whole = ModelInput.of(prepared, 2)
     attachment = attached(adapter, prepared)
     states = [attachment.state(), {name: value + 0.01 for name, value in attachment.state().items()}]
-    measured = latency.measure_mixed_batch(attachment, whole.forward, lambda i: whole.item(i).forward(), states, rounds=6)
+    measured = latency.measure_mixed_batch(
+        attachment, whole.forward, lambda i: whole.item(i).forward(), states, rounds=6
+    )
     assert (measured.items, measured.adapters) == (2, 2)
     assert (measured.seconds is not None) == can == (measured.ratio is not None)
     assert measured.one_by_one_seconds > 0

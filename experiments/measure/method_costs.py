@@ -1,0 +1,130 @@
+"""Measure what one method costs on one task: training steps, inference, switching adapters, bytes sent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import RunConfig
+from experiments.errors import UsageError
+from experiments.records.folder import RunFolder
+
+if TYPE_CHECKING:
+    from adapters.base import Attachment
+    from tasks.base import PreparedTask
+
+COSTS_FILE = "costs.json"  # written to the run folder of its configuration; does not count as a run
+
+
+@dataclass(frozen=True)
+class CostSettings:
+    """How costs are measured, the same for every method."""
+
+    steps: int = 20
+    """Training steps to time."""
+    rounds: int = 40
+    """Interleaved rounds of each latency comparison."""
+    items: int = 1
+    """Items per forward pass when measuring latency."""
+    mixed: int = 4
+    """Size of the mixed batch, in which every item uses a different adapter."""
+    processes: int = 2
+    """Processes of the run that counts the bytes sent; 1 records the prediction only."""
+
+
+def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedTask, runs: Path) -> dict[str, Any]:
+    """The cost record of a resolved configuration; `prepared` is its task, whose backbone is restored afterwards.
+
+    Raises AdapterError if the method does not work on the model.
+    """
+    from experiments.device import device_of
+    from experiments.records.contents import facts_of, head_of, parameters_of
+    from experiments.session import attach
+
+    attachment = attach(config, prepared)
+    try:
+        record = {
+            **head_of(config, RunFolder.of(runs, config), device_of(config)),
+            "parameters": parameters_of(prepared, attachment),
+            "facts": facts_of(prepared, attachment),
+            **_training_costs(config, settings, prepared, attachment),
+            **_inference_costs(config, settings, prepared, attachment),
+        }
+    finally:
+        attachment.detach()
+    if settings.processes > 1:
+        record["communication"] = _count_bytes(config, settings.processes)
+    return record
+
+
+def _training_costs(
+    config: RunConfig, settings: CostSettings, prepared: PreparedTask, attachment: Attachment
+) -> dict[str, Any]:
+    """Memory, FLOPs and throughput of a few training steps, and the size of the adapter file that they produce."""
+    from experiments.measure.step_costs import step_costs
+    from experiments.records.adapter_file import save_adapter
+    from experiments.training.loop import Trainer
+
+    train = replace(config.train, steps=settings.steps, epochs=None, validation_steps=settings.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(prepared, attachment, train, Path(folder))
+        trained = trainer.run()
+        return {
+            "memory": dict(trained.memory),
+            "adapter_bytes": save_adapter(config, RunFolder(Path(folder)), attachment),
+            **step_costs(trainer),
+        }
+
+
+def _inference_costs(
+    config: RunConfig, settings: CostSettings, prepared: PreparedTask, attachment: Attachment
+) -> dict[str, Any]:
+    """Latency and merge error, then the cost of switching between adapters, alone and within a batch."""
+    from experiments.measure.latency import ModelInput, measure_inference, measure_mixed_batch, measure_switch
+
+    one, batch = (ModelInput.of(prepared, items) for items in (settings.items, settings.mixed))
+    inference = measure_inference(attachment, one.forward, settings.items, config.adapter.mergeable, settings.rounds)
+    trained = attachment.state()
+    states = [_scaled(trained, number) for number in range(settings.mixed)]
+    switch = measure_switch(attachment, states, -(-settings.rounds // settings.mixed))
+    mixed = measure_mixed_batch(
+        attachment, batch.forward, lambda index: batch.item(index).forward(), states, settings.rounds
+    )
+    attachment.load(trained)
+    return {"inference": asdict(inference), "switch": asdict(switch), "mixed_batch": asdict(mixed)}
+
+
+def _scaled(state: dict[str, Any], number: int) -> dict[str, Any]:
+    """A different adapter with the same shapes and similar values."""
+    return {
+        name: tensor * (1 + 0.01 * number) if tensor.is_floating_point() else tensor for name, tensor in state.items()
+    }
+
+
+def _count_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
+    """The result of `experiments.measure.communication` with so many processes, run as a separate program."""
+    with tempfile.TemporaryDirectory() as folder:
+        config_file, result_file = Path(folder) / "config.json", Path(folder) / "result.json"
+        two_steps = replace(config, train=replace(config.train, steps=2, epochs=None, validation_steps=2))
+        config_file.write_text(json.dumps(two_steps.as_record()))
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        program = ["-m", "experiments.measure.communication", str(config_file), "--output", str(result_file)]
+        completed = subprocess.run([*launcher, *program], capture_output=True, text=True)
+        if completed.returncode != 0:
+            reason = last_error(completed.stderr.splitlines())
+            raise UsageError(
+                f"counting the bytes sent by {processes} processes failed ({reason}): --processes 1 skips the count"
+            )
+        return json.loads(result_file.read_text())
+
+
+def last_error(lines: Iterable[str]) -> str:
+    """The last line that names an error, other than the launcher's own."""
+    errors = [line.strip() for line in lines if "rror: " in line and "ChildFailedError" not in line]
+    return errors[-1] if errors else "no reason given"

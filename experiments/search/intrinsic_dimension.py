@@ -1,0 +1,200 @@
+"""Measure the intrinsic dimension: the smallest size of a method that comes close to full fine-tuning, over seeds.
+
+d90 is the smallest d at which training in a random subspace reaches 90 % of full fine-tuning's gain over the untuned
+base (Li et al. 2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3.2).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.base import registry as adapter_registry
+from experiments.config import RunConfig, registered
+from experiments.errors import UsageError, did_you_mean
+from experiments.records.folder import environment
+from experiments.search.bisection import Bisection, Crossing, combine_seeds
+from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
+from experiments.sweeping.jobs import RunJob
+from reports.upgrade import SCHEMA
+
+if TYPE_CHECKING:
+    from adapters.backbone import Backbone
+    from adapters.base import Adapter
+    from experiments.sweeping.local_launcher import Launcher
+
+GRID_FACTOR_OF_OTHERS = 4
+
+
+@dataclass(frozen=True)
+class IntrinsicSettings:
+    """What is searched, and what counts as close."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; each is compared with the goal's run of the same seed."""
+    threshold: float = 0.9
+    """Share of the way from the untuned base to the goal that counts as close."""
+    metric: str | None = None
+    """Metric that decides. Default: the task's primary metric."""
+    variants: tuple[str, ...] = ()
+    """Named variants of METHOD to search. Default: all that it has."""
+    smallest: int = 10
+    """Lower end of the search range (raised if a variant needs more)."""
+    largest: int | None = None
+    """Upper end of the search range. Default: the number of the model's weights."""
+    factor: float = 10.0
+    """Ratio between neighbouring sizes of the coarse search."""
+    resolution: float = 4.0
+    """Bisection stops once the size that reaches the target is at most so many times one that does not; the crossing
+    is interpolated between the two on the log scale."""
+    rate_exponent: float = 0.5
+    """The learning rate at size s is the method's rate times (default size / s) to this power. One step of Adam moves
+    each of the s numbers by about the rate, so at 0.5 the weights move equally far at every dimension, and nearly so
+    at every rank. 0 uses the same rate at every size."""
+    other_methods: tuple[str, ...] = ("lora",)
+    """Further methods to search for the smallest size with the same quality, over powers of 4."""
+    other_largest: int = 64
+    """Upper end of the search range of --other-methods."""
+    goal: str = "full"
+    """The method that defines 100 %."""
+
+    def check(self) -> None:
+        """Raise UsageError for a value out of range."""
+        rules = {
+            "--seeds must name at least one seed, and each only once": 0 < len(self.seeds) == len(set(self.seeds)),
+            "--threshold must be above 0 and at most 1": 0 < self.threshold <= 1,
+            "--smallest must be at least 1": self.smallest >= 1,
+            "--largest must not be below --smallest": self.smallest <= (self.largest or sys.maxsize),
+            "--factor and --resolution must be above 1": min(self.factor, self.resolution) > 1,
+            "--other-largest must be at least 1": self.other_largest >= 1,
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                raise UsageError(rule)
+
+    def as_record(self) -> dict[str, Any]:
+        """These settings, without those that a subclass adds."""
+        return {f.name: getattr(self, f.name) for f in fields(IntrinsicSettings)}
+
+
+def intrinsic_dimension(
+    config: RunConfig, settings: IntrinsicSettings, runs: Path, launcher: Launcher
+) -> dict[str, Any]:
+    """Search the smallest size of `config`'s method (in each variant) and of `settings.other_methods`.
+
+    Returns the outcome as JSON values, in the form that reports read. Raises UsageError if the goal gains nothing in
+    any seed, so that there is no distance to measure.
+    """
+    settings.check()
+    config = replace(config, task=config.resolved().task)  # on a CPU the runs may use a smaller task
+    metric = settings.metric or config.task.primary_metric
+    methods, device = plan_searches(config, settings, metric)
+    most = len(settings.seeds) * (1 + sum(method.search.steps_left() for method in methods))
+    print(f"at most {most} runs in {len(settings.seeds)} seeds; runs that have finished before are reused", flush=True)
+    goals = goals_of(config, settings, metric, runs)
+    run_goals(goals, launcher)
+    seeds = {goal: goal.as_record() for goal in goals}
+    searches = [
+        SizeSearch(method, goal, seeds[goal]["target"], method.search)
+        for goal in goals
+        if "target" in seeds[goal]
+        for method in methods
+    ]
+    if not searches:
+        raise UsageError(f"there is no gain to compare with: {seeds[goals[0]]['reason']}")
+    SizeSearches(searches).perform(launcher)
+    return {
+        "schema": SCHEMA,
+        "task": config.task.name,
+        "method": config.adapter.name,
+        "metric": metric,
+        "better": config.task.metrics[metric].better,
+        "threshold": settings.threshold,
+        "goal": settings.goal,
+        "settings": config.identity() | {"options": settings.as_record()},
+        "seeds": list(seeds.values()),
+        "curves": [_combined(method, searches) for method in methods],
+        **environment(device),
+    }
+
+
+def goals_of(config: RunConfig, settings: IntrinsicSettings, metric: str, runs: Path) -> list[Goal]:
+    """The goal of each seed: a run of the goal's method, with the learning rate that the base recommends for it."""
+    method, train = registered(adapter_registry(), settings.goal, "method"), replace(config.train, learning_rate=None)
+    configs = [RunConfig(method(), config.task, replace(train, seed=seed)).resolved() for seed in settings.seeds]
+    return [Goal(RunJob(goal, runs), metric, settings.threshold) for goal in configs]
+
+
+def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -> tuple[list[SizedMethod], str]:
+    """What is searched, and the device of the runs. Raises UsageError if the task does not measure the metric."""
+    from experiments.device import device_of
+    from experiments.session import base_evaluation
+
+    device = device_of(config)
+    prepared = config.task.prepare(device)
+    methods = [
+        *_variants_to_search(config, settings, prepared.backbone),
+        *_others_to_search(config, settings, prepared.backbone),
+    ]
+    figures = base_evaluation(prepared).figures  # cached here, before several processes each compute it
+    if metric not in figures:
+        raise UsageError(
+            f"these settings do not measure {metric}{did_you_mean(metric, figures)}, which decides: give more "
+            f"--task.test-items, or --metric with one of {', '.join(sorted(figures))}"
+        )
+    return methods, str(device)
+
+
+def _variants_to_search(config: RunConfig, settings: IntrinsicSettings, backbone: Backbone) -> list[SizedMethod]:
+    largest = settings.largest or sum(parameter.numel() for parameter in backbone.model.parameters())
+    methods = []
+    for name, adapter in variants_of(config.adapter, settings.variants).items():
+        size_field(adapter)
+        smallest = max(settings.smallest, adapter.least_size(backbone))
+        if smallest > largest:
+            raise UsageError(f"--largest must be at least {smallest} for {name} on this model, not {largest}")
+        search = Bisection.over(smallest, largest, settings.factor, settings.resolution)
+        methods.append(SizedMethod(name, replace(config, adapter=adapter), search, settings.rate_exponent))
+    return methods
+
+
+def _others_to_search(config: RunConfig, settings: IntrinsicSettings, backbone: Backbone) -> list[SizedMethod]:
+    train = replace(config.train, learning_rate=None)
+    methods = []
+    for name in settings.other_methods:
+        if name == config.adapter.name:
+            continue
+        adapter = registered(adapter_registry(), name, "method")()
+        size_field(adapter)
+        smallest = adapter.least_size(backbone)
+        search = Bisection.over(smallest, settings.other_largest, GRID_FACTOR_OF_OTHERS, settings.resolution)
+        methods.append(SizedMethod(name, RunConfig(adapter, config.task, train), search, settings.rate_exponent))
+    return methods
+
+
+def variants_of(adapter: Adapter, names: Sequence[str]) -> dict[str, Adapter]:
+    """The adapter in each of its named variants (all without `names`); the adapter itself if it has no variants."""
+    variants = adapter.variants or {adapter.name: {}}
+    for name in names:
+        if name not in variants:
+            raise UsageError(
+                f"{adapter.name} has no variant '{name}'{did_you_mean(name, variants)}; it has {', '.join(variants)}"
+            )
+    return {name: replace(adapter, **variants[name]) for name in names or variants}
+
+
+def _combined(method: SizedMethod, searches: Sequence[SizeSearch]) -> dict[str, Any]:
+    """One method's result over seeds, and the search of each seed."""
+    seeds = [search.as_record() for search in searches if search.method is method]
+    crossings = [Crossing(seed["crossing"], seed["below"], seed["reaching"]) for seed in seeds]
+    return {
+        "name": method.name,
+        "method": method.config.adapter.name,
+        "field": method.field,
+        "range": [method.search.grid[0], method.search.grid[-1]],
+        **combine_seeds(crossings),
+        "seeds": seeds,
+    }
