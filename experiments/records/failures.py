@@ -29,8 +29,8 @@ class DiskFull(RunFailure):
             "" if needed is None else f" of {size_in_words(needed)}: {size_in_words(max(needed - free, 1))} are missing"
         )
         super().__init__(
-            f"the disk is full: {file.parent} has {size_in_words(free)} left for '{file.name}'{missing}; finished files are "
-            "intact: free some space and repeat the command"
+            f"the disk is full: {file.parent} has {size_in_words(free)} left for '{file.name}'{missing}; "
+            "finished files are intact: free some space and repeat the command"
         )
 
 

@@ -1,9 +1,9 @@
-"""One writer a run folder, on shared storage too.
+"""At most one process writes to a run folder, on shared storage too.
 
-filelock's SoftFileLease does the work. A lock of the system (flock) is not seen by other machines on many shared file
-systems; a lease is a file made by exclusive creation, which names host, pid and the process's start, and whose time a
-thread renews. A holder of this machine that is dead loses it at once; one of another machine when its renewals have
-stood still for LEASE seconds of our own clock, so that clocks need not agree.
+filelock's SoftFileLease does the work. Other machines do not see a system lock (flock) on many shared file systems; a
+lease is a file created exclusively that names host, pid and start time of its holder, whose thread updates the file's
+time as a heartbeat. A dead holder on this machine loses it at once; one on another machine after LEASE_SECONDS without
+a heartbeat, measured by our own clock, so that clocks need not agree.
 """
 
 from __future__ import annotations
@@ -22,86 +22,96 @@ from filelock import SoftFileLease, Timeout
 
 from experiments.errors import UsageError
 
-LEASE = 60.0  # seconds; every process of a run must agree
-RENEWAL = 10.0
-WRITER = "writer.json"  # what the holder says of itself, for the message
+LEASE_SECONDS = 60.0  # every process of a run must agree
+HEARTBEAT_SECONDS = 10.0
+LOCK_FILE = "lease"  # the name in run folders of the first release
+HOLDER_FILE = "writer.json"  # the holder's description of itself, for the error message
 
 
-class LeaseLost(UsageError):
-    """Another process has taken the run over while this one stood still."""
+class LockLost(UsageError):
+    """Another process has taken over the run while this one was suspended."""
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold the run folder; the value raises LeaseLost once it is held no more, and is to be called before writing.
+    """Hold the lock of a run folder. The value is a function to call before writing: it raises LockLost.
 
-    Raises UsageError, naming the holder, where another process has it.
+    Raises UsageError, which names the holder, if another process holds the lock.
     """
-    lease = _lease(folder)
+    lock = _lock(folder)
     try:
-        _acquire(lease, folder)
-        (folder / WRITER).write_text(json.dumps(_this_process()))
+        _acquire(lock, folder)
+        (folder / HOLDER_FILE).write_text(json.dumps(_this_process()))
     except OSError as unwritable:
-        raise UsageError(f"'{folder}' cannot be written ({unwritable.strerror}): free space or mend its mode") from None
+        raise UsageError(
+            f"'{folder}' cannot be written ({unwritable.strerror}): free disk space or change its permissions"
+        ) from None
 
     def check() -> None:
-        if lease.compromise is not None:
-            raise LeaseLost(f"another process took over '{folder}' while this one stood still: nothing more is written")
+        if lock.compromise is not None:
+            raise LockLost(f"another process took over '{folder}' while this one was suspended: this one stops writing")
 
     try:
         yield check
     finally:
-        if lease.compromise is None:
-            (folder / WRITER).unlink(missing_ok=True)
-        lease.release()
+        if lock.compromise is None:
+            (folder / HOLDER_FILE).unlink(missing_ok=True)
+        lock.release()
 
 
 def wait_until_free(folder: Path, seconds: float) -> None:
-    """Wait for a process that holds the folder, and may be about to end, at most so long."""
-    lease = _lease(folder)
+    """Wait for a process that holds the lock and may be about to end, at most for so many seconds."""
+    lock = _lock(folder)
     if folder.is_dir():
         with contextlib.suppress(Timeout, OSError):
-            lease.acquire(timeout=seconds, poll_interval=0.1)
-            lease.release()
+            lock.acquire(timeout=seconds, poll_interval=0.1)
+            lock.release()
 
 
-def _lease(folder: Path) -> SoftFileLease:
-    return SoftFileLease(folder / "lease", lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
+def _lock(folder: Path) -> SoftFileLease:
+    return SoftFileLease(
+        folder / LOCK_FILE, lease_duration=LEASE_SECONDS, heartbeat_interval=HEARTBEAT_SECONDS, thread_local=False
+    )
 
 
-def _acquire(lease: SoftFileLease, folder: Path) -> None:
-    """Refuse at once where the holder lives on this machine; else wait to see whether it still renews its lease."""
+def _acquire(lock: SoftFileLease, folder: Path) -> None:
+    """Refuse at once if the holder is on this machine; else wait to see whether it sends a heartbeat."""
     with contextlib.suppress(Timeout):
-        lease.acquire(timeout=0.5, poll_interval=0.1)  # two tries: the first may only clear away a dead holder
+        lock.acquire(timeout=0.5, poll_interval=0.1)  # two attempts: the first may only remove a dead holder's file
         return
-    writer, renewed = _writer(folder, lease), _renewed(folder)
-    if writer.get("place", _place()) != _place():
-        print(f"held by {_named(writer)}: waiting up to {2 * LEASE:.0f} s for a sign of life", file=sys.stderr)
+    holder, heartbeat = _holder(folder, lock), _heartbeat(folder)
+    if holder.get("place", _place()) != _place():
+        print(
+            f"locked by {_in_words(holder)}: waiting up to {2 * LEASE_SECONDS:.0f} s for a heartbeat", file=sys.stderr
+        )
         with contextlib.suppress(Timeout):
-            lease.acquire(timeout=2 * LEASE, poll_interval=1, cancel_check=lambda: _renewed(folder) != renewed)
+            lock.acquire(
+                timeout=2 * LEASE_SECONDS, poll_interval=1, cancel_check=lambda: _heartbeat(folder) != heartbeat
+            )
             return
-    raise UsageError(f"the run '{folder}' is in use by {_named(writer)}: wait for it, or stop it and try again")
+    raise UsageError(f"the run '{folder}' is in use by {_in_words(holder)}: wait for it, or stop it and try again")
 
 
-def _renewed(folder: Path) -> float | None:
+def _heartbeat(folder: Path) -> float | None:
+    """The time of the holder's last heartbeat."""
     with contextlib.suppress(OSError):
-        return (folder / "lease").stat().st_mtime
+        return (folder / LOCK_FILE).stat().st_mtime
     return None
 
 
-def _writer(folder: Path, lease: SoftFileLease) -> dict[str, Any]:
-    """What the holder says of itself; only what its lease says where it has just begun."""
-    owner = lease.owner
+def _holder(folder: Path, lock: SoftFileLease) -> dict[str, Any]:
+    """The holder's description of itself, or what the lock says if the holder has only just started."""
+    owner = lock.owner
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((folder / WRITER).read_text())
-        if isinstance(found, dict) and (owner is None or found.get("pid") == owner.pid):
-            return found
+        holder = json.loads((folder / HOLDER_FILE).read_text())
+        if isinstance(holder, dict) and (owner is None or holder.get("pid") == owner.pid):
+            return holder
     return {} if owner is None else {"pid": owner.pid, "host": owner.hostname}
 
 
-def _named(writer: dict[str, Any]) -> str:
-    since = f"since {writer['since']}" if "since" in writer else "that has just begun"
-    return f"process {writer.get('pid', 'unknown')} on {writer.get('host', 'an unknown host')} {since}"
+def _in_words(holder: dict[str, Any]) -> str:
+    since = f"since {holder['since']}" if "since" in holder else "that has just started"
+    return f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')} {since}"
 
 
 def _this_process() -> dict[str, Any]:
@@ -110,7 +120,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _place() -> str:
-    """Where a pid means the same process: this host, and on Linux this namespace of pids."""
+    """Where a pid identifies a process: this host and, on Linux, this pid namespace."""
     with contextlib.suppress(OSError):
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()

@@ -1,16 +1,15 @@
-"""Kills a run at seeded random moments with SIGKILL, resumes it, and compares what it ends with.
+"""Kill runs with SIGKILL at random moments, resume them, and compare their outcomes with an uninterrupted run's.
 
     python -m tests.survival.kills --moments 50 --seed 0
 
-Every run is a process of its own that runs `experiments.run.execute`. "line": it kills itself before the n-th line
-that Python runs in this project's files (WATCHED), n drawn from all lines of an uninterrupted run, so every line is a
-candidate; a fourth of these are killed once more while they resume. "writing": the parent kills it as soon as it sees
-a checkpoint half-written, the which-th being drawn.
+Every run is a child process that calls `experiments.session.execute`. Kind "line": the process kills itself before
+the n-th line that Python executes in this project's files (WATCHED), with n drawn from all lines of an uninterrupted
+run; a quarter of these runs are killed once more while they resume. Kind "writing": the parent kills the process as
+soon as it sees the n-th checkpoint being written.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -23,16 +22,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.survival.bench import METHODS, TRAIN, Bench, ended, in_child, outcome
+from experiments.cli.parser import parse_options
+from tests.survival.runner import METHODS, TRAIN, Runner, exit_status, in_child, outcome
 
-# where lines count; evaluation's bootstrap is left out, since most lines of all would be its
-TASK = ("/tasks/cache.py", "/tasks/language/text_modelling.py", "/tasks/language/token_task.py")
+# files whose lines count; without evaluation's bootstrap, which would have most of them
+TASK = ("/tasks/cache.py", "/tasks/language/style_task.py", "/tasks/language/language_task.py")
 WATCHED = ("/experiments/", "/adapters/", *TASK)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: `number` says which line or which checkpoint, `resuming` which line of the first resumption."""
+    """When to kill: at which line or checkpoint (`number`), and at which line of the resumed run (`resuming`)."""
 
     method: int
     kind: str
@@ -41,20 +41,20 @@ class Moment:
 
 
 def moments(count: int, seed: int, lines: list[int]) -> Iterator[Moment]:
-    """Two of three at a line, one of three in the writing of a checkpoint (full fine-tuning's, the larger one)."""
-    drawn = random.Random(seed)
+    """Two of three at a line; one of three while a checkpoint is written (full fine-tuning's, the larger one)."""
+    generator = random.Random(seed)
     checkpoints = (TRAIN.steps or 0) // (TRAIN.checkpointing_steps or 1)
     for index in range(count):
-        method, writing = drawn.randrange(len(METHODS)), index % 3 == 2
+        method, writing = generator.randrange(len(METHODS)), index % 3 == 2
         if writing:
-            yield Moment(len(METHODS) - 1, "writing", drawn.randint(1, checkpoints), None)
+            yield Moment(len(METHODS) - 1, "writing", generator.randint(1, checkpoints), None)
         else:
-            again = drawn.randint(1, lines[method] // 2) if drawn.random() < 0.25 else None
-            yield Moment(method, "line", drawn.randint(1, lines[method]), again)
+            again = generator.randint(1, lines[method] // 2) if generator.random() < 0.25 else None
+            yield Moment(method, "line", generator.randint(1, lines[method]), again)
 
 
 def watch_lines(act: Callable[[int, Any], None]) -> None:
-    """Call `act(n, frame)` before the n-th line that runs in the watched packages."""
+    """Call `act(n, frame)` before the n-th line that is executed in the watched files."""
     count = 0
 
     def on_line(frame: Any, event: str, _argument: Any) -> Any:
@@ -71,8 +71,8 @@ def watch_lines(act: Callable[[int, Any], None]) -> None:
     sys.settrace(on_call)
 
 
-def count_lines(bench: Bench, method: int) -> int:
-    """Lines that an uninterrupted run takes."""
+def count_lines(runner: Runner, method: int) -> int:
+    """Lines that an uninterrupted run executes."""
     answer, question = os.pipe()
 
     def work() -> None:
@@ -83,16 +83,16 @@ def count_lines(bench: Bench, method: int) -> int:
             last = number
 
         watch_lines(act)
-        bench.run("counted", method)
+        runner.run("counted", method)
         sys.settrace(None)
         os.write(question, str(last).encode())
 
-    assert ended(in_child(work, bench.place / "counted.log")) == 0, "the uninterrupted run failed"
+    assert exit_status(in_child(work, runner.folder / "counted.log")) == 0, "the uninterrupted run failed"
     return int(os.read(answer, 20))
 
 
-def killed_at_line(bench: Bench, name: str, method: int, line: int) -> str:
-    """Run until the line; in which function the process died. (A resumed run may end before it: that is said.)"""
+def killed_at_line(runner: Runner, name: str, method: int, line: int) -> str:
+    """Run until the line; returns the function in which the process died, or the status of a run that ended before."""
     answer, question = os.pipe()
 
     def act(number: int, frame: Any) -> None:
@@ -102,55 +102,65 @@ def killed_at_line(bench: Bench, name: str, method: int, line: int) -> str:
 
     def work() -> None:
         watch_lines(act)
-        bench.run(name, method)
+        runner.run(name, method)
 
-    status = ended(in_child(work, bench.place / f"{name}.log"))
+    status = exit_status(in_child(work, runner.folder / f"{name}.log"))
     os.close(question)
     return os.read(answer, 200).decode() if status == -signal.SIGKILL else f"ended with {status} before"
 
 
-def killed_while_writing(bench: Bench, name: str, method: int, number: int) -> str:
-    """Run until the parent sees so many checkpoints being written; how much of the last one was."""
-    _, folder = bench.folder(name, method)
-    pid = in_child(lambda: bench.run(name, method), bench.place / f"{name}.log")
+def killed_while_writing(runner: Runner, name: str, method: int, number: int) -> str:
+    """Run until the parent sees the n-th checkpoint being written; returns how much of it was written."""
+    _, folder = runner.run_folder(name, method)
+    pid = in_child(lambda: runner.run(name, method), runner.folder / f"{name}.log")
     seen: set[str] = set()
     while os.waitpid(pid, os.WNOHANG)[0] == 0:
         seen.update(file.name for file in folder.checkpoint.glob("*.writing"))
         if len(seen) >= number:
             os.kill(pid, signal.SIGKILL)
-            ended(pid)
+            exit_status(pid)
             break
     left = [file.stat().st_size for file in folder.checkpoint.glob("*.writing")]
-    return f"checkpoint half-written, {left[0]} bytes" if left else "checkpoint just written"
+    return f"checkpoint incomplete, {left[0]} bytes" if left else "checkpoint just written"
 
 
-def survive(bench: Bench, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """One row a moment: when, where the run died, and whether the resumed run ended as the uninterrupted one."""
-    lines = [count_lines(bench, method) for method in range(len(METHODS))]
-    whole = [bench.whole(method) for method in range(len(METHODS))]
+def survive(runner: Runner, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """One row per moment: when and where the run died, and whether the resumed run equals the uninterrupted one."""
+    lines = [count_lines(runner, method) for method in range(len(METHODS))]
+    expected = [runner.uninterrupted(method) for method in range(len(METHODS))]
     for index, moment in enumerate(moments(count, seed, lines)):
         name, method = f"killed-{index}", moment.method
         kill = killed_at_line if moment.kind == "line" else killed_while_writing
-        died = [kill(bench, name, method, moment.number)]
+        died = [kill(runner, name, method, moment.number)]
         if moment.resuming is not None:
-            died.append(killed_at_line(bench, name, method, moment.resuming))
-        status = ended(in_child(lambda n=name, m=method: bench.run(n, m), bench.place / f"{name}.log"))
-        equal = status == 0 and outcome(bench.folder(name, method)[1].path) == whole[method]
+            died.append(killed_at_line(runner, name, method, moment.resuming))
+        status = exit_status(in_child(lambda n=name, m=method: runner.run(n, m), runner.folder / f"{name}.log"))
+        equal = status == 0 and outcome(runner.run_folder(name, method)[1].path) == expected[method]
         yield asdict(moment) | {"method": METHODS[method].name, "died": died, "equal": equal}
 
 
+@dataclass(frozen=True)
+class KillOptions:
+    """Kill runs at random moments, resume them, and compare their outcomes with an uninterrupted run's.
+
+    For example: python -m tests.survival.kills --moments 50 --seed 0
+    """
+
+    moments: int = 50
+    """Runs to kill."""
+    seed: int = 0
+    """Seed of the moments."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moments", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    options = parse_options(KillOptions, sys.argv[1:], "python -m tests.survival.kills")
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        for row in survive(Bench.create(Path(place)), arguments.moments, arguments.seed):
+    with tempfile.TemporaryDirectory() as folder:
+        for row in survive(Runner.create(Path(folder)), options.moments, options.seed):
             rows.append(row)
             print(json.dumps(row), flush=True)
     equal = sum(row["equal"] for row in rows)
-    for died, times in Counter(place.split(",")[0] for row in rows for place in row["died"]).most_common():
+    for died, times in Counter(reason.split(",")[0] for row in rows for reason in row["died"]).most_common():
         print(f"{times:3d} died in {died}")
     print(f"{equal} of {len(rows)} resumed runs equal the uninterrupted one")
     raise SystemExit(equal != len(rows))

@@ -1,4 +1,4 @@
-"""The lease of a run folder: waiting for a process that is about to end."""
+"""The lock of a run folder: waiting for a process that is about to end."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from experiments.records.run_lock import only_writer, wait_until_free
 
 HOLDER = """
 import sys, pathlib
-from experiments.lease import only_writer
+from experiments.records.run_lock import only_writer
 with only_writer(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -21,7 +21,7 @@ def test_a_folder_is_waited_for_until_its_holder_ends_and_no_longer_than_asked(t
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         wait_until_free(tmp_path, 0.2)
-        assert (tmp_path / "lease").exists(), "still held: the wait is over, nothing was taken"
+        assert (tmp_path / "lease").exists(), "still held: the wait timed out"
         holder.stdin.write("\n")
         holder.stdin.flush()
         wait_until_free(tmp_path, 60)
@@ -29,6 +29,6 @@ def test_a_folder_is_waited_for_until_its_holder_ends_and_no_longer_than_asked(t
             pass
 
 
-def test_a_folder_that_is_not_there_is_free(tmp_path):
+def test_an_absent_folder_is_free(tmp_path):
     wait_until_free(tmp_path / "absent", 60)
     assert not (tmp_path / "absent").exists()

@@ -1,4 +1,4 @@
-"""What a run survives: kills, signals, a second process, no memory, a full disk, divergence, no network."""
+"""What a run survives: kills, signals, a second process, lack of memory, a full disk, divergence, no network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}  # our code's own doing
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"
+}  # the code itself must not use a network
 
 
 def program(*words: str) -> list[Any]:
-    """Run one of this folder's programs in a process of its own: the JSON lines that it printed."""
+    """Run a program of this folder in another process; returns the JSON lines that it printed."""
     environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
@@ -25,45 +27,45 @@ def program(*words: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict[str, Any]:
-    """All faults, provoked once."""
+def faults(tmp_path_factory) -> dict[str, Any]:
+    """The results of all faults, provoked once."""
     return dict(program("tests.survival.faults", str(tmp_path_factory.mktemp("faults"))))
 
 
-def test_a_killed_run_goes_on_to_the_same_end(found):
-    assert {row["kind"] for row in found["kills"]} == {"line", "writing"}
-    assert all(row["equal"] for row in found["kills"]), found["kills"]
+def test_a_killed_run_resumes_to_the_same_outcome(faults):
+    assert {row["kind"] for row in faults["kills"]} == {"line", "writing"}
+    assert all(row["equal"] for row in faults["kills"]), faults["kills"]
 
 
 @pytest.mark.slow
-def test_fifty_killed_runs_go_on_to_the_same_end():
+def test_fifty_killed_runs_resume_to_the_same_outcome():
     rows = program("tests.survival.kills", "--moments", "50", "--seed", "1")
     assert len(rows) == 50
-    assert any("half-written" in row["died"][0] for row in rows)
+    assert any("incomplete" in row["died"][0] for row in rows)
     assert all(row["equal"] for row in rows)
 
 
-def test_two_processes_write_one_record(found):
-    finished, refused = sorted(found["two"], key=lambda row: row["status"])
+def test_two_processes_write_one_record(faults):
+    finished, refused = sorted(faults["two"], key=lambda row: row["status"])
     assert (finished["status"], refused["status"]) == (0, 2)
-    assert "is in use by process" in refused["said"]
+    assert "is in use by process" in refused["message"]
     assert refused["record"] == finished["record"]
     assert "lease" not in finished["files"]
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_saves_and_says_how_to_go_on(found, name, status):
-    row = found[name]
+def test_a_signal_saves_the_step_and_the_message_says_how_to_resume(faults, name, status):
+    row = faults[name]
     assert row["status"] == status
-    assert "the same command goes on" in row["said"]
+    assert "the same command resumes" in row["message"]
     assert row["record"] is None
     assert "checkpoint/state.safetensors" in row["files"]
-    assert found[f"{name} again"]["record"]["training"]["resumed_from"] > 0
-    assert found[f"{name} again"]["outcome"] == found["uninterrupted"]["outcome"]
+    assert faults[f"{name} again"]["record"]["training"]["resumed_from"] > 0
+    assert faults[f"{name} again"]["outcome"] == faults["uninterrupted"]["outcome"]
 
 
-def test_out_of_memory_is_a_record(found):
-    row = found["memory"]
+def test_out_of_memory_is_a_record(faults):
+    row = faults["memory"]
     assert row["status"] == 1
     assert row["record"]["reason"].startswith("out of memory: ")
     assert "tried to allocate" in row["record"]["reason"]
@@ -71,10 +73,10 @@ def test_out_of_memory_is_a_record(found):
     assert "--train.batch-size" in row["record"]["reason"]
 
 
-def test_a_full_disk_is_a_record_and_what_was_finished_stays(found):
-    if "disk" not in found:
+def test_a_full_disk_is_a_record_and_finished_files_stay(faults):
+    if "disk" not in faults:
         pytest.skip("needs the right to mount a file system")
-    full, after = found["disk"], found["disk again"]
+    full, after = faults["disk"], faults["disk again"]
     assert full["status"] == 1
     assert "kB are missing" in full["record"]["reason"]
     assert "checkpoint/state.safetensors" in full["files"]
@@ -83,20 +85,20 @@ def test_a_full_disk_is_a_record_and_what_was_finished_stays(found):
     assert after["record"]["training"]["resumed_from"] == 2
 
 
-def test_divergence_names_the_tensor_and_keeps_the_last_good_weights(found):
-    row = found["diverged"]
+def test_divergence_names_the_tensor_and_saves_the_last_good_weights(faults):
+    row = faults["diverged"]
     reason = row["record"]["reason"]
     assert reason.startswith("diverged: the output of the layer 'transformer.")
     assert "is not finite at step" in reason
-    assert "are kept in adapter.safetensors" in reason
+    assert "are saved in adapter.safetensors" in reason
     assert "adapter.safetensors" in row["files"]
 
 
-def test_nothing_asks_for_a_network(found):
-    assert found["main job"]["record"]["status"] == "finished"
-    assert found["network"] == []
+def test_nothing_uses_a_network(faults):
+    assert faults["main job"]["record"]["status"] == "finished"
+    assert faults["network"] == []
 
 
-def test_no_traceback_for_what_a_user_can_cause(found):
-    rows = [row for value in found.values() for row in (value if isinstance(value, list) else [value])]
-    assert not [row["said"] for row in rows if isinstance(row, dict) and row.get("traceback")]
+def test_no_traceback_for_what_a_user_can_cause(faults):
+    rows = [row for value in faults.values() for row in (value if isinstance(value, list) else [value])]
+    assert not [row["message"] for row in rows if isinstance(row, dict) and row.get("traceback")]

@@ -1,6 +1,6 @@
-"""Runs in processes of their own, forked from one that has loaded everything, and what they end with.
+"""Runs in child processes, forked from a process that has loaded everything, and their outcomes.
 
-pytest's own process cannot be that parent: torch refuses a backward pass in a fork of a process that made one.
+pytest's process cannot be the parent: torch refuses a backward pass in a fork of a process that has run one.
 """
 
 from __future__ import annotations
@@ -30,13 +30,20 @@ from tasks.language.style import Style
 POSITIONS = 64
 METHODS: tuple[Adapter, ...] = (Lora(rank=2, dropout=0.1), FullFinetuning())
 TRAIN = Train(
-    steps=6, batch_size=2, learning_rate=1e-3, lr_scheduler="cosine", warmup_steps=2, checkpointing_steps=2, validation_steps=3,
-    gradient_accumulation_steps=2, device="cpu",
-)  # fmt: skip
+    steps=6,
+    batch_size=2,
+    learning_rate=1e-3,
+    lr_scheduler="cosine",
+    warmup_steps=2,
+    checkpointing_steps=2,
+    validation_steps=3,
+    gradient_accumulation_steps=2,
+    device="cpu",
+)
 
 
 def tiny_style(folder: Path) -> Style:
-    """Text modelling with a tiny random GPT-2, written below `folder`: a run takes about a second."""
+    """A style task with a tiny random GPT-2, written to `folder`: a run takes about a second."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     documents = list(islice(text.drawn_documents(0, 900), 900))
@@ -52,36 +59,37 @@ def tiny_style(folder: Path) -> Style:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The task, loaded once, and a place for runs."""
+class Runner:
+    """Runs of the tiny task, loaded once, in subfolders of `folder`."""
 
     task: Style
     prepared: PreparedTask
-    place: Path
+    folder: Path
 
     @classmethod
-    def create(cls, place: Path) -> Bench:
+    def create(cls, folder: Path) -> Runner:
         torch.set_num_threads(1)
-        os.environ["ADAPTER_TESTBED_CACHE"] = str(place / "cache")
-        task = tiny_style(place / "base")
-        return cls(task, task.prepare(torch.device("cpu")), place)
+        os.environ["ADAPTER_TESTBED_CACHE"] = str(folder / "cache")
+        task = tiny_style(folder / "base")
+        return cls(task, task.prepare(torch.device("cpu")), folder)
 
-    def folder(self, name: str, method: int) -> tuple[RunConfig, RunFolder]:
+    def run_folder(self, name: str, method: int) -> tuple[RunConfig, RunFolder]:
         config = RunConfig(METHODS[method], self.task, TRAIN).resolved()
-        return config, RunFolder.create(self.place / name, config)
+        return config, RunFolder.create(self.folder / name, config)
 
     def run(self, name: str, method: int) -> None:
-        config, folder = self.folder(name, method)
+        config, folder = self.run_folder(name, method)
         execute(config, folder, self.prepared)
 
-    def whole(self, method: int) -> dict[str, str]:
-        """What an uninterrupted run ends with."""
-        assert ended(in_child(lambda: self.run("whole", method), self.place / "whole.log")) == 0
-        return outcome(self.folder("whole", method)[1].path)
+    def uninterrupted(self, method: int) -> dict[str, str]:
+        """The outcome of an uninterrupted run."""
+        log = self.folder / "uninterrupted.log"
+        assert exit_status(in_child(lambda: self.run("uninterrupted", method), log)) == 0
+        return outcome(self.run_folder("uninterrupted", method)[1].path)
 
 
 def in_child(work: Callable[[], object], output: Path) -> int:
-    """Fork and work; the child's pid. What it prints goes to a file, and a failure ends it with status 1."""
+    """Fork and do the work in the child, with its output in a file; returns the child's pid. An error is status 1."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -93,8 +101,8 @@ def in_child(work: Callable[[], object], output: Path) -> int:
         os.dup2(handle, 2)
         work()
         status = 0
-    except SystemExit as ended_with:
-        status = ended_with.code if isinstance(ended_with.code, int) else 1
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:
@@ -103,13 +111,13 @@ def in_child(work: Callable[[], object], output: Path) -> int:
         os._exit(status)
 
 
-def ended(pid: int) -> int:
-    """Wait for the child: its exit status, or minus the signal that killed it."""
+def exit_status(pid: int) -> int:
+    """Wait for the child; returns its exit status, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def command_line(task: Style, runs: Path, *more: str, method: Sequence[str] = ("lora",)) -> list[str]:
-    """The words of a run of the tiny task, as a user types them."""
+    """The command line of a run of the tiny task."""
     words = [method[0], "style", *method[1:], "--runs", str(runs)]
     for name in ("base", "data", "test_items", "max_length", "drift_items"):
         words += [f"--task.{name.replace('_', '-')}", str(getattr(task, name))]
@@ -118,10 +126,16 @@ def command_line(task: Style, runs: Path, *more: str, method: Sequence[str] = ("
 
 def run_command(words: Sequence[str]) -> None:
     """`python -m experiments.run WORDS`, in this process."""
-    from experiments.cli.errors import command
     from experiments.run import main
 
     sys.argv = ["run", *words]
+    run_main(main)
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Run a command's main function with the exit status and messages of a command."""
+    from experiments.cli.errors import command
+
     command(main)
 
 
@@ -136,8 +150,8 @@ def outcome(folder: Path) -> dict[str, str]:
     log = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
     record = json.loads((folder / "result.json").read_text())
     parts = {"log": log, "status": record["status"], "metrics": record["metrics"]}
-    found = {name: hashlib.sha256(json.dumps(part).encode()).hexdigest() for name, part in parts.items()}
-    return found | {
+    hashes = {name: hashlib.sha256(json.dumps(part).encode()).hexdigest() for name, part in parts.items()}
+    return hashes | {
         "weights": weights.hexdigest(),
         "items": hashlib.sha256((folder / "items.parquet").read_bytes()).hexdigest(),
         "files": str(sorted(path.name for path in folder.iterdir())),
