@@ -1,4 +1,4 @@
-"""What a run is: `RunConfig` (adapter, task, training settings), and how its defaults are resolved."""
+"""The configuration of a run: adapter, task and training settings, and how its defaults are resolved."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MixedPrecision = Literal["no", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Train:
-    """Training settings, the same for every method; what is not given comes from the base's card."""
+    """Training settings, which every method shares. Defaults of None come from the card of the base."""
 
     steps: int | None = None
     """Optimizer steps."""
     epochs: int | None = None
-    """Passes over the training data, instead of steps."""
+    """Passes over the training data, an alternative to steps."""
     batch_size: int | None = None
     """Micro-batch size per process. N processes of size b match one process of size N*b, except for dropout masks."""
     num_processes: int = 1
-    """Processes that train together; torchrun sets it: torchrun --nproc_per_node 2 -m experiments.run ..."""
+    """Number of data-parallel processes, set by torchrun: torchrun --nproc_per_node 2 -m experiments.run ..."""
     learning_rate: float | None = None
     """Peak learning rate of AdamW."""
     lr_scheduler: LRScheduler | None = None
@@ -40,16 +40,16 @@ class Train:
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
     optimizer: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
-    """AdamW; its fused CUDA kernel; or 8-bit moments (bitsandbytes, Dettmers et al. 2021)."""
+    """AdamW, AdamW with a fused kernel, or AdamW with 8-bit moments (bitsandbytes, Dettmers et al. 2021)."""
     ema_decay: float | None = None
-    """Decay (for example 0.9999) of an exponential moving average of the trained parameters; the averaged weights are
-    what the run evaluates and saves. Default: no average."""
+    """Decay, for example 0.9999, of an exponential moving average of the trained parameters; the run evaluates and
+    saves the averaged weights. Default: no average."""
     gradient_accumulation_steps: int = 1
-    """Micro-batches whose gradients are averaged in one optimizer step."""
+    """Number of micro-batches whose gradients are averaged in one optimizer step."""
     max_grad_norm: float = 1.0
     """Clip gradients to this total norm."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    """Recompute activations in the backward pass, which saves memory and takes more time."""
     mixed_precision: MixedPrecision | None = None
     """Autocast dtype of the forward pass; weights stay in fp32. Default: the base's card on CUDA, "no" elsewhere."""
     checkpointing_steps: int | None = None
@@ -57,13 +57,13 @@ class Train:
     validation_steps: int | None = None
     """Steps between validation losses. Default: a tenth of the steps."""
     seed: int = 0
-    """Seeds everything random in the run: initialisation, data order, noise."""
+    """Seed of everything random in the run: initialisation, data order, noise."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to run; "auto" takes CUDA if there is a GPU."""
+    """Device to run on; "auto" uses CUDA if there is a GPU."""
     deterministic: bool = False
-    """On CUDA, use only bit-reproducible algorithms (slower); on a CPU they always are."""
+    """Use only bit-reproducible algorithms on CUDA (slower); on a CPU they always are."""
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
-    """Also log the steps to a tracker, through accelerate."""
+    """Experiment tracker that also logs the steps, through accelerate."""
 
 
 def with_settings(train: Train | None, settings: Mapping[str, Any]) -> Train:
@@ -77,9 +77,9 @@ def with_settings(train: Train | None, settings: Mapping[str, Any]) -> Train:
 
 @dataclass(frozen=True)
 class ResolvedTrain(Train):
-    """Training settings with nothing left open: what the loop, the optimizer and the cost models read.
+    """Training settings without None, as the loop, the optimizer and the cost models read them.
 
-    The defaults are the fallback for what neither the user nor the base's card gives.
+    The defaults apply if neither the user nor the card of the base sets a value.
     """
 
     steps: int = 1000
@@ -93,10 +93,10 @@ class ResolvedTrain(Train):
 
     @classmethod
     def of(cls, train: Train, train_items: int | None = None) -> ResolvedTrain:
-        """Resolve the settings of a resolved configuration; `train_items` make an epoch.
+        """The settings of a resolved configuration, with epochs converted to steps of `train_items` items.
 
-        The last batch of an epoch is filled up from the next one. Raises UsageError where a setting is open, or
-        where epochs are asked of a task that does not count its items.
+        The last batch of an epoch is filled from the next epoch. Raises UsageError if a setting has no value, or if
+        epochs are requested of a task that does not know its number of items.
         """
         settings = asdict(train)
         if train.epochs is not None:
@@ -111,15 +111,17 @@ class ResolvedTrain(Train):
 
 def _steps_of_epochs(train: Train, train_items: int | None) -> int:
     if train_items is None:
-        raise UsageError("this task does not count its training items, so it has no epochs: give --train.steps")
-    per_step = (train.batch_size or 1) * train.gradient_accumulation_steps * train.num_processes
-    return (train.epochs or 0) * math.ceil(train_items / per_step)
+        raise UsageError("this task has no epochs because it does not know its number of items: give --train.steps")
+    assert train.epochs is not None
+    assert train.batch_size is not None, "the configuration is not resolved"
+    per_step = train.batch_size * train.gradient_accumulation_steps * train.num_processes
+    return train.epochs * math.ceil(train_items / per_step)
 
 
 FALLBACK = {
     name: getattr(ResolvedTrain(), name) for name in ResolvedTrain.__annotations__ if name != "validation_steps"
 }
-LENGTHS = ("steps", "epochs")  # a training has one of them
+LENGTHS = ("steps", "epochs")  # a resolved configuration sets exactly one
 MINIMUM = {
     "steps": 0,
     "epochs": 1,
@@ -131,8 +133,8 @@ MINIMUM = {
     "validation_steps": 1,
     "seed": 0,
 }
-WITHOUT_EFFECT = ("checkpointing_steps", "report_to")  # training settings that change no result
-FINGERPRINT_DEFAULTS = Train(mixed_precision="no")  # training settings that a fingerprint leaves out
+WITHOUT_EFFECT = ("checkpointing_steps", "report_to")  # training settings that do not change the result
+FINGERPRINT_DEFAULTS = Train(mixed_precision="no")  # values that a fingerprint omits
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,10 @@ class RunConfig:
     train: Train = field(default_factory=Train)
 
     def resolved(self) -> RunConfig:
-        """The same with defaults filled in: the user's value, else the base's card's, else the fallback.
+        """The configuration with every default filled in: the user's value, else the card's, else the fallback.
 
-        On a CPU the task may shrink to what a CPU can do (`Task.on_cpu`). Raises UsageError for a value that cannot
-        work.
+        On a CPU a task may reduce its defaults to what a CPU can do (`Task.on_cpu`). Raises UsageError for a value
+        that cannot work.
         """
         card = self.task.recommended(self.adapter.label)
         recommended = FALLBACK | card
@@ -167,7 +169,7 @@ class RunConfig:
         return replace(self, task=task, train=train)
 
     def as_record(self) -> dict[str, Any]:
-        """All settings as JSON values."""
+        """All settings, for the record."""
         return {
             "adapter": {"name": self.adapter.name} | asdict(self.adapter),
             "task": {"name": self.task.name} | asdict(self.task),
@@ -175,9 +177,10 @@ class RunConfig:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What tells this run from others: its size, and every setting off its default that can change the result.
+        """What identifies this run: its size, and every setting that can change the result and is not at its default.
 
-        Its hash is the run's fingerprint; a setting that a later version adds does not rename finished runs.
+        Its hash is the run's fingerprint. Settings at their defaults are omitted, so that a setting added by a later
+        release does not rename finished runs.
         """
         default = RunConfig(type(self.adapter)(), type(self.task)(), FINGERPRINT_DEFAULTS).as_record()
         always = ("name", self.adapter.size_field)
@@ -192,7 +195,7 @@ class RunConfig:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RunConfig:
-        """The configuration that `as_record` wrote. Raises UsageError for an unknown name or a wrong value."""
+        """The configuration that `as_record` wrote. Raises UsageError for an unknown name or an invalid value."""
         try:
             adapter, task, train = (dict(record[part]) for part in ("adapter", "task", "train"))
             method, name = str(adapter.pop("name")), str(task.pop("name"))
@@ -213,14 +216,14 @@ def registered(registry: Mapping[str, type], name: str, kind: str) -> Any:
 
 
 def unknown_name(registry: Mapping[str, type], name: str, kind: str) -> str:
-    """The sentence for a name that is not registered: what was probably meant, and the valid names."""
+    """The message for a name that is not registered: what was probably meant, and the valid names."""
     others = {other: valid for valid, cls in registry.items() for other in getattr(cls, "other_names", ())}
     meant = f" (it is called '{others[name.lower()]}' here)" if name.lower() in others else did_you_mean(name, registry)
     return f"unknown {kind} '{name}'{meant}; the {kind}s are {', '.join(sorted(registry))}"
 
 
 def _converted(cls: type, values: Mapping[str, Any]) -> Any:
-    """An instance from JSON values, each checked against the type that the dataclass declares."""
+    """An instance from JSON values, checked against the types that the dataclass declares."""
     import msgspec
 
     valid = {f.name for f in fields(cls)}
@@ -234,17 +237,17 @@ def _converted(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def _num_processes(train: Train) -> int:
-    """How many processes torchrun started."""
+    """The number of processes that torchrun has launched."""
     if train.num_processes not in (1, num_launched()):
         raise UsageError(
-            f"--train.num-processes {train.num_processes} needs that many processes, but {num_launched()} was started: "
+            f"--train.num-processes {train.num_processes} differs from the number launched, {num_launched()}: use "
             f"torchrun --nproc_per_node {train.num_processes} -m experiments.run ..."
         )
     return num_launched()
 
 
 def _on_cuda(train: Train, precision: str) -> bool:
-    """Whether the run will be on CUDA; asks torch only where a card recommends mixed precision."""
+    """Whether the run will use CUDA; imports torch only if the card recommends mixed precision."""
     if train.device != "auto" or precision == FALLBACK["mixed_precision"]:
         return train.device == "cuda"
     import torch

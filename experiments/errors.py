@@ -1,4 +1,4 @@
-"""The error of a wrong command or configuration, and the hint that names what was probably meant."""
+"""The error for a wrong command line or configuration, and the hint at what was probably meant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """The request cannot work: one sentence that says what was wrong, what was expected and what to do."""
+    """A request that cannot work; the message is one sentence: what was wrong, what was expected, what to do."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The command `python -m experiments.run METHOD TASK`: train one adapter on one task and write one record."""
+"""Train one adapter on one task, measure it and write one record: `python -m experiments.run METHOD TASK`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from pathlib import Path
 from experiments.cli.errors import command
 from experiments.cli.parser import parse
 from experiments.config import RunConfig
-from experiments.records.folder import RunFolder
-from experiments.session import device_of, execute
-from tasks import distributed
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,13 @@ class RunOptions:
 
 def main() -> None:
     requested, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
+    # imported after parsing, so that --help is fast
+    from experiments.device import device_of
+    from experiments.records.folder import RunFolder
+    from experiments.records.summary import show
+    from experiments.session import execute
+    from tasks import distributed
+
     config = requested.resolved()
     if distributed.num_launched() > 1:
         distributed.join(on_cpu=device_of(config).type == "cpu")
@@ -36,25 +40,24 @@ def main() -> None:
     record = distributed.on_main(folder.result)
     if record is not None and not options.overwrite:
         if distributed.is_main():
-            print(f"already finished (--overwrite runs it again): {folder.path}")
+            print(f"already finished (--overwrite repeats it): {folder.path}")
     else:
-        _announce_cpu_settings(requested, config)
+        if distributed.is_main():
+            _print_reduced_defaults(requested, config)
         record = execute(config, folder, overwrite=options.overwrite)
     if distributed.is_main():
-        from experiments.records.summary import show
-
         show(record, folder.path)
     distributed.leave()
     if record["status"] != "finished":
         raise SystemExit(1)
 
 
-def _announce_cpu_settings(requested: RunConfig, config: RunConfig) -> None:
-    """One line where the task was made smaller because the run is not on a GPU."""
-    before, after = (asdict(each.task) for each in (requested, config))
-    smaller = [f"--task.{name.replace('_', '-')} {after[name]}" for name in after if after[name] != before[name]]
-    if smaller and distributed.is_main():
-        print(f"defaults on a CPU: {' '.join(smaller)}", file=sys.stderr)
+def _print_reduced_defaults(requested: RunConfig, config: RunConfig) -> None:
+    """Print the task's settings that were reduced because the run is not on a GPU, if any."""
+    before, after = asdict(requested.task), asdict(config.task)
+    reduced = [f"--task.{name.replace('_', '-')} {after[name]}" for name in after if after[name] != before[name]]
+    if reduced:
+        print(f"defaults on a CPU: {' '.join(reduced)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a command ends: an error that the user can correct is one sentence; an error of ours keeps its traceback."""
+"""How a command ends: an error that the user can correct is one sentence; a bug keeps its traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def stop(message: str, status: int = 2) -> NoReturn:
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run a command's main function."""
+    """Run a command's main function and turn the errors that a user can correct into one sentence and a status."""
     from adapters.errors import AdapterError
     from experiments.training.signals import Interrupted
     from tasks.errors import TaskError

@@ -19,7 +19,7 @@ CPU = Train(device="cpu", steps=3)
         "from experiments import run, sweep",
         "import experiments.run, experiments.sweep; from experiments import run, sweep",
         "from experiments import run, sweep; import experiments.run, experiments.sweep; run = experiments.run",
-        "from experiments.run import RunOptions; from experiments.sweep import main; from experiments import run, sweep",
+        "from experiments.run import main; from experiments.sweep import main; from experiments import run, sweep",
         "import experiments; run, sweep = experiments.run, experiments.sweep; import experiments.run",
     ],
 )

@@ -180,7 +180,8 @@ def test_runs_of_one_process_share_the_prepared_task_and_give_the_figures_of_the
 
 def test_help_imports_no_torch():
     program = (
-        "import sys; from experiments.sweep import main; sys.argv = ['sweep', '--help']\ntry: main()\nexcept SystemExit: pass\n"
+        "import sys; from experiments.sweep import main; sys.argv = ['sweep', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
     )
     program += (
         "print({'torch', 'transformers', 'diffusers', 'pandas', 'numpy', 'ray'} & set(sys.modules), file=sys.stderr)"

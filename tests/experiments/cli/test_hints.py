@@ -1,0 +1,128 @@
+"""What people type first is accepted, or refused in one sentence that names the right option."""
+
+import shlex
+
+import pytest
+
+from experiments.cli.parser import parse, parse_task
+from experiments.run import RunOptions
+from experiments.sweeping.grid import SweepOptions
+
+
+def parsed(line):
+    config, options = parse(RunOptions, shlex.split(line), "run")
+    return {"adapter": config.adapter, "task": config.task, "train": config.train, "options": options}
+
+
+@pytest.mark.parametrize(
+    ("words", "setting", "value"),
+    [
+        ("--rank 8", "adapter.rank", 8),
+        ("-r 8", "adapter.rank", 8),
+        ("--rank=8", "adapter.rank", 8),
+        ("--lora_alpha 3", "adapter.alpha", 3.0),
+        ("--target_modules query", "adapter.targets", ("query",)),
+        ("--lr 1e-3", "train.learning_rate", 1e-3),
+        ("--train.lr 1e-3", "train.learning_rate", 1e-3),
+        ("--batch-size 4", "train.batch_size", 4),
+        ("--train_batch_size 4", "train.batch_size", 4),
+        ("--steps 5", "train.steps", 5),
+        ("--max_train_steps 5", "train.steps", 5),
+        ("--num_train_epochs 2", "train.epochs", 2),
+        ("--seed 3", "train.seed", 3),
+        ("--gradient_accumulation_steps 2", "train.gradient_accumulation_steps", 2),
+        ("--mixed_precision bf16", "train.mixed_precision", "bf16"),
+        ("--lr_warmup_steps 4", "train.warmup_steps", 4),
+        ("--gradient-checkpointing", "train.gradient_checkpointing", True),
+        ("--no-gradient-checkpointing", "train.gradient_checkpointing", False),
+        ("--resolution 64", "task.resolution", 64),
+        ("--pretrained_model_name_or_path folder", "task.base", "folder"),
+        ("--train_data_dir folder", "task.data", "folder"),
+        ("--guidance-scale 3", "task.guidance_scale", 3.0),
+    ],
+)
+def test_names_of_other_tools_are_accepted(words, setting, value):
+    part, name = setting.split(".")
+    assert getattr(parsed(f"lora sd-pokemon {words}")[part], name) == value
+
+
+@pytest.mark.parametrize("option", ["--output", "--output-dir", "--output_dir", "-o", "--runs"])
+def test_output_is_the_folder_of_runs(option):
+    assert str(parsed(f"lora sd-pokemon {option} folder")["options"].runs) == "folder"
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("LoRA sd-pokemon", "did you mean 'lora'"),
+        ("fft e2e", "'full'"),
+        ("adapter e2e", "'bottleneck'"),
+        ("lora pokemon", "'sd-pokemon'"),
+        ("lora", "expected METHOD TASK first"),
+        ("lora --rank 3 e2e", "expected METHOD TASK first"),
+        ("lora sd-pokemon --adapter.rank 4 8 16", "python -m experiments.sweep sd-pokemon --methods lora --sizes"),
+        ("lora sd-pokemon --rank 4 8", "--sizes"),
+        ("lora sd-pokemon --adapter.dora", "use_dora"),
+        ("lora sd-pokemon --dora", "use_dora"),
+        ("lora sd-pokemon --train.batch 3", "--train.batch is called --train.batch-size now"),
+        ("lora sd-pokemon --batch 3", "--batch is called --train.batch-size now"),
+        ("lora sd-pokemon --train.warm_up=3", "called --train.warmup-steps now"),
+        ("lora sd-pokemon --train.precision fp32", "called --train.mixed-precision now"),
+        ("lora sd-pokemon --train.mixed-precision fp32", "called --train.mixed-precision no now"),
+        ("lora sd-pokemon --adapter.rank_stabilised", "called --adapter.use-rslora now"),
+        ("lora sd-pokemon --task.guidance 3", "called --task.guidance-scale now"),
+        ("lora sd-pokemon --task.base-items 3", "called --task.drift-items now"),
+        ("lora sd-dreambooth --task.instance-data x", "called --task.data now"),
+        ("lora e2e --task.beams 3", "called --task.num-beams now"),
+        ("lora sd-pokemon --again", "--again is called --overwrite now"),
+        ("lora sd-pokemon --fp16", "--train.mixed-precision fp16"),
+        ("lora sd-pokemon --use_ema", "--train.ema-decay"),
+        ("lora sd-pokemon --resume_from_checkpoint latest", "resumes"),
+        ("lora sd-pokemon --adapter.rnak 8", "did you mean '--adapter.rank'"),
+        ("lora sd-pokemon --rnus 8", "did you mean '--runs'"),
+        ("lora sd-pokemon --train.steps x", "--train.steps must be INT, not 'x'"),
+        ("lora sd-pokemon --train.seed x", "--train.seed must be an integer, not 'x'"),
+        ("lora sd-pokemon --train.steps", "--train.steps needs a value"),
+        ("lora sd-pokemon --train.device tpu", "--train.device must be one of 'auto', 'cpu', 'cuda', not 'tpu'"),
+        ("lora sd-pokemon --seed 1 --seed 2", "--train.seed is given twice"),
+        ("lora sd-pokemon seven", "unexpected word 'seven'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_that_helps(line, hint, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parsed(line)
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert hint in message
+    assert message.count("\n") == 1
+    assert not set(message) & set("│╭╰─")
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("--rank 1 4", {"sizes": (1, 4)}),
+        ("--method lora", {"methods": ("lora",)}),
+        ("--sizes 1 4 --output folder", {"sizes": (1, 4)}),
+    ],
+)
+def test_a_sweep_takes_the_names_of_a_run(words, options):
+    _, swept = parse_task(SweepOptions, ["sd-pokemon", *words.split()], "sweep")
+    assert {name: getattr(swept, name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("sd-pokemon --train.batch 3", "called --train.batch-size now"),
+        ("sd-pokemon --adapter.alpha 3", "--set METHOD.alpha=VALUE"),
+        ("sd-pokemon --sizes x", "--sizes does not accept 'x'"),
+        ("SD-Pokemon", "did you mean 'sd-pokemon'"),
+    ],
+)
+def test_a_wrong_sweep_is_one_sentence_that_helps(line, hint, capsys):
+    with pytest.raises(SystemExit):
+        parse_task(SweepOptions, line.split(), "sweep")
+    message = capsys.readouterr().err
+    assert hint in message
+    assert message.count("\n") == 1
