@@ -145,6 +145,6 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.dropna(axis="columns", how="all")
     for name in rows.columns:
         values = rows[name].dropna()
-        if rows[name].dtype == object and values.map(lambda v: type(v) in (int, float)).all():
+        if rows[name].dtype == object and all(type(value) in (int, float) for value in values):
             rows = rows.assign(**{name: rows[name].astype(float)})
     return rows

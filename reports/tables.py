@@ -140,5 +140,6 @@ def _negate(difference: Difference | None) -> Difference | None:
 
 
 def _verdict(difference: Difference | None, p: float | None, lower_is_better: bool) -> Verdict:
-    significant = difference is not None and p is not None and p < 1 - LEVEL
-    return Verdict(difference, p, (difference.value < 0) == lower_is_better if significant else None)
+    if difference is None or p is None or p >= 1 - LEVEL:
+        return Verdict(difference, p, None)
+    return Verdict(difference, p, (difference.value < 0) == lower_is_better)
