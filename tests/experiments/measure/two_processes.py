@@ -1,4 +1,4 @@
-"""Run by torchrun in test_communication.py: counts what each method reduces, and writes it as JSON."""
+"""Run by torchrun in test_communication.py: count the gradient bytes of each method and write them as JSON."""
 
 import json
 import sys
@@ -16,14 +16,14 @@ from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 settings = replace(Train(**FALLBACK), steps=3, batch_size=2, validation_steps=3, device="cpu")
 distributed.join(on_cpu=True)
-found = {}
+results = {}
 for adapter in (Lora(rank=2), FullFinetuning()):
     prepared = PreparedTiny(Tiny())
     attachment = adapter.attach(prepared.backbone)
     trained = sum(parameter.numel() for parameter in attachment.parameters().values())
     with tempfile.TemporaryDirectory() as folder:
-        found[adapter.name] = count_gradient_bytes(Trainer(prepared, attachment, settings, Path(folder))).as_record()
-    found[adapter.name]["trained"] = trained
+        results[adapter.name] = count_gradient_bytes(Trainer(prepared, attachment, settings, Path(folder))).as_record()
+    results[adapter.name]["trained"] = trained
 if distributed.is_main():
-    Path(sys.argv[1]).write_text(json.dumps(found))
+    Path(sys.argv[1]).write_text(json.dumps(results))
 distributed.leave()

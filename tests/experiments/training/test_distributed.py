@@ -1,4 +1,4 @@
-"""Two processes, as torchrun starts them, against one with the same global batch; and what they refuse."""
+"""Two processes launched by torchrun against one with the same global batch size; and what they refuse."""
 
 import json
 import os
@@ -55,13 +55,13 @@ def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
     done = torchrun("-m", "experiments.run", "lora", "style", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "two" / "style" / "lora").iterdir()
-    found = json.loads((folder / "result.json").read_text())
-    assert found["config"]["train"]["num_processes"] == 2
+    record = json.loads((folder / "result.json").read_text())
+    assert record["config"]["train"]["num_processes"] == 2
     assert losses(folder) == pytest.approx(losses(alone.path), rel=1e-4)
-    assert found["metrics"].keys() == expected["metrics"].keys()
+    assert record["metrics"].keys() == expected["metrics"].keys()
     for name, figure in expected["metrics"].items():
         numbers = {part: number for part, number in figure.items() if isinstance(number, float)}
-        same = {part: found["metrics"][name][part] for part in numbers}
+        same = {part: record["metrics"][name][part] for part in numbers}
         assert same == pytest.approx(numbers, rel=1e-4, abs=1e-5), name
     leftovers = [file.name for file in folder.iterdir() if "writing" in file.name or file.name == "checkpoint"]
     assert not leftovers
@@ -72,8 +72,8 @@ def losses(folder: Path) -> list[float]:
     return [line[name] for line in lines for name in ("loss", "gradient_norm", "validation_loss") if name in line]
 
 
-def test_processes_that_do_not_work_together_are_refused():
-    """As `accelerate launch --cpu` runs them where MPI is missing: each alone, none of which would say so."""
+def test_processes_that_join_no_common_group_are_refused():
+    """`accelerate launch --cpu` without MPI runs each process alone, silently."""
     program = (
         "from accelerate import PartialState; PartialState(); from tasks import distributed; distributed.join(True)"
     )
@@ -82,6 +82,6 @@ def test_processes_that_do_not_work_together_are_refused():
     assert "2 processes were launched but only 1 joined" in done.stderr
 
 
-def test_more_processes_than_were_started_are_refused(task):
+def test_more_processes_than_were_launched_are_refused(task):
     with pytest.raises(UsageError, match="torchrun --nproc_per_node 3"):
         RunConfig(Lora(), task, Train(num_processes=3)).resolved()

@@ -1,4 +1,4 @@
-"""Places of a base or a dataset, without a hub: what is in the cache is found, what is not is named in one sentence."""
+"""Sources of bases and datasets, without a network: the cache is used, and every failed source is reported."""
 
 import os
 import subprocess
@@ -29,13 +29,13 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_first_place_that_can_be_had_is_taken(cache):
-    found = hub.fetch("--task.base", "ours", ["org/first", "org/second"], ["*.json"], "model")
-    assert (found.source, found.revision) == ("org/second", COMMIT)
-    assert (found.folder / "config.json").read_text() == "{}"
+def test_the_first_available_source_is_used(cache):
+    snapshot = hub.fetch("--task.base", "ours", ["org/first", "org/second"], ["*.json"], "model")
+    assert (snapshot.source, snapshot.revision) == ("org/second", COMMIT)
+    assert (snapshot.folder / "config.json").read_text() == "{}"
 
 
-def test_every_place_is_named_with_its_reason_in_one_sentence(cache):
+def test_every_failed_source_is_reported_in_one_sentence(cache):
     with pytest.raises(TaskError) as failed:
         hub.fetch("--task.base", "ours", ["org/first", "org/second@other"], None, "model")
     sentence = str(failed.value)
@@ -45,7 +45,7 @@ def test_every_place_is_named_with_its_reason_in_one_sentence(cache):
     assert "\n" not in sentence
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
+def test_an_unreachable_hub_is_tried_once(tmp_path):
     program = (
         "from tasks.pretrained import hub\ntry:\n    hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
     )
@@ -59,14 +59,15 @@ def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [LANGUAGE_MODEL, STABLE_DIFFUSION])
-def test_the_places_of_published_bases_can_be_names_of_the_hub(kind):
+def test_published_bases_have_hub_repositories(kind):
     for base in names(kind):
-        found = published(base, kind)
-        assert found is not None
-        assert found["hub"]
-        assert all(hub.is_repository(place) for place in found["hub"])
+        content = published(base, kind)
+        assert content is not None
+        assert content["hub"]
+        assert all(hub.is_repository(source) for source in content["hub"])
+        assert all(published(source, kind) == content for source in content["hub"])
 
 
 @pytest.mark.parametrize("name", ["mini", "./a/b", "../b", "/a/b", "a/b/c", "a b/c"])
-def test_what_is_no_place(name):
+def test_names_that_are_not_repositories(name):
     assert not hub.is_repository(name)

@@ -1,4 +1,4 @@
-"""Bases that others wrote: damaged, incomplete or hostile ones are refused in one sentence, and nothing is run."""
+"""Damaged, incomplete or hostile bases are refused in one sentence, and their code is not run."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def mislabelled(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(b"this is a text, whatever its name says. " * 9)
 
 
-def allow_pickle(folder: Path) -> None:
+def pickled(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
 
@@ -39,7 +39,7 @@ def incomplete(folder: Path) -> None:
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def with_code_of_its_own(folder: Path) -> None:
+def with_custom_code(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "code.A", "AutoModelForCausalLM": "code.B"}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -55,10 +55,10 @@ def with_a_broken_card(folder: Path) -> None:
     [
         (truncated, "incomplete metadata"),
         (mislabelled, "header too large"),
-        (allow_pickle, "no file named model.safetensors"),
+        (pickled, "no file named model.safetensors"),
         (of_another_shape, LAYER),
         (incomplete, LAYER),
-        (with_code_of_its_own, "custom code"),
+        (with_custom_code, "custom code"),
         (with_a_broken_card, "card.json"),
     ],
 )

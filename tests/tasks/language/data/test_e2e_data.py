@@ -30,7 +30,7 @@ def test_a_formatted_meaning_is_read_back(meaning):
 
 
 @pytest.mark.parametrize("line", ["", "name", "name[The Mill", "[x]", "name[a] food[b]", "name[a]], x[b]"])
-def test_other_forms_are_errors(line):
+def test_malformed_meanings_are_errors(line):
     with pytest.raises(ValueError, match=r"empty|is not of the form slot"):
         parse_meaning(line)
 
@@ -76,13 +76,13 @@ def test_training_meanings_that_are_tested_too_are_left_out(e2e_csv, tmp_path):
         (b"mr,ref\nname[a]\n", "empty reference"),
     ],
 )
-def test_a_broken_file_gives_one_sentence(tmp_path, content, expected):
+def test_a_broken_file_is_refused_in_one_sentence(tmp_path, content, expected):
     file = tmp_path / "broken.csv"
     file.write_bytes(content)
     check_refusal(file, expected)
 
 
-def test_bad_rows_are_left_out_and_counted_where_asked_for(e2e_csv, tmp_path):
+def test_bad_rows_are_skipped_and_counted_on_request(e2e_csv, tmp_path):
     file = tmp_path / "some-bad.csv"
     file.write_bytes(e2e_csv.read_bytes() + b'no meaning,A text.\n"name[The Mill]",\n')
     splits = load(str(file), 1, 100, "skip")
@@ -127,10 +127,10 @@ def test_any_well_formed_file_is_read(tmp_path, meanings, text):
     csv.writer(rows).writerows([("mr", "ref"), *((format_meaning(meaning), text) for meaning in meanings)])
     file.write_text(rows.getvalue(), encoding="utf-8", newline="")
     splits = load(str(file), 1, 100)
-    found = [*splits.train, *splits.validation, *splits.test]
-    assert sorted(item.line for item in found) == sorted(format_meaning(meaning) for meaning in meanings)
+    items = [*splits.train, *splits.validation, *splits.test]
+    assert sorted(item.line for item in items) == sorted(format_meaning(meaning) for meaning in meanings)
 
 
-def test_an_unknown_name_says_what_is_possible():
+def test_an_unknown_name_lists_what_is_possible():
     with pytest.raises(TaskError, match="restaurants"):
         load("no-such/dataset", 10, 10)

@@ -1,4 +1,4 @@
-"""The drawn restaurants: exact by their own slot patterns, disjoint, the same for the same seed."""
+"""Synthetic restaurants: exact by the slot patterns, disjoint splits, reproducible from a seed."""
 
 from random import Random
 
@@ -20,7 +20,7 @@ def splits():
     return load("restaurants", 150, 40)
 
 
-def test_every_reference_says_its_slots_and_no_other(splits):
+def test_every_reference_mentions_its_slots_and_no_other(splits):
     items = [*splits.train, *splits.validation, *splits.test]
     names = known_names(item.meaning for item in items)
     for item in items:
@@ -29,12 +29,12 @@ def test_every_reference_says_its_slots_and_no_other(splits):
             assert slot_errors(item.meaning, reference, names) == expected, (item.line, reference)
 
 
-def test_every_phrase_is_found():
+def test_the_patterns_match_every_wording():
     names = known_names([])
-    for slot, facts in restaurants.SLOTS.items():
-        for value in facts.values:
+    for slot, spec in restaurants.SLOTS.items():
+        for value in spec.values:
             for form in ("adjective", "after", "predicate"):
-                for phrase in facts.wordings(value, form) if slot != "near" else ():
+                for phrase in spec.wordings(value, form) if slot != "near" else ():
                     assert slot_errors({slot: value}, phrase, names) == SlotErrors(1, 0, 0, 0), phrase
 
 
@@ -45,13 +45,13 @@ def test_splits_are_disjoint_and_test_has_new_names(splits):
     assert {item.meaning["name"] for item in splits.test} & set(restaurants.NEW_NAMES)
 
 
-def test_the_same_seed_draws_the_same_and_another_does_not():
+def test_a_seed_reproduces_the_draw():
     first, again, other = (restaurants.distinct_meanings(20, seed, 0.3, set()) for seed in (1, 1, 2))
     assert first == again != other
     assert restaurants.references(first[0], 4, 1) == restaurants.references(first[0], 4, 1)
 
 
-def test_several_references_a_meaning(splits):
+def test_most_test_meanings_have_several_references(splits):
     assert sum(len(set(item.references)) > 2 for item in splits.test) > 0.9 * len(splits.test)
 
 
@@ -71,13 +71,13 @@ def test_slot_errors_by_hand(text, expected):
     assert slot_errors(MEANING, text, NAMES) == expected
 
 
-def test_people_say_the_same_in_other_words():
+def test_slot_errors_of_human_wordings():
     meaning = {"name": "Zest", "customer rating": "5 out of 5", "area": "riverside", "familyFriendly": "yes"}
     text = "Zest, a five star kid friendly place on the banks of the river."
     assert slot_errors(meaning, text, NAMES) == SlotErrors(4, 0, 0, 0)
 
 
-def test_the_bases_things_are_no_restaurants():
+def test_the_bases_pretraining_data_describe_no_restaurants():
     random = Random(0)
     for kind in KINDS.values():
         for _ in range(50):

@@ -1,4 +1,4 @@
-"""Each metric against a hand-computed case and an asymmetric one (text and reference exchanged)."""
+"""Text metrics against hand-computed cases, and asymmetric ones (text and reference exchanged)."""
 
 import math
 
@@ -15,7 +15,7 @@ METRICS = (BLEU_METRIC, NIST, METEOR, ROUGE_L, CIDER)
 HYPOTHESIS, REFERENCE = "the cat sat on the mat", "the cat sat on the red mat today"
 
 
-def test_tokens_are_lower_case_and_apart():
+def test_tokenization():
     assert tokenized("It's £20-25, near The Mill.") == "it's £20 - 25 , near the mill ."
 
 
@@ -31,7 +31,7 @@ def test_bleu_is_not_symmetric():
     assert bleu([REFERENCE], [[HYPOTHESIS]]).value == pytest.approx(expected)
 
 
-def test_bleu_of_a_corpus_is_sacrebleus():
+def test_corpus_bleu_equals_sacrebleus():
     from sacrebleu.metrics.bleu import BLEU
 
     texts = [HYPOTHESIS, "a dog barks at night here", "it rains"]
@@ -51,7 +51,7 @@ def test_nist_by_hand():
 
 
 def test_nist_is_not_symmetric():
-    # the text lacks a fifth of the reference's words: no 5-gram fits, and the length penalty counts
+    # the text lacks one in five of the words: no 5-gram matches, and the length penalty applies
     short, long = "a b c d x", "a b c d x y z v w"
     one, other = (nist([text], [[of]]).value for text, of in ((short, long), (long, short)))
     # nine words: log2(9) bits each, penalty by 5/9; five of nine unigrams: 5/9 log2(5) bits, no penalty
@@ -60,7 +60,7 @@ def test_nist_is_not_symmetric():
     assert other == pytest.approx(5 / 9 * math.log2(5))
 
 
-def test_nist_of_texts_too_short_for_it_is_zero():
+def test_nist_of_texts_without_a_5_gram_is_zero():
     assert nist(["a b", ""], [["a b"], ["c"]]).value == 0
 
 
@@ -68,13 +68,13 @@ def rouge_of(precision: float, recall: float) -> float:
     return 100 * (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)
 
 
-def test_rouge_l_by_hand_and_exchanged():
+def test_rouge_l_by_hand_in_both_directions():
     assert rouge_l([HYPOTHESIS], [[REFERENCE]]).value == pytest.approx(rouge_of(6 / 6, 6 / 8))
     assert rouge_l([REFERENCE], [[HYPOTHESIS]]).value == pytest.approx(rouge_of(6 / 8, 6 / 6))
 
 
 def test_cider_by_hand():
-    # two items that share nothing: the right text scores 10 where it has all four n-gram lengths, the wrong one 0
+    # two items that share nothing: an exact text scores 10 (all four n-gram lengths match), a wrong one 0
     references = [["a b c d e"], ["v w x y z"]]
     score = cider(["a b c d e", "p q r s t"], references)
     assert score is not None
@@ -96,10 +96,10 @@ def test_cider_is_not_symmetric():
 
 
 @pytest.mark.slow
-def test_meteor_where_java_is():
+def test_meteor_with_java():
     same = meteor(["the cat sat", "it rains"], [["the cat sat"], ["it rains"]])
     if same is None:
-        pytest.skip("METEOR needs Java and the jar that pycocoevalcap carries")
+        pytest.skip("METEOR needs Java and the jar in pycocoevalcap")
     assert same.per_item == pytest.approx([100, 100])
     one, other = (meteor([text], [[of]]) for text, of in ((HYPOTHESIS, REFERENCE), (REFERENCE, HYPOTHESIS)))
     assert one is not None
@@ -107,19 +107,19 @@ def test_meteor_where_java_is():
     assert other.value > one.value  # recall counts more than precision
 
 
-def test_meteor_is_absent_without_java():
+def test_meteor_is_left_out_without_java():
     assert meteor(["a"], [["a"]]) is None
     assert "meteor" not in text_figures(METRICS, ["a b", "c"], [["a b"], ["c"]])[0]
 
 
-def test_empty_texts_score_nothing():
+def test_empty_texts_score_zero():
     figures, items = text_figures(METRICS, ["", ""], [["the cat sat"], ["it rains"]])
     assert figures["bleu"].value == 0
     assert figures["rouge_l"].value == 0
     assert items["cider"] == [0, 0]
 
 
-def test_the_interval_of_a_mean():
+def test_the_bootstrap_interval_of_a_mean():
     import numpy as np
 
     values = np.random.default_rng(1).normal(3, 2, size=400)
