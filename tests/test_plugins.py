@@ -1,4 +1,4 @@
-"""A method and a task from another installed package, tests/plugin: they are listed, and they run."""
+"""A method and a task from another installed package (tests/plugin): `--help` lists them, and they run."""
 
 import json
 import os
@@ -13,33 +13,33 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> dict[str, str]:
-    """The environment of a process that sees the plugin as an installed distribution."""
+    """Environment variables for a process in which the plugin is an installed distribution."""
     target = tmp_path_factory.mktemp("site")
-    source = tmp_path_factory.mktemp("source") / "plugin"  # pip builds in the source's folder
+    source = tmp_path_factory.mktemp("source") / "plugin"  # pip builds inside the source folder
     subprocess.run(["cp", "-r", ROOT / "tests" / "plugin", source], check=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", target, source], check=True)
     return os.environ | {"PYTHONPATH": str(target)}
 
 
-def command(environment, *words) -> str:
-    done = subprocess.run(
+def run_module(environment, *words) -> str:
+    completed = subprocess.run(
         [sys.executable, "-m", *words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 def test_help_lists_them(installed):
-    assert "scaled-output" in command(installed, "experiments.run", "--help")
-    page = command(installed, "experiments.run", "scaled-output", "counting", "--help")
+    assert "scaled-output" in run_module(installed, "experiments.run", "--help")
+    page = run_module(installed, "experiments.run", "scaled-output", "counting", "--help")
     assert "--adapter.start" in page
     assert "--task.length" in page
 
 
-def test_they_run_to_a_record(installed, tmp_path):
+def test_a_run_of_both_writes_a_record(installed, tmp_path):
     words = ["scaled-output", "counting", "--adapter.start", "1.5", "--train.steps", "3", "--train.device", "cpu"]
-    command(installed, "experiments.run", *words, "--train.learning-rate", "0.1", "--runs", str(tmp_path))
+    run_module(installed, "experiments.run", *words, "--train.learning-rate", "0.1", "--runs", str(tmp_path))
     record = json.loads(next(tmp_path.glob("counting/scaled-output/*/result.json")).read_text())
     assert record["status"] == "finished"
     assert record["config"]["adapter"] == {"name": "scaled-output", "init": None, "start": 1.5}
@@ -47,7 +47,7 @@ def test_they_run_to_a_record(installed, tmp_path):
     assert record["metrics"]["loss"]["value"] != record["metrics"]["loss"]["base"]
 
 
-def test_without_the_package_they_are_unknown():
+def test_they_are_unknown_without_the_package():
     program = "from adapters.base import registry as a; from tasks.base import registry as t; print(*a(), *t())"
     names = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "lora" in names.split()

@@ -1,4 +1,4 @@
-"""Tiny models for the oracles; a test makes its own seed."""
+"""Tiny models to compare with reference implementations; each test seeds itself."""
 
 import copy
 

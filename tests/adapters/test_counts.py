@@ -1,4 +1,4 @@
-"""Published parameter counts, exact, on models of the published sizes without weights (the meta device)."""
+"""Published parameter counts, reproduced exactly on models of the published sizes on the meta device."""
 
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ SIZES = {"M": (1024, 24, 16), "L": (1280, 36, 20)}
 
 
 @cache
-def published(size: str) -> Backbone:
+def gpt2_of_size(size: str) -> Backbone:
     width, layers, heads = SIZES[size]
     with torch.device("meta"):
         model: Any = tiny.gpt2(width, layers, heads, vocab_size=50257, n_positions=1024)
@@ -47,22 +47,22 @@ def count(adapter: Adapter, backbone: Backbone) -> int:
     ],
 )
 def test_gpt2_medium_and_large(size, adapter, expected):
-    assert count(adapter, published(size)) == expected
-    assert adapter.parameter_count(published(size)) == expected
+    assert count(adapter, gpt2_of_size(size)) == expected
+    assert adapter.parameter_count(gpt2_of_size(size)) == expected
 
 
 @pytest.mark.parametrize(("size", "expected"), [("M", 354_823_168), ("L", 774_030_080)])
 def test_all_weights(size, expected):
-    assert sum(parameter.numel() for parameter in published(size).model.parameters()) == expected
+    assert sum(parameter.numel() for parameter in gpt2_of_size(size).model.parameters()) == expected
 
 
 def test_top_two_blocks_of_gpt2_medium():
-    chosen = FullFinetuning(top_blocks=2).attach(published("M")).parameters()
+    chosen = FullFinetuning(top_blocks=2).attach(gpt2_of_size("M")).parameters()
     assert sum(parameter.numel() for parameter in chosen.values()) == 25_192_448
 
 
 class Gpt3(Backbone):
-    """The dimensions of GPT-3 175B, and no model: for formulas."""
+    """The dimensions of GPT-3 175B without a model, for formulas."""
 
     library = "transformers"
 

@@ -1,4 +1,4 @@
-"""LoRA against peft, against loralib, against the closed forms of its gradients, and at full rank."""
+"""LoRA against peft, loralib, the closed forms of its gradients, and arbitrary updates at full rank."""
 
 import copy
 from typing import Any
@@ -15,8 +15,8 @@ from tests.contract import tiny
 from tests.contract.tiny import loss, output
 
 
-def attached(backbone, **settings) -> Any:
-    """LoRA with A and B both away from zero."""
+def attach_perturbed(backbone, **settings) -> Any:
+    """The attached LoRA with random A and B."""
     torch.manual_seed(5)
     attachment = Lora(**settings).attach(backbone)
     with torch.no_grad():
@@ -27,11 +27,11 @@ def attached(backbone, **settings) -> Any:
 
 @pytest.mark.parametrize("kind", tiny.BUILDERS)
 @pytest.mark.parametrize("use_rslora", [False, True])
-def test_output_and_gradients_equal_pefts(kind, use_rslora):
+def test_output_and_gradients_equal_those_of_peft(kind, use_rslora):
     backbone = copy.deepcopy(tiny.built(kind))
     twin = copy.deepcopy(backbone)
     targets = ("output",) if kind == "gpt2" else ("query", "output")  # peft adapts c_attn as a whole
-    attachment = attached(backbone, rank=3, alpha=12, targets=targets, use_rslora=use_rslora)
+    attachment = attach_perturbed(backbone, rank=3, alpha=12, targets=targets, use_rslora=use_rslora)
     updates = attachment.updates.values()
     modules = [update.projection.name for update in updates]
     config = peft.LoraConfig(r=3, lora_alpha=12, target_modules=modules, use_rslora=use_rslora)
@@ -39,44 +39,44 @@ def test_output_and_gradients_equal_pefts(kind, use_rslora):
     peft.inject_adapter_in_model(config, twin.model)
     for update in updates:
         layer = twin.model.get_submodule(update.projection.name)
-        layer.lora_A["default"].weight.data.copy_(update[update.down_name])
-        layer.lora_B["default"].weight.data.copy_(update[update.up_name])
+        layer.lora_A["default"].weight.data.copy_(update.down)
+        layer.lora_B["default"].weight.data.copy_(update.up)
     torch.testing.assert_close(output(backbone), output(twin), atol=1e-6, rtol=1e-5)
     for side in (backbone, twin):
         loss(side).backward()
     for update in updates:
         layer = twin.model.get_submodule(update.projection.name)
-        for ours, theirs in ((update.down_name, layer.lora_A), (update.up_name, layer.lora_B)):
-            torch.testing.assert_close(update[ours].grad, theirs["default"].weight.grad, atol=1e-6, rtol=1e-4)
+        for ours, theirs in ((update.down, layer.lora_A), (update.up, layer.lora_B)):
+            torch.testing.assert_close(ours.grad, theirs["default"].weight.grad, atol=1e-6, rtol=1e-4)
 
 
-def test_fused_query_and_value_equal_loralibs_merged_linear(gpt2):
-    """loralib's form of GPT-2: one c_attn with updates of its query and value rows, as the paper's experiments."""
+def test_fused_query_and_value_equal_merged_linear_of_loralib(gpt2):
+    """As in the paper's experiments, loralib updates the query and value rows of GPT-2's c_attn."""
     projections = gpt2.projections("query", "value")[:2]
     fused = projections[0].module
-    attachment = attached(gpt2, rank=4, alpha=32, targets=("query", "value"))
+    attachment = attach_perturbed(gpt2, rank=4, alpha=32, targets=("query", "value"))
     reference: Any = loralib.MergedLinear(32, 96, r=4, lora_alpha=32, enable_lora=[True, False, True])
     updates = [attachment.updates[projection.key] for projection in projections]
     with torch.no_grad():
         reference.weight.copy_(fused.weight.T)
         reference.bias.copy_(fused.bias)
-        reference.lora_A.copy_(torch.cat([update[update.down_name] for update in updates]))
-        reference.lora_B.copy_(torch.cat([update[update.up_name] for update in updates]))
+        reference.lora_A.copy_(torch.cat([update.down for update in updates]))
+        reference.lora_B.copy_(torch.cat([update.up for update in updates]))
     hidden = torch.randn(2, 5, 32)
     torch.testing.assert_close(fused(hidden), reference(hidden), atol=1e-5, rtol=1e-5)
     fused(hidden).square().sum().backward()
     reference(hidden).square().sum().backward()
     for index, update in enumerate(updates):
         rows = slice(4 * index, 4 * index + 4), slice(32 * index, 32 * index + 32)
-        torch.testing.assert_close(update[update.down_name].grad, reference.lora_A.grad[rows[0]], atol=1e-3, rtol=1e-4)
-        torch.testing.assert_close(update[update.up_name].grad, reference.lora_B.grad[rows[1]], atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(update.down.grad, reference.lora_A.grad[rows[0]], atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(update.up.grad, reference.lora_B.grad[rows[1]], atol=1e-3, rtol=1e-4)
 
 
-def test_gradients_are_the_closed_forms(llama):
+def test_gradients_equal_the_closed_forms(llama):
     """For y = (W + s B A) x: dL/dB = s (dL/dy)^T x A^T and dL/dA = s B^T (dL/dy)^T x."""
-    attachment = attached(llama, rank=3, alpha=6, targets=("feed-forward.in",))
+    attachment = attach_perturbed(llama, rank=3, alpha=6, targets=("feed-forward.in",))
     update = next(iter(attachment.updates.values()))
-    down, up = update[update.down_name], update[update.up_name]
+    down, up = update.down, update.up
     hidden, upstream = torch.randn(7, 32), torch.randn(7, 64)
     update.module(hidden).backward(upstream)
     full = upstream.T @ hidden
@@ -84,47 +84,47 @@ def test_gradients_are_the_closed_forms(llama):
     torch.testing.assert_close(down.grad, 2 * up.detach().T @ full, atol=1e-5, rtol=1e-5)
 
 
-def test_full_rank_expresses_any_update(llama):
+def test_full_rank_represents_any_update(llama):
     """B = U S, A = V^T of a random full-rank matrix gives exactly that update."""
-    attachment = attached(llama, rank=32, targets=("self-attention.query",))
+    attachment = attach_perturbed(llama, rank=32, targets=("self-attention.query",))
     update = next(iter(attachment.updates.values()))
-    wanted = torch.randn(32, 32)
-    left, values, right = torch.linalg.svd(wanted)
+    target = torch.randn(32, 32)
+    left, values, right = torch.linalg.svd(target)
     with torch.no_grad():
-        update[update.up_name].copy_(left * values)
-        update[update.down_name].copy_(right)
+        update.up.copy_(left * values)
+        update.down.copy_(right)
     hidden = torch.randn(4, 32)
-    base = functional.linear(hidden, update.module.weight + wanted, update.module.bias)
+    base = functional.linear(hidden, update.module.weight + target, update.module.bias)
     torch.testing.assert_close(update.module(hidden), base, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(update.delta(), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(update.delta(), target, atol=1e-4, rtol=1e-4)
 
 
-def test_full_rank_training_fits_any_update_and_low_rank_does_not(llama):
-    wanted = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+def test_training_finds_the_best_update_of_its_rank(llama):
+    target = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
 
     def distance(rank: int) -> float:
         backbone = copy.deepcopy(llama)
-        update = next(iter(attached(backbone, rank=rank, targets=("self-attention.query",)).updates.values()))
+        update = next(iter(attach_perturbed(backbone, rank=rank, targets=("self-attention.query",)).updates.values()))
         optimizer = torch.optim.LBFGS(
             [update[name] for name in update.names], max_iter=300, line_search_fn="strong_wolfe"
         )
 
         def closure() -> Any:
             optimizer.zero_grad()
-            error = (update.delta() - wanted).square().sum() / wanted.square().sum()
+            error = (update.delta() - target).square().sum() / target.square().sum()
             error.backward()
             return error
 
         optimizer.step(closure)
         return closure().item()
 
-    best_of_rank_4 = float(torch.linalg.svdvals(wanted)[4:].square().sum() / wanted.square().sum())
+    best_of_rank_4 = float(torch.linalg.svdvals(target)[4:].square().sum() / target.square().sum())
     assert distance(32) < 1e-4
     assert distance(4) == pytest.approx(best_of_rank_4, rel=1e-2)  # Eckart and Young
 
 
-def test_convolution_update_is_its_kernels(unet):
-    update = next(iter(attached(unet, rank=2, targets=("convolution",)).updates.values()))
+def test_convolution_update_changes_the_kernel(unet):
+    update = next(iter(attach_perturbed(unet, rank=2, targets=("convolution",)).updates.values()))
     picture = torch.randn(1, 4, 8, 8)
     changed = functional.conv2d(picture, update.module.weight + update.delta(), update.module.bias, padding=1)
     torch.testing.assert_close(update.module(picture), changed, atol=1e-5, rtol=1e-5)
@@ -133,13 +133,13 @@ def test_convolution_update_is_its_kernels(unet):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 0}, "at least 1"),
+        ({"rank": 0}, "--adapter.rank must be at least 1"),
         ({"dropout": 1.0}, "dropout"),
         ({"targets": ("attn",)}, "the roles are"),
         ({"ranks": {"feed-forward": 2}}, "no targeted layer"),
         ({"ranks": {"attention": 0}}, "trains no parameter"),
     ],
 )
-def test_settings_that_cannot_work(gpt2, settings, message):
+def test_invalid_settings(gpt2, settings, message):
     with pytest.raises(AdapterError, match=message):
         Lora(**settings).attach(gpt2)

@@ -1,4 +1,4 @@
-"""Prefix-tuning against peft's with the same vectors, in generation, and against attention written out."""
+"""Prefix-tuning against peft with the same vectors, in generation, and against attention written out."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ from tests.contract.tiny import example, output
 LENGTH = 5
 
 
-def with_prefix(backbone, **settings) -> Any:
+def attach_perturbed(backbone, **settings) -> Any:
     torch.manual_seed(0)
     attachment = PrefixTuning(length=LENGTH, **settings).attach(backbone)
     with torch.no_grad():
@@ -41,9 +41,9 @@ def peft_with_same_vectors(backbone, attachment) -> Any:
     return model.eval()
 
 
-def test_output_and_gradient_equal_pefts(language_model):
+def test_output_and_gradient_equal_those_of_peft(language_model):
     twin = copy.deepcopy(language_model)
-    attachment = with_prefix(language_model)
+    attachment = attach_perturbed(language_model)
     reference = peft_with_same_vectors(twin, attachment)
     inputs = example(twin)
     expected = reference(**inputs).logits
@@ -59,9 +59,9 @@ def test_output_and_gradient_equal_pefts(language_model):
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_generation_equals_pefts(language_model, num_beams):
+def test_generation_equals_that_of_peft(language_model, num_beams):
     twin = copy.deepcopy(language_model)
-    reference = peft_with_same_vectors(twin, with_prefix(language_model))
+    reference = peft_with_same_vectors(twin, attach_perturbed(language_model))
     prompt = example(twin)["input_ids"]
     settings = {"num_beams": num_beams, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     mask = torch.ones_like(prompt)
@@ -71,8 +71,8 @@ def test_generation_equals_pefts(language_model, num_beams):
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_generation_is_the_same_without_cache_and_with_left_padding(language_model, num_beams):
-    with_prefix(language_model)
+def test_generation_without_cache_and_with_left_padding(language_model, num_beams):
+    attach_perturbed(language_model)
     prompt = example(language_model)["input_ids"][:1]
     settings = {"num_beams": num_beams, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     mask = torch.ones_like(prompt)
@@ -86,15 +86,15 @@ def test_generation_is_the_same_without_cache_and_with_left_padding(language_mod
     assert torch.equal(padded[:, 3:], expected)
 
 
-def test_eager_attention_gives_the_same(language_model):
-    with_prefix(language_model)
+def test_eager_attention_gives_the_same_output(language_model):
+    attach_perturbed(language_model)
     expected = output(language_model)
     language_model.model.set_attn_implementation("eager")
     torch.testing.assert_close(output(language_model), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_no_mask_stays_causal(language_model):
-    with_prefix(language_model)
+def test_attention_without_a_mask_is_causal(language_model):
+    attach_perturbed(language_model)
     tokens = example(language_model)["input_ids"]
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % 64
@@ -103,9 +103,9 @@ def test_no_mask_stays_causal(language_model):
     assert not torch.equal(first[:, -1], second[:, -1])
 
 
-def test_unet_attention_is_softmax_over_prefix_and_own_keys(unet):
+def test_unet_attends_to_prefix_and_context(unet):
     layer = next(layer for layer in unet.attention_layers() if layer.kind == "cross-attention")
-    own = with_prefix(unet).parameters()
+    own = attach_perturbed(unet).parameters()
     module = layer.module
     hidden, states = torch.randn(2, 5, module.to_q.in_features), torch.randn(2, 7, module.to_k.in_features)
     result = module(hidden, encoder_hidden_states=states)
@@ -121,10 +121,10 @@ def test_unet_attention_is_softmax_over_prefix_and_own_keys(unet):
     torch.testing.assert_close(result, module.to_out[0](mixed), atol=1e-5, rtol=1e-5)
 
 
-def test_mlp_gives_the_same_as_its_own_vectors(gpt2):
-    """The reparametrised prefix equals a plain one that holds what the MLP computes."""
+def test_mlp_equals_a_plain_prefix_of_its_vectors(gpt2):
+    """A reparametrised prefix gives the output of a plain prefix with the vectors that the MLP computes."""
     twin = copy.deepcopy(gpt2)
-    source = with_prefix(gpt2, reparametrisation=True, hidden=8)
+    source = attach_perturbed(gpt2, reparametrisation=True, hidden=8)
     target = PrefixTuning(length=LENGTH).attach(twin)
     target.load(
         {f"{n}.{p}": source.updates[n].vectors(p) for n in source.updates if n != "shared" for p in ("key", "value")}
@@ -133,17 +133,17 @@ def test_mlp_gives_the_same_as_its_own_vectors(gpt2):
 
 
 def test_positions_left_are_recorded(gpt2, unet):
-    assert with_prefix(gpt2).facts["positions_left"] == 64 - LENGTH
-    assert with_prefix(unet).facts["positions_left"] is None
+    assert attach_perturbed(gpt2).facts["positions_left"] == 64 - LENGTH
+    assert attach_perturbed(unet).facts["positions_left"] is None
 
 
-def test_a_prefix_longer_than_the_model_is_an_error(language_model):
+def test_prefix_longer_than_the_model_is_refused(language_model):
     with pytest.raises(AdapterError, match="64 positions"):
         PrefixTuning(length=64).attach(language_model)
     assert not list(language_model.model._forward_pre_hooks)
 
 
-def test_an_input_longer_than_the_positions_left_is_an_error(gpt2):
-    with_prefix(gpt2)
+def test_input_longer_than_the_positions_left_is_refused(gpt2):
+    attach_perturbed(gpt2)
     with pytest.raises(AdapterError, match="input of 60 tokens"):
         gpt2.model(input_ids=torch.zeros(1, 60, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Fastfood against the product of its five matrices, its norm preservation, and subspaces of whole models."""
+"""Fastfood against the product of its five matrices, its norms, and subspaces of whole models."""
 
 import copy
 from typing import Any
@@ -23,14 +23,14 @@ def test_walsh_hadamard_equals_scipys_matrix(size):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of 8 rows or more, two of 8 at a time."""
-    monkeypatch.setattr(subspace, "LEAST_BLOCK", 8)
-    monkeypatch.setattr(subspace, "TOGETHER", 16)
+    """Blocks of at least 8 rows, 16 rows at once."""
+    monkeypatch.setattr(subspace, "MIN_BLOCK", 8)
+    monkeypatch.setattr(subspace, "ROWS_AT_ONCE", 16)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 5), (3, 50), (64, 64), (30, 33), (100, 7), (5, 41), (17, 1)])
 def test_fastfood_equals_the_dense_product(small_blocks, inputs, outputs):
-    """Blocks H G Pi H B, each matrix written out, one below the other."""
+    """Stacked blocks H G Pi H B, every matrix written out."""
     fastfood = Fastfood(inputs, outputs, seed=3, device="cpu")
     size = fastfood.size
     transform = torch.from_numpy(hadamard(size).astype(numpy.float32))
@@ -48,7 +48,7 @@ def test_fastfood_equals_the_dense_product(small_blocks, inputs, outputs):
 
 
 def test_diagonals_have_the_papers_scale(small_blocks):
-    """The divisor of each block is sqrt(L sum(G^2)), and the cut of D rows out of the L of a block is undone."""
+    """c = sqrt(sum(G^2) D) in each block, so that each column of P has norm 1."""
     fastfood = Fastfood(6, 100, seed=0, device="cpu")
     assert (fastfood.size, len(fastfood.signs)) == (8, 13)
     torch.testing.assert_close(fastfood.normals.square().sum(1), torch.full((13,), 1 / 100))
@@ -60,18 +60,18 @@ def test_diagonals_have_the_papers_scale(small_blocks):
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1000), (50, 1000), (1000, 1000), (5000, 1000)])
 @pytest.mark.parametrize("kind", [Fastfood, DenseProjection])
-def test_projections_keep_the_norm(kind, inputs, outputs):
+def test_projections_preserve_the_norm(kind, inputs, outputs):
     vector = torch.randn(inputs)
     ratios = [float(kind(inputs, outputs, seed, "cpu")(vector).norm() / vector.norm()) for seed in range(20)]
     assert numpy.mean(ratios) == pytest.approx(1, abs=0.05)
 
 
-def test_fastfoods_columns_are_nearly_orthogonal_as_a_dense_projections():
+def test_columns_of_fastfood_are_nearly_orthogonal():
     columns = torch.stack([Fastfood(8, 4000, 1, "cpu")(unit) for unit in torch.eye(8)], dim=1)
     torch.testing.assert_close(columns.T @ columns, torch.eye(8), atol=0.1, rtol=0)
 
 
-def attached(backbone, **settings) -> Any:
+def attach_perturbed(backbone, **settings) -> Any:
     torch.manual_seed(0)
     attachment = Subspace(**settings).attach(backbone)
     with torch.no_grad():
@@ -81,10 +81,10 @@ def attached(backbone, **settings) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "unet"])
-def test_every_tensor_of_the_model_takes_part(request, kind):
-    """The learned scale of a tensor has a gradient only where the forward used the tensor's projected weights."""
+def test_every_tensor_of_the_model_is_projected(request, kind):
+    """A tensor's learned scale has a gradient only if the forward used the tensor's projected weights."""
     backbone = request.getfixturevalue(kind)
-    attachment = attached(backbone, dimension=500, scales=True)
+    attachment = attach_perturbed(backbone, dimension=500, scales=True)
     loss(backbone).backward()
     gradient = attachment.parameters()["subspace.scales"].grad
     assert len(gradient) == len(list(backbone.model.parameters())) - 2
@@ -93,7 +93,7 @@ def test_every_tensor_of_the_model_takes_part(request, kind):
 
 def test_gradient_is_the_transposed_projection_of_the_weights(gpt2):
     """dL/dtheta_d = sum over tensors of P_i^T dL/dW_i, with the weights' gradients of the merged model."""
-    attachment = attached(gpt2, dimension=40)
+    attachment = attach_perturbed(gpt2, dimension=40)
     loss(gpt2).backward()
     ours = attachment.parameters()["subspace.theta"].grad
     attachment.merge()
@@ -107,9 +107,9 @@ def test_gradient_is_the_transposed_projection_of_the_weights(gpt2):
 
 
 @pytest.mark.parametrize("projection", ["fastfood", "dense"])
-def test_the_whole_model_moves_by_the_norm_of_theta_and_every_weight_alike(unet, projection):
-    """Together the tensors' changes are as long as theta_d; each is as long as its share of the weights says."""
-    attachment = attached(unet, dimension=3, projection=projection)
+def test_weights_change_by_the_norm_of_theta_in_total_and_evenly(unet, projection):
+    """The change of all weights has the norm of theta_d, and all weights change by the same amount on average."""
+    attachment = attach_perturbed(unet, dimension=3, projection=projection)
     theta = attachment.parameters()["subspace.theta"].detach()
     changes = torch.cat([change.detach().flatten() for _, change in attachment.changes()])
     assert float(changes.norm() / theta.norm()) == pytest.approx(1, abs=0.1)
@@ -117,8 +117,8 @@ def test_the_whole_model_moves_by_the_norm_of_theta_and_every_weight_alike(unet,
     assert float(small.std() / changes.std()) == pytest.approx(1, abs=0.2)
 
 
-def test_tied_weights_change_alike(gpt2):
-    attachment = attached(gpt2, dimension=40)
+def test_tied_weights_change_together(gpt2):
+    attachment = attach_perturbed(gpt2, dimension=40)
     assert "transformer.wte.weight" in attachment.tensors
     assert "lm_head.weight" not in attachment.tensors
     tuned = output(gpt2)
@@ -128,38 +128,38 @@ def test_tied_weights_change_alike(gpt2):
 
 
 def test_only_theta_and_the_seed_are_saved(gpt2):
-    state = attached(gpt2, dimension=40).state()
+    state = attach_perturbed(gpt2, dimension=40).state()
     assert {name: tensor.shape for name, tensor in state.items()} == {"subspace.theta": (40,), "projection_seed": ()}
 
 
-def test_the_changes_are_made_once_for_all_tensors_and_again_when_theta_moves(gpt2):
-    attachment = attached(gpt2, dimension=40)
+def test_changes_are_computed_once_until_theta_changes(gpt2):
+    attachment = attach_perturbed(gpt2, dimension=40)
     coordinates, theta = attachment.coordinates, attachment.parameters()["subspace.theta"]
     with torch.no_grad():
         before = output(gpt2)
-        made = coordinates.changes()
+        changes = coordinates.changes()
         output(gpt2)
-        assert coordinates.changes() is made
+        assert coordinates.changes() is changes
         theta.mul_(2.0)
         assert not torch.equal(output(gpt2), before)
-        assert coordinates.changes() is not made
+        assert coordinates.changes() is not changes
 
 
-def test_two_forwards_of_one_theta_accumulate_their_gradients(gpt2):
-    theta = attached(gpt2, dimension=40).parameters()["subspace.theta"]
+def test_gradients_of_two_forwards_accumulate(gpt2):
+    theta = attach_perturbed(gpt2, dimension=40).parameters()["subspace.theta"]
     loss(gpt2).backward()
     once = theta.grad.clone()
     loss(gpt2).backward()
     torch.testing.assert_close(theta.grad, 2 * once)
 
 
-def test_a_model_is_copied_after_a_forward(gpt2):
-    attached(gpt2, dimension=40)
+def test_model_can_be_copied_after_a_forward(gpt2):
+    attach_perturbed(gpt2, dimension=40)
     tuned = output(gpt2)
     torch.testing.assert_close(output(gpt2, copy.deepcopy(gpt2.model)), tuned)
 
 
-def test_another_seed_is_another_subspace(gpt2):
+def test_seed_determines_the_subspace(gpt2):
     changes = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -170,25 +170,25 @@ def test_another_seed_is_another_subspace(gpt2):
     assert not torch.equal(*changes)
 
 
-def test_a_million_dimensions(gpt2):
-    attachment = attached(gpt2, dimension=1_000_000)
+def test_million_dimensions(gpt2):
+    attachment = attach_perturbed(gpt2, dimension=1_000_000)
     assert output(gpt2).isfinite().all()
     assert attachment.parameters()["subspace.theta"].shape == (1_000_000,)
 
 
 def test_bf16_autocast_projects_in_float32(gpt2):
-    attached(gpt2, dimension=40)
+    attach_perturbed(gpt2, dimension=40)
     expected = output(gpt2)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(output(gpt2).float(), expected, atol=0.1, rtol=0.1)
 
 
 @pytest.mark.parametrize("settings", [{"dimension": 0}, {"dimension": 3, "scales": True}])
-def test_too_few_dimensions(gpt2, settings):
+def test_too_few_dimensions_are_refused(gpt2, settings):
     with pytest.raises(AdapterError, match="at least"):
         Subspace(**settings).attach(gpt2)
 
 
-def test_a_dense_projection_too_large(gpt2):
+def test_large_dense_projection_is_refused(gpt2):
     with pytest.raises(AdapterError, match="fastfood"):
         Subspace(dimension=1_000_000, projection="dense").attach(gpt2)
