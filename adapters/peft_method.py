@@ -16,6 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from adapters.backbone import count_roles
 from adapters.base import Adapter, Attachment, check_state, settings_of
 from adapters.errors import AdapterError
+from adapters.model_snapshot import ModelSnapshot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,8 @@ class PeftMethod(Adapter, name="peft"):
         try:
             return classes[kind](**options)
         except (TypeError, ValueError) as failure:
-            raise AdapterError(f"--adapter.options for peft's {self.method}: {failure}") from None
+            reason = str(failure).strip().split("\n")[0]
+            raise AdapterError(f"--adapter.options for peft's {self.method}: {reason}") from None
 
     def checked_options(self, valid: set[str]) -> dict[str, Any]:
         options = cast(dict[str, Any], self.options)
@@ -148,54 +150,6 @@ class PeftMethod(Adapter, name="peft"):
             backbone.model.eval()(**inputs)
         backbone.model.train(training)
         return wrapped
-
-
-class ModelSnapshot:
-    """A model's modules, weights and `requires_grad` flags, to restore: peft replaces modules, and some weights too."""
-
-    def __init__(self, model: Module):
-        self.model = model
-        self.children = {module: dict(module._modules) for module in model.modules()}
-        self.flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-        self.values = {parameter: parameter.detach().clone() for parameter in model.parameters()}
-
-    def forget_unchanged(self) -> None:
-        """Drop the copies of weights that the method has not changed."""
-        import torch
-
-        self.values = {p: v for p, v in self.values.items() if not p.is_meta and not torch.equal(p, v)}
-
-    def restore(self) -> None:
-        """Restore modules and flags, and the weights with a copy."""
-        self._restore(self.children, self.values, self.flags)
-        self.model.__dict__.pop("peft_config", None)
-
-    @contextmanager
-    def restored(self) -> Iterator[None]:
-        """A context in which the model has the modules and weights of the snapshot."""
-        children = {module: dict(module._modules) for module in self.model.modules()}
-        values = {parameter: parameter.detach().clone() for parameter in self.values}
-        flags = {parameter: parameter.requires_grad for parameter in self.flags}
-        config = self.model.__dict__.get("peft_config")
-        self.restore()
-        try:
-            yield
-        finally:
-            self._restore(children, values, flags)
-            self.model.peft_config = config
-
-    @staticmethod
-    def _restore(children: Mapping[Any, Any], values: Mapping[Any, Tensor], flags: Mapping[Any, bool]) -> None:
-        import torch
-
-        for module, modules in children.items():
-            module._modules.clear()
-            module._modules.update(modules)
-        with torch.no_grad():
-            for parameter, value in values.items():
-                parameter.copy_(value)
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
 
 
 class PeftAttachment(Attachment):

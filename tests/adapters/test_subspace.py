@@ -8,9 +8,10 @@ import pytest
 import torch
 from scipy.linalg import hadamard
 
-from adapters import subspace
+from adapters import random_projections
 from adapters.errors import AdapterError
-from adapters.subspace import DenseProjection, Fastfood, Subspace, walsh_hadamard
+from adapters.random_projections import DenseProjection, Fastfood, walsh_hadamard
+from adapters.subspace import Subspace
 from tests.contract.tiny import loss, output
 
 
@@ -24,8 +25,8 @@ def test_walsh_hadamard_equals_scipys_matrix(size):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of at least 8 rows, 16 rows at once."""
-    monkeypatch.setattr(subspace, "MIN_BLOCK", 8)
-    monkeypatch.setattr(subspace, "ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(random_projections, "MIN_BLOCK", 8)
+    monkeypatch.setattr(random_projections, "ROWS_AT_ONCE", 16)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 5), (3, 50), (64, 64), (30, 33), (100, 7), (5, 41), (17, 1)])
