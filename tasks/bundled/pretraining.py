@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from tasks.atomic import replacing
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -121,9 +123,8 @@ def _log(file: Path, step: int, loss: Tensor, seconds: float, figures: dict[str,
 
 def _save(file: Path, parts: dict, step: int, seconds: float) -> None:
     states = {name: part.state_dict() for name, part in parts.items()}
-    beside = file.with_suffix(".writing")
-    torch.save({"step": step, "seconds": seconds, **states}, beside)
-    beside.replace(file)
+    with replacing(file) as temporary:
+        torch.save({"step": step, "seconds": seconds, **states}, temporary)
 
 
 def _resume(file: Path, parts: dict) -> tuple[int, float]:
