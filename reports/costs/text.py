@@ -52,7 +52,7 @@ def notes(table: CostTable) -> list[str]:
     records = [record for row in table.rows for record in row.records]
     costs = [row.costs for row in table.rows if row.costs is not None]
     runs = sum(len(row.runs) for row in table.rows if row.costs is None)
-    lines = [f"From {len(costs)} cost records, and {runs} runs of methods without one."]
+    lines = [f"From {count_text(len(costs), 'cost record')}, and {count_text(runs, 'run')} of methods without one."]
     lines += [f"Unreadable: {path}: {reason}" for path, reason in table.unreadable]
     lines += _how("Peak memory", (r.memory.how for r in records if r.memory))
     lines += _how("Memory by category", (r.memory.categories_how for r in records if r.memory))
@@ -70,13 +70,17 @@ def _latency_notes(costs: Sequence[CostRecord]) -> list[str]:
     rounds, items = span([c.inference.unmerged.n for c in costs]), span([c.inference.items for c in costs])
     mixed = span([c.mixed_batch.items for c in costs])
     return [
-        f"Latency: a forward pass of {items} item(s); ratios are medians over {rounds} interleaved rounds "
+        f"Latency: one forward pass, batch size {items}; ratios are medians over {rounds} interleaved rounds "
         "[95 % interval, sign test]; base / base shows the uncertainty of the measurement itself; "
         "'unsupported': the method cannot do this.",
         "Merge error: merged against unmerged output, as |difference| / |output| and as the largest difference.",
         f"Switch: loading another adapter's state from memory, median of {span([c.switch.n for c in costs])} "
         f"[quartiles]. Mixed batch: {mixed} items, each with a different adapter.",
     ]
+
+
+def count_text(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _how(what: str, ways: Iterable[str]) -> list[str]:

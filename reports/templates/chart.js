@@ -114,9 +114,10 @@ function draw(svg, points, x, y, clip, below, onDetail) {
     if (point.low !== null && point.high !== null)
       node.append(element("line", { x1: px, x2: px, y1: y.place(clip(point.low)), y2: y.place(clip(point.high)), "stroke-width": 1.5 }));
     node.append(mark(point.shape, px, py));
-    if (point.named && taken.every(([a, b]) => Math.abs(a - px) > 90 || Math.abs(b - py) > 13)) {
-      taken.push([px, py]);
-      const end = px > BOX.width * 0.4; // labels go on the empty side of the front
+    const end = px > BOX.width * 0.4; // labels go on the empty side of the front
+    const length = 6.5 * point.label.length, from = end ? px - 8 - length : px + 8; // about 6.5 pixels per character
+    if (point.named && taken.every(([a, b, v]) => from > b || from + length < a || Math.abs(v - py) > 13)) {
+      taken.push([from, from + length, py]);
       node.append(element("text", { class: "name", stroke: "none", x: px + (end ? -8 : 8), y: py + (below ? 15 : -7), "text-anchor": end ? "end" : "start" }, point.label));
     }
     return node;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ def runs(tmp_path):
 
 
 def test_one_row_per_run(runs):
-    rows = frame(runs)
+    rows: Any = frame(runs)
     assert len(rows) == 10
     assert rows["status"].value_counts().to_dict() == {"finished": 9, "failed": 1}
     assert rows[rows["status"] == "failed"]["reason"].tolist() == ["out of memory"]
@@ -52,7 +53,7 @@ def test_every_kind_of_column(tmp_path):
 
 
 def test_numbers_are_numeric_also_with_missing_values(runs):
-    rows = frame(runs)
+    rows: Any = frame(runs)
     for name in ("size", "seed", "kid", "kid.low", "kid.n", "adapter.rank", "parameters.trainable", "seconds.train"):
         if name in rows:
             assert is_numeric_dtype(rows[name]), name
@@ -76,14 +77,15 @@ def test_an_unreadable_record_is_a_warning(runs):
 
 
 def test_table_has_the_numbers_of_the_csv(runs, capsys):
-    rows = table(runs, "drawings", by="rank", against="lora:1")
+    rows: Any = table(runs, "drawings", by="rank", against="lora:1")
     assert (
         main(["table", "drawings", "--runs", str(runs), "--by", "rank", "--against", "lora:1", "--format", "csv"]) == 0
     )
     (runs / "table.csv").write_text(capsys.readouterr().out)
+    columns = ["method", "size", "kid", "kid.low", "kid.p_holm", "seeds"]
     pd.testing.assert_frame_equal(
-        rows[["method", "size", "kid", "kid.low", "kid.p_holm", "seeds"]],
-        pd.read_csv(runs / "table.csv")[["method", "size", "kid", "kid.low", "kid.p_holm", "seeds"]],
+        rows[columns],
+        pd.read_csv(runs / "table.csv", usecols=lambda name: name in columns)[columns],
         check_dtype=False,
     )
     assert rows["kid"].tolist() == [405.0, 300.0, 301.0]
