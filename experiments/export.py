@@ -1,49 +1,62 @@
-"""A finished run for other tools: `python -m experiments.export RUN --format diffusers|kohya|peft|merged`."""
+"""Export a finished run for other tools: `python -m experiments.export RUN --format diffusers|kohya|peft|merged`."""
 
 from __future__ import annotations
 
-import argparse
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from adapters.interchange.exported_file import write
 from experiments.cli.errors import command
+from experiments.cli.parser import parse_options
 from experiments.records.load_run import LoadedRun, load_run
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
 
+Format = Literal["diffusers", "kohya", "peft", "merged"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a finished run's adapter in the format of another tool, or the whole model with the adapter merged in.
+
+    For example: python -m experiments.export runs/sd-pokemon/lora/1a2b3c4d5e6f --format diffusers
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a finished run."""
+    format: Format
+    """The tool that loads it; "merged" writes a model folder for from_pretrained of diffusers or transformers."""
+    output: Path | None = None
+    """Folder to write to. Default: RUN/export/FORMAT."""
+
 
 def main() -> None:
-    options = parser().parse_args()
-    for file in export(load_run(options.run), options.format, options.out or options.run / "export" / options.format):
+    options = parse_options(ExportOptions, sys.argv[1:], "python -m experiments.export")
+    folder = options.output or options.run / "export" / options.format
+    for file in export(load_run(options.run), options.format, folder):
         print(file)
 
 
-def parser() -> argparse.ArgumentParser:
-    program = argparse.ArgumentParser(
-        prog="python -m experiments.export",
-        description="Write a finished run's adapter for other tools, or the whole model with the adapter merged into "
-        "its weights (a folder of diffusers or transformers that from_pretrained loads).",
-    )
-    program.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
-    program.add_argument("--format", required=True, choices=["diffusers", "kohya", "peft", "merged"])
-    program.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: RUN/export/FORMAT)")
-    return program
+def export(run: LoadedRun, format: Format, folder: Path) -> list[Path]:
+    """Write the run in a format; returns the files, or the folder of a merged model.
 
-
-def export(run: LoadedRun, form: str, folder: Path) -> list[Path]:
-    """Write the form; the files or, of a whole model, the folder. Raises AdapterError where the method has it not."""
-    if form != "merged":
-        return write(run.attachment.export(form), folder)
+    Merging changes the loaded run for good. Raises AdapterError if the method does not have the format.
+    """
+    if format != "merged":
+        return write(run.attachment.export(format), folder)
     folder.mkdir(parents=True, exist_ok=True)
-    fold(run.attachment)
+    merge_permanently(run.attachment)
     run.base.save(folder)
     return [folder]
 
 
-def fold(attachment: Attachment) -> None:
-    """Merge for good: the model is then of its own class again, with the adapter in its weights."""
+def merge_permanently(attachment: Attachment) -> None:
+    """Write the adapter into the model's weights and detach it: the model has its original class again."""
     import torch
 
     model = attachment.backbone.model

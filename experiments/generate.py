@@ -1,47 +1,73 @@
-"""Texts from finished runs: `python -m experiments.generate RUN [RUN ...] PROMPT [PROMPT ...]`."""
+"""Generate texts with finished runs: `python -m experiments.generate RUN [RUN ...] PROMPT [PROMPT ...]`."""
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from experiments.cli.errors import command
+from experiments.cli.parser import parse_options
 from experiments.errors import UsageError
 from experiments.records.load_run import load_models, runs_and_prompts
 
-SETTINGS = {"num_beams": 1, "max_new_tokens": 1, "no_repeat_ngram_size": 0}  # and the least value of each
+MINIMUM = {"num_beams": 1, "max_new_tokens": 1, "no_repeat_ngram_size": 0}
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Generate texts with finished runs, by beam search; settings not given are the task's.
+
+    For example: python -m experiments.generate runs/e2e/lora/1a2b3c4d5e6f "name[The Mill], food[Italian]"
+    """
+
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...] PROMPT [PROMPT ...]")]
+    """Folders of finished runs, then prompts."""
+    num_beams: int | None = None
+    """Beams of the search."""
+    length_penalty: float | None = None
+    """Exponent of the length in a beam's score."""
+    no_repeat_ngram_size: int | None = None
+    """Allow no n-gram of this size twice; 0 allows all."""
+    max_new_tokens: int | None = None
+    """Maximum length of a text, in tokens."""
+    scale: float = 1.0
+    """Multiply the adapter's update (for LoRA: B A) by this."""
+    compare: Literal["base"] | None = None
+    """Also generate with the untuned base."""
 
 
 def main() -> None:
-    options = parser().parse_args()
+    options = parse_options(GenerateOptions, sys.argv[1:], "python -m experiments.generate")
     runs, prompts = runs_and_prompts(options.words)
-    given = {name: getattr(options, name) for name in (*SETTINGS, "length_penalty")}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, least in SETTINGS.items():
-        if given.get(name, least) < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {given[name]}")
-    texts: dict[str, list[str]] = {}
-    for model in load_models(runs, options.scale, options.compare == "base"):
-        texts[", ".join(model.label.split("\n"))] = model.base.generate(prompts, **given)
+    names = (*MINIMUM, "length_penalty")
+    settings = {name: value for name in names if (value := getattr(options, name)) is not None}
+    texts = generate(runs, prompts, scale=options.scale, with_base=options.compare == "base", **settings)
     for i, prompt in enumerate(prompts):
         print(prompt)
-        for label, found in texts.items():
-            print(f"  {label}: {found[i]}")
+        for label, generated in texts.items():
+            print(f"  {label}: {generated[i]}")
 
 
-def parser() -> argparse.ArgumentParser:
-    program = argparse.ArgumentParser(
-        prog="python -m experiments.generate",
-        description="Write texts with finished runs, by beam search with their task's own settings.",
-        epilog='For example: python -m experiments.generate runs/e2e/lora/1a2b3c4d5e6f "name[The Mill], food[Italian]"',
-    )
-    program.add_argument("words", nargs="+", metavar="RUN ... PROMPT", help="finished runs' folders, then prompts")
-    program.add_argument("--num_beams", type=int, help="width of the beam search (default: the task's)")
-    program.add_argument("--length-penalty", type=float, help="exponent of the length (default: the task's)")
-    program.add_argument("--no-repeat-ngram", type=int, help="no n-gram of so many tokens twice; 0 allows all")
-    program.add_argument("--new-tokens", type=int, help="length of a text, at most (default: the task's)")
-    program.add_argument("--scale", type=float, default=1.0, help="multiplies the update (for LoRA: B A; default: 1)")
-    program.add_argument("--compare", choices=["base"], help="the untuned base's text too")
-    return program
+def generate(
+    runs: Sequence[Path], prompts: Sequence[str], scale: float = 1.0, with_base: bool = False, **settings: Any
+) -> dict[str, list[str]]:
+    """One text per prompt from every run, by the run's label.
+
+    `settings` override the task's: num_beams, max_new_tokens, no_repeat_ngram_size, length_penalty. Raises UsageError
+    for a folder that is not a finished run, TaskError if its base generates no texts.
+    """
+    for name, least in MINIMUM.items():
+        if settings.get(name, least) < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {settings[name]}")
+    return {
+        ", ".join(model.label.split("\n")): model.base.generate(prompts, **settings)
+        for model in load_models(runs, scale, with_base)
+    }
 
 
 if __name__ == "__main__":

@@ -1,57 +1,76 @@
-"""Published numbers beside ours: `python -m experiments.paper`.
-
-Parameter counts come from the project's own adapters on models of the published sizes without weights; the claims'
-figures are counted, predicted, or read from the run records below --runs. The result is kept as RUNS/paper.json.
-"""
+"""Compare published numbers with ours: `python -m experiments.paper`."""
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.cli.errors import command
+from experiments.cli.parser import parse_options
 
 PUBLISHED = Path(__file__).parent / "papers" / "published.json"
 RECORD = "paper.json"
 
 
+@dataclass(frozen=True)
+class PaperOptions:
+    """Compare the numbers of the LoRA paper and of diffusers' guides with ours; writes RUNS/paper.json.
+
+    Parameter counts come from this project's adapters on models of the published sizes, without weights. The claims'
+    figures are counted, predicted, or read from the records below --runs.
+    """
+
+    runs: Path = Path("runs")
+    """Folder of the run records."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.paper", description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run records (default: runs)")
-    arguments = parser.parse_args()
-    print(f"{write(result(arguments.runs), arguments.runs)}; python -m reports paper --runs {arguments.runs} shows it")
-
-
-def result(runs: Path) -> dict[str, Any]:
-    """All rows and claims; each part is printed when it is had."""
-    from experiments.papers.claims import Claims
-    from experiments.papers.parameter_counts import count, file_bytes
-
+    options = parse_options(PaperOptions, sys.argv[1:], "python -m experiments.paper")
+    print("counting parameters, then predicting memory and FLOPs (some minutes)", file=sys.stderr)
     data = json.loads(PUBLISHED.read_text())
-    bases = data["bases"]
-    counts = [count(row, bases) for row in data["counts"]] + [file_bytes(row, bases) for row in data["files"]]
-    print(counts_table(counts), end="\n\n", flush=True)
-    claims = [claim.as_record() for claim in Claims(data, runs).all()]
+    counts = compare_counts(data)
+    print(counts_text(counts), end="\n\n", flush=True)
+    claims = check_claims(data, options.runs)
     print(claims_text(claims), end="\n\n")
-    return {"source": data["source"], "bases_note": data["bases_note"], "counts": counts, "claims": claims}
+    file = write(data, counts, claims, options.runs)
+    print(f"{file}; `python -m reports paper --runs {options.runs}` shows it")
 
 
-def counts_table(counts: list[dict[str, Any]]) -> str:
+def compare_counts(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every published parameter count and file size beside ours, with a verdict."""
+    from experiments.papers.parameter_counts import compare_file_size, compare_parameter_count
+
+    bases = data["bases"]
+    parameters = [compare_parameter_count(row, bases) for row in data["counts"]]
+    return [*parameters, *(compare_file_size(row, bases) for row in data["files"])]
+
+
+def check_claims(data: dict[str, Any], runs: Path) -> list[dict[str, str]]:
+    """Every published claim beside our figure, with a verdict."""
+    from experiments.papers.claims import Claims
+
+    return [claim.as_record() for claim in Claims(data, runs).all()]
+
+
+def counts_text(counts: Sequence[dict[str, Any]]) -> str:
+    """The counts as a table, with the rows' notes below it."""
     from tabulate import tabulate
 
     rows = [
         (row["where"], row["what"], row["printed"] or "", f"{row['by_formula']:,}", f"{row['ours']:,}", row["verdict"])
         for row in counts
     ]
-    heads = ["published in", "what", "printed", "by its formula", "ours", "verdict"]
-    aligned = ("left", "left", "right", "right", "right", "left")
+    headers = ["published in", "what", "printed", "by its formula", "ours", "verdict"]
+    alignment = ("left", "left", "right", "right", "right", "left")
     notes = [f"{row['where']}, {row['what']}: {row['note']}" for row in counts if row["note"]]
-    return "\n".join([tabulate(rows, heads, disable_numparse=True, colalign=aligned), *notes])
+    return "\n".join([tabulate(rows, headers, disable_numparse=True, colalign=alignment), *notes])
 
 
-def claims_text(claims: list[dict[str, str]]) -> str:
+def claims_text(claims: Sequence[dict[str, str]]) -> str:
     return "\n".join(
         f"{claim['source']}: {claim['claim']}\n  ours ({claim['how']}): {claim['ours']}\n"
         f"  verdict: {claim['verdict']}\n  {claim['command']}"
@@ -59,13 +78,15 @@ def claims_text(claims: list[dict[str, str]]) -> str:
     )
 
 
-def write(found: dict[str, Any], runs: Path) -> Path:
-    """Keep the result below the runs, with the environment that it was had in; the file."""
+def write(data: dict[str, Any], counts: Sequence[Any], claims: Sequence[Any], runs: Path) -> Path:
+    """Write the result and the environment to `runs`; returns the file."""
     from experiments.records.folder import environment, write_json
     from reports.upgrade import SCHEMA
 
     runs.mkdir(parents=True, exist_ok=True)
-    write_json(runs / RECORD, {"schema": SCHEMA, "source": "paper"} | found | environment("meta"))
+    sources = {"source": data["source"], "bases_note": data["bases_note"]}
+    result = {"schema": SCHEMA, "source": "paper", **sources, "counts": counts, "claims": claims}
+    write_json(runs / RECORD, result | environment("meta"))
     return runs / RECORD
 
 

@@ -1,15 +1,19 @@
-"""Pictures from finished runs: `python -m experiments.sample RUN [RUN ...] PROMPT [PROMPT ...]`."""
+"""Sample pictures from finished runs: `python -m experiments.sample RUN [RUN ...] PROMPT [PROMPT ...]`."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from experiments.cli.errors import command
+from experiments.cli.parser import parse_options
 from experiments.errors import UsageError
 from experiments.records.load_run import load_models, runs_and_prompts
 
@@ -17,74 +21,112 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA = "adapter-testbed"  # the PNG's text chunk
-LARGEST_CELL = 512  # pixels a side of a picture in the grid
+MAX_CELL = 512  # pixels per side of a picture in the grid
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Sample pictures from finished runs into one PNG grid with one row per run.
+
+    Picture i of every row starts from the same noise. The PNG's metadata hold the settings. For example:
+    python -m experiments.sample runs/sd-pokemon/lora/1a2b3c4d5e6f "a round green creature"
+    """
+
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...] PROMPT [PROMPT ...]")]
+    """Folders of finished runs, then prompts."""
+    num_images_per_prompt: int = 4
+    """Pictures per prompt and run."""
+    num_inference_steps: int | None = None
+    """Sampling steps of DPM-Solver++. Default: what the base's card recommends."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance scale. Default: what the base's card recommends."""
+    seed: int = 0
+    """Seed of the initial noise."""
+    scale: float = 1.0
+    """Multiply the adapter's update (for LoRA: B A) by this."""
+    compare: Literal["base"] | None = None
+    """Also add a row of the untuned base."""
+    output: Path | None = None
+    """File of the grid. Default: in the samples/ folder of the first run."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures by row label, uint8 (n, 3, height, width), the caption of each column, and the settings used."""
+
+    rows: Mapping[str, Tensor] = field(repr=False)
+    captions: list[str]
+    settings: Mapping[str, Any]
+
+    def save(self, file: Path) -> None:
+        """Write the grid as PNG, with the settings as JSON in its text chunk `adapter-testbed`."""
+        from PIL.PngImagePlugin import PngInfo
+
+        from tasks.diffusion.evaluation.grid import CELL, grid_of
+
+        side = max(pictures.shape[-1] for pictures in self.rows.values())
+        chunk = PngInfo()
+        chunk.add_itxt(METADATA, json.dumps(self.settings))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        grid = grid_of(self.rows, self.captions, min(max(side, CELL), MAX_CELL))
+        grid.save(file, format="png", pnginfo=chunk)
 
 
 def main() -> None:
-    options = parser().parse_args()
+    options = parse_options(SampleOptions, sys.argv[1:], "python -m experiments.sample")
     runs, prompts = runs_and_prompts(options.words)
-    if options.n < 1 or (options.num_inference_steps is not None and options.num_inference_steps < 1):
-        raise UsageError("--n and --num-inference-steps must be at least 1")
-    captions = [prompt for prompt in prompts for _ in range(options.n)]
-    rows: dict[str, Tensor] = {}
-    facts: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {}
-    for model in load_models(runs, options.scale, options.compare == "base"):
-        settings = settings or _settings(options, model.base.sampling)
-        label = model.label if model.label not in rows else f"{model.label} ({len(rows)})"
-        rows[label] = model.base.sample(captions, **settings)
-        facts.append({"label": label, **model.facts})
-    file = options.out or runs[0] / "samples" / f"{slug(prompts[0])}-seed{options.seed}.png"
-    save(
-        rows, captions, file, {"prompts": prompts, "n": options.n, "solver": "DPM-Solver++", **settings, "rows": facts}
+    samples = sample(
+        runs,
+        prompts,
+        num_images_per_prompt=options.num_images_per_prompt,
+        num_inference_steps=options.num_inference_steps,
+        guidance_scale=options.guidance_scale,
+        seed=options.seed,
+        scale=options.scale,
+        with_base=options.compare == "base",
     )
+    file = options.output or runs[0] / "samples" / f"{slug(prompts[0])}-seed{options.seed}.png"
+    samples.save(file)
     print(file)
 
 
-def parser() -> argparse.ArgumentParser:
-    program = argparse.ArgumentParser(
-        prog="python -m experiments.sample",
-        description="Sample pictures from finished runs, one row a run: picture i of every row starts from the same "
-        "noise. The grid is a PNG whose metadata hold its settings.",
-        epilog='For example: python -m experiments.sample runs/sd-pokemon/lora/1a2b3c4d5e6f "a round green creature"',
-    )
-    program.add_argument("words", nargs="+", metavar="RUN ... PROMPT", help="finished runs' folders, then prompts")
-    program.add_argument("--n", type=int, default=4, help="pictures a prompt (default: 4)")
-    program.add_argument("--num-inference-steps", type=int, help="of DPM-Solver++ (default: the base's card's)")
-    program.add_argument("--guidance-scale", type=float, help="guidance scale (default: the base's card's)")
-    program.add_argument("--seed", type=int, default=0, help="of the start noise (default: 0)")
-    program.add_argument("--scale", type=float, default=1.0, help="multiplies the update (for LoRA: B A; default: 1)")
-    program.add_argument("--compare", choices=["base"], help="a row of the untuned base too")
-    program.add_argument("--out", type=Path, help="the grid's file (default: in the first run's samples)")
-    return program
+def sample(
+    runs: Sequence[Path],
+    prompts: Sequence[str],
+    num_images_per_prompt: int = 4,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    with_base: bool = False,
+) -> Samples:
+    """Sample every prompt with every run; settings left at None come from the card of the first run's base.
 
-
-def _settings(options: argparse.Namespace, card: Mapping[str, Any]) -> dict[str, Any]:
-    """Seed, steps and guidance for every row: the user's, else what the first run's base recommends."""
-    given = {
-        "seed": options.seed,
-        "num_inference_steps": options.num_inference_steps,
-        "guidance_scale": options.guidance_scale,
-    }
-    return given | {name: card.get(name) for name in ("num_inference_steps", "guidance_scale") if given[name] is None}
+    Raises UsageError for a folder that is not a finished run, TaskError if its base generates no pictures.
+    """
+    if num_images_per_prompt < 1 or (num_inference_steps is not None and num_inference_steps < 1):
+        raise UsageError("--num-images-per-prompt and --num-inference-steps must be at least 1")
+    captions = [prompt for prompt in prompts for _ in range(num_images_per_prompt)]
+    requested = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    settings: dict[str, Any] = {}
+    rows: dict[str, Tensor] = {}
+    facts: list[dict[str, Any]] = []
+    for model in load_models(runs, scale, with_base):
+        card = model.base.sampling
+        settings = settings or {
+            "seed": seed,
+            **{name: card.get(name) if value is None else value for name, value in requested.items()},
+        }
+        label = model.label if model.label not in rows else f"{model.label} ({len(rows)})"
+        rows[label] = model.base.sample(captions, **settings)
+        facts.append({"label": label, **model.facts})
+    counts = {"prompts": list(prompts), "num_images_per_prompt": num_images_per_prompt, "solver": "DPM-Solver++"}
+    return Samples(rows, captions, {**counts, **settings, "rows": facts})
 
 
 def slug(prompt: str) -> str:
-    """The prompt as a part of a file's name."""
+    """The prompt as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "prompt"
-
-
-def save(rows: Mapping[str, Tensor], captions: list[str], file: Path, facts: Mapping[str, Any]) -> None:
-    """The grid as PNG, with `facts` as JSON in its text chunk `adapter-testbed`."""
-    from PIL.PngImagePlugin import PngInfo
-
-    from tasks.diffusion.evaluation.grid import CELL, grid_of
-
-    side = max(pictures.shape[-1] for pictures in rows.values())
-    chunk = PngInfo()
-    chunk.add_itxt(METADATA, json.dumps(facts))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    grid_of(rows, captions, min(max(side, CELL), LARGEST_CELL)).save(file, format="png", pnginfo=chunk)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,40 @@
-"""What papers and guides claim of LoRA, beside our own figures: counted, predicted, or read from run records."""
+"""Check what the LoRA paper and diffusers' guides claim: each claim beside our figure, with a verdict.
+
+Figures are counted or predicted on models without weights, or read from run records. Like `experiments.studies`, this
+file names methods: the claims are about LoRA and full fine-tuning.
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.config import RunConfig, Train
-from experiments.costs import FILE as COSTS
+from experiments.measure.method_costs import COSTS_FILE
 from experiments.papers.parameter_counts import adapter_of
-from experiments.plan import PlanOptions, make
+from experiments.planning.memory_plan import Plan, plan
 from experiments.records.folder import RunFolder
 from tasks.base import registry as task_registry
 
-if TYPE_CHECKING:
-    from experiments.plan import Plan
-
 MIB = 2**20
-ENOUGH = 0.9  # of full fine-tuning's gain over the base: the share that defines the intrinsic dimension d90
-NOTHING = 0.01  # of the base's seconds: what a merged adapter may cost and still cost nothing
+LORA, FULL = "lora", "full"
+RANK_1 = {"field": "rank", "value": 1}
+SUFFICIENT = 0.9  # share of full fine-tuning's gain over the base; the threshold of the intrinsic dimension d90
+NEGLIGIBLE = 0.01  # latency of a merged adapter beyond the base's, as a share, that counts as none
 NOT_MEASURED = "not measured yet"
-THIS = "python -m experiments.paper"
+PAPER_COMMAND = "python -m experiments.paper"
+RUN_COMMANDS = "python -m experiments.run full sd-pokemon; python -m experiments.run lora sd-pokemon --adapter.rank 1"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: who makes it, our figure, how it was had, the command that gives it, and a verdict."""
+    """One claim: its source, our figure, how it was obtained, the command that reproduces it, and a verdict."""
 
     source: str
     claim: str
@@ -44,146 +48,162 @@ class Claim:
 
 
 class Claims:
-    """All claims, from the numbers of the data file and the records below `runs`."""
+    """All claims, checked with the numbers of the data file and the records below `runs`."""
 
     def __init__(self, data: Mapping[str, Any], runs: Path):
-        self.data, self.runs, self.records = data, runs, finished(runs)
+        self.data, self.runs, self.records = data, runs, finished_records(runs)
 
     def all(self) -> list[Claim]:
-        return [*self.headlines(), *self.tutorial()]
+        return [*self.paper(), *self.guides()]
 
-    def headlines(self) -> Iterator[Claim]:
-        """LoRA's abstract and section 4.2."""
+    def paper(self) -> Iterator[Claim]:
+        """The LoRA paper's abstract and section 4.2."""
         source, numbers = "LoRA, GPT-3 175B", self.data["gpt-3"]
         trained = next(row["by_formula"] for row in self.data["counts"] if row["where"] == numbers["counted_in"])
         size, fewer = 2 * trained / MIB, numbers["parameters"] / trained
         text = f"{trained:,} parameters of 2 bytes: {size:.1f} MiB"
         verdict = "holds" if abs(size / numbers["checkpoint_mb"] - 1) < 0.05 else "does not hold"
-        yield Claim(source, f"a checkpoint of {numbers['checkpoint_mb']} MB", text, "counted", THIS, verdict)
+        yield Claim(source, f"a checkpoint of {numbers['checkpoint_mb']} MB", text, "counted", PAPER_COMMAND, verdict)
         text = f"{numbers['parameters']:,} / {trained:,} = {fewer:,.0f}"
         verdict = "holds, rounded up" if fewer > 0.9 * numbers["times_fewer"] else "does not hold"
-        yield Claim(source, f"{numbers['times_fewer']:,} times fewer parameters", text, "counted", THIS, verdict)
+        claim = f"{numbers['times_fewer']:,} times fewer parameters"
+        yield Claim(source, claim, text, "counted", PAPER_COMMAND, verdict)
         yield self.less_memory(source)
-        theirs = numbers["tokens_per_second_lora"] / numbers["tokens_per_second_full"]
-        claim = f"{numbers['percent_faster']} % faster training ({theirs:.2f} times the tokens a second)"
-        yield self.faster(source, claim, theirs)
+        times = numbers["tokens_per_second_lora"] / numbers["tokens_per_second_full"]
+        claim = f"{numbers['percent_faster']} % faster training ({times:.2f} times the tokens per second)"
+        yield self.faster(source, claim, times)
 
     def less_memory(self, source: str) -> Claim:
+        """Predicted memory of a step, full fine-tuning over LoRA."""
         numbers = self.data["gpt-3"]
-        theirs = numbers["memory_full_bytes"] / numbers["memory_lora_bytes"]
+        printed = numbers["memory_full_bytes"] / numbers["memory_lora_bytes"]
         one, eight = (self.peak(f"gpt full {n}") / self.peak(f"gpt lora {n}") for n in (1, 8))
         text = f"GPT-2 M, 512 tokens, full / LoRA: {one:.2f} at batch 1, {eight:.2f} at batch 8"
-        verdict = "holds" if min(one, eight) >= numbers["times_less_memory"] else "less here: activations stay"
-        claim = f"{numbers['times_less_memory']} times less memory (1.2 TB to 350 GB: {theirs:.2f})"
-        return Claim(source, claim, text, "predicted", self.command("gpt lora 1"), verdict)
+        holds = min(one, eight) >= numbers["times_less_memory"]
+        verdict = "holds" if holds else "less here, because activations remain"
+        claim = f"{numbers['times_less_memory']} times less memory (1.2 TB to 350 GB: {printed:.2f})"
+        return Claim(source, claim, text, "predicted", self.plan_command("gpt lora 1"), verdict)
 
-    def faster(self, source: str, claim: str, theirs: float) -> Claim:
-        """A step's seconds, full over LoRA, in runs of one task, base, batch and precision."""
-        seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for record in self.records:
-            train, task = record["config"]["train"], record["config"]["task"]
-            same = f"{record['task']} ({task.get('base')}, batch {train['batch']}, {train['precision']})"
-            seconds[same][record["method"]].append(record["seconds"]["step_median"])
-        names = self.data["measured"]
+    def faster(self, source: str, claim: str, times: float) -> Claim:
+        """Measured seconds per step, full fine-tuning over LoRA, for runs with the same task, base and settings."""
+        pairs = self.compare_runs(
+            lambda record: record["seconds"]["step_median"],
+            lambda record: f"batch {_train(record, 'batch_size')}, {_train(record, 'mixed_precision')} autocast",
+        )
         ratios = {
-            same: statistics.median(of[names["full"]]) / statistics.median(of[names["low"]])
-            for same, of in seconds.items()
-            if {names["full"], names["low"]} <= of.keys()
+            label: statistics.median(values[FULL]) / statistics.median(values[LORA]) for label, values in pairs.items()
         }
         if not ratios:
-            return self.open(source, claim)
-        text = "full / LoRA: " + ", ".join(f"{ratio:.2f} on {same}" for same, ratio in ratios.items())
-        verdict = "holds" if min(ratios.values()) >= theirs else "less here"
+            return self.not_measured(source, claim)
+        text = "full / LoRA: " + ", ".join(f"{ratio:.2f} on {label}" for label, ratio in ratios.items())
+        verdict = "holds" if min(ratios.values()) >= times else "less here"
         return Claim(source, claim, text, "measured", "python -m reports table TASK", verdict)
 
-    def tutorial(self) -> Iterator[Claim]:
-        """What diffusers' guides to LoRA say, on Stable Diffusion 2.1 at 512 pixels."""
+    def guides(self) -> Iterator[Claim]:
+        """diffusers' guides to LoRA, for Stable Diffusion 2.1 at 512 pixels."""
         source, numbers = "diffusers' LoRA guide", self.data["tutorial"]
-        low, full = self.plans["sd lora"], self.plans["sd full"]
-        size = list(low.prediction.files.values())[-1]
+        lora, full = self.plans["sd lora"], self.plans["sd full"]
+        command = self.plan_command("sd lora")
+        size = list(lora.prediction.files.values())[-1]
         verdict = "holds" if round(size / 1e6) == numbers["file_mb"] else "does not hold"
-        text = f"{size:,} bytes, fp32, alpha and ranks in the file"
-        yield Claim(source, f"about {numbers['file_mb']} MB", text, "counted", self.command("sd lora"), verdict)
+        text = f"{size:,} bytes, fp32, including alpha and ranks"
+        yield Claim(source, f"about {numbers['file_mb']} MB", text, "counted", command, verdict)
         card = numbers["card_gb"]
-        text = f"{low.needed:.1f} GiB, allowances included; full fine-tuning {full.needed:.1f}"
-        verdict = "holds" if low.needed < card else "does not hold"
-        yield Claim(source, f"trains on less than {card} GB", text, "predicted", self.command("sd lora"), verdict)
+        text = f"{lora.needed:.1f} GiB, allowances included; full fine-tuning {full.needed:.1f}"
+        verdict = "holds" if lora.needed < card else "does not hold"
+        yield Claim(source, f"trains on less than {card} GB", text, "predicted", command, verdict)
         yield self.low_rank(source)
         yield self.compute(source)
-        sent, whole = (4 * plan.prediction.trainable for plan in (low, full))
-        text = f"{sent:,} bytes a step and process instead of {whole:,}: {whole / sent:,.0f} times less"
-        yield Claim(source, "communication is reduced", text, "counted", self.command("sd lora"), "holds")
+        sent, sent_by_full = (4 * result.prediction.trainable for result in (lora, full))
+        text = f"{sent:,} bytes per step and process instead of {sent_by_full:,}: {sent_by_full / sent:,.0f} times less"
+        yield Claim(source, "communication is reduced", text, "counted", command, "holds")
         yield self.merged(source)
         yield self.positions()
 
     def low_rank(self, source: str) -> Claim:
-        """The share of full fine-tuning's gain over the base that rank 1 reaches in the primary_metric metric."""
-        names, claim = self.data["measured"], "a rank as low as 1 suffices"
-        gains: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for record in self.records:
-            figure = record["metrics"][record["primary_metric"]]
-            is_low = record["method"] == names["low"] and record["size"] == {"field": names["size_field"], "value": 1}
-            if (is_low or record["method"] == names["full"]) and figure.get("base") is not None:
-                where = f"{record['task']} ({record['config']['task'].get('base')}, {record['primary_metric']})"
-                gains[where][record["method"]].append(figure["value"] - figure["base"])
+        """Rank 1's share of full fine-tuning's gain over the base in the primary metric."""
+        claim = "a rank as low as 1 suffices"
+        pairs = self.compare_runs(
+            _gain, lambda record: record["primary_metric"], lambda record: record["size"] == RANK_1
+        )
         shares = {
-            where: statistics.mean(of[names["low"]]) / statistics.mean(of[names["full"]])
-            for where, of in gains.items()
-            if {names["full"], names["low"]} <= of.keys() and statistics.mean(of[names["full"]])
+            label: statistics.mean(gains[LORA]) / statistics.mean(gains[FULL])
+            for label, gains in pairs.items()
+            if statistics.mean(gains[FULL])
         }
         if not shares:
-            return self.open(source, claim)
-        text = "rank 1 reaches " + ", ".join(f"{share:.0%} of full's gain on {w}" for w, share in shares.items())
-        verdict = "holds" if min(shares.values()) >= ENOUGH else f"does not hold: below {ENOUGH:.0%}"
+            return self.not_measured(source, claim)
+        text = "rank 1 reaches " + ", ".join(
+            f"{share:.0%} of full's gain on {label}" for label, share in shares.items()
+        )
+        verdict = "holds" if min(shares.values()) >= SUFFICIENT else f"does not hold: below {SUFFICIENT:.0%}"
         return Claim(source, claim, text, "measured", "python -m reports table TASK --by rank", verdict)
 
+    def compare_runs(
+        self,
+        value: Callable[[Mapping[str, Any]], float | None],
+        condition: Callable[[Mapping[str, Any]], str],
+        select_lora: Callable[[Mapping[str, Any]], bool] = lambda record: True,
+    ) -> dict[str, dict[str, list[float]]]:
+        """Values of LoRA's and full fine-tuning's runs, by task, base and condition; only those that have both."""
+        pairs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for record in self.records:
+            method, number = record["method"], value(record)
+            if number is not None and (method == FULL or (method == LORA and select_lora(record))):
+                label = f"{record['task']} ({record['config']['task'].get('base')}, {condition(record)})"
+                pairs[label][method].append(number)
+        return {label: values for label, values in pairs.items() if values.keys() == {LORA, FULL}}
+
     def compute(self, source: str) -> Claim:
-        low, full = self.flops("sd lora"), self.flops("sd full")
-        forward, step = low.forward / full.forward, low.total / full.total
+        """FLOPs of a step, LoRA over full fine-tuning."""
+        lora, full = self.step_flops("sd lora"), self.step_flops("sd full")
+        forward, step = lora.forward / full.forward, lora.total / full.total
         text = f"LoRA / full: forward {forward:.3f}, whole step {step:.3f}"
         verdict = "holds for the forward pass; the weights' gradients, about a third of the step, are saved"
         if not (forward >= 1 and 0.6 < step < 0.75):
             verdict = "see the figures"
-        return Claim(source, "computation is not reduced", text, "counted", THIS, verdict)
+        return Claim(source, "computation is not reduced", text, "counted", PAPER_COMMAND, verdict)
 
     def merged(self, source: str) -> Claim:
+        """Cost of a merged adapter at inference: FLOPs, and measured latencies if there are any."""
         base, unmerged, merged = self.forward_flops("sd lora")
-        text = f"operations of a forward pass: merged / base {merged / base:.4f}, unmerged / base {unmerged / base:.4f}"
+        text = f"FLOPs of a forward pass: merged / base {merged / base:.4f}, unmerged / base {unmerged / base:.4f}"
         verdict = "holds for arithmetic" if merged == base else "does not hold"
-        how, command = "counted", f"{THIS}; seconds: python -m experiments.costs sd-pokemon"
+        how, command = "counted", f"{PAPER_COMMAND}; seconds: python -m experiments.costs sd-pokemon"
         if self.latencies:
             how = "counted and measured"
             text += "; seconds, merged / base: " + ", ".join(
-                f"{found['median']:.3f} [{found['low']:.3f}, {found['high']:.3f}] on {where}, n={found['n']} rounds"
-                for where, found in self.latencies.items()
+                f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] on {label}, n={ratio['n']} rounds"
+                for label, ratio in self.latencies.items()
             )
-            verdict = verdict_of(self.latencies.values()) if merged == base else "does not hold"
+            verdict = latency_verdict(self.latencies.values()) if merged == base else "does not hold"
         return Claim(source, "merged it costs nothing", text, how, command, verdict)
 
-    @property
+    @cached_property
     def latencies(self) -> dict[str, dict[str, float]]:
-        """Merged LoRA's seconds over the base's, in the records of costs, by task and size."""
-        found = {}
-        for file in sorted(self.runs.glob(f"*/{self.data['measured']['low']}/*/{COSTS}")):
+        """Merged LoRA's seconds over the base's in the cost records, by task and size."""
+        ratios = {}
+        for file in sorted(self.runs.glob(f"*/{LORA}/*/{COSTS_FILE}")):
             record = json.loads(file.read_text())
-            where = "{task} ({size[field]} {size[value]})".format_map(record)
-            found[where] = record["inference"]["merged"]
-        return found
+            size = record["size"]
+            ratios[f"{record['task']} ({size['field']} {size['value']})"] = record["inference"]["merged"]
+        return ratios
 
     def positions(self) -> Claim:
+        """How many positions of the model a prefix leaves for input."""
         config = self.configuration("gpt prefix")
         backbone = config.task.meta_model().backbone
         left: Any = config.adapter.attach(backbone).facts["positions_left"]
         text = f"{left:,} of {backbone.positions:,} positions are left to GPT-2 M"
         verdict = "holds" if backbone.positions and left < backbone.positions else "does not hold"
-        command = self.command("gpt prefix")
+        command = self.plan_command("gpt prefix")
         return Claim("LoRA, section 3", "a prefix shortens the input", text, "counted", command, verdict)
 
-    def open(self, source: str, claim: str) -> Claim:
-        commands = "; ".join(self.data["measured"]["example"])
-        return Claim(source, claim, NOT_MEASURED, NOT_MEASURED, commands, "open")
+    def not_measured(self, source: str, claim: str) -> Claim:
+        return Claim(source, claim, NOT_MEASURED, NOT_MEASURED, RUN_COMMANDS, "open")
 
     def configuration(self, name: str) -> RunConfig:
+        """A configuration of the data file, resolved."""
         run = self.data["runs"][name]
         task = task_registry()[run["task"]](**run["task_settings"])
         return RunConfig(adapter_of(run), task, Train(**run["train"])).resolved()
@@ -191,31 +211,32 @@ class Claims:
     @cached_property
     def plans(self) -> Mapping[str, Plan]:
         names = [name for name, run in self.data["runs"].items() if run["planned"]]
-        return {name: make(self.configuration(name), PlanOptions()) for name in names}
+        return {name: plan(self.configuration(name)) for name in names}
 
     def peak(self, name: str) -> int:
         return self.plans[name].prediction.peak
 
-    def command(self, name: str) -> str:
-        """The plan's command line for a configuration of the data file."""
+    def plan_command(self, name: str) -> str:
+        """The command line that plans a configuration of the data file."""
         config, words = self.configuration(name), []
         default = RunConfig(type(config.adapter)(), type(config.task)())
         for part in ("adapter", "task"):
-            here, usual = getattr(config, part), getattr(default, part)
-            for f in fields(here):
-                if getattr(here, f.name) != getattr(usual, f.name):
-                    words.append(f"--{part}.{f.name.replace('_', '-')} {getattr(here, f.name)}")
-        words += [f"--train.{key} {value}" for key, value in self.data["runs"][name]["train"].items()]
+            settings, defaults = getattr(config, part), getattr(default, part)
+            for f in fields(settings):
+                if getattr(settings, f.name) != getattr(defaults, f.name):
+                    words.append(f"--{part}.{f.name.replace('_', '-')} {getattr(settings, f.name)}")
+        train = self.data["runs"][name]["train"]
+        words += [f"--train.{setting.replace('_', '-')} {value}" for setting, value in train.items()]
         return " ".join(["python -m experiments.plan", config.adapter.name, config.task.name, *words])
 
-    def flops(self, name: str):
+    def step_flops(self, name: str):
         from experiments.measure.flops import count_step
 
         meta_model, attachment, batch = self.on_meta(name)
         return count_step(lambda: meta_model.loss(batch), attachment.parameters().values())
 
     def forward_flops(self, name: str) -> tuple[int, int, int]:
-        """Of the base, and with the adapter unmerged and merged."""
+        """FLOPs of a forward pass: the base's, with the adapter unmerged, and merged."""
         from torch import no_grad
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -233,26 +254,38 @@ class Claims:
         return base, unmerged, count()
 
     def on_meta(self, name: str) -> tuple[Any, Any, Any]:
-        """MetaModel, attachment and one batch of a configuration, all on the meta device."""
+        """Meta model, attachment and one batch of a configuration, all on the meta device."""
         import torch
+
+        from experiments.measure.memory_prediction import step_settings
 
         config = self.configuration(name)
         meta_model = config.task.meta_model()
         attachment = config.adapter.attach(meta_model.backbone)
-        return meta_model, attachment, meta_model.batch(config.train.batch_size or 1, torch.device("meta"))
+        batch_size = step_settings(config.train).batch_size
+        return meta_model, attachment, meta_model.batch(batch_size, torch.device("meta"))
 
 
-def finished(runs: Path) -> list[dict[str, Any]]:
+def finished_records(runs: Path) -> list[dict[str, Any]]:
     """The records of all finished runs below `runs/TASK/METHOD/`."""
-    found = (RunFolder(file.parent).result() for file in sorted(runs.glob("*/*/*/result.json")))
-    return [record for record in found if record is not None and record["status"] == "finished"]
+    records = (RunFolder(file.parent).result() for file in sorted(runs.glob("*/*/*/result.json")))
+    return [record for record in records if record is not None and record["status"] == "finished"]
 
 
-def verdict_of(ratios: Collection[Mapping[str, float]]) -> str:
-    """Whether something costs nothing: only where no interval reaches past NOTHING; one that lies on both sides of it
-    says neither."""
-    if any(ratio["low"] > 1 + NOTHING for ratio in ratios):
+def latency_verdict(ratios: Collection[Mapping[str, float]]) -> str:
+    """Whether the latency is that of the base: no if an interval lies above 1 + NEGLIGIBLE, yes if none reaches it."""
+    if any(ratio["low"] > 1 + NEGLIGIBLE for ratio in ratios):
         return "does not hold"
-    if all(ratio["high"] <= 1 + NOTHING for ratio in ratios):
+    if all(ratio["high"] <= 1 + NEGLIGIBLE for ratio in ratios):
         return "holds"
-    return f"open: an interval reaches past {1 + NOTHING:g}; measure more --rounds"
+    return f"open: an interval reaches past {1 + NEGLIGIBLE:g}; measure more --rounds"
+
+
+def _train(record: Mapping[str, Any], setting: str) -> Any:
+    return record["config"]["train"][setting]
+
+
+def _gain(record: Mapping[str, Any]) -> float | None:
+    """The primary metric's change from the untuned base; None without a base value."""
+    figure = record["metrics"][record["primary_metric"]]
+    return None if figure.get("base") is None else figure["value"] - figure["base"]

@@ -1,4 +1,4 @@
-"""Published parameter counts beside ours: the project's own adapters on models of the published sizes, no weights."""
+"""Published parameter counts and file sizes beside ours: this project's adapters on models without weights."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 @contextmanager
 def base_folder(shape: Mapping[str, Any]) -> Iterator[str]:
-    """A folder that a task takes as a base: a configuration, no weights."""
+    """A folder with a configuration but no weights, which a task accepts as its base."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(shape))
         yield folder
 
 
-def skeleton_of(base: str, about: Mapping[str, Any]) -> MetaModel:
-    """The shapes of a base of the data file: a published one by name, or a shape of its own."""
-    task = task_registry()[about["task"]]
-    if "shape" not in about:
+def meta_model_of(base: str, description: Mapping[str, Any]) -> MetaModel:
+    """The meta model of a base in the data file: a published base by its name, or a configuration given there."""
+    task = task_registry()[description["task"]]
+    if "shape" not in description:
         return task(**{"base": base}).meta_model()
-    with base_folder(about["shape"]) as folder:
-        base_of_shape: dict[str, Any] = {"base": folder}
-        return task(**base_of_shape).meta_model()
+    with base_folder(description["shape"]) as folder:
+        settings: dict[str, Any] = {"base": folder}
+        return task(**settings).meta_model()
 
 
 def adapter_of(row: Mapping[str, Any]) -> Adapter:
@@ -42,35 +42,36 @@ def adapter_of(row: Mapping[str, Any]) -> Adapter:
     return adapter_registry()[row["method"]](**settings)
 
 
-def count(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table: what is printed, what the formula gives, what our adapter trains, and a verdict."""
-    adapter, meta_model = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
+def compare_parameter_count(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, Any]:
+    """The printed number, the formula's, the number that our adapter trains, and a verdict."""
+    adapter, meta_model = adapter_of(row), meta_model_of(row["base"], bases[row["base"]])
     trained = adapter.attach(meta_model.backbone).parameters().values()
-    return judged(row, sum(parameter.numel() for parameter in trained))
+    return compare(row, sum(parameter.numel() for parameter in trained))
 
 
-def file_bytes(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for the bytes of the file that diffusers' training scripts write: its names, nothing but weights."""
+def compare_file_size(row: Mapping[str, Any], bases: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for the bytes of the file that diffusers' training scripts write: only weights, under its names."""
     from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from adapters.interchange.exported_file import safetensors_size
     from experiments.measure.file_sizes import exported_weights
 
-    adapter, meta_model = adapter_of(row), skeleton_of(row["base"], bases[row["base"]])
+    adapter, meta_model = adapter_of(row), meta_model_of(row["base"], bases[row["base"]])
     attachment: Attachment = adapter.attach(meta_model.backbone)
     with FakeTensorMode(allow_non_fake_inputs=True):
         tensors = dict(exported_weights(attachment)[0].tensors)
-        return judged(row, safetensors_size(convert_state_dict_to_diffusers(tensors), {"format": "pt"}))
+        return compare(row, safetensors_size(convert_state_dict_to_diffusers(tensors), {"format": "pt"}))
 
 
-def judged(row: Mapping[str, Any], ours: int) -> dict[str, Any]:
-    named = {name: row.get(name) for name in ("where", "what", "base", "method", "settings", "printed", "note")}
-    return named | {"by_formula": row["by_formula"], "ours": ours, "verdict": verdict(row, ours)}
+def compare(row: Mapping[str, Any], ours: int) -> dict[str, Any]:
+    """A row of the result: the published row with our number and the verdict."""
+    columns = {name: row.get(name) for name in ("where", "what", "base", "method", "settings", "printed", "note")}
+    return columns | {"by_formula": row["by_formula"], "ours": ours, "verdict": verdict(row, ours)}
 
 
 def verdict(row: Mapping[str, Any], ours: int) -> str:
-    """Ours against the formula, digit for digit; and against what is printed, to its last digit."""
+    """Our number against the formula, to the digit, and against the printed number, to its last digit."""
     if ours != row["by_formula"]:
         return f"differs from the formula by {ours - row['by_formula']:+,}"
     printed = row.get("printed")
@@ -80,7 +81,7 @@ def verdict(row: Mapping[str, Any], ours: int) -> str:
 
 
 def agrees(printed: str, value: int) -> bool:
-    """Whether a number such as "11.09M" is the value rounded, or cut off, at its last digit."""
+    """Whether a printed number such as "11.09M" is the value rounded or cut off at its last digit."""
     number, unit = printed[:-1], UNITS[printed[-1]]
     last_digit = 10 ** -len(number.partition(".")[2]) * unit
     return -last_digit / 2 <= value - float(number) * unit < last_digit

@@ -1,4 +1,4 @@
-"""Published numbers beside ours: the counts, how a printed number is judged, claims from records."""
+"""Published numbers against ours: counts, agreement with printed numbers, claims from records."""
 
 import json
 
@@ -6,17 +6,17 @@ import pytest
 
 from experiments.paper import PUBLISHED
 from experiments.papers.claims import NOT_MEASURED, Claim, Claims
-from experiments.papers.parameter_counts import agrees, count, verdict
+from experiments.papers.parameter_counts import agrees, compare_parameter_count, verdict
 
 DATA = json.loads(PUBLISHED.read_text())
 LANGUAGE = [row for row in DATA["counts"] if DATA["bases"][row["base"]]["task"] == "style"]
 
 
 @pytest.mark.parametrize("row", LANGUAGE, ids=lambda row: f"{row['where']}, {row['what']}")
-def test_the_papers_counts(row):
-    found = count(row, DATA["bases"])
-    assert found["ours"] == row["by_formula"]
-    assert found["verdict"].startswith("exact")
+def test_published_parameter_counts(row):
+    result = compare_parameter_count(row, DATA["bases"])
+    assert result["ours"] == row["by_formula"]
+    assert result["verdict"].startswith("exact")
 
 
 @pytest.mark.parametrize(
@@ -30,16 +30,17 @@ def test_the_papers_counts(row):
         ("354.92M", 354_823_168, False),
     ],
 )
-def test_a_printed_number_holds_to_its_last_digit(printed, value, expected):
+def test_agreement_to_the_last_printed_digit(printed, value, expected):
     assert agrees(printed, value) is expected
 
 
-def test_a_count_that_differs_says_so():
+def test_a_different_count_shows_the_difference():
     assert verdict({"by_formula": 100, "printed": None}, 90) == "differs from the formula by -10"
 
 
 def record(method: str, value: float, seconds: float, rank: int | None = None) -> dict:
     return {
+        "schema": 2,
         "status": "finished",
         "task": "e2e",
         "method": method,
@@ -47,7 +48,7 @@ def record(method: str, value: float, seconds: float, rank: int | None = None) -
         "metrics": {"bleu": {"value": value, "base": 10.0}},
         "size": rank and {"field": "rank", "value": rank},
         "seconds": {"step_median": seconds},
-        "config": {"task": {"base": "b"}, "train": {"batch": 8, "precision": "fp32"}},
+        "config": {"task": {"base": "b"}, "train": {"batch_size": 8, "mixed_precision": "no"}},
     }
 
 
@@ -66,7 +67,7 @@ def test_claims_from_records(tmp_path):
     assert faster.verdict == "holds"
 
 
-def test_a_merged_adapter_costs_nothing_where_its_whole_interval_is_within_a_percent(tmp_path):
+def test_a_merged_adapter_costs_nothing_if_its_interval_stays_within_one_percent(tmp_path):
     def claim(low: float, high: float) -> Claim:
         content = record("lora", 0, 0, rank=4) | {
             "inference": {"merged": {"median": 1.005, "low": low, "high": high, "n": 40}}
@@ -81,7 +82,7 @@ def test_a_merged_adapter_costs_nothing_where_its_whole_interval_is_within_a_per
     assert "1.005 [0.990, 1.008] on e2e (rank 4), n=40 rounds" in claim(0.99, 1.008).ours
 
 
-def test_what_nobody_measured_names_the_command(tmp_path):
+def test_an_unmeasured_claim_names_the_command(tmp_path):
     claim = Claims(DATA, tmp_path).low_rank("guide")
     assert claim.ours == NOT_MEASURED
     assert claim.command.startswith("python -m experiments.run")

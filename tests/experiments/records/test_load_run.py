@@ -59,18 +59,20 @@ def cells(file) -> list[list[np.ndarray]]:
 
 
 def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):
-    words = [pictures.path, PROMPT, "--n", 2, "--steps", 2, "--seed", 3, "--compare", "base"]
-    run_command(monkeypatch, sample.main, *words, "--out", tmp_path / "a.png")
+    words = [pictures.path, PROMPT, "--num-images-per-prompt", 2, "--num-inference-steps", 2]
+    words += ["--seed", 3, "--compare", "base"]
+    run_command(monkeypatch, sample.main, *words, "--output", tmp_path / "a.png")
     assert capsys.readouterr().out.strip() == str(tmp_path / "a.png")
     facts = json.loads(Image.open(tmp_path / "a.png").text[sample.METADATA])  # type: ignore[attr-defined]
     card = load_run(pictures.path).base.sampling
     assert facts["prompts"] == [PROMPT]
-    assert (facts["seed"], facts["steps"], facts["guidance"]) == (3, 2, card["guidance"])
+    assert (facts["seed"], facts["num_inference_steps"]) == (3, 2)
+    assert facts["guidance_scale"] == card["guidance_scale"]
     base, tuned = facts["rows"]
     assert base["label"] == "base"
     assert (tuned["run"], tuned["scale"]) == (str(pictures.path), 1.0)
     assert base["base_revision"] == tuned["base_revision"]
-    run_command(monkeypatch, sample.main, *words, "--scale", 0, "--out", tmp_path / "none.png")
+    run_command(monkeypatch, sample.main, *words, "--scale", 0, "--output", tmp_path / "none.png")
     grid, unscaled = cells(tmp_path / "a.png"), cells(tmp_path / "none.png")
     assert len(grid) == len(grid[0]) == 2
     assert not np.array_equal(grid[0][0], grid[0][1]), "each picture has noise of its own"
@@ -105,7 +107,7 @@ def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_pat
 
 
 def test_texts(describing, monkeypatch, capsys):
-    run_command(monkeypatch, generate.main, describing.path, MEANING, "--compare", "base", "--num_beams", 2)
+    run_command(monkeypatch, generate.main, describing.path, MEANING, "--compare", "base", "--num-beams", 2)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == MEANING
     assert lines[1].startswith("  base: ")
