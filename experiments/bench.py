@@ -1,62 +1,121 @@
 """Benchmarks, as ratios on this machine: `python -m experiments.bench loop`, `python -m experiments.bench memory`.
 
-`loop`: a step of the training loop beside a bare forward-backward-update step of the same modules on the same
-batches, in interleaved rounds. The loop is to stay within 5 % of the bare step.
+`loop` compares a step of the training loop with a bare forward-backward-update step of the same modules on the same
+batches, in interleaved rounds. The loop should stay within 5 % of the bare step.
 
-`memory`: the predicted peak of a training step beside that of the loop's real steps on the CPU, for the methods and
-models of `memory_cases.json`. Every prediction is to be within 5 % of what our ledger and torch's profiler count.
+`memory` compares the predicted peak memory of a training step with that of the loop's real steps on the CPU, for the
+methods and models of `memory_cases.json`. Every prediction should be within 5 % of what our tracker and torch's
+profiler measure.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adapters.base import registry as adapter_registry
 from experiments.cli.errors import command
-from experiments.config import ResolvedTrain, RunConfig, Train
-from experiments.errors import UsageError
+from experiments.cli.parser import parse_command
+from experiments.config import ResolvedTrain, RunConfig, Train, registered
+from experiments.device import device_of
+from experiments.errors import UsageError, did_you_mean
 from experiments.training.callbacks import Callback
+from tasks.base import registry as task_registry
+
+if TYPE_CHECKING:
+    from adapters.base import Attachment
+    from experiments.measure.memory_validation import Measurement
+    from experiments.training.loop import Trainer
+    from tasks.base import PreparedTask
 
 MEMORY_CASES = Path(__file__).parent / "measure" / "memory_cases.json"
 MIB = 2**20
+TOLERANCE = 0.05
+NEVER = 10**9  # steps
 
 
-def loop(method: str, task: str, rounds: int, steps: int) -> float:
-    """The median over rounds of (seconds of `steps` loop steps) / (seconds of as many bare steps)."""
-    from adapters.base import registry as adapters
-    from experiments.session import attach, device_of
+@dataclass(frozen=True)
+class LoopOptions:
+    """Compare a step of the training loop with a bare step of the same modules."""
+
+    method: str = "lora"
+    """Method to train."""
+    task: str = "sd-pokemon"
+    """Task to train on."""
+    rounds: int = 5
+    """Rounds, in each of which both are timed."""
+    steps: int = 20
+    """Steps per round."""
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """Compare predicted peak memory with two measurements of real steps. Exits with status 1 beyond 5 %."""
+
+    models: tuple[str, ...] = ()
+    """Models of memory_cases.json. Default: all."""
+    methods: tuple[str, ...] = ()
+    """Methods of memory_cases.json. Default: all."""
+
+
+class StepTimes(Callback):
+    """The clock after every step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step(self, trainer: Any, step: int, line: dict[str, Any]) -> None:
+        self.times.append(time.perf_counter())
+
+
+def main() -> None:
+    name, options = parse_command(
+        {"loop": LoopOptions, "memory": MemoryOptions}, sys.argv[1:], "python -m experiments.bench", __doc__
+    )
+    if name == "memory":
+        deviation = bench_memory(options.models, options.methods)
+        print(f"the largest deviation of a predicted peak is {deviation:.2%}")
+        raise SystemExit(deviation > TOLERANCE)
+    ratio = bench_loop(options.method, options.task, options.rounds, options.steps)
+    print(f"a step of the loop takes {ratio:.3f} times as long as a bare step (median of {options.rounds} rounds)")
+
+
+def bench_loop(method: str, task: str, rounds: int, steps: int) -> float:
+    """The median over rounds of (seconds per step of the loop) / (seconds per bare step)."""
+    from experiments.session import attach
     from experiments.training.loop import Trainer
-    from tasks.base import registry as tasks
 
-    settings = Train(steps=steps, checkpointing_steps=10**9, validation_steps=10**9)
-    config = RunConfig(adapters()[method](), tasks()[task](), settings).resolved()
+    train = Train(steps=steps, checkpointing_steps=NEVER, validation_steps=NEVER)
+    adapter = registered(adapter_registry(), method, "method")()
+    config = RunConfig(adapter, registered(task_registry(), task, "task")(), train).resolved()
     prepared = config.task.prepare(device_of(config))
     attachment = attach(config, prepared)
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):  # the first round warms up
-            own = Path(folder) / str(number)  # a finished training's checkpoint would leave nothing to do
-            own.mkdir()
-            trainer = Trainer(prepared, attachment, config.train, own)
+            round_folder = Path(folder) / str(number)  # a new one, since a finished training resumes at its end
+            round_folder.mkdir()
+            trainer = Trainer(prepared, attachment, config.train, round_folder)
             bare = _bare_seconds(prepared, attachment, trainer.settings)
-            ours = _loop_seconds(trainer)
+            loop = _loop_seconds(trainer)
             if number:
-                ratios.append(ours / bare)
-                print(f"round {number}: bare step {1000 * bare:.1f} ms, loop {1000 * ours:.1f} ms, {ours / bare:.3f}")
+                ratios.append(loop / bare)
+                print(f"round {number}: bare step {1000 * bare:.1f} ms, loop {1000 * loop:.1f} ms, {loop / bare:.3f}")
     attachment.detach()
     return statistics.median(ratios)
 
 
-def _bare_seconds(prepared, attachment, settings: ResolvedTrain) -> float:
-    """Median seconds of forward, backward, clipping and AdamW, with nothing around them."""
+def _bare_seconds(prepared: PreparedTask, attachment: Attachment, settings: ResolvedTrain) -> float:
+    """Median seconds of forward, backward, clipping and AdamW alone."""
     import torch
 
     owned = list(attachment.parameters().values())
@@ -65,85 +124,74 @@ def _bare_seconds(prepared, attachment, settings: ResolvedTrain) -> float:
     seconds = []
     batches = prepared.batches(settings.seed, 0, settings.batch_size)
     for _ in range(settings.steps):
-        began = time.perf_counter()
+        start = time.perf_counter()
         prepared.loss(next(batches)).backward()
         torch.nn.utils.clip_grad_norm_(owned, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 
-def _loop_seconds(trainer) -> float:
-    """Median seconds from one line of the step log to the next: all that the loop does between two steps."""
-    marks: list[float] = []
-
-    class Marks(Callback):
-        def on_step(self, trainer, step, line) -> None:
-            marks.append(time.perf_counter())
-
-    trainer.callbacks.append(Marks())
+def _loop_seconds(trainer: Trainer) -> float:
+    """Median seconds from the end of one step to the end of the next: everything that the loop does in between."""
+    clock = StepTimes()
+    trainer.callbacks.append(clock)
     trainer.run()
-    return statistics.median(b - a for a, b in itertools.pairwise(marks[:-1]))  # the last one also validates
+    return statistics.median(b - a for a, b in itertools.pairwise(clock.times[:-1]))  # the last step also validates
 
 
-def memory(models: list[str] | None, methods: list[str] | None) -> float:
-    """Print a row a case; the largest deviation of a prediction from either measurement, as a share."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler says on the terminal when it starts and stops
+def bench_memory(models: Sequence[str], methods: Sequence[str]) -> float:
+    """Print one row per case; returns the largest relative deviation of a prediction from either measurement."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler announces its start and end on the terminal
     cases = json.loads(MEMORY_CASES.read_text())
-    for given, known in ((models, cases["models"]), (methods, cases["methods"])):
-        unknown = sorted(set(given or ()) - set(known))
-        if unknown:
-            raise UsageError(f"memory_cases.json has no '{unknown[0]}'; it has {', '.join(known)}")
-    print(f"{'model':10} {'method':8} batch checkpointing {'predicted':>10} {'ledger':>8} {'profiler':>9} MiB")
-    worst = 0.0
+    for names, valid in ((models, cases["models"]), (methods, cases["methods"])):
+        for name in names:
+            if name not in valid:
+                hint = did_you_mean(name, valid)
+                raise UsageError(f"memory_cases.json has no '{name}'{hint}; choose from {', '.join(valid)}")
+    print(f"{'model':10} {'method':10} batch checkpointing {'predicted':>10} {'tracker':>8} {'profiler':>9} MiB")
+    deviations = [0.0]
     for name in models or cases["models"]:
-        for method, batch, checkpointing, predicted, found in _memory_rows(cases, name, methods or cases["methods"]):
-            print(
-                f"{name:10} {method:8} {batch:5} {'on' if checkpointing else 'off':13} {predicted / MIB:10.1f} "
-                f"{found.peak / MIB:8.1f} {found.profiler_peak / MIB:9.1f}  {predicted / found.profiler_peak - 1:+.2%}",
-                flush=True,
-            )
-            worst = max(worst, *(abs(predicted / peak - 1) for peak in (found.peak, found.profiler_peak)))
-    return worst
+        for case in _memory_cases(cases, name, methods or cases["methods"]):
+            print(case.text(name), flush=True)
+            deviations += [abs(case.predicted / peak - 1) for peak in (case.measured.peak, case.measured.profiler_peak)]
+    return max(deviations)
 
 
-def _memory_rows(cases: Mapping[str, Any], name: str, methods: list[str]) -> Iterator[tuple]:
-    """Method, batch, checkpointing, predicted bytes (the trained model's alone) and the measurement, of one model."""
+@dataclass(frozen=True)
+class MemoryCase:
+    """The predicted bytes of one training step (of the trained model alone), and the measurement."""
+
+    method: str
+    batch_size: int
+    gradient_checkpointing: bool
+    predicted: int
+    measured: Measurement
+
+    def text(self, model: str) -> str:
+        tracker, profiler = self.measured.peak, self.measured.profiler_peak
+        sizes = f"{self.predicted / MIB:10.1f} {tracker / MIB:8.1f} {profiler / MIB:9.1f}"
+        checkpointing = "on" if self.gradient_checkpointing else "off"
+        case = f"{model:10} {self.method:10} {self.batch_size:5} {checkpointing:13}"
+        return f"{case} {sizes}  {self.predicted / profiler - 1:+.2%}"
+
+
+def _memory_cases(cases: Mapping[str, Any], name: str, methods: Sequence[str]) -> Iterator[MemoryCase]:
+    """All cases of one model."""
     import torch
 
-    from adapters.base import registry as adapters
     from experiments.measure.memory_prediction import predict
-    from experiments.measure.memory_validation import RandomWeights, measure
-    from tasks.base import registry as tasks
+    from experiments.measure.memory_validation import RandomWeights, measure_peak
 
     model = cases["models"][name]
-    task = tasks()[model["task"]](**model["settings"])
+    task = task_registry()[model["task"]](**model["settings"])
     prepared = RandomWeights(task.meta_model()) if model["random_weights"] else task.prepare(torch.device("cpu"))
-    variants: Any = itertools.product(methods, cases["batches"], cases["checkpointing"])
-    for method, batch, checkpointing in variants:
-        settings = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu")
-        config = RunConfig(adapters()[method](), task, settings).resolved()
+    for method, batch, checkpointing in itertools.product(methods, cases["batches"], cases["checkpointing"]):
+        train = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu")
+        config = RunConfig(adapter_registry()[method](), task, train).resolved()
         predicted = sum(predict(config).categories.values())
-        yield method, batch, checkpointing, predicted, measure(config, prepared)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
-    parser.add_argument("what", choices=["loop", "memory"])
-    parser.add_argument("--models", nargs="+", help="of memory_cases.json. Default: all")
-    parser.add_argument("--methods", nargs="+", help="of memory_cases.json. Default: all")
-    parser.add_argument("--method", default="lora")
-    parser.add_argument("--task", default="sd-pokemon")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20)
-    arguments = parser.parse_args()
-    if arguments.what == "memory":
-        worst = memory(arguments.models, arguments.methods)
-        print(f"the largest deviation of a predicted peak is {worst:.2%}")
-        raise SystemExit(worst > 0.05)
-    ratio = loop(arguments.method, arguments.task, arguments.rounds, arguments.steps)
-    print(f"the loop's step takes {ratio:.3f} of a bare step (median of {arguments.rounds} rounds)")
+        yield MemoryCase(method, batch, checkpointing, predicted, measure_peak(config, prepared))
 
 
 if __name__ == "__main__":
