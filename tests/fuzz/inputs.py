@@ -1,4 +1,4 @@
-"""What people and broken disks hand to the programs: hypothesis strategies, most of them near something valid."""
+"""Hypothesis strategies for what people type and broken disks deliver, mostly close to something valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-# the operating system hands over no NUL and any other byte
+# the operating system passes every byte except NUL
 WORD = st.text(st.characters(blacklist_characters="\0"), max_size=12)
 LONG = st.integers(200, 5000).map(lambda length: "x" * length)
 NUMBER = st.integers(-(10**25), 10**25).map(str) | st.floats().map(str) | st.sampled_from(["0", "-1", "1e400", "0x10"])
@@ -29,12 +29,12 @@ def options() -> list[str]:
     """Every option of a run, of all methods and tasks."""
     parts = {"adapter": methods().values(), "task": tasks().values(), "train": [Train]}
     named = {f"--{part}.{f.name.replace('_', '-')}" for part, kinds in parts.items() for k in kinds for f in fields(k)}
-    return [*sorted(named), "--runs", "--overwrite", "--no-again"]
+    return [*sorted(named), "--runs", "--overwrite", "--no-overwrite"]
 
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """A method, a task and some options, now and then not those that there are."""
+    """A method, a task and some options, some of which do not exist."""
     words = [draw(st.sampled_from(sorted(methods())) | WORD), draw(st.sampled_from(sorted(tasks())) | WORD)]
     known = st.sampled_from(options())
     for _ in range(draw(st.integers(0, 4))):
@@ -45,7 +45,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file with bytes changed, put in or cut off; now and then something else altogether."""
+    """A file with bytes changed, inserted or cut off; rarely a completely different one."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(content)))
@@ -63,7 +63,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 @st.composite
 def changed(draw: st.DrawFn, record: Any) -> Any:
-    """A JSON value with one of its parts, at any depth, replaced by any other or taken away."""
+    """A JSON value with one part, at any depth, replaced or removed."""
     if not isinstance(record, dict) or not record or draw(st.integers(0, 3)) == 0:
         return draw(JSON)
     key = draw(st.sampled_from(sorted(record)))

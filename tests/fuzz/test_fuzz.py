@@ -1,6 +1,6 @@
-"""A thousand inputs that a user could cause: each is taken, or refused in one sentence, never with a traceback.
+"""A thousand inputs that a user could cause: each is accepted, or refused in one sentence without a traceback.
 
-`python -m pytest -m fuzz`. Examples are drawn anew each time; hypothesis prints the smallest that fails.
+`python -m pytest -m fuzz`. FUZZ_NEW_INPUTS=1 draws new examples; hypothesis prints the smallest that fails.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ SETTINGS = {"name": "lora"} | asdict(LORA)
 
 
 def examples(count: int) -> settings:
-    every: Any = list(HealthCheck)
-    same = not os.environ.get("FUZZ_NEW_INPUTS")  # CI tries the same inputs each time, the nightly job others
-    return settings(max_examples=count, deadline=None, suppress_health_check=every, derandomize=same)
+    checks: Any = list(HealthCheck)
+    fixed = not os.environ.get("FUZZ_NEW_INPUTS")  # CI tries the same inputs each time, the nightly job new ones
+    return settings(max_examples=count, deadline=None, suppress_health_check=checks, derandomize=fixed)
 
 
-def one_sentence(error: BaseException) -> None:
+def assert_one_sentence(error: BaseException) -> None:
     assert str(error).strip()
     assert "\n" not in str(error)
 
@@ -66,15 +66,15 @@ def one_sentence(error: BaseException) -> None:
 @examples(250)
 @given(words=inputs.command_lines())
 def test_command_lines(words):
-    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
+    with redirect_stderr(io.StringIO()) as errors, redirect_stdout(io.StringIO()):
         try:
             config = parse(RunOptions, words, "run")[0].resolved()
             fingerprint(config)
             assert RunConfig.from_record(json.loads(json.dumps(config.as_record()))) == config
         except (UsageError, TaskError, AdapterError) as refusal:
-            one_sentence(refusal)
+            assert_one_sentence(refusal)
         except SystemExit:
-            assert "Traceback" not in said.getvalue()
+            assert "Traceback" not in errors.getvalue()
 
 
 @examples(150)
@@ -83,7 +83,7 @@ def test_configurations_from_records(value):
     try:
         RunConfig.from_record(value).resolved()
     except (UsageError, TaskError, AdapterError) as refusal:
-        one_sentence(refusal)
+        assert_one_sentence(refusal)
 
 
 @examples(160)
@@ -94,23 +94,23 @@ def test_records(tmp_path_factory, value, content):
         folder = runs / "drawings" / "lora" / name
         folder.mkdir(parents=True)
         (folder / "result.json").write_bytes(damaged)
-    found = collect(runs)
-    assert len(found.finished) + len(found.failed) + len(found.unreadable) == 2
-    assert all("\n" not in why for _, why in found.unreadable)
+    collection = collect(runs)
+    assert len(collection.finished) + len(collection.failed) + len(collection.unreadable) == 2
+    assert all("\n" not in reason for _, reason in collection.unreadable)
 
 
 @examples(50)
 @given(words=st.lists(inputs.VALUE | st.sampled_from(["table", "compare", "plots", "--runs", "--by"]), max_size=5))
 def test_report_commands(tmp_path_factory, words):
     write(tmp_path_factory.mktemp("runs"), record())
-    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()), suppress(SystemExit):
+    with redirect_stderr(io.StringIO()) as errors, redirect_stdout(io.StringIO()), suppress(SystemExit):
         assert reports(words) in (0, 1)
-    assert "Traceback" not in said.getvalue()
+    assert "Traceback" not in errors.getvalue()
 
 
 @examples(30)
 @given(value=inputs.changed(record("lora", 8, 0)))
-def test_tables_of_odd_records(tmp_path_factory, value):
+def test_tables_of_unusual_records(tmp_path_factory, value):
     runs = tmp_path_factory.mktemp("runs")
     study(runs)
     folder = runs / "drawings" / "lora" / "odd"
@@ -144,7 +144,7 @@ def saved(tmp_path_factory) -> tuple[Path, checkpoint.Parts, bytes]:
     return folder, parts, (folder / checkpoint.FILE).read_bytes()
 
 
-def test_a_checkpoint_whose_generator_holds_too_large_a_number(saved, tmp_path):
+def test_a_checkpoint_with_an_overflowing_generator_state(saved, tmp_path):
     folder, parts, _ = saved
     with safe_open(folder / checkpoint.FILE, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -163,19 +163,19 @@ def test_checkpoints(saved, choice):
     try:
         checkpoint.load(folder, parts)
     except UsageError as refusal:
-        one_sentence(refusal)
+        assert_one_sentence(refusal)
 
 
 @examples(80)
 @given(content=st.binary(max_size=300) | inputs.damaged(b'mr,ref\n"name[a], food[b]",A text.\n"name[c]",Other.\n'))
-def test_tables_of_meanings(tmp_path_factory, content):
+def test_csv_files_of_meanings(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("data") / "rows.csv"
     file.write_bytes(content)
     for policy in ("fail", "skip"):
         try:
             e2e_data.load(str(file), 5, 5, policy)
         except TaskError as refusal:
-            one_sentence(refusal)
+            assert_one_sentence(refusal)
 
 
 @examples(70)
@@ -187,7 +187,7 @@ def test_texts(tmp_path_factory, content, name):
         try:
             style_data.load(source, 5)
         except TaskError as refusal:
-            one_sentence(refusal)
+            assert_one_sentence(refusal)
 
 
 def picture(format: str) -> bytes:
@@ -210,11 +210,11 @@ def test_picture_folders(tmp_path_factory, content, lines):
         try:
             Pokemon(data=str(folder), test_items=5, on_bad_item="skip").splits(8)
         except TaskError as refusal:
-            one_sentence(refusal)
+            assert_one_sentence(refusal)
 
 
-# of each form: the adapter's settings, the kind of model, the form (None: our own file), the files that may be damaged
-FORMS = [
+# kind of model, format (None: adapter.safetensors), and the files that may be damaged
+FORMATS = [
     ("unet", None, ["adapter.safetensors"]),
     ("unet", "diffusers", [DIFFUSERS_FILE]),
     ("unet", "kohya", [KOHYA_FILE]),
@@ -224,9 +224,9 @@ FORMS = [
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> list[Path]:
-    """A folder of each form with a LoRA in it."""
+    """A folder per format with a LoRA in it."""
     folders = []
-    for kind, form, _ in FORMS:
+    for kind, form, _ in FORMATS:
         folder = tmp_path_factory.mktemp(str(form))
         torch.manual_seed(0)
         attachment = LORA.attach(copy.deepcopy(tiny.built(kind)))
@@ -241,8 +241,8 @@ def written(tmp_path_factory) -> list[Path]:
 @examples(70)
 @given(choice=st.data())
 def test_adapter_files(written, tmp_path_factory, choice):
-    number = choice.draw(st.integers(0, len(FORMS) - 1))
-    kind, _, names = FORMS[number]
+    number = choice.draw(st.integers(0, len(FORMATS) - 1))
+    kind, _, names = FORMATS[number]
     folder = tmp_path_factory.mktemp("adapter")
     shutil.copytree(written[number], folder, dirs_exist_ok=True)
     file = folder / choice.draw(st.sampled_from(names))
@@ -254,4 +254,4 @@ def test_adapter_files(written, tmp_path_factory, choice):
     try:
         attach(replace(LORA, init=str(folder)), copy.deepcopy(tiny.built(kind)))
     except AdapterError as refusal:
-        one_sentence(refusal)
+        assert_one_sentence(refusal)

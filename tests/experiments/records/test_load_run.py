@@ -114,7 +114,7 @@ def test_texts(describing, monkeypatch, capsys):
     assert lines[2].startswith("  lora, rank 2, ")
     base, tuned = (line.split(": ", 1)[1] for line in lines[1:])
     assert base != tuned
-    with pytest.raises(TaskError, match="expected 'name"):
+    with pytest.raises(TaskError, match="expected a meaning such as 'name"):
         run_command(monkeypatch, generate.main, describing.path, "a restaurant, please")
     with pytest.raises(TaskError, match="makes no pictures"):
         run_command(monkeypatch, sample.main, describing.path, MEANING)
