@@ -1,4 +1,4 @@
-"""Names for the drawn things: of people, places, houses, works and pets, tens of thousands of each by combination."""
+"""Random names of people, places, houses, works and pets: tens of thousands of each, by combination."""
 
 from random import Random
 
@@ -63,7 +63,7 @@ def town(random: Random) -> str:
 
 
 def house(random: Random) -> str:
-    """What an inn, a shop or a museum may be called."""
+    """A name of an inn, a shop or a museum."""
     adjective, noun, other = random.choice(ADJECTIVES), random.choice(NOUNS), random.choice(NOUNS)
     forms = (
         f"The {adjective} {noun}", f"The {noun}", f"{adjective} {noun}", f"{noun} & {other}", f"{noun} and {other}",

@@ -1,4 +1,4 @@
-"""The picture sets that the bundled parts are pretrained and probed on, drawn once a process."""
+"""The pictures that the bundled models are pretrained and tested on, drawn once per process."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,13 +13,13 @@ from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, Drawing, DrawnWorld
 from tasks.diffusion.worlds.objects import Objects
 
-# Streams of drawings; evaluation of a run uses others (tasks/diffusion/pokemon.py), so nothing it shows was seen here.
+# Seeds of drawings. Tasks use others (tasks/diffusion/data/splits.py): no bundled model has seen their pictures.
 TRAIN_SEED, PROBE_SEED = 101, 102
 
 
 @dataclass(frozen=True)
 class PictureSet:
-    """`pixels` uint8 (n, 3, 32, 32); one caption and the attributes (empty where unknown) of each."""
+    """`pixels` uint8 (n, 3, 32, 32), with the caption and the attributes (empty if unknown) of each."""
 
     pixels: Tensor
     captions: list[str]
@@ -65,7 +65,7 @@ def creatures(count: int, seed: int = TRAIN_SEED, held_out: bool | None = False)
 
 @cache
 def openmoji_pictures(unseen: bool) -> PictureSet:
-    """Every tenth emoji is unseen: kept from all training."""
+    """Every tenth emoji is unseen: held out from all pretraining."""
     names = {code: name for i, (code, name) in enumerate(openmoji.names().items()) if (i % 10 == 0) == unseen}
     pixels = np.stack([openmoji.rasterise(code, SIZE) for code in names])
     captions = [f"a picture of {name}" for name in names.values()]
@@ -73,5 +73,5 @@ def openmoji_pictures(unseen: bool) -> PictureSet:
 
 
 def batch_indices(step: int, count: int, batch: int) -> Tensor:
-    """The picture numbers of one step: a fresh draw a step, from the step's number alone."""
+    """The picture numbers of one step, drawn from the step's number alone."""
     return torch.from_numpy(np.random.default_rng([7, step]).integers(0, count, batch))

@@ -1,6 +1,6 @@
-"""The loop that pretrains each part of the bundled bases: resumable, logged, with a moving average of the weights.
+"""The training loop for the parts of the bundled bases: resumable, logged, with a moving average of the weights.
 
-It is apart from `experiments/train.py`, which trains adapters: a part is built once, by us; a run is made by everybody.
+It is separate from `experiments/training`, which trains adapters: users run that one, only maintainers run this one.
 """
 
 import json
@@ -20,7 +20,7 @@ from tasks.atomic import replacing
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one part is trained: AdamW, linear warm-up, cosine to a twentieth, EMA, bf16 autocast."""
+    """How one part is trained: AdamW, linear warmup, cosine decay to a twentieth, EMA, bf16 autocast."""
 
     steps: int
     learning_rate: float
@@ -41,12 +41,12 @@ def pretrain(
     averager: Callable[[nn.Module], None] | None = None,
     writes: bool = True,
 ) -> float:
-    """Train `model` in place, ending with its averaged weights; returns the seconds spent over all sessions.
+    """Train `model` in place and leave the averaged weights in it. Returns the seconds spent in all sessions.
 
-    `loss_of_step(step)` draws its data from the step's number alone, so that a resumed build sees what an
-    uninterrupted one sees. `probe` gives figures for the log. `averager` averages gradients over processes, of
-    which one `writes` checkpoints and log.
-    Writes `folder/checkpoint.pt` (removed by the caller when the part is exported) and `folder/log.jsonl`.
+    `loss_of_step(step)` draws its data from the step's number alone, so that a resumed build sees the same data as an
+    uninterrupted one. `probe` returns figures for the log. `averager` averages gradients over processes, of which one
+    `writes` the checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported,
+    and `folder/log.jsonl`.
     """
     from diffusers.training_utils import EMAModel
 
@@ -54,11 +54,11 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
     )
-    schedule = _warm_up_then_cosine(optimizer, recipe)
+    schedule = _warmup_then_cosine(optimizer, recipe)
     ema = EMAModel(model.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3 / 4)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema}
     start, spent = _resume(folder / "checkpoint.pt", parts)
-    began = time.monotonic()
+    started = time.monotonic()
     bar = tqdm(
         range(start, recipe.steps),
         initial=start,
@@ -69,7 +69,7 @@ def pretrain(
     )
     for step in bar:
         torch.manual_seed(step)
-        # at these sizes the CPU's fused bf16 attention takes ten times the time of two matrix products
+        # at these sizes, the CPU's fused bf16 attention is ten times slower than two matrix products
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16), sdpa_kernel(SDPBackend.MATH):
             loss = loss_of_step(step)
         loss.backward()
@@ -81,19 +81,19 @@ def pretrain(
         schedule.step()
         ema.step(model.parameters())
         if writes and ((step + 1) % recipe.checkpointing_steps == 0 or step + 1 == recipe.steps):
-            seconds = spent + time.monotonic() - began
+            seconds = spent + time.monotonic() - started
             _log(folder / "log.jsonl", step + 1, loss, seconds, _probed(model, ema, probe))
             _save(folder / "checkpoint.pt", parts, step + 1, seconds)
     ema.copy_to(model.parameters())
-    return spent + time.monotonic() - began
+    return spent + time.monotonic() - started
 
 
 def channels_last(model: Any) -> Any:
-    """The model with its convolutions' weights laid out as the CPU's fast kernels want them."""
+    """The model with the memory layout that the CPU's fast convolution kernels need."""
     return model.to(memory_format=torch.channels_last)
 
 
-def _warm_up_then_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
+def _warmup_then_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
     rising = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimizer, recipe.steps - recipe.warmup_steps, eta_min=recipe.learning_rate / 20
@@ -102,7 +102,7 @@ def _warm_up_then_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> to
 
 
 def _probed(model: nn.Module, ema, probe: Callable[[], dict[str, float]] | None) -> dict[str, float]:
-    """The probe's figures with the averaged weights in place."""
+    """The probe's figures for the averaged weights."""
     if probe is None:
         return {}
     ema.store(model.parameters())

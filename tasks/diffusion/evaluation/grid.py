@@ -1,4 +1,4 @@
-"""Grids of pictures for people: rows with a name, columns with a prompt."""
+"""Grids of pictures: one named row per model, one column per prompt."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ CELL, MARGIN, LABEL, LINE = 128, 6, 64, 13
 
 
 def save_before_after(rows: Mapping[str, Tensor], captions: Sequence[str], file: Path) -> None:
-    """A grid with one row for each named set of pictures uint8 (n, 3, h, w) and the captions above."""
+    """Save a grid with one row per named set of pictures uint8 (n, 3, h, w) and the captions above."""
     file.parent.mkdir(parents=True, exist_ok=True)
     grid_of(rows, captions).save(file)
 
 
 def grid_of(rows: Mapping[str, Tensor], captions: Sequence[str], cell: int = CELL) -> Image.Image:
-    """The same as a picture, whose cells have `cell` pixels a side; a row's name may have several lines."""
+    """The grid as an image, with cells of `cell` x `cell` pixels; a row's name may have several lines."""
     font = ImageFont.load_default(size=11)
     wrapped = [textwrap.wrap(caption, cell // 6) for caption in captions]
     top = LINE * max(len(lines) for lines in wrapped) + 2 * MARGIN
@@ -37,7 +37,7 @@ def grid_of(rows: Mapping[str, Tensor], captions: Sequence[str], cell: int = CEL
 
 
 def save_pictures(pixels: Tensor, folder: Path) -> list[Path]:
-    """Pictures uint8 (n, 3, height, width) as 0.png, 1.png, ...; the files."""
+    """Save pictures uint8 (n, 3, height, width) as 0.png, 1.png, ... and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{i}.png" for i in range(len(pixels))]
     for file, picture in zip(files, pixels, strict=True):

@@ -1,4 +1,4 @@
-"""A Stable Diffusion as a `Backbone`: its UNet (diffusers' UNet2DConditionModel), with its text encoder where asked."""
+"""A Stable Diffusion as a `Backbone`: its UNet (UNet2DConditionModel), optionally with its text encoder."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from adapters.backbone import AttentionLayer, Backbone, Block, Projection, Sublayer, checkpoint_transformer
 
-# The UNet's module names (diffusers) and the roles that its layers play.
+# Module names of the UNet (diffusers) and the roles of those layers.
 ROLES = [
     (r"\.attn1\.to_q$", "self-attention.query"),
     (r"\.attn1\.to_k$", "self-attention.key"),
@@ -24,7 +24,7 @@ ROLES = [
     (r"\.proj_out$", "projection.out"),
     (r"(^|\.)(time_emb_proj|time_embedding\.linear_[12])$", "embedding.time"),
     (r"(^|\.)(conv_in|conv_out|conv1|conv2|conv_shortcut|conv)$", "convolution.kernel"),
-    # CLIPTextModel's (transformers)
+    # module names of CLIPTextModel (transformers)
     (r"\.self_attn\.q_proj$", "self-attention.query"),
     (r"\.self_attn\.k_proj$", "self-attention.key"),
     (r"\.self_attn\.v_proj$", "self-attention.value"),
@@ -32,16 +32,16 @@ ROLES = [
     (r"\.mlp\.fc1$", "feed-forward.in"),
     (r"\.mlp\.fc2$", "feed-forward.out"),
 ]
-SUBLAYERS = {  # of each kind of transformer block
+SUBLAYERS = {  # by the class of the transformer block
     "BasicTransformerBlock": {"attn1": "self-attention", "attn2": "cross-attention", "ff": "feed-forward"},
     "CLIPEncoderLayer": {"self_attn": "self-attention", "mlp": "feed-forward"},
 }
 
 
 class ConditionedUNet(nn.Module):
-    """A UNet and the text encoder that conditions it as one model, whose third input is token ids.
+    """A UNet and its text encoder as one model that takes token ids.
 
-    The parts' names are those that begin the keys of a LoRA file of diffusers: "unet." and "text_encoder.".
+    The parts' names are the prefixes of keys in diffusers' LoRA files: "unet." and "text_encoder.".
     """
 
     def __init__(self, unet: Any, text_encoder: Any):
@@ -69,9 +69,9 @@ class ConditionedUNet(nn.Module):
 
 
 class StableDiffusionBackbone(Backbone):
-    """The UNet of a Stable Diffusion, and before it the text encoder where that trains too.
+    """The UNet of a Stable Diffusion, and its text encoder if that trains too.
 
-    A text encoder offers no attention layer to prefixes: CLIP's attention takes as many keys as queries.
+    Prefix tuning skips the text encoder: CLIP's attention needs as many keys as queries.
     """
 
     library = "diffusers"
@@ -82,13 +82,13 @@ class StableDiffusionBackbone(Backbone):
         self.recommended_targets = recommended_targets
 
     def all_projections(self) -> list[Projection]:
-        found = []
+        projections = []
         for name, module in self.model.named_modules():
             role = next((role for pattern, role in ROLES if re.search(pattern, name)), None)
             if role is not None and isinstance(module, nn.Linear | nn.Conv2d):
                 rows, columns = module.weight.shape[:2]
-                found.append(Projection(name, module, role, columns, rows))
-        return found
+                projections.append(Projection(name, module, role, columns, rows))
+        return projections
 
     def blocks(self) -> list[Block]:
         return [
@@ -100,8 +100,8 @@ class StableDiffusionBackbone(Backbone):
     def _sublayers(self, name: str, block: Any) -> list[Sublayer]:
         kinds = SUBLAYERS[type(block).__name__]
         width = (block.norm1 if hasattr(block, "norm1") else block.layer_norm1).normalized_shape[0]
-        present = [own for own in kinds if getattr(block, own, None) is not None]
-        return [Sublayer(f"{name}.{own}", getattr(block, own), kinds[own], width) for own in present]
+        present = [child for child in kinds if getattr(block, child, None) is not None]
+        return [Sublayer(f"{name}.{child}", getattr(block, child), kinds[child], width) for child in present]
 
     def attention_layers(self) -> list[AttentionLayer]:
         blocks = [block for block in self.blocks() if type(block.module).__name__ == "BasicTransformerBlock"]

@@ -1,6 +1,6 @@
-"""The bundled subject of `sd-dreambooth`: one mushroom with a face, in several poses, that no base has ever seen.
+"""The drawn subject of `sd-dreambooth`: one mushroom with a face, in several poses, that no base has ever seen.
 
-The bundled base knows mushrooms (`objects.py`) of one colour and without a face: it knows the class, not this one.
+The bundled base knows the class, plain mushrooms without a face (`objects.py`), but not this one.
 """
 
 import math
@@ -13,13 +13,13 @@ from tasks.diffusion.worlds.drawing import BACKGROUNDS, Attributes, Colour, Draw
 INK = (38, 26, 40)
 CAP, SPOTS, STEM, BOOTS = (128, 66, 178), (252, 214, 72), (246, 236, 214), (196, 62, 52)
 CHEEKS, EYES, WHITE = (246, 164, 160), (30, 24, 34), (255, 255, 255)
-HANDS = {  # where each hand is: left, right
+HANDS = {  # position of the left and the right hand
     "standing": ((-0.62, 0.62), (0.62, 0.62)),
     "waving": ((-0.62, 0.62), (0.74, 0.0)),
     "jumping": ((-0.74, 0.02), (0.74, 0.02)),
     "walking": ((-0.5, 0.78), (0.7, 0.4)),
 }
-FEET = {  # how far each foot is from the middle and above the ground: left, right
+FEET = {  # of the left and the right foot: distance from the middle, height above the ground
     "standing": ((-0.2, 0.0), (0.2, 0.0)),
     "waving": ((-0.2, 0.0), (0.2, 0.0)),
     "jumping": ((-0.3, 0.06), (0.3, 0.06)),
@@ -28,7 +28,7 @@ FEET = {  # how far each foot is from the middle and above the ground: left, rig
 
 
 class Character(DrawnWorld):
-    """4 poses x 3 leanings x 4 backgrounds of one and the same figure, with jitter of place and size."""
+    """4 poses x 3 leanings x 4 backgrounds of the same figure, with jitter of place and size."""
 
     attributes: ClassVar = {
         "pose": tuple(HANDS),

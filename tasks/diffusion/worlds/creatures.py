@@ -1,4 +1,4 @@
-"""The drawn world that `sd-pokemon` teaches: creatures, which the bundled base has never seen."""
+"""The drawn world of `sd-pokemon`: creatures, which the bundled base has never seen."""
 
 import zlib
 from typing import ClassVar
@@ -91,7 +91,7 @@ def _draw_limb(pen: Pen, limb: str, body: str, width: float, height: float, colo
 
 
 def _draw_head(pen: Pen, head: str, top: float, height: float, colour: Colour, attributes: Attributes) -> None:
-    """`top` is the half width of the body where the head's features stand."""
+    """`top` is half the width of the body at the height of the head's features."""
     for side in (-1, 1):
         if head == "ears":
             ear = [(top * 0.35, -height * 0.75), (top * 1.15, -height - 0.38), (top * 1.5, -height * 0.55)]

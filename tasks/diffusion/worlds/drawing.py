@@ -1,7 +1,7 @@
-"""What the two drawn worlds share: palettes, a pen in a rotated frame, and numbered, reproducible drawings.
+"""The base of the drawn worlds: palettes, a pen in a rotated frame, and numbered, reproducible drawings.
 
-A drawn world takes the place of photographs where quality must be known exactly, in the tradition of dSprites
-(Matthey et al. 2017) and CLEVR (Johnson et al. 2017): each picture has known attributes and a caption made from them.
+Drawn worlds replace photographs when quality must be known exactly, as dSprites (Matthey et al. 2017) and CLEVR
+(Johnson et al. 2017) do: each picture has known attributes, and a caption generated from them.
 """
 
 import math
@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 Colour = tuple[int, int, int]
 Attributes = dict[str, str]
 
-SIZE = 32  # pixels a side of a finished drawing
-CANVAS = 128  # pixels a side while drawing; the reduction smooths the edges
+SIZE = 32  # width and height of a finished drawing in pixels
+DRAWING_SIZE = 128  # the same while drawing; the reduction smooths the edges
 
 COLOURS: dict[str, Colour] = {
     "red": (214, 48, 44),
@@ -41,7 +41,7 @@ BACKGROUNDS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One finished picture: `pixels` uint8 of shape (32, 32, 3), its attributes and its caption."""
+    """A picture, `pixels` uint8 (32, 32, 3), with its attributes and its caption."""
 
     pixels: np.ndarray
     attributes: Attributes
@@ -49,31 +49,31 @@ class Drawing:
 
 
 class DrawnWorld(ABC):
-    """A family of captioned drawings, deterministic by (seed, index)."""
+    """A family of captioned drawings, each determined by (seed, index)."""
 
     attributes: ClassVar[dict[str, tuple[str, ...]]]
 
     @abstractmethod
     def draw(self, attributes: Attributes, rng: np.random.Generator) -> np.ndarray:
-        """Pixels, uint8 of shape (32, 32, 3), with small variations taken from `rng`."""
+        """Pixels uint8 (32, 32, 3), with small random variations."""
 
     @abstractmethod
     def captions(self, attributes: Attributes) -> list[str]:
-        """All ways to say the attributes; the first one says every attribute."""
+        """Captions in several wordings; the first one states every attribute."""
 
     def held_out(self, attributes: Attributes) -> bool:
         """Whether training never shows this combination."""
         return False
 
     def sample_attributes(self, rng: np.random.Generator, held_out: bool | None = None) -> Attributes:
-        """Attributes drawn uniformly, from the held-out (or training) combinations only where asked for."""
+        """Attributes drawn uniformly; `held_out` restricts them to the held-out or the training combinations."""
         while True:
             attributes = {name: values[rng.integers(len(values))] for name, values in self.attributes.items()}
             if held_out is None or self.held_out(attributes) == held_out:
                 return attributes
 
     def example(self, seed: int, index: int, held_out: bool | None = None, full_caption: bool = False) -> Drawing:
-        """Drawing number `index` of the stream `seed`; `full_caption` takes the caption that says everything."""
+        """Drawing number `index` of the stream `seed`; `full_caption` selects the caption with every attribute."""
         rng = np.random.default_rng([seed, index])
         attributes = self.sample_attributes(rng, held_out)
         captions = self.captions(attributes)
@@ -88,9 +88,9 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 
 
 def jitter(colour: Colour, rng: np.random.Generator, amount: int = 10) -> Colour:
-    """`colour` with each channel moved by up to `amount` of 255."""
-    moves = rng.integers(-amount, amount + 1, 3)
-    red, green, blue = (int(np.clip(value + move, 0, 255)) for value, move in zip(colour, moves, strict=True))
+    """`colour` with each channel shifted by up to `amount` of 255."""
+    shifts = rng.integers(-amount, amount + 1, 3)
+    red, green, blue = (int(np.clip(value + shift, 0, 255)) for value, shift in zip(colour, shifts, strict=True))
     return red, green, blue
 
 
@@ -116,8 +116,8 @@ class Pen:
         outline: float,
         outline_colour: Colour,
     ):
-        self.image = Image.new("RGB", (CANVAS, CANVAS), background)
-        self.canvas = ImageDraw.Draw(self.image)
+        self.image = Image.new("RGB", (DRAWING_SIZE, DRAWING_SIZE), background)
+        self.drawing = ImageDraw.Draw(self.image)
         self.centre = np.array(centre)
         angle = math.radians(degrees)
         self.frame = scale * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -130,9 +130,9 @@ class Pen:
     def polygon(self, points: Sequence | np.ndarray, fill: Colour, outline: float | None = None) -> None:
         placed = self._place(points)
         width = round(self.outline if outline is None else outline)
-        self.canvas.polygon(placed, fill=fill)
+        self.drawing.polygon(placed, fill=fill)
         if width:
-            self.canvas.line(placed + placed[:2], fill=self.outline_colour, width=width, joint="curve")
+            self.drawing.line(placed + placed[:2], fill=self.outline_colour, width=width, joint="curve")
 
     def ellipse(
         self, x: float, y: float, x_radius: float, y_radius: float, fill: Colour, outline: float | None = None
@@ -140,8 +140,8 @@ class Pen:
         self.polygon(circle(28) * [x_radius, y_radius] + [x, y], fill, outline)
 
     def line(self, points: Sequence, colour: Colour, width: float) -> None:
-        self.canvas.line(self._place(points), fill=colour, width=round(width), joint="curve")
+        self.drawing.line(self._place(points), fill=colour, width=round(width), joint="curve")
 
     def pixels(self) -> np.ndarray:
-        """The finished drawing, uint8 of shape (32, 32, 3)."""
+        """The drawing at its final size, uint8 (32, 32, 3)."""
         return np.asarray(self.image.resize((SIZE, SIZE), Image.Resampling.BOX))

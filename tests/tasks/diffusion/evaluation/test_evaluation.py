@@ -1,0 +1,137 @@
+"""The evaluation: a metric is one class in a task's list, and the base's cached figures are those it would measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+import torch
+
+from experiments.session import base_evaluation
+from tasks.base import declare
+from tasks.diffusion.evaluation.metrics.alignment import Alignment
+from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
+from tasks.diffusion.pokemon import ATTRIBUTES, Pokemon
+from tasks.diffusion.worlds.creatures import Creatures
+from tests.tasks.diffusion.tiny_base import edit_json, write_base, write_pictures
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def task(tmp_path):
+    base, data = write_base(tmp_path / "base"), write_pictures(tmp_path / "data")
+    return Pokemon(base=str(base), data=str(data), validation_items=2, test_items=2, drift_items=1, encode="cached")
+
+
+def recorded_and_measured(task):
+    """The base's figures as a run records them, perhaps from the cache, and as they are without it."""
+    prepared = task.prepare(CPU)
+    recorded = {name: figure.value for name, figure in base_evaluation(prepared).figures.items()}
+    return recorded, {name: figure.value for name, figure in prepared.evaluate().figures.items()}
+
+
+def another_caption(base, data):
+    text = (data / "metadata.jsonl").read_text()
+    (data / "metadata.jsonl").write_text(text.replace("a small red star on a sky background 0", "a big blue house"))
+
+
+def another_scheduler(base, data):
+    edit_json(base / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
+
+
+def another_model_configuration(base, data):
+    edit_json(base / "vae" / "config.json", scaling_factor=0.5)
+
+
+def another_text_encoder_configuration(base, data):
+    edit_json(base / "text_encoder" / "config.json", hidden_act="relu")
+
+
+def another_tokenizer(base, data):
+    edit_json(base / "tokenizer" / "tokenizer_config.json", model_max_length=6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        another_caption,
+        another_scheduler,
+        another_model_configuration,
+        another_text_encoder_configuration,
+        another_tokenizer,
+    ],
+)
+def test_recorded_base_figures_are_those_measured_after_a_change(task, tmp_path, change):
+    before, _ = recorded_and_measured(task)
+    change(tmp_path / "base", tmp_path / "data")
+    recorded, measured = recorded_and_measured(task)
+    assert recorded == measured
+    assert recorded != before
+
+
+def test_recorded_base_figures_are_those_measured_with_other_validation_items(task):
+    before, _ = recorded_and_measured(task)
+    recorded, measured = recorded_and_measured(replace(task, validation_items=1))
+    assert recorded == measured
+    assert recorded["validation_loss"] != before["validation_loss"]
+
+
+def test_an_unchanged_configuration_uses_the_cache(task):
+    keys = [task.prepare(CPU).evaluation_key for _ in range(2)]
+    assert keys[0] == keys[1]
+
+
+@dataclass(frozen=True)
+class Brightness(ImageMetric):
+    """A metric as somebody adds it: one class, and its name in the task's list."""
+
+    name: str = "brightness"
+    better: Literal["lower", "higher"] = "higher"
+    unit: str = "of 255"
+    meaning: str = "mean pixel value"
+    needs: tuple[str, ...] = ("pictures",)
+
+    def compute(self, inputs):
+        values = inputs.pictures.double().mean(dim=(1, 2, 3)).numpy()
+        return Measurement(self.mean(values, "pixels"), values.tolist())
+
+
+def test_a_metric_in_the_tasks_list_is_measured_and_keyed(task, monkeypatch):
+    plain = task.prepare(CPU).evaluation_key
+    keys = []
+    for version in (1, 2):
+        monkeypatch.setattr(Pokemon, "metrics", declare(*Pokemon.metrics.values(), Brightness(version=version)))
+        prepared = task.prepare(CPU)
+        keys.append(prepared.evaluation_key)
+        monkeypatch.undo()
+    assert plain not in keys
+    assert keys[0] != keys[1]
+    evaluation = prepared.evaluate()
+    assert evaluation.figures["brightness"].unit == "of 255"
+    assert [row["brightness"] for row in evaluation.items] == pytest.approx(
+        prepared.evaluate().artifacts["shown"].double().mean(dim=(1, 2, 3)).tolist()
+    )
+
+
+def test_metrics_without_what_they_need_are_left_out_and_named(task):
+    prepared = task.prepare(CPU)
+    assert prepared.evaluation.left_out["kid"] == ["10 pictures"]
+    assert prepared.evaluation.left_out["cmmd"] == ["10 pictures", "CLIP features"]
+    assert set(prepared.evaluate().figures) == {"clip_score", "validation_loss"}
+
+
+def test_a_need_that_nobody_knows_is_an_error():
+    with pytest.raises(ValueError, match=r"needs \['a GPU'\]; valid needs: pictures"):
+        Brightness(needs=("a GPU",))
+
+
+def test_every_attribute_of_a_creature_has_its_alignment():
+    assert tuple(Creatures.attributes) == ATTRIBUTES
+    assert all(isinstance(Pokemon.metrics[f"alignment_{name}"], Alignment) for name in ATTRIBUTES)
