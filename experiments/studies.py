@@ -1,7 +1,8 @@
-"""Named studies: each function returns the run configurations of one question, and says what came out.
+"""Named studies: each function returns the run configurations that answer one question; its docstring has the outcome.
 
-This file is data: the one place in `experiments` that names methods and tasks. What a command line gives beside
-`--study NAME` (--task.*, --train.*, --set, --seeds) goes over what is written here.
+This file is data that `experiments.sweep` reads, and apart from `papers/claims.py` the only one in `experiments` that
+names methods and tasks. Options given with `--study NAME` (--task.*, --train.*, --set, --seeds) override the settings
+below.
 """
 
 from __future__ import annotations
@@ -29,29 +30,29 @@ Study = Callable[[Sequence[int] | None], list[RunConfig]]
 
 
 def rank(seeds: Sequence[int] | None = None) -> list[RunConfig]:
-    """How much rank does it take? LoRA at ranks 1, 2, 4, 8 and 16 against full fine-tuning, on both bundled bases.
+    """How high must the rank be? LoRA at ranks 1, 2, 4, 8 and 16 against full fine-tuning, on both bundled bases.
 
     Command: python -m experiments.sweep --study rank --jobs 2
     One task: python -m experiments.sweep sd-pokemon --study rank --jobs 2
-    Time: sd-pokemon's 18 runs 25 minutes on two cores; 16 of e2e's 18 took 69 minutes beside much other work
-    Outcome: sd-pokemon, KID x1000 over ranks 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds);
-    e2e, BLEU over ranks 44.1 54.9 62.6 64.8 66.8, full 67.3 (untuned 12.6; 60 items, three seeds)
+    Time: 25 minutes for sd-pokemon's 18 runs on two cores; 69 minutes for 16 of e2e's 18 runs on a busy machine
+    Outcome: sd-pokemon, KID x1000 by rank 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds);
+    e2e, BLEU by rank 44.1 54.9 62.6 64.8 66.8, full 67.3 (untuned 12.6; 60 items, three seeds)
     """
-    arms = [*(Lora(rank=rank) for rank in (1, 2, 4, 8, 16)), FullFinetuning()]
-    return crossed(BUNDLED, seeds or SEEDS, arms)
+    adapters = [*(Lora(rank=rank) for rank in (1, 2, 4, 8, 16)), FullFinetuning()]
+    return crossed(BUNDLED, seeds or SEEDS, adapters)
 
 
 def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
-    """Which method buys most for its cost? Every method at three sizes, on both bundled bases.
+    """Which method gives the best quality for its cost? Every method at three sizes, on both bundled bases.
 
-    A size means another thing to every method: read the outcome over trained parameters, bytes or time. Rates are
-    the card's; for a comparison beyond habit add --search-lr 5.
+    Sizes are not comparable between methods: compare by trained parameters, bytes or time. Learning rates are those
+    of the base's card; add --search-lr 5 to tune them for every method alike.
 
     Command: python -m experiments.sweep --study methods --jobs 2
     Time: not yet measured
     Outcome: not yet measured
     """
-    arms: list[Adapter] = [
+    adapters: list[Adapter] = [
         *(Lora(rank=rank) for rank in (1, 4, 16)),
         *(Bottleneck(width=width) for width in (1, 4, 16)),
         *(PrefixTuning(length=length) for length in (1, 4, 16)),
@@ -59,21 +60,21 @@ def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
         *(PeftMethod(method="hira", options=f'{{"r": {rank}}}') for rank in (1, 4, 16)),
         FullFinetuning(),
     ]
-    return crossed(BUNDLED, seeds or SEEDS, arms)
+    return crossed(BUNDLED, seeds or SEEDS, adapters)
 
 
 def paper_e2e(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """Does the testbed reproduce LoRA's Table 3? GPT-2 Medium and Large on E2E (Hu et al. 2021); for a GPU.
 
-    All rows take the recipe of the paper's Table 11; dropout 0.1 is GPT-2's own. (The paper took its rows for full
-    fine-tuning, FT-Top2 and PreLayer from earlier work, with settings of their own.) Adapter^L is one bottleneck a
-    block with a layer norm (Lin et al. 2020), Adapter^H Houlsby's two. PreLayer has the length whose 2 L d parameters a
-    position come nearest to the printed count. Gradients are clipped at norm 1, as everywhere here; the paper's code
-    does not clip. The data are the official files in a folder, or the hub's copy where that can be loaded.
+    All rows use the settings of the paper's Table 11; dropout 0.1 is GPT-2's own. (The paper quotes its rows for full
+    fine-tuning, FT-Top2 and PreLayer from earlier work with other settings.) Adapter^L is one bottleneck per block
+    with a layer norm (Lin et al. 2020), Adapter^H is Houlsby's two. PreLayer has the length whose 2 L d parameters per
+    position are closest to the printed count. Gradients are clipped at norm 1, as everywhere here; the paper's code
+    does not clip. The data are the official files in a folder, or the hub's copy if it can be loaded.
 
     Command: python -m experiments.sweep e2e --study paper-e2e --task.data FOLDER --train.device cuda
     Time: not yet measured
-    Outcome: not yet measured; to be held against BLEU 68.2, 66.3, 68.9, 67.3, 68.1, 69.7, 70.4 (Medium, in the order
+    Outcome: not yet measured; the paper has BLEU 68.2, 66.3, 68.9, 67.3, 68.1, 69.7, 70.4 (Medium, in the order
     below) and 68.5, 69.1, 68.9, 70.3, 70.4 (Large)
     """
     lora = Lora(rank=4, alpha=32, dropout=0.1, targets=("query", "value"))
@@ -98,7 +99,7 @@ def paper_e2e(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     train = Train(
         steps=26_290, batch_size=8, learning_rate=2e-4, lr_scheduler="linear", warmup_steps=500, weight_decay=0.01
     )
-    whole = {
+    settings = {
         "test_items": 1_000,
         "num_beams": 10,
         "length_penalty": 0.9,
@@ -107,22 +108,24 @@ def paper_e2e(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     }
     return [
         config
-        for base, arms in tables.items()
-        for config in crossed([EndToEnd(base=base, data="tuetschek/e2e_nlg", **whole)], seeds or SEEDS, arms, train)
+        for base, adapters in tables.items()
+        for config in crossed(
+            [EndToEnd(base=base, data="tuetschek/e2e_nlg", **settings)], seeds or SEEDS, adapters, train
+        )
     ]
 
 
 def adapter_l(width: int) -> Bottleneck:
-    """The paper's Adapter^L: one bottleneck a block, after the feed-forward, with a layer norm of its own."""
+    """The paper's Adapter^L: one bottleneck per block, after the feed-forward layer, with its own layer norm."""
     return Bottleneck(width=width, placement="pfeiffer", layer_norm=True, activation="relu")
 
 
 def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
-    """What does the tutorial's LoRA do today? Stable Diffusion 2.1 on captioned Pokemon pictures; for a GPU.
+    """What does the tutorial's LoRA achieve today? Stable Diffusion 2.1 on captioned Pokemon pictures; for a GPU.
 
-    The recipe of diffusers' text-to-image tutorial: 512 pixels, batch 1, 100 epochs (of 833 pictures) at 1e-4 without
-    warm-up, fp16, seed 42, a checkpoint each 5,000 steps, rank 4 on attention's four matrices; sampled with
-    DPM-Solver++ in 25 steps. Its dataset and its model are gone from the hub under their old names.
+    The settings of diffusers' text-to-image tutorial: 512 pixels, batch 1, 100 epochs (of 833 pictures) at 1e-4 without
+    warmup, fp16, seed 42, a checkpoint every 5,000 steps, rank 4 on attention's four matrices; sampled with
+    DPM-Solver++ in 25 steps. Its dataset and its model have left the hub under their old names.
 
     Command: python -m experiments.sweep sd-pokemon --study paper-sd --train.device cuda
     Time: not yet measured
@@ -142,12 +145,13 @@ def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 
 
 def crossed(
-    tasks: Sequence[Task], seeds: Sequence[int], arms: Sequence[Adapter], train: Train | None = None
+    tasks: Sequence[Task], seeds: Sequence[int], adapters: Sequence[Adapter], train: Train | None = None
 ) -> list[RunConfig]:
-    """Every arm on every task with every seed; the first seed of all arms comes first."""
+    """Every adapter on every task with every seed; the first seed of all adapters comes first."""
     settings = train or Train()
     return [
-        RunConfig(arm, task, replace(settings, seed=seed)) for task, seed, arm in itertools.product(tasks, seeds, arms)
+        RunConfig(adapter, task, replace(settings, seed=seed))
+        for task, seed, adapter in itertools.product(tasks, seeds, adapters)
     ]
 
 
