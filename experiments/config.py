@@ -152,6 +152,7 @@ class RunConfig:
         that cannot work.
         """
         card = self.task.recommended(self.adapter.label)
+        _check_card(card)
         recommended = FALLBACK | card
         if self.train.steps is not None and "steps" in card:  # a short training has a short warmup
             recommended["warmup_steps"] = round(recommended["warmup_steps"] * min(1, self.train.steps / card["steps"]))
@@ -162,8 +163,7 @@ class RunConfig:
         task = self.task
         if not _on_cuda(self.train, recommended["mixed_precision"]):
             recommended["mixed_precision"], task = FALLBACK["mixed_precision"], task.on_cpu()
-        names = {f.name for f in fields(Train)}
-        open_fields = {k: v for k, v in recommended.items() if k in names and getattr(self.train, k) is None}
+        open_fields = {name: value for name, value in recommended.items() if getattr(self.train, name) is None}
         train = replace(self.train, num_processes=_num_processes(self.train), **open_fields)
         _check_train(train)
         return replace(self, task=task, train=train)
@@ -253,6 +253,16 @@ def _on_cuda(train: Train, precision: str) -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _check_card(recommended: Mapping[str, Any]) -> None:
+    valid = [f.name for f in fields(Train)]
+    unknown = sorted(set(recommended) - set(valid))
+    if unknown:
+        raise UsageError(
+            f"the base's card recommends '{unknown[0]}', which is not a training setting"
+            f"{did_you_mean(unknown[0], valid)}: correct the card"
+        )
 
 
 def _check_train(train: Train) -> None:

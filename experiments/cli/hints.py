@@ -10,7 +10,7 @@ from experiments.cli.errors import stop
 from experiments.errors import did_you_mean
 from reports.upgrade import RENAMED_SETTINGS, RENAMED_VALUES
 
-# names in diffusers', transformers' and peft's own scripts: the options that they stand for here, by preference
+# names in diffusers', transformers' and peft's own scripts: the options that they mean here, by preference
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "r": ("rank", "sizes"),
     "rank": ("sizes",),

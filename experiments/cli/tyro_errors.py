@@ -50,7 +50,7 @@ def sentence(box: str) -> str:
 
 
 def _paragraphs(box: str) -> list[list[str]]:
-    """The lines between the rules of a box; a title that stands in a paragraph of its own is left out."""
+    """The lines between the rules of a box; without a title that has its own paragraph."""
     lines = [line.rstrip() for line in box.splitlines()]
     framed = any(line.startswith(("╭", "+-")) for line in lines)
     paragraphs: list[list[str]] = [[]]

@@ -175,3 +175,9 @@ def test_an_unknown_setting_in_a_record_is_refused():
     record["adapter"]["rnak"] = 3
     with pytest.raises(UsageError, match="did you mean 'rank'"):
         RunConfig.from_record(record)
+
+
+def test_a_card_with_an_unknown_setting_is_refused(monkeypatch):
+    monkeypatch.setattr(Pokemon, "recommended", lambda self, adapter: {"batch": 4})
+    with pytest.raises(UsageError, match=r"recommends 'batch'.*did you mean 'batch_size'"):
+        RunConfig(Lora(), Pokemon()).resolved()

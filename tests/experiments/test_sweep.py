@@ -1,4 +1,4 @@
-"""Sweeps: what a command line expands to, and that every run is done once, whatever happens to the others."""
+"""Sweeps: the runs of a command line, each performed once, whatever happens to the others."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1"
 
 @pytest.fixture
 def swept(monkeypatch, tmp_path, tiny_task, launcher):
-    """Runs the command in this process: its exit status, and the jobs that it performed."""
+    """Run the command in this process; returns its exit status and the jobs that it performed."""
 
     def run(*words: str):
         launcher.performed.clear()
@@ -43,9 +43,9 @@ def expanded(*words: str):
 
 def test_every_method_at_every_size_with_every_seed(tiny_task, capsys):
     configs = expanded("tiny", *METHODS, "--set", "lora.alpha=8", "lora.targets=query value", "--train.steps", "3")
-    printed = [(c.adapter.name, getattr(c.adapter, "rank", None), c.train.seed) for c in configs]
+    settings = [(c.adapter.name, getattr(c.adapter, "rank", None), c.train.seed) for c in configs]
     per_seed = [("lora", 1), ("lora", 4), ("full", None)]
-    assert printed == [(*arm, seed) for seed in (0, 1) for arm in per_seed]
+    assert settings == [(*setting, seed) for seed in (0, 1) for setting in per_seed]
     lora = [c.adapter for c in configs if isinstance(c.adapter, Lora)]
     assert {(adapter.alpha, adapter.targets) for adapter in lora} == {(8.0, ("query", "value"))}
     assert {c.train.steps for c in configs} == {3}
@@ -59,7 +59,7 @@ def test_a_study_is_narrowed_and_changed_by_the_command_line():
     assert {(c.train.steps, c.train.seed) for c in configs} == {(9, 5)}
 
 
-def test_what_is_not_typed_stays_as_the_study_has_it(tiny_task):
+def test_only_typed_settings_override_a_study(tiny_task):
     given, _ = parse_task(SweepOptions, ["tiny", "--train.seed", "0", "--train.no-gradient-checkpointing"], "sweep")
     assert given == Overrides("tiny", {}, {"seed": 0, "gradient_checkpointing": False})
 
@@ -102,7 +102,7 @@ def test_a_typo_names_the_nearest_name(tiny_task, words, says, capsys):
     assert says in capsys.readouterr().err
 
 
-def test_finished_runs_are_not_done_again(swept):
+def test_finished_runs_are_not_repeated(swept):
     status, performed = swept("tiny", *METHODS)
     assert (status, len(performed)) == (0, 6)
     assert all(job.done for job in performed)
@@ -112,7 +112,7 @@ def test_finished_runs_are_not_done_again(swept):
     assert (status, [job.folder for job in again]) == (0, [performed[2].folder])
 
 
-def test_a_failed_run_stops_no_other_and_is_named(swept, monkeypatch, capsys):
+def test_a_failed_run_does_not_stop_others_and_is_named(swept, monkeypatch, capsys):
     from tests.experiments.tiny_task import PreparedTiny
 
     ordinary = PreparedTiny.loss
@@ -130,7 +130,7 @@ def test_a_failed_run_stops_no_other_and_is_named(swept, monkeypatch, capsys):
     assert "lora rank 4 seed 1" in printed
     assert "diverged" in printed
     monkeypatch.setattr(PreparedTiny, "loss", ordinary)
-    assert swept("tiny", *METHODS) == (1, []), "a failed run is tried again only when asked"
+    assert swept("tiny", *METHODS) == (1, []), "a failed run is repeated on request only"
     status, again = swept("tiny", *METHODS, "--retry-failed")
     assert (status, len(again), all(job.done for job in again)) == (0, 2, True)
 
@@ -153,7 +153,7 @@ def test_settings_that_a_model_refuses_are_a_sentence_and_a_bug_keeps_its_traceb
     assert "Traceback" in (performed[1].folder.path / "output.log").read_text()
 
 
-def test_a_dry_run_runs_nothing_and_says_how_far_each_run_is(swept, monkeypatch, tmp_path, capsys):
+def test_a_dry_run_runs_nothing_and_shows_progress(swept, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COLUMNS", "300")
     _, performed = swept("tiny", *METHODS)
     performed[0].folder.result_file.unlink()
@@ -168,8 +168,8 @@ def test_a_dry_run_runs_nothing_and_says_how_far_each_run_is(swept, monkeypatch,
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
-def test_runs_of_one_process_share_the_prepared_task_and_give_the_figures_of_their_own(swept, tmp_path):
-    """A run after others in a process has the figures that it has alone."""
+def test_runs_that_share_a_prepared_task_have_the_figures_of_separate_runs(swept, tmp_path):
+    """A run after others in a process has the same figures as alone."""
     _, performed = swept("tiny", *METHODS)
     last: RunJob = performed[-1]
     shared = json.loads(last.folder.result_file.read_text())["metrics"]

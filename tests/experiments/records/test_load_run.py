@@ -1,4 +1,4 @@
-"""What people do with a finished run: look at its pictures, read its texts, take it to other tools."""
+"""Using a finished run: pictures, texts, pipelines, exports to other tools."""
 
 import json
 import sys
@@ -127,7 +127,7 @@ def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811
     assert all(texts)
 
 
-def test_exported_forms_load_in_their_own_tools(describing, pictures, tmp_path, tiny_base):  # noqa: F811
+def test_exported_files_load_in_their_tools(describing, pictures, tmp_path, tiny_base):  # noqa: F811
     import peft
     from transformers import GPT2LMHeadModel
 
@@ -159,7 +159,7 @@ def test_merged_pictures_are_a_pipeline(pictures, tmp_path):
     assert replace(run.config.task, base=str(tmp_path)).load_base(CPU).sampling == run.base.sampling
 
 
-def test_what_is_no_finished_run_or_no_prompt(describing, tmp_path):
+def test_wrong_runs_and_prompts_are_refused(describing, tmp_path):
     with pytest.raises(UsageError, match="not a finished run"):
         load_run(tmp_path)
     with pytest.raises(UsageError, match="runs first"):
@@ -170,7 +170,7 @@ def test_what_is_no_finished_run_or_no_prompt(describing, tmp_path):
         runs_and_prompts([str(tmp_path)])
 
 
-def test_a_base_that_is_no_longer_the_same(describing, tmp_path):
+def test_a_changed_base_is_refused(describing, tmp_path):
     import shutil
 
     copied = tmp_path / "run"
@@ -179,3 +179,30 @@ def test_a_base_that_is_no_longer_the_same(describing, tmp_path):
     write_json(copied / "result.json", record | {"facts": {"base_revision": "another"}})
     with pytest.raises(UsageError, match="trained on revision another"):
         load_run(copied)
+
+
+def test_a_loaded_diffusion_run_is_a_pipeline(pictures):
+    run = load_run(pictures.path)
+    pipeline = run.pipeline()
+    assert pipeline.unet is run.model
+
+    def sampled():
+        generator = torch.Generator().manual_seed(0)
+        return np.asarray(pipeline(PROMPT, num_inference_steps=2, generator=generator).images[0])
+
+    tuned = sampled()
+    with run.attachment.disabled():
+        assert not np.array_equal(sampled(), tuned), "the adapter is in the pipeline"
+    assert np.array_equal(sampled(), tuned)
+    with pytest.raises(TaskError, match="pipeline"):
+        _ = run.tokenizer
+
+
+def test_a_loaded_language_run_is_a_model_and_a_tokenizer(describing):
+    run = load_run(str(describing.path))
+    tokens = run.tokenizer(MEANING, return_tensors="pt").input_ids
+    tuned = run.model(input_ids=tokens).logits
+    with run.attachment.disabled():
+        assert not torch.equal(run.model(input_ids=tokens).logits, tuned)
+    with pytest.raises(TaskError, match="model and tokenizer"):
+        run.pipeline()

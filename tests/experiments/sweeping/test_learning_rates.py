@@ -1,4 +1,4 @@
-"""The search of learning rates: equal for all, blind to test items, whole in the record."""
+"""The search of learning rates: equal budgets, validation data only, recorded completely."""
 
 import itertools
 import json
@@ -10,8 +10,8 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.sweeping.runner import find_rates, perform_runs
 from experiments.sweeping.learning_rates import FOLDER, LearningRateSearch, seed_groups
+from experiments.sweeping.runner import find_rates, perform_runs
 from reports.records import collect
 from tests.experiments.tiny_task import Tiny, diary_of
 
@@ -22,7 +22,9 @@ SEARCH = LearningRateSearch(count=3, factor=4.0, share=0.5)
 def groups(tmp_path, tiny_task):
     task = Tiny(diary=str(tmp_path))
     seeds = [Train(device="cpu", steps=6, warmup_steps=2, seed=seed) for seed in (0, 1)]
-    configs = [RunConfig(group, task, train).resolved() for train in seeds for group in (Lora(rank=2), FullFinetuning())]
+    configs = [
+        RunConfig(group, task, train).resolved() for train in seeds for group in (Lora(rank=2), FullFinetuning())
+    ]
     return seed_groups(configs, tmp_path / "runs", SEARCH)
 
 
@@ -36,7 +38,7 @@ def test_the_grid_is_symmetric_about_the_recommended_rate(count):
 
 
 @pytest.mark.parametrize("wrong", [(1, 2.0, 0.5), (3, 1.0, 0.5), (3, 2.0, 0.0), (3, 2.0, 1.5)])
-def test_a_search_without_sense_is_refused(wrong):
+def test_a_senseless_search_is_refused(wrong):
     with pytest.raises(UsageError, match="--search"):
         LearningRateSearch(*wrong)
 
@@ -44,17 +46,19 @@ def test_a_search_without_sense_is_refused(wrong):
 def test_every_arm_has_as_many_trials_of_the_same_budget(groups):
     assert [len(group.trials) for group in groups] == [3, 3]
     assert {
-        (t.config.train.steps, t.config.train.warmup_steps, t.config.train.seed) for group in groups for t in group.trials
+        (t.config.train.steps, t.config.train.warmup_steps, t.config.train.seed)
+        for group in groups
+        for t in group.trials
     } == {(3, 1, 0)}
 
 
-def test_the_search_chooses_on_validation_alone_and_is_in_the_record(groups, launcher, tmp_path, capsys):
+def test_the_search_uses_validation_data_only_and_is_recorded(groups, launcher, tmp_path, capsys):
     find_rates(groups, launcher)
     trials = [trial for group in groups for trial in group.trials]
     assert launcher.performed == trials
     assert "evaluated" not in {line["what"] for lines in diary_of(tmp_path).values() for line in lines}
     find_rates(groups, launcher)
-    assert launcher.performed == trials, "trials that are there are not done again"
+    assert launcher.performed == trials, "finished trials are not repeated"
 
     configs = [config for group in groups for config in group.configs]
     assert perform_runs(groups, configs, launcher, retry_failed=False) == {}
@@ -68,8 +72,8 @@ def test_the_search_chooses_on_validation_alone_and_is_in_the_record(groups, lau
         assert losses[search.chosen] == min(losses.values())
         assert (search.edge is None) == (search.chosen not in (min(losses), max(losses)))
         assert (search.steps, search.share, search.factor) == (3, 0.5, 4.0)
-    told = capsys.readouterr().out
-    assert ("a better one may lie beyond" in told) == any(
+    printed = capsys.readouterr().out
+    assert ("a better one may lie beyond" in printed) == any(
         run.record.search.edge for run in collection.finished if run.record.search
     )
 
@@ -80,7 +84,7 @@ def write(trial, loss, failure=None):
     trial.file.write_text(json.dumps(found))
 
 
-def test_an_edge_winner_is_said(groups):
+def test_a_best_rate_at_the_edge_is_recorded(groups):
     group = groups[0]
     for trial, loss in zip(group.trials, (3.0, 2.0, 1.0), strict=True):
         write(trial, loss)
@@ -88,7 +92,7 @@ def test_an_edge_winner_is_said(groups):
     assert group.outcome()["chosen"] == group.trials[-1].config.train.learning_rate
 
 
-def test_a_rate_that_diverged_loses_and_where_all_do_the_runs_say_why(groups, launcher):
+def test_a_rate_that_diverged_loses_and_if_all_do_the_runs_fail(groups, launcher):
     first, second = groups
     write(first.trials[0], 5.0)
     write(first.trials[1], None, "diverged")
@@ -102,7 +106,7 @@ def test_a_rate_that_diverged_loses_and_where_all_do_the_runs_say_why(groups, la
     assert len(launcher.performed) == 2
 
 
-def test_a_trial_that_diverges_is_an_outcome(groups, launcher, monkeypatch):
+def test_a_trial_that_diverges_is_a_result(groups, launcher, monkeypatch):
     from tests.experiments.tiny_task import PreparedTiny
 
     monkeypatch.setattr(PreparedTiny, "loss", lambda self, batch: self.mean_loss(batch[1]) * float("nan"))
@@ -118,7 +122,7 @@ def test_a_budget_is_a_share_of_steps(tiny_task, tmp_path):
         SEARCH.trials(config, tmp_path)
 
 
-def test_runs_wait_for_the_whole_search(groups, launcher):
+def test_runs_wait_for_the_complete_search(groups, launcher):
     write(groups[0].trials[0], 1.0)
     with pytest.raises(UsageError, match="not complete"):
         groups[0].runs()

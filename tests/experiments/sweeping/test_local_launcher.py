@@ -1,4 +1,4 @@
-"""Local worker processes: shared work, deaths, and an end in good order."""
+"""Local worker processes: shared work, killed workers, and orderly shutdown."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def runs_of(folder, count, **settings):
 
 
 @pytest.mark.slow
-def test_a_killed_process_fails_its_run_alone_and_each_process_prepares_once(tmp_path):
+def test_a_killed_process_fails_its_own_run_only_and_each_process_prepares_once(tmp_path):
     runs = runs_of(tmp_path, 5, deadly=True)
     with closing(LocalLauncher(2).launch(runs)) as events:
         seen = list(events)
@@ -37,7 +37,7 @@ def test_a_killed_process_fails_its_run_alone_and_each_process_prepares_once(tmp
     assert "SIGKILL" in (failed[0].reason or "")
     assert [run.done for run in runs].count(False) == 1
     diary = diary_of(tmp_path)
-    assert len(diary) == 3, "two processes, and one in the place of the one that died"
+    assert len(diary) == 3, "two processes, and one that replaced the dead one"
     assert all([line["what"] for line in lines].count("prepared") == 1 for lines in diary.values())
 
     left = [run for run in runs if not run.done]
@@ -46,11 +46,11 @@ def test_a_killed_process_fails_its_run_alone_and_each_process_prepares_once(tmp
     (again,) = [lines for number, lines in diary_of(tmp_path).items() if number not in diary]
     steps = [line["step"] for line in again if line["what"] == "step"]
     *trained, counted = steps  # the costs of a step are counted on the first batch, after training
-    assert trained == [1, 2, 3], "it goes on from the checkpoint of its first step"
+    assert trained == [1, 2, 3], "it resumes from the checkpoint of its first step"
     assert counted == 0
 
 
-def test_jobs_that_are_added_meanwhile_are_performed_by_the_same_process(tmp_path):
+def test_jobs_that_are_appended_are_performed_by_the_same_process(tmp_path):
     first, second = runs_of(tmp_path, 2)
     jobs, seen = [first], []
     for event in LocalLauncher(1).launch(jobs):
@@ -62,7 +62,7 @@ def test_jobs_that_are_added_meanwhile_are_performed_by_the_same_process(tmp_pat
     assert second.done
 
 
-def test_closing_ends_the_processes_in_good_order(tmp_path):
+def test_closing_ends_the_processes_in_order(tmp_path):
     config = RunConfig(Lora(rank=1), Tiny(diary=str(tmp_path)), Train(device="cpu", steps=10**6)).resolved()
     run = RunJob(config, tmp_path / "runs")
     events = LocalLauncher(1).launch([run])
@@ -74,7 +74,7 @@ def test_closing_ends_the_processes_in_good_order(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
     assert not run.done
-    assert list(run.folder.checkpoint.iterdir()), "the step at hand is saved"
+    assert list(run.folder.checkpoint.iterdir()), "the current step is saved"
 
 
 def test_exit_codes_in_words():

@@ -1,4 +1,4 @@
-"""Two nodes of Ray on this machine, of which one is killed in the middle of a run."""
+"""Two Ray nodes on this machine, one of which is killed during a run."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from experiments.sweeping.ray_launcher import RayLauncher
 from tests.experiments.tiny_task import Tiny, diary_of
 
 pytestmark = pytest.mark.slow
-GATE = 3  # steps that a run takes before it waits for the test
+GATE = 3  # steps before a run waits for the test
 COUNT = 4
 
 
@@ -36,12 +36,12 @@ def cluster(monkeypatch, tiny_task):
 
 
 def steps_of(diary):
-    """By process, the steps that it took of each run."""
+    """The steps that each process took."""
     return {number: [line["step"] for line in lines if line["what"] == "step"] for number, lines in diary.items()}
 
 
 def waiting(tmp_path):
-    """Processes that stand at the gate."""
+    """Processes that wait at the gate."""
     return [number for number, steps in steps_of(diary_of(tmp_path)).items() if steps and steps[-1] == GATE]
 
 
@@ -51,7 +51,7 @@ def node_of(process: int) -> int:
         return int(stat.read().rpartition(")")[2].split()[1])
 
 
-def test_runs_of_a_node_that_dies_are_done_again_elsewhere_none_twice_none_lost(cluster, tmp_path):
+def test_runs_of_a_dead_node_are_repeated_elsewhere_once(cluster, tmp_path):
     nodes, other = cluster
     task = Tiny(diary=str(tmp_path), gate=GATE)
     trains = [Train(device="cpu", steps=GATE + 2, checkpointing_steps=1, seed=seed) for seed in range(COUNT)]
@@ -76,21 +76,21 @@ def test_runs_of_a_node_that_dies_are_done_again_elsewhere_none_twice_none_lost(
         assert run.done
     diary = diary_of(tmp_path)
     evaluated = sum(line["what"] == "evaluated" for lines in diary.values() for line in lines)
-    assert evaluated <= COUNT + 2, "once a run, and the untuned base (by both nodes where they begin together)"
+    assert evaluated <= COUNT + 2, "once a run, and the untuned base (on both nodes if they start together)"
     assert "evaluated" not in {line["what"] for line in diary[doomed][2:]}
     again = [steps for number, steps in steps_of(diary).items() if number != doomed]
-    begun, counted = COUNT - 1, COUNT  # the costs of a step are counted on the first batch, after training
-    assert sum(steps.count(0) for steps in again) == begun + counted, "the broken run goes on from its checkpoint"
+    started, counted = COUNT - 1, COUNT  # the costs of a step are counted on the first batch, after training
+    assert sum(steps.count(0) for steps in again) == started + counted, "the broken run resumes from its checkpoint"
 
 
-def test_what_no_node_has_is_refused_at_once(cluster, tmp_path):
+def test_resources_that_no_node_has_are_refused_at_once(cluster, tmp_path):
     nodes, _ = cluster
     run = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
     with pytest.raises(UsageError, match="--run-gpus"):
         next(RayLauncher(address=nodes.address, gpus=1).launch([run]))
 
 
-def test_no_cluster_is_one_sentence(tmp_path, tiny_task):
+def test_an_address_without_a_cluster_is_one_sentence(tmp_path, tiny_task):
     pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
     run = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
     with pytest.raises(UsageError, match="ray start"):
