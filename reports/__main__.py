@@ -159,7 +159,7 @@ class PageOptions:
 
 
 def page(options: PageOptions) -> None:
-    from reports.page import write_page
+    from reports.page.html import write_page
     from reports.records import collect
 
     print(write_page(collect(options.runs), options.out))

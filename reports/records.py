@@ -44,7 +44,7 @@ class Run:
 
         path = inside(self.folder, "items.parquet")
         if path is None or not path.is_file():
-            raise ReportError(f"'{self.folder}' has no items.parquet, which comparing items needs; run it again")
+            raise ReportError(f"'{self.folder}' has no items.parquet, so its items cannot be compared; run it again")
         try:
             items = pd.read_parquet(path)
         except Exception as error:  # pyarrow raises many kinds on a broken file

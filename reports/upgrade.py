@@ -85,7 +85,7 @@ def _upgrade_part(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _upgrade_methods(entry: Any) -> Any:
-    """Rename the method where a record or a curve names one; a curve may be named after its method."""
+    """Rename the method of a record or a curve; the name of a curve may be that of its method."""
     if not isinstance(entry, dict):
         return entry
     method = {"method", "name"} & entry.keys()

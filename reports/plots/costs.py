@@ -27,7 +27,7 @@ RATIOS = ("control", "unmerged", "merged", "mixed")
 
 
 def cost_bars(table: CostTable) -> Figure | None:
-    """None if no record has operations or latency, the costs that a plot of the table adds to the Pareto plots."""
+    """None if no record has operations or latency: the Pareto plots show the other costs."""
     lines = table.lines()
     if not {"flops", "unmerged"} & lines.keys():
         return None

@@ -1,9 +1,9 @@
-"""Plots of quality over size, and of loss over steps."""
+"""Plots of quality over size."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     _limits(panels[0], groups, metric)
     for panel in panels:
         _horizontal_lines(panel, groups, metric)
-    _legend(figure, panels)
+    add_legend(figure, panels)
     lower = groups[0].figures(metric)[0].better == "lower"
     unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
     panels[0].set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
@@ -134,7 +134,7 @@ def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> N
             panel.annotate(notes.REFERENCE_TITLES[name], (0.995, value), **place)
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend above all panels, next to the title; one per panel if names are long; none if all methods are grey."""
     by_panel = [dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)) for panel in panels]
     handles = {name: handle for names in by_panel for name, handle in names.items()}
@@ -147,49 +147,3 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for panel, own in zip(panels, by_panel, strict=True):
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "fontsize": 8}
         panel.legend([own[name] for name in sorted(own)], sorted(own), **place)
-
-
-def loss_curves(groups: Sequence[RunGroup]) -> Figure | None:
-    """Training loss (running mean over a twentieth of the steps), and validation loss if it was measured.
-
-    One line per run, coloured by method; a larger size is a stronger shade. None if no run recorded its steps.
-    """
-    steps = {run.folder: run.steps() for group in groups for run in [*group.finished, *group.failed]}
-    kinds = [k for k in ("loss", "validation_loss") if any(_numbers(lines, k)[1].size > 1 for lines in steps.values())]
-    if not kinds:
-        return None
-    figure, panels = new_figure(len(kinds))
-    for panel, kind in zip(panels, kinds, strict=True):
-        _loss_panel(panel, groups, steps, kind)
-    _legend(figure, panels)
-    return figure
-
-
-def _loss_panel(panel: Axes, groups: Sequence[RunGroup], steps: Mapping, kind: str) -> None:
-    paint = method_colours([group.method for group in groups])
-    largest = {
-        group.method: max(a.size.value for a in groups if a.method == group.method and a.size)
-        for group in groups
-        if group.size
-    }
-    named: set[str] = set()
-    for group in sorted(groups, key=lambda group: -(group.size.value if group.size else 0)):
-        alpha = 0.9 if group.size is None else 0.3 + 0.6 * group.size.value / largest[group.method]
-        for run in [*group.finished, *group.failed]:
-            at, values = _numbers(steps[run.folder], kind)
-            if values.size > 1:
-                width = max(1, len(values) // 20) if kind == "loss" else 1
-                smooth = np.convolve(values, np.ones(width) / width, "valid")
-                label = None if group.method in named else escape(group.method)
-                named.add(group.method)
-                panel.plot(at[width - 1 :], smooth, color=paint[group.method], alpha=alpha, linewidth=1.2, label=label)
-    panel.set_xlabel("step")
-    panel.set_ylabel("training loss, running mean" if kind == "loss" else "validation loss")
-
-
-def _numbers(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the lines whose value is a finite number."""
-    pairs = [(line["step"], line[kind]) for line in lines if isinstance(line.get(kind), int | float)]
-    table = np.array(pairs, float).reshape(-1, 2)
-    table = table[np.isfinite(table).all(1)]
-    return table[:, 0], table[:, 1]

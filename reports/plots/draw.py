@@ -14,8 +14,9 @@ from reports.costs import text as cost_text
 from reports.errors import ReportError
 from reports.plots import style
 from reports.plots.costs import cost_bars
-from reports.plots.curves import loss_curves, size_curves
+from reports.plots.curves import size_curves
 from reports.plots.intrinsic import crossings
+from reports.plots.loss import loss_curves
 from reports.plots.pareto import pareto
 from reports.plots.sample_grid import montage
 from reports.records import Collection

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +11,16 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
 
 from reports import notes, tables
-from reports.plots.sample_grid import MAX_PIXELS, first_with_samples, shared_names
+from reports.page.gallery import gallery_rows
 from reports.plots.style import slug
 from reports.records import Collection
 from reports.run_groups import COSTS, RunGroup, plot_lines, size_text
 from reports.table_text import cost_text, mean_text, one_line, seeds_text, size_title, verdict_text
 from reports.tables import Table
 
-TEMPLATES = Path(__file__).parent / "templates"
-THUMBNAIL = 192  # pixels along the longer side
-MAX_PROMPTS = 12  # pictures per group
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def write_page(collection: Collection, out: Path) -> Path:
@@ -87,7 +83,7 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
         ],
         "warnings": notes.warnings(table.rows, table.metrics),
         "intrinsic": [*part.intrinsic.values()],
-        "gallery": _gallery(table.rows),
+        "gallery": gallery_rows(table.rows),
         "sources": sorted({run.record.source for group in table.rows for run in group.finished} - {"run"}),
     }
 
@@ -167,43 +163,3 @@ def _row(table: Table, index: int) -> list[dict[str, Any]]:
 
 def _cell(text: str, number: float | None = None) -> dict[str, Any]:
     return {"text": one_line(text), "number": number}
-
-
-def _gallery(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """One row per prompt, one picture per group; the pictures of a row share prompt and sampling seed."""
-    shown = [(group, run) for group in sorted(groups, key=_by_method) if (run := first_with_samples(group))]
-    captions = {name: text for _, run in reversed(shown) for name, text in run.captions().items()}
-    samples = [(group, run, run.samples()) for group, run in shown]
-    rows = []
-    for name in shared_names([run for _, run in shown])[:MAX_PROMPTS]:
-        pictures = [
-            {"label": group.label, "seed": run.record.seed, "source": source}
-            for group, run, files in samples
-            if name in files and (source := thumbnail(files[name]))
-        ]
-        if pictures:
-            rows.append({"caption": captions.get(name, name.removesuffix(".png")), "pictures": pictures})
-    return rows
-
-
-def _by_method(group: RunGroup) -> tuple[str, float]:
-    return group.method, group.size.value if group.size else 0.0
-
-
-def thumbnail(path: Path) -> str | None:
-    """A picture, scaled down, as a data: URL; None if the file is not a picture."""
-    try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                return None
-            small = picture.convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-        small.save(buffer := io.BytesIO(), "PNG", optimize=True)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ):  # what Pillow raises for files that are not pictures
-        return None
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
