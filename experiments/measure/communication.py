@@ -61,7 +61,8 @@ def read_configuration(file: Path) -> RunConfig:
 
 def count_bytes(config: RunConfig) -> Communication:
     """Train a resolved configuration in the processes that torchrun started, and count; leaves no run behind."""
-    from experiments.session import attach, device_of
+    from experiments.device import device_of
+    from experiments.session import attach
     from experiments.training.loop import Trainer
 
     device = device_of(config)

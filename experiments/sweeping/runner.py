@@ -64,7 +64,7 @@ def _listed(values: Any) -> list[Any]:
 def _record(job: RunJob, reason: str | None) -> RunRecord:
     """The record in the job's folder; for a run that ended without one, a record that is not on the disk."""
     from experiments.device import device_of
-    from experiments.session import head_of
+    from experiments.records.contents import head_of
 
     record = job.folder.result()
     if record is None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from experiments.config import RunConfig
+from experiments.records.adapter_file import save_adapter
+from experiments.records.contents import head_of
 from experiments.records.folder import RunFolder, write_json
-from experiments.session import head_of, save_adapter
 
 CPU = torch.device("cpu")
 
