@@ -1,1 +1,3 @@
+"""Tasks of diffusion models. `TASKS` names the modules that register one."""
+
 TASKS = ("pokemon", "dreambooth")

@@ -16,7 +16,7 @@ from tasks.diffusion.evaluation.metrics.leakage import Leakage
 from tasks.diffusion.evaluation.metrics.similarity import Similarity
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.prompts import Prompt
-from tasks.diffusion.settings import DEFAULTS, DiffusionSettings
+from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     primary_metric = "similarity"
     input_size_field = "resolution"
     other_names = ("dreambooth",)
+    option_hints: ClassVar = OPTION_HINTS | {
+        "instance_data_dir": "it is called --task.data here",
+        "class_data_dir": "class pictures are sampled from the base: see --task.num-class-images",
+        "with_prior_preservation": "it is called --task.prior-preservation here",
+        "validation_items": "--task.held-out pictures serve validation and test alike",
+    }
     defaults: ClassVar = DEFAULTS | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
     minimums: ClassVar = {
         "crops": 1,
@@ -83,7 +89,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     train_items: int = 6
     """Number of pictures of the drawn character for training; a folder is used whole."""
     held_out: int | None = None
-    """Number of the subject's pictures kept for the evaluation. Default: 24 drawn ones, or every fifth of a folder."""
+    """Number of the subject's pictures held out for evaluation. Default: 24 drawn ones, or every fifth of a folder."""
     test_items: int | None = None
     """Number of the subject's prompts to sample. Default: the base's card."""
     drift_items: int = 50

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from tasks.base import Metric
 from tasks.bundled.bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.errors import TaskError
+from tasks.pretrained.published.shapes import short_name
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
+OPTION_HINTS = {  # options of diffusers' training scripts that have another name here
+    "pretrained_model_name_or_path": "it is called --task.base here",
+    "dataset_name": "it is called --task.data here",
+    "train_data_dir": "it is called --task.data here",
+    "center_crop": "--task.crop center is the same",
+    "validation_prompt": "--task.validation-prompts takes one or several",
+    "max_train_samples": "it is called --task.train-items here",
+}
 DEFAULTS = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # where neither user nor card sets them
 
 
@@ -31,6 +41,7 @@ class DiffusionSettings:
     name: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
+    option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
     minimums: ClassVar[Mapping[str, int]] = {"crops": 1}  # smallest valid values
 
     base: str = STABLE_DIFFUSION
@@ -67,6 +78,10 @@ class DiffusionSettings:
     gives CMMD instead of KID and FID."""
     scorer: str = "bundled"
     """The CLIP of the CLIP score, never the one that conditions the UNet: "bundled", a folder or a hub name."""
+
+    def __post_init__(self) -> None:
+        if not Path(self.base).is_dir():
+            object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
 
     def splits(self, resolution: int) -> Splits:
         """The task's pictures, `resolution` pixels wide and high."""

@@ -82,6 +82,7 @@ class TextToImage(PreparedTask):
                 "variants": self.augmentation.variants(self.splits.train) if task.encode == "cached" else None,
             },
             "text_encoder": "trained" if task.train_text_encoder else "frozen",
+            "not_measured": self.evaluation.reasons(),
         }
 
     def noising(self, pictures: Pictures, training: bool) -> Noising:

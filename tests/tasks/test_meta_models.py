@@ -15,7 +15,7 @@ from tasks.language.style import Style
 from tasks.pretrained.hub import Snapshot
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names
 
-# As each model's own card or paper counts it; the SD parts are the UNet, the VAE and the text encoder.
+# Counts from each model's card or paper; the SD parts are the UNet, the VAE and the text encoder.
 LANGUAGE_MODELS = {
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,

@@ -35,18 +35,18 @@ def build(target: Path, work: Path) -> dict:
         for world, real in worlds.items():
             index = pictures.batch_indices(step, len(real), BATCH)
             logits = model(_spoil(real.pixels[index]))
-            own = [name for name in HEADS if name.startswith(world)]
-            total = total + sum(F.cross_entropy(logits[name].float(), labels[name][index]) for name in own)
+            heads = [name for name in HEADS if name.startswith(world)]
+            total = total + sum(F.cross_entropy(logits[name].float(), labels[name][index]) for name in heads)
         return total
 
     def probe() -> dict[str, float]:
-        found = {}
+        results = {}
         for world, real in probes.items():
             seen = model.predict(real.pixels, world)
             for name in real.attributes[0]:
                 right = sum(a[name] == b[name] for a, b in zip(seen, real.attributes, strict=True))
-                found[f"accuracy_{world}_{name}"] = right / len(real)
-        return found
+                results[f"accuracy_{world}_{name}"] = right / len(real)
+        return results
 
     seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
     model.eval()

@@ -52,8 +52,8 @@ def build(target: Path, work: Path) -> dict:
         return next_token_loss(model, batch_of_step(streams, step))
 
     def probe() -> dict[str, float]:
-        found = {f"loss_{name}": held_out_loss(model, stream) for name, stream in probes.items()}
-        return found | {"names_copied": names_copied(model, tokenizer)}
+        results = {f"loss_{name}": held_out_loss(model, stream) for name, stream in probes.items()}
+        return results | {"names_copied": names_copied(model, tokenizer)}
 
     seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
     model.eval()

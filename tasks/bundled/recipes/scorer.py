@@ -38,19 +38,19 @@ def build(target: Path, work: Path) -> dict:
         first = pictures.batch_indices(step, len(drawn), BATCH)
         second = pictures.batch_indices(step, len(emoji), EMOJI) + len(drawn)
         index = torch.cat([first, second])
-        found = model(pixel_values=everything.scaled(index), **{name: value[index] for name, value in tokens.items()})
+        output = model(pixel_values=everything.scaled(index), **{name: value[index] for name, value in tokens.items()})
         captions = [everything.captions[i] for i in index.tolist()]
-        return contrastive.contrastive_loss(found.image_embeds, found.text_embeds, model.logit_scale, captions)
+        return contrastive.contrastive_loss(output.image_embeds, output.text_embeds, model.logit_scale, captions)
 
     def probe() -> dict[str, float]:
-        found = {}
+        results = {}
         for name, real in probes.items():
             inputs = contrastive.tokens_of(tokenizer, real.captions)
             output = model(pixel_values=real.scaled(slice(None)), **inputs)
-            found[f"recall_at_1_of_200_{name}"] = contrastive.recall_at_1(
+            results[f"recall_at_1_of_200_{name}"] = contrastive.recall_at_1(
                 output.image_embeds, output.text_embeds, real.captions
             )
-        return found
+        return results
 
     seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
     model.eval()

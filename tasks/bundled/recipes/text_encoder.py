@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.bundled import pictures
+from tasks.bundled.bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 from tasks.bundled.recipes import contrastive
 
@@ -78,20 +79,23 @@ def build(target: Path, work: Path) -> dict:
         return contrastive.contrastive_loss(model.pictures(drawn.scaled(index)), text, model.scale, captions)
 
     def probe() -> dict[str, float]:
-        found = {}
+        results = {}
         for name, real in probes.items():
             text = model.text_features(contrastive.tokens_of(tokenizer, real.captions))
-            found[f"recall_at_1_of_200_{name}"] = contrastive.recall_at_1(
+            results[f"recall_at_1_of_200_{name}"] = contrastive.recall_at_1(
                 model.pictures(real.scaled(slice(None))), text, real.captions
             )
-        return found
+        return results
 
     seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
     model.eval()
     with torch.no_grad():
         figures = probe()
     text: Any = model.text
-    text.half().save_pretrained(target / "mini" / "text_encoder")
-    tokenizer.save_pretrained(target / "mini" / "tokenizer")
+    folder = target / STABLE_DIFFUSION / "text_encoder"
+    text.half().save_pretrained(folder)
+    text.config.dtype = torch.float32  # which transformers then loads, as diffusers does for the UNet and the VAE
+    text.config.save_pretrained(folder)
+    tokenizer.save_pretrained(target / STABLE_DIFFUSION / "tokenizer")
     parameters = sum(p.numel() for p in model.text.parameters())
     return {"seconds": round(seconds), "parameters": parameters} | figures

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.bundled import pictures
+from tasks.bundled.bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 
 RECIPE = Recipe(steps=5600, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
@@ -28,7 +29,7 @@ SCHEDULER |= {"prediction_type": "v_prediction", "clip_sample": False, "steps_of
 def build(target: Path, work: Path) -> dict:
     with tempfile.TemporaryDirectory() as meeting:
         torch.multiprocessing.spawn(_process, (target, work, meeting), nprocs=PROCESSES)
-    return json.loads((work / "figures.json").read_text()) | figures(target / "mini")
+    return json.loads((work / "figures.json").read_text()) | figures(target / STABLE_DIFFUSION)
 
 
 def _process(rank: int, target: Path, work: Path, meeting: str) -> None:
@@ -36,8 +37,8 @@ def _process(rank: int, target: Path, work: Path, meeting: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=PROCESSES)
     torch.manual_seed(0)
     unet = make_unet()
-    moments, states, empty = _encoded(target / "mini", 30_000, pictures.TRAIN_SEED)
-    held = _encoded(target / "mini", 512, pictures.PROBE_SEED)[:2]
+    moments, states, empty = _encoded(target / STABLE_DIFFUSION, 30_000, pictures.TRAIN_SEED)
+    held = _encoded(target / STABLE_DIFFUSION, 512, pictures.PROBE_SEED)[:2]
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler(**SCHEDULER)
@@ -59,11 +60,11 @@ def _process(rank: int, target: Path, work: Path, meeting: str) -> None:
 
     seconds = pretrain(unet, loss_of_step, RECIPE, work, probe, average_gradients, writes=rank == 0)
     if rank == 0:
-        unet.half().save_pretrained(target / "mini" / "unet")
-        scheduler.save_pretrained(target / "mini" / "scheduler")
-        (target / "mini" / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
-        found = {"seconds": round(seconds), "parameters": sum(p.numel() for p in unet.parameters())}
-        (work / "figures.json").write_text(json.dumps(found))
+        unet.half().save_pretrained(target / STABLE_DIFFUSION / "unet")
+        scheduler.save_pretrained(target / STABLE_DIFFUSION / "scheduler")
+        (target / STABLE_DIFFUSION / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
+        results = {"seconds": round(seconds), "parameters": sum(p.numel() for p in unet.parameters())}
+        (work / "figures.json").write_text(json.dumps(results))
     dist.destroy_process_group()
 
 
@@ -145,8 +146,8 @@ def figures(mini: Path) -> dict[str, float]:
     prompts = [f"a {a['size']} {a['colour']} {a['kind']} on a {a['background']} background" for a in real.attributes]
     drawn = sample(base, prompts, Sampling(num_inference_steps=12, guidance_scale=3.0))
     seen = AttributeClassifier.load(mini.parent / "classifier").predict(drawn, "objects")
-    found = {
+    results = {
         f"alignment_{name}": sum(a[name] == b[name] for a, b in zip(seen, real.attributes, strict=True)) / len(real)
         for name in real.attributes[0]
     }
-    return found | {"kid_samples_x1000": kid(drawn, pictures.objects(500, pictures.PROBE_SEED + 1).pixels)}
+    return results | {"kid_samples_x1000": kid(drawn, pictures.objects(500, pictures.PROBE_SEED + 1).pixels)}

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.bundled import pictures
+from tasks.bundled.bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 
 RECIPE = Recipe(steps=3400, learning_rate=1.5e-3, weight_decay=0.0)
@@ -25,7 +26,7 @@ def build(target: Path, work: Path) -> dict:
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
-    kind: Any = AutoencoderKL  # its signature says tuple[str] where it takes one name a level
+    kind: Any = AutoencoderKL  # its signature says tuple[str], but it takes one name per level
     vae = kind(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -53,7 +54,7 @@ def build(target: Path, work: Path) -> dict:
     seconds = pretrain(vae, loss_of_step, RECIPE, work, lambda: figures(vae, distance=False))
     vae.eval()
     _fold_statistics(vae, drawn)
-    vae.half().save_pretrained(target / "mini" / "vae")
+    vae.half().save_pretrained(target / STABLE_DIFFUSION / "vae")
     result = {"seconds": round(seconds), "parameters": sum(p.numel() for p in vae.parameters())}
     return result | figures(vae.float(), distance=True)
 
@@ -100,16 +101,16 @@ def figures(vae, distance: bool) -> dict[str, float]:
         "creatures": pictures.creatures(1000, pictures.PROBE_SEED, True),
         "unseen_openmoji": pictures.openmoji_pictures(unseen=True),
     }
-    found = {}
+    results = {}
     for name, real in sets.items():
         decoded = reconstruct(vae, real.scaled(slice(None)))
         error = ((decoded.float() - real.pixels.float()) / 255).square().mean(dim=(1, 2, 3))
-        found[f"psnr_{name}_db"] = round((-10 * error.log10()).mean().item(), 2)
+        results[f"psnr_{name}_db"] = round((-10 * error.log10()).mean().item(), 2)
         if distance and name == "creatures":
             other = pictures.creatures(1000, pictures.PROBE_SEED + 1, True)
-            found["kid_reconstructed_creatures_x1000"] = kid(decoded, other.pixels)
-            found["kid_real_creatures_x1000"] = kid(real.pixels, other.pixels)
-    return found
+            results["kid_reconstructed_creatures_x1000"] = kid(decoded, other.pixels)
+            results["kid_real_creatures_x1000"] = kid(real.pixels, other.pixels)
+    return results
 
 
 def kid(first: Tensor, second: Tensor) -> float:

@@ -12,7 +12,7 @@ from tasks.cache import tensor_digest
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
 from tasks.diffusion.evaluation.inputs import MetricInputs, Plan, RealPictures
-from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
+from tasks.diffusion.evaluation.metrics.image_metric import NEEDS, ImageMetric, Measurement
 from tasks.diffusion.evaluation.models import EvaluationModels
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
 
@@ -53,6 +53,10 @@ class ImageEvaluation:
             "validation pictures": len(self.real.splits.validation) > 0,
         }
         return {need for need, met in conditions.items() if met}
+
+    def reasons(self) -> dict[str, str]:
+        """Why each metric of the task's list is left out."""
+        return {name: f"needs {', and '.join(NEEDS[need] for need in needs)}" for name, needs in self.left_out.items()}
 
     def key(self) -> dict[str, Any]:
         """All that `measure` reads apart from the model: pictures, captions, prompts, settings, models, metrics."""

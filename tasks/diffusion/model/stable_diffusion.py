@@ -184,7 +184,7 @@ class StableDiffusion:
         return decode_latents(self.vae, latents)
 
     def predict_noise(self, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        """The prediction for noisy latents (n, channels, h, w) in fp32; of which quantity, `prediction_type` says."""
+        """The prediction for noisy latents (n, channels, h, w) in fp32: the noise, or what `prediction_type` names."""
         noisy = noisy.to(self.device, memory_format=torch.channels_last)
         moved = {name: tensor.to(self.device) for name, tensor in conditions.items()}
         return self.backbone.model(noisy, timestep.to(self.device), **moved).sample.float()

@@ -105,7 +105,7 @@ def with_article(words: str) -> str:
 
 
 class Pen:
-    """Draws in a frame of its own (origin at the figure's centre, y downwards, one unit = `scale` canvas pixels)."""
+    """Draws in a rotated frame: origin at the figure's centre, y downwards, one unit = `scale` drawing pixels."""
 
     def __init__(
         self,

@@ -78,7 +78,7 @@ def test_mean_cosine_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"data": "somewhere"}, "instance-prompt"),
         ({"data": "somewhere", "instance_prompt": "sks dog"}, "class-prompt"),
@@ -87,8 +87,8 @@ def test_mean_cosine_by_hand():
         ({"prior_loss_weight": 0.0}, "prior-loss-weight"),
     ],
 )
-def test_settings_that_cannot_work_are_one_sentence(settings, says):
-    with pytest.raises(TaskError, match=says):
+def test_settings_that_cannot_work_are_one_sentence(settings, message):
+    with pytest.raises(TaskError, match=message):
         replace(SMALL, **settings).prepare(CPU)
 
 

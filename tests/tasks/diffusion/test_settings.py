@@ -95,7 +95,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"caption_dropout": 1.0}, "caption-dropout"),
         ({"crops": 0}, "crops"),
@@ -104,6 +104,6 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
         ({"resolution": 33}, "multiple of 4"),
     ],
 )
-def test_settings_that_cannot_work_are_one_sentence(settings, says):
-    with pytest.raises(TaskError, match=says):
+def test_settings_that_cannot_work_are_one_sentence(settings, message):
+    with pytest.raises(TaskError, match=message):
         replace(SMALL, **settings).prepare(CPU)

@@ -18,8 +18,8 @@ def pictures(height: int, width: int, count: int = 2) -> Pictures:
 
 def test_crops_are_evenly_spaced_from_end_to_end():
     wide = pictures(32, 50)
-    found = [Augmentation(crops=3).variant(wide, number)[0] for number in range(3)]
-    for pixels, left in zip(found, (0, 9, 18), strict=True):
+    variants = [Augmentation(crops=3).variant(wide, number)[0] for number in range(3)]
+    for pixels, left in zip(variants, (0, 9, 18), strict=True):
         assert torch.equal(pixels, wide.whole[0][:, :, left : left + 32])
     tall = pictures(50, 32)
     assert torch.equal(Augmentation(crops=2).variant(tall, 1)[0], tall.whole[0][:, 18:, :])

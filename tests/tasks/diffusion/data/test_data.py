@@ -62,7 +62,7 @@ def no_pictures(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (corrupt, "2.png"),
         (empty_caption, "empty caption"),
@@ -71,10 +71,10 @@ def no_pictures(folder):
         (no_pictures, "has no pictures"),
     ],
 )
-def test_an_error_names_what_is_wrong_with_a_folder(tmp_path, damage, says):
+def test_an_error_names_what_is_wrong_with_a_folder(tmp_path, damage, message):
     folder = write_folder(tmp_path / "p")
     damage(folder)
-    with pytest.raises(TaskError, match=says) as error:
+    with pytest.raises(TaskError, match=message) as error:
         read(folder)
     assert "\n" not in str(error.value)
 

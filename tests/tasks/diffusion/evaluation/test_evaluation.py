@@ -124,6 +124,7 @@ def test_metrics_without_what_they_need_are_left_out_and_named(task):
     prepared = task.prepare(CPU)
     assert prepared.evaluation.left_out["kid"] == ["10 pictures"]
     assert prepared.evaluation.left_out["cmmd"] == ["10 pictures", "CLIP features"]
+    assert "at least 10 test prompts" in prepared.facts["not_measured"]["kid"]
     assert set(prepared.evaluate().figures) == {"clip_score", "validation_loss"}
 
 
