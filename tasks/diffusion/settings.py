@@ -101,7 +101,7 @@ class DiffusionSettings:
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""
-        from tasks.diffusion.model.bases import recommended
+        from tasks.diffusion.model.cards import recommended
 
         training, methods = (recommended(self.base, self.name, part) for part in ("train", "methods"))
         return training | methods.get(adapter, {})
@@ -120,12 +120,12 @@ class DiffusionSettings:
 
     def filled(self) -> Self:
         """These settings with the card's values for fields that the user left out."""
-        from tasks.diffusion.model.bases import recommended
+        from tasks.diffusion.model.cards import recommended
 
         return self._with({**self.defaults, **recommended(self.base, self.name, "task")})
 
     def on_cpu(self) -> Self:
-        from tasks.diffusion.model.bases import recommended
+        from tasks.diffusion.model.cards import recommended
 
         return self._with(recommended(self.base, self.name, "on_cpu"))
 

@@ -1,4 +1,4 @@
-"""Resolve Stable Diffusion bases by name, folder or hub repository, and read what each recommends (its card)."""
+"""Resolve Stable Diffusion bases by name, folder or hub repository, and load them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.bundled import bases as bundled
 from tasks.cache import digest, file_digest
+from tasks.diffusion.model.cards import card_of
 from tasks.errors import TaskError
 from tasks.pretrained import hub
-from tasks.pretrained.loading import read_card
 from tasks.pretrained.published.shapes import STABLE_DIFFUSION, names, published
 from tasks.pretrained.revision import folder_revision
 
@@ -25,34 +25,7 @@ if TYPE_CHECKING:
 INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
-
-# The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
-TUTORIAL = {
-    "batch_size": 1,
-    "learning_rate": 1e-4,
-    "lr_scheduler": "constant",
-    "warmup_steps": 0,
-    "mixed_precision": "fp16",
-}
 DESCRIPTIONS = [INDEX, "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
-# rate * sqrt(weights / dimension): the subspace's steps are then as long as those of full fine-tuning
-METHOD_RATES = {"subspace": {"learning_rate": 3e-2}}
-PUBLISHED_CARD = {
-    "targets": ["attention"],
-    "sampling": {"num_inference_steps": 25, "guidance_scale": 7.5},
-    "sd-pokemon": {
-        "train": TUTORIAL | {"epochs": 100, "checkpointing_steps": 5000},
-        "methods": METHOD_RATES,
-        "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
-        # at 512 pixels a CPU takes ten seconds to encode a picture and minutes to sample one
-        "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0},
-    },
-    "sd-dreambooth": {
-        "train": TUTORIAL | {"steps": 500, "checkpointing_steps": 100},
-        "methods": METHOD_RATES,
-        "task": {"resolution": 512, "crop": "random", "test_items": 40},
-    },
-}
 
 
 @cache
@@ -150,18 +123,6 @@ def configurations(base: str) -> Mapping[str, Any]:
     if missing:
         raise TaskError(f"--task.base '{base}': the folder {folder} has no {missing[0]}/config.json")
     return {part: json.loads(file.read_text()) for part, file in files.items()}
-
-
-def recommended(base: str, task: str, part: str) -> dict[str, Any]:
-    """What the base's card recommends for a task: its "train", "methods", "task" or "on_cpu" settings."""
-    card = card_of(base)
-    return card.get(task, PUBLISHED_CARD.get(task, {})).get(part, {})
-
-
-def card_of(base: str) -> dict[str, Any]:
-    """What the base recommends: its own `card.json`, or the recipe for published bases if it has none."""
-    file = bundled.FOLDERS.get(base, Path(base)) / bundled.CARD
-    return read_card(file) if file.is_file() else PUBLISHED_CARD
 
 
 def parts_digest(folder: Path, *parts: str) -> str:

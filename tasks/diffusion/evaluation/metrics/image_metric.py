@@ -23,7 +23,7 @@ NEEDS = {
     "attributes": "prompts with known attributes (the drawn data)",
     "class prompt": "a prompt that names the subject's class",
     "base pictures": "at least one prompt of the base's pretraining domain (--task.drift-items)",
-    "base attributes": "the same, with known attributes (the bundled base)",
+    "base attributes": "prompts of the base's pretraining domain with known attributes (the bundled base)",
     "validation pictures": "at least one validation picture",
 }
 

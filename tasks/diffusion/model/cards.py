@@ -1,0 +1,48 @@
+"""What a Stable Diffusion recommends: its own `card.json`, or diffusers' tutorials for a published base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks.bundled import bases as bundled
+from tasks.pretrained.loading import read_card
+
+# The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
+TUTORIAL = {
+    "batch_size": 1,
+    "learning_rate": 1e-4,
+    "lr_scheduler": "constant",
+    "warmup_steps": 0,
+    "mixed_precision": "fp16",
+}
+# Full fine-tuning's rate * sqrt(weights / dimension): at the default dimension both then take equally long steps
+METHOD_RATES = {"subspace": {"learning_rate": 3e-2}}
+PUBLISHED_CARD = {
+    "targets": ["attention"],
+    "sampling": {"num_inference_steps": 25, "guidance_scale": 7.5},
+    "sd-pokemon": {
+        "train": TUTORIAL | {"epochs": 100, "checkpointing_steps": 5000},
+        "methods": METHOD_RATES,
+        "task": {"resolution": 512, "crop": "random", "random_flip": True, "caption_dropout": 0.0},
+        # at 512 pixels a CPU takes ten seconds to encode a picture and minutes to sample one
+        "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0},
+    },
+    "sd-dreambooth": {
+        "train": TUTORIAL | {"steps": 500, "checkpointing_steps": 100},
+        "methods": METHOD_RATES,
+        "task": {"resolution": 512, "crop": "random", "test_items": 40},
+    },
+}
+
+
+def recommended(base: str, task: str, part: str) -> dict[str, Any]:
+    """What the base's card recommends for a task: its "train", "methods", "task" or "on_cpu" settings."""
+    card = card_of(base)
+    return card.get(task, PUBLISHED_CARD.get(task, {})).get(part, {})
+
+
+def card_of(base: str) -> dict[str, Any]:
+    """What the base recommends: its own `card.json`, or the recipe for published bases if it has none."""
+    file = bundled.FOLDERS.get(base, Path(base)) / bundled.CARD
+    return read_card(file) if file.is_file() else PUBLISHED_CARD
