@@ -48,7 +48,7 @@ class Lora(Adapter, name="lora"):
     )
 
     rank: int = 4
-    """Rank of each update. The paper uses 4 for GPT-2, diffusers for Stable Diffusion."""
+    """Rank of each update; the paper uses 4 for GPT-2, and diffusers uses 4 for Stable Diffusion."""
     alpha: float | None = None
     """Numerator of the scale alpha / rank of each update. Default: the rank, so that the scale is 1."""
     dropout: float = 0.0

@@ -44,7 +44,7 @@ class PeftMethod(Adapter, name="peft"):
     """A method of the peft library: lora, vera, ia3, hira, randlora, fourierft, loha, boft, ln_tuning and others
     (Mangrulkar et al. 2022, github.com/huggingface/peft; its documentation names each method's paper)."""
 
-    other_names = ("boft", "dora", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera", "qlora")
+    other_names = ("boft", "dora", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera")
     examples = ({}, {"method": "vera", "options": {"r": 8}}, {"method": "ia3", "targets": ("linear",)})
 
     method: str = "lora"
