@@ -187,7 +187,8 @@ def _memory_cases(cases: Mapping[str, Any], name: str, methods: Sequence[str]) -
     model = cases["models"][name]
     task = task_registry()[model["task"]](**model["settings"])
     prepared = RandomWeights(task.meta_model()) if model["random_weights"] else task.prepare(torch.device("cpu"))
-    for method, batch, checkpointing in itertools.product(methods, cases["batches"], cases["checkpointing"]):
+    combinations: Iterator[Any] = itertools.product(methods, cases["batches"], cases["checkpointing"])
+    for method, batch, checkpointing in combinations:
         train = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu")
         config = RunConfig(adapter_registry()[method](), task, train).resolved()
         predicted = sum(predict(config).categories.values())
