@@ -26,7 +26,7 @@ from tasks import distributed
 class CommunicationOptions:
     """Train a few steps in several processes and count the bytes of gradients that each step reduces.
 
-    In place of METHOD TASK the command also takes a run's config.json. For example:
+    The command takes a run's config.json instead of METHOD TASK, too. For example:
     torchrun --nproc_per_node 2 -m experiments.measure.communication lora sd-pokemon --train.steps 3
     """
 

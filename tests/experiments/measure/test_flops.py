@@ -1,4 +1,4 @@
-"""Counts of operations against those made by hand, and against the same model with another attention kernel."""
+"""FLOP counts against hand computation, and against the same model with another attention kernel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_linear_by_hand():
     assert inputs.grad is not None
 
 
-def test_accumulated_batches_count_each():
+def test_every_accumulated_micro_batch_counts():
     layer = nn.Linear(5, 7)
     once, twice = (count_step(lambda: layer(torch.ones(3, 5)).sum(), layer.parameters(), n) for n in (1, 2))
     assert (twice.forward, twice.backward, twice.optimizer) == (2 * once.forward, 2 * once.backward, once.optimizer)
@@ -43,7 +43,7 @@ def test_fused_attention_by_hand(keys):
     counted = count_step(lambda: F.scaled_dot_product_attention(q, k, v).sum(), [])
     product = 2 * batch * heads * queries * keys * width
     assert counted.forward == 2 * product  # the scores, and the sum of the values
-    assert counted.backward == 5 * product  # the scores again, and two gradients of each product
+    assert counted.backward == 5 * product  # the scores again, and two gradients per product
 
 
 def language_model(attention: str):
@@ -63,7 +63,7 @@ def counted_with(attention: str):
 def test_fused_attention_equals_the_model_with_plain_products():
     fused, plain = counted_with("sdpa"), counted_with("eager")
     assert fused.forward == plain.forward
-    scores = 2 * 2 * 4 * 16 * 16 * 8  # (batch, heads, queries, keys, head width): the fused kernel computes them again
+    scores = 2 * 2 * 4 * 16 * 16 * 8  # (batch, heads, queries, keys, head width): the fused kernel recomputes them
     assert fused.backward == plain.backward + 2 * scores  # in each of the two layers
 
 
@@ -72,10 +72,10 @@ def test_gpt2_follows_the_2_n_d_rule():
     model = language_model("sdpa")
     counted = count_step(lambda: model(tokens(), labels=tokens()).loss, model.parameters())
     width, batch, length = 32, 2, 16
-    matrices = 2 * 12 * width**2 + width * 64  # qkv and output 4, feed-forward 8 a layer; the tied head
+    matrices = 2 * 12 * width**2 + width * 64  # qkv and output 4, feed-forward 8 per layer; the tied head
     attention = 2 * 2 * 2 * batch * length**2 * width  # two layers, two products
     assert counted.forward == 2 * matrices * batch * length + attention
-    # the gradients of weights and inputs are as much again each; attention's come to 5 / 2 of its forward
+    # gradients of weights and inputs cost one forward each; attention's cost 5 / 2 of its forward
     assert counted.backward == 2 * 2 * matrices * batch * length + attention * 5 // 2
 
 
@@ -92,7 +92,7 @@ def test_lora_saves_the_weight_gradients_only():
     assert 0.6 < passes["lora"] / passes["full"] < 0.75
 
 
-def test_checkpointing_counts_the_forward_pass_again():
+def test_checkpointing_counts_the_recomputation_as_backward():
     backbone = CausalLanguageModel(language_model("sdpa"))
     attachment = FullFinetuning().attach(backbone)
 
@@ -102,8 +102,8 @@ def test_checkpointing_counts_the_forward_pass_again():
     plain = count()
     backbone.set_gradient_checkpointing(True)
     checkpointed = count()
-    head = 2 * 2 * 16 * 32 * 64  # it is in no block
-    last = 2 * 2 * 2 * 16 * 128 * 32  # the last product of each of the two blocks: no gradient needs its result
+    head = 2 * 2 * 16 * 32 * 64  # outside the blocks
+    last = 2 * 2 * 2 * 16 * 128 * 32  # the last product of both blocks: no gradient needs its result
     assert checkpointed.forward == plain.forward
     assert checkpointed.backward == plain.backward + plain.forward - head - last
 
@@ -117,7 +117,7 @@ def test_counting_changes_nothing():
 
 
 class Elementwise(TorchDispatchMode):
-    """Counts operations of the elementwise kinds that torch's AdamW is made of, one by one."""
+    """Counts the elementwise operations that torch's AdamW consists of, one by one."""
 
     OPERATIONS = {"mul_": 1, "lerp_": 3, "addcmul_": 3, "sqrt": 1, "div": 1, "add_": 1, "addcdiv_": 3}  # noqa: RUF012
 
@@ -133,17 +133,17 @@ class Elementwise(TorchDispatchMode):
         return result
 
 
-def test_adamw_formula_equals_what_torch_does():
+def test_the_adamw_formula_matches_torch():
     parameter = nn.Parameter(torch.ones(50))
     optimizer = torch.optim.AdamW([parameter], lr=0.1, weight_decay=0.1, foreach=False)
-    for _ in range(2):  # the first step makes the state
+    for _ in range(2):  # the first step creates the state
         parameter.grad = torch.ones(50)
         with Elementwise(50) as counter:
             optimizer.step()
     assert counter.total == adamw_flops(50)
 
 
-def test_peak_is_measured_once_and_says_how():
+def test_the_peak_is_measured_once_and_described():
     peak = measured_peak("cpu")
     assert peak.flops_per_second > 1e6
     assert "1024 x 1024 float32 matrices on cpu" in peak.how
