@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 REFERENCES = ("floor", "reconstruction", "ceiling", "shuffled")
 
 
-def show(record: dict[str, Any], folder: Path) -> None:
+def show(record: Mapping[str, Any], folder: Path) -> None:
     """Print a run's figures and costs, or the reason of its failure, and where its files are."""
     console = Console()
     if record["status"] != "finished":
@@ -26,7 +26,7 @@ def show(record: dict[str, Any], folder: Path) -> None:
         console.print(f"samples: {folder / 'samples'}", highlight=False, soft_wrap=True)
 
 
-def _figures(record: dict[str, Any]) -> Table:
+def _figures(record: Mapping[str, Any]) -> Table:
     figures = record["metrics"]
     size = record["size"]
     title = f"{record['method']} on {record['task']}" + (f", {size['field']} {size['value']}" if size else "")
@@ -49,12 +49,12 @@ def _figures(record: dict[str, Any]) -> Table:
     return table
 
 
-def _is_part(name: str, figures: dict[str, Any]) -> bool:
+def _is_part(name: str, figures: Mapping[str, Any]) -> bool:
     """Whether a figure is part of another one (alignment_eyes of alignment), which the table leaves out."""
     return any(name.startswith(f"{whole}_") for whole in figures)
 
 
-def _costs(record: dict[str, Any]) -> Iterator[str]:
+def _costs(record: Mapping[str, Any]) -> Iterator[str]:
     parameters, seconds = record["parameters"], record["seconds"]
     share = 100 * parameters["trainable"] / parameters["total"]
     adapter = (
@@ -78,12 +78,12 @@ def _costs(record: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _rate(throughput: dict[str, Any]) -> str:
+def _rate(throughput: Mapping[str, Any]) -> str:
     unit = "tokens" if throughput["tokens_per_second"] is not None else "samples"
     return f"{_number(throughput[f'{unit}_per_second'])} {unit}/s"
 
 
-def _positions(facts: dict[str, Any]) -> str:
+def _positions(facts: Mapping[str, Any]) -> str:
     """The model's positions that the method leaves for input, if the model has a limit."""
     return f"; {facts['positions_left']:,} positions left for input" if facts.get("positions_left") else ""
 
