@@ -1,4 +1,7 @@
-"""Run records as pandas DataFrames, for notebooks: one row per run, or one row per group of runs over seeds."""
+"""Run records as pandas DataFrames, for notebooks: one row per run, or one row per group of runs over seeds.
+
+pandas and numpy are imported at the first call, so that `from reports import frame` is instant.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,13 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from reports import notes
 from reports.records import Collection, Run, collect
 from reports.schema import REFERENCES, FigureRecord
-from reports.table_text import group_rows
-from reports.tables import build
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIGURE_FIELDS = ("low", "high", *REFERENCES, "n", "unit", "extractor", "better")
 COST_FIELDS = {  # column: place in the record
@@ -63,13 +64,17 @@ def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd
         runs = frame("runs", "sd-pokemon")
         runs.groupby(["method", "adapter.rank"])["kid"].agg(["mean", "std"])
     """
+    import pandas as pd
+
+    from reports.notes import counts
+
     collection = runs if isinstance(runs, Collection) else collect(runs)
     part = collection if task is None else collection.of_task(task)
     if part.unreadable:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in part.unreadable)
         warnings.warn(f"{len(part.unreadable)} records cannot be read and are left out: {reasons}", stacklevel=2)
     result = _typed(pd.DataFrame([_row(run) for run in [*part.finished, *part.failed]]))
-    result.attrs["notes"] = notes.counts(part)
+    result.attrs["notes"] = counts(part)
     return result
 
 
@@ -88,6 +93,12 @@ def table(runs: str | Path | Collection, task: str, by: str | None = None, again
 
         table("runs", "sd-pokemon", by="rank")[["method", "size", "kid", "kid.low", "kid.high"]]
     """
+    import pandas as pd
+
+    from reports import notes
+    from reports.table_text import group_rows
+    from reports.tables import build
+
     collection = runs if isinstance(runs, Collection) else collect(runs)
     groups = build(collection, task, by, against)
     result = _typed(pd.DataFrame(group_rows(groups)))

@@ -29,7 +29,6 @@ EXCEPTIONS = {
 }
 EXCEPTIONS_OF_A_MODULE = {
     # the one parser of all commands
-    ("reports.__main__", "experiments.cli.errors"),
     ("reports.__main__", "experiments.cli.parser"),
 }
 MOST_MODULES = 16  # side by side in one folder
