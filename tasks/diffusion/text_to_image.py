@@ -15,7 +15,7 @@ from tasks.diffusion.data.augmentation import Augmentation
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.evaluation import ImageEvaluation
 from tasks.diffusion.evaluation.grid import save_pictures
-from tasks.diffusion.evaluation.inputs import Plan, RealPictures
+from tasks.diffusion.evaluation.inputs import RealPictures, SampledPrompts
 from tasks.diffusion.evaluation.models import EvaluationModels
 from tasks.diffusion.model.latents import OnTheFlyLatents, cached_conditions, cached_latents
 from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
@@ -58,8 +58,8 @@ class TextToImage(PreparedTask):
         task = self.task
         models = EvaluationModels.load(task.features, task.scorer, self.base.device)
         real = RealPictures(self.splits, self.base, models, class_prompt)
-        plan = Plan(task.prompts(self.splits), task.base_prompts(), self.sampling)
-        return ImageEvaluation(list(task.metrics.values()), self.base, models, real, plan, self.validation_loss)
+        sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling)
+        return ImageEvaluation(list(task.metrics.values()), self.base, models, real, sampled, self.validation_loss)
 
     def _facts(self) -> dict[str, Any]:
         task, sampling = self.task, self.sampling

@@ -11,7 +11,7 @@ from tasks.base import Evaluation, Metric
 from tasks.cache import tensor_digest
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
-from tasks.diffusion.evaluation.inputs import MetricInputs, Plan, RealPictures
+from tasks.diffusion.evaluation.inputs import MetricInputs, RealPictures, SampledPrompts
 from tasks.diffusion.evaluation.metrics.image_metric import NEEDS, ImageMetric, Measurement
 from tasks.diffusion.evaluation.models import EvaluationModels
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
@@ -29,10 +29,10 @@ class ImageEvaluation:
         base: StableDiffusion,
         models: EvaluationModels,
         real: RealPictures,
-        plan: Plan,
+        sampled: SampledPrompts,
         validation_loss: Callable[[], float],
     ):
-        self.base, self.models, self.real, self.plan = base, models, real, plan
+        self.base, self.models, self.real, self.sampled = base, models, real, sampled
         self.validation_loss = validation_loss
         missing = {metric.name: [need for need in metric.needs if need not in self._met()] for metric in metrics}
         self.metrics = [cast(ImageMetric, metric) for metric in metrics if not missing[metric.name]]
@@ -40,7 +40,7 @@ class ImageEvaluation:
 
     def _met(self) -> set[str]:
         """The needs (`image_metric.NEEDS`) that this evaluation meets."""
-        prompts, base_prompts = self.plan.prompts, self.plan.base_prompts
+        prompts, base_prompts = self.sampled.prompts, self.sampled.base_prompts
         conditions = {
             "pictures": bool(prompts),
             "10 pictures": len(prompts) >= FEWEST_PICTURES,
@@ -64,7 +64,7 @@ class ImageEvaluation:
         read = {name: getattr(splits, name) for name in ("validation", "test", "reference", "floor")}
         return {
             "pictures": {name: _content(pictures) for name, pictures in read.items()},
-            "plan": asdict(self.plan),
+            "sampled": asdict(self.sampled),
             "class_prompt": self.real.class_prompt,
             "models": self.models.key,
             "metrics": [metric.implementation() for metric in self.metrics],
@@ -72,10 +72,10 @@ class ImageEvaluation:
 
     def measure(self, output: Path | None) -> Evaluation:
         """Measure the model as it is now; some of its pictures go to `output`."""
-        inputs = MetricInputs(self.base, self.models, self.real, self.plan, self.validation_loss)
+        inputs = MetricInputs(self.base, self.models, self.real, self.sampled, self.validation_loss)
         measurements = {metric.name: metric.compute(inputs) for metric in self.metrics}
         artifacts = {name: tensor for each in measurements.values() for name, tensor in each.artifacts.items()}
-        if self.plan.prompts:
+        if self.sampled.prompts:
             artifacts["shown"] = inputs.pictures[:SHOWN]
             if output is not None:
                 save_pictures(artifacts["shown"], output)
@@ -87,7 +87,7 @@ class ImageEvaluation:
         columns = {name: each.item_values for name, each in measurements.items() if each.item_values is not None}
         return [
             {"item": i, "prompt": prompt.text} | {name: values[i] for name, values in columns.items()}
-            for i, prompt in enumerate(self.plan.prompts)
+            for i, prompt in enumerate(self.sampled.prompts)
         ]
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
@@ -102,7 +102,7 @@ class ImageEvaluation:
                 "base": base.artifacts["shown"],
                 "tuned": tuned.artifacts["shown"],
             }
-            titles = [prompt.text for prompt in self.plan.prompts[:SHOWN]]
+            titles = [prompt.text for prompt in self.sampled.prompts[:SHOWN]]
             save_before_after(rows, titles, output / "before_after.png")
         return tuned
 

@@ -58,7 +58,7 @@ class RealPictures:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SampledPrompts:
     """What an evaluation samples: `prompts` and, for what the base knew before, `base_prompts`."""
 
     prompts: Sequence[Prompt]
@@ -74,20 +74,20 @@ class MetricInputs:
         base: StableDiffusion,
         models: EvaluationModels,
         real: RealPictures,
-        plan: Plan,
+        sampled: SampledPrompts,
         validation_loss: Callable[[], float],
     ):
-        self.base, self.models, self.real, self.plan = base, models, real, plan
+        self.base, self.models, self.real, self.sampled = base, models, real, sampled
         self.validation_loss = validation_loss
         self._shown: dict[tuple[str, str], list[Attributes]] = {}
 
     @property
     def prompts(self) -> Sequence[Prompt]:
-        return self.plan.prompts
+        return self.sampled.prompts
 
     @property
     def base_prompts(self) -> Sequence[Prompt]:
-        return self.plan.base_prompts
+        return self.sampled.base_prompts
 
     @property
     def captions(self) -> list[str]:
@@ -97,7 +97,9 @@ class MetricInputs:
     @cached_property
     def pictures(self) -> Tensor:
         """One picture per prompt."""
-        return sample(self.base, [prompt.text for prompt in self.prompts], self.plan.sampling, "sampling test prompts")
+        return sample(
+            self.base, [prompt.text for prompt in self.prompts], self.sampled.sampling, "sampling test prompts"
+        )
 
     @cached_property
     def features(self) -> Tensor:
@@ -113,7 +115,7 @@ class MetricInputs:
     def base_pictures(self) -> Tensor:
         """One picture per prompt of the base's pretraining domain."""
         texts = [prompt.text for prompt in self.base_prompts]
-        return sample(self.base, texts, self.plan.sampling, "sampling the base's own prompts")
+        return sample(self.base, texts, self.sampled.sampling, "sampling the base's own prompts")
 
     @cached_property
     def base_features(self) -> Tensor:
@@ -122,7 +124,7 @@ class MetricInputs:
     @cached_property
     def class_features(self) -> Tensor:
         """Features (n, d) of as many pictures of the class prompt as there are prompts."""
-        sampling = replace(self.plan.sampling, seed=self.plan.sampling.seed + CLASS_STREAM)
+        sampling = replace(self.sampled.sampling, seed=self.sampled.sampling.seed + CLASS_STREAM)
         prompts = [self.real.class_prompt or ""] * len(self.prompts)
         pictures = sample(self.base, prompts, sampling, "sampling the class prompt")
         return features_of(self.models.extractor, pictures, self.models.device)
