@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import make_dataclass
+from dataclasses import fields, make_dataclass
 from inspect import getdoc
 from typing import Annotated, Any, TypeVar
 
@@ -166,10 +167,7 @@ class _Line:
 def _parse(line: _Line) -> Any:
     import tyro
 
-    names = line.option_names()
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        stop(f"{repeated} is given twice: give all its values at once")
+    _refuse_repeated(line)
     wants_help = asks_help(line.arguments)
     if wants_help:
         one_paragraph_each([*line.parts.values(), line.options])
@@ -190,6 +188,17 @@ def _parse(line: _Line) -> Any:
     if unknown:
         refuse_unknown(unknown, line.arguments, line.parts, line.options, f"{line.program} --help")
     return parsed
+
+
+def _refuse_repeated(line: _Line) -> None:
+    """End the program if an option with several values is repeated; of other options the last one counts."""
+    names = line.option_names()
+    for key, part in [*line.parts.items(), ("", line.options)]:
+        for field in fields(part):
+            option = f"--{key}.{field.name}" if key else f"--{field.name}"
+            option = option.replace("_", "-")
+            if names.count(option) > 1 and re.search("tuple|Mapping|dict", str(field.type)):
+                stop(f"{option} is given twice: give all its values at once")
 
 
 def _leading_words(arguments: Sequence[str], most: int) -> list[str]:

@@ -39,6 +39,7 @@ def parsed(line):
         ("--pretrained_model_name_or_path folder", "task.base", "folder"),
         ("--train_data_dir folder", "task.data", "folder"),
         ("--guidance-scale 3", "task.guidance_scale", 3.0),
+        ("--seed 1 --train.seed 2", "train.seed", 2),
     ],
 )
 def test_names_of_other_tools_are_accepted(words, setting, value):
@@ -84,7 +85,7 @@ def test_output_is_the_folder_of_runs(option):
         ("lora sd-pokemon --train.seed x", "--train.seed must be an integer, not 'x'"),
         ("lora sd-pokemon --train.steps", "--train.steps needs a value"),
         ("lora sd-pokemon --train.device tpu", "--train.device must be one of 'auto', 'cpu', 'cuda', not 'tpu'"),
-        ("lora sd-pokemon --seed 1 --seed 2", "--train.seed is given twice"),
+        ("lora sd-pokemon --target-modules query --target-modules value", "--adapter.targets is given twice"),
         ("lora sd-pokemon seven", "unexpected word 'seven'"),
     ],
 )
