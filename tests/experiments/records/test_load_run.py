@@ -116,7 +116,7 @@ def test_texts(describing, monkeypatch, capsys):
     assert base != tuned
     with pytest.raises(TaskError, match="expected a meaning such as 'name"):
         run_command(monkeypatch, generate.main, describing.path, "a restaurant, please")
-    with pytest.raises(TaskError, match="makes no pictures"):
+    with pytest.raises(TaskError, match="generates no pictures"):
         run_command(monkeypatch, sample.main, describing.path, MEANING)
 
 
