@@ -43,7 +43,8 @@ def measured_with(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[st
         figures = [figure for group in groups for figure in group.figures(metric)]
         if figures:
             parts = [f"{figures[0].better} is better", unit_text(figures), n_text(figures), extractor_text(figures)]
-            lines.append(f"{metric}: " + ", ".join(filter(None, parts)) + "." + f" {figures[0].meaning}".rstrip())
+            meaning = f"; {figures[0].meaning}" if figures[0].meaning else ""
+            lines.append(f"{metric}: {', '.join(filter(None, parts))}{meaning}.")
     return lines
 
 
