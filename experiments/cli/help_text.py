@@ -54,6 +54,7 @@ def with_examples(docstring: str) -> str:
         lines: list[str] = []
         for line in paragraph.splitlines():
             starts = not lines or line.startswith((" ", "python -m ")) or lines[-1].lstrip().startswith("python -m ")
+            line = f"  {line}" if line.startswith("python -m ") else line  # tyro joins lines that are not indented
             lines = [*lines, line] if starts else [*lines[:-1], f"{lines[-1]} {line}"]
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
