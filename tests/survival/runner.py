@@ -83,9 +83,9 @@ class Runner:
 
     def uninterrupted(self, method: int) -> dict[str, str]:
         """The outcome of an uninterrupted run."""
-        log = self.folder / "uninterrupted.log"
-        assert exit_status(in_child(lambda: self.run("uninterrupted", method), log)) == 0
-        return outcome(self.run_folder("uninterrupted", method)[1].path)
+        log = self.folder / "reference.log"
+        assert exit_status(in_child(lambda: self.run("reference", method), log)) == 0
+        return outcome(self.run_folder("reference", method)[1].path)
 
 
 def in_child(work: Callable[[], object], output: Path) -> int:
