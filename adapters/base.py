@@ -91,7 +91,7 @@ def settings_of(adapter: Adapter) -> dict[str, Any]:
 
 
 @cache
-def registry() -> Mapping[str, type[Adapter]]:
+def adapter_registry() -> Mapping[str, type[Adapter]]:
     """All methods by name: the modules of this package, then the entry points of other packages."""
     package = importlib.import_module("adapters")
     for module in pkgutil.iter_modules(package.__path__):

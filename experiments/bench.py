@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import registry as adapter_registry
+from adapters.base import adapter_registry
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_command
 from experiments.config import ResolvedTrain, RunConfig, Train, registered
 from experiments.device import device_of
 from experiments.errors import UsageError, did_you_mean
 from experiments.training.callbacks import Callback
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 
 if TYPE_CHECKING:
     from adapters.base import Attachment

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from adapters.base import Adapter
-from adapters.base import registry as adapter_registry
+from adapters.base import Adapter, adapter_registry
 from experiments.errors import UsageError, did_you_mean
-from tasks.base import Task
-from tasks.base import registry as task_registry
+from tasks.base import Task, task_registry
 from tasks.distributed import num_launched
 
 LRScheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
@@ -101,12 +99,18 @@ class ResolvedTrain(Train):
         settings = asdict(train)
         if train.epochs is not None:
             settings |= {"epochs": None, "steps": _steps_of_epochs(train, train_items)}
-        if settings["validation_steps"] is None and settings["steps"] is not None:
-            settings["validation_steps"] = max(1, settings["steps"] // 10)
+        settings["validation_steps"] = _validation_steps(replace(train, steps=settings["steps"]))
         missing = [name for name in cls.__annotations__ if settings[name] is None]
         if missing:
             raise UsageError(f"training settings without a value: {', '.join(missing)}; call RunConfig.resolved()")
         return cls(**settings)
+
+
+def _validation_steps(train: Train) -> int | None:
+    """The user's, else a tenth of the steps; None while the number of steps is unknown."""
+    if train.validation_steps is not None or train.steps is None:
+        return train.validation_steps
+    return max(1, train.steps // 10)
 
 
 def _steps_of_epochs(train: Train, train_items: int | None) -> int:
@@ -165,6 +169,7 @@ class RunConfig:
             recommended["mixed_precision"], task = FALLBACK["mixed_precision"], task.on_cpu()
         open_fields = {name: value for name, value in recommended.items() if getattr(self.train, name) is None}
         train = replace(self.train, num_processes=_num_processes(self.train), **open_fields)
+        train = replace(train, validation_steps=_validation_steps(train))
         _check_train(train)
         return replace(self, task=task, train=train)
 

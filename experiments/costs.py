@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adapters.base import registry as adapter_registry
+from adapters.base import adapter_registry
 from adapters.errors import AdapterError
 from experiments.cli.errors import command
 from experiments.cli.overrides import Overrides, method_settings
@@ -18,7 +18,7 @@ from experiments.measure.method_costs import COSTS_FILE, CostSettings, measure_c
 from experiments.records.folder import RunFolder, write_json
 from experiments.sweeping.grid import sized
 from experiments.sweeping.jobs import describe
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 
 PROGRAM = "python -m experiments.costs"
 MINIMUM = {"steps": 1, "rounds": 1, "items": 1, "mixed": 2, "processes": 1}

@@ -15,7 +15,7 @@ from experiments.records.folder import write_json
 from experiments.search.intrinsic_dimension import IntrinsicSettings, intrinsic_dimension
 from experiments.search.outcome_text import outcome_text
 from experiments.training.signals import Interruption
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 from tasks.cache import digest
 
 PROGRAM = "python -m experiments.intrinsic"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,9 +190,9 @@ def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
     hidden = [column.title.rstrip("↓↑ ").replace("\n", " ") for column in columns if column not in shown]
     lines = _notes(table, part, [metric for metric in table.metrics if metric not in hidden])
     lines += [f"Too wide for the terminal: {', '.join(hidden)}. See --format csv or md."] if hidden else []
-    for line in lines:
-        console.print(Text(one_line(line)), soft_wrap=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    whole_words = {"break_long_words": False, "break_on_hyphens": False}  # a path stays in one piece
+    wrapped = [textwrap.fill(one_line(line), width, **whole_words) for line in lines]
+    return "\n".join([*(row.rstrip() for row in out.getvalue().splitlines()), *wrapped]) + "\n"
 
 
 def _columns_that_fit(columns: list[Column], width: int) -> list[Column]:

@@ -5,6 +5,7 @@ The command line reads the same tables to tell a user the new name of an option.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,10 @@ RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
 # Settings added since schema 1, by dotted name, with the value that reproduces a run made before they existed. Runs
 # that differ only in lacking such a setting are grouped together.
 ADDED_SETTINGS: Mapping[str, Any] = {}
+# Settings that schema 1 wrote as JSON text and schema 2 writes as an object.
+JSON_TEXTS = {("adapter", "options")}
+# Extractors whose name changed, but not what they compute.
+RENAMED_EXTRACTORS = {"slot patterns of tasks/language/slots.py": "slot patterns of tasks/language"}
 
 
 def upgrade(record: Any) -> Any:
@@ -65,6 +70,8 @@ def upgrade(record: Any) -> Any:
     for name in ("config", "settings"):  # of a run or a cost record, and of an intrinsic dimension
         if isinstance(new.get(name), dict):
             new[name] = upgrade_config(new[name])
+    if "metrics" in new:
+        new["metrics"] = _upgrade_figures(new["metrics"])
     if isinstance(new.get("curves"), list):
         new["curves"] = [_upgrade_methods(curve) for curve in new["curves"]]
     return _upgrade_methods(new) | {"schema": SCHEMA}
@@ -81,7 +88,28 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def _upgrade_part(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     names = RENAMED_SETTINGS.get(part, {})
     renamed = {names.get(name, name): value for name, value in settings.items()}
-    return {name: _renamed_value((part, name), value) for name, value in renamed.items()}
+    upgraded = {name: _renamed_value((part, name), value) for name, value in renamed.items()}
+    return {name: _parsed(value) if (part, name) in JSON_TEXTS else value for name, value in upgraded.items()}
+
+
+def _parsed(value: Any) -> Any:
+    """A value that schema 1 wrote as JSON text; text that cannot be parsed stays as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _upgrade_figures(metrics: Any) -> Any:
+    """Figures with today's names of their extractors."""
+    if not isinstance(metrics, dict):
+        return metrics
+    return {
+        name: figure | {"extractor": RENAMED_EXTRACTORS.get(figure.get("extractor"), figure.get("extractor"))}
+        if isinstance(figure, dict) and isinstance(figure.get("extractor"), str)
+        else figure
+        for name, figure in metrics.items()
+    }
 
 
 def _upgrade_methods(entry: Any) -> Any:

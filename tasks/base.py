@@ -287,7 +287,7 @@ class PreparedTask(ABC):
 
 
 @cache
-def registry() -> Mapping[str, type[Task]]:
+def task_registry() -> Mapping[str, type[Task]]:
     """All tasks by name: those of this package, then those that other packages add through entry points."""
     for package_name in PACKAGES:
         package = importlib.import_module(package_name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from inspect import getdoc
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 def one_paragraph_each(classes: Iterable[type]) -> None:
@@ -21,6 +21,34 @@ def one_paragraph_each(classes: Iterable[type]) -> None:
         for field in fields(cls):  # pyright: ignore[reportArgumentType]
             if field.name in documented and "help" not in field.metadata:
                 setattr(field, "metadata", MappingProxyType({**field.metadata, "help": documented[field.name]}))  # noqa: B010
+
+
+def hide_none(classes: Iterable[type]) -> None:
+    """Show `INT` instead of `{None}|INT`, and no default where it is None: the option's text says what that means."""
+    import tyro
+
+    for cls in classes:
+        hints = get_type_hints(cls, include_extras=True)
+        optional = {f.name for f in fields(cls) if f.default is None}  # pyright: ignore[reportArgumentType]
+        for owner in cls.__mro__:
+            for name in optional & inspect.get_annotations(owner).keys():
+                metavar = None if get_origin(hints[name]) is Annotated else _metavar(hints[name])
+                shown = tyro.conf.arg(metavar=metavar, help_behavior_hint=_default_unless_none)
+                owner.__annotations__[name] = Annotated[hints[name], shown]
+
+
+def _metavar(hint: Any) -> str:
+    """How help names the values of `hint`, a union with None."""
+    (kind,) = [each for each in get_args(hint) if each is not type(None)]
+    if kind is bool or get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, get_args(kind) or (True, False))) + "}"
+    if get_origin(kind) is tuple:
+        return f"[{get_args(kind)[0].__name__.upper()} ...]"
+    return kind.__name__.upper()
+
+
+def _default_unless_none(default: str) -> str:
+    return "" if default == "None" else f"(default: {default})"
 
 
 def attribute_docstrings(cls: Any) -> dict[str, str]:
@@ -36,7 +64,7 @@ def attribute_docstrings(cls: Any) -> dict[str, str]:
 
 def summary(cls: type) -> str:
     """The first sentence of a docstring, on one line, without its references in parentheses."""
-    text = re.sub(r"\s*\([^()]*\d{4}[^()]*(\([^()]*\)[^()]*)*\)", "", " ".join((getdoc(cls) or "").split()))
+    text = re.sub(r"\s*\([^()]*\d{4}[^()]*(\([^()]*\)[^()]*)*\)", "", " ".join((inspect.getdoc(cls) or "").split()))
     return re.split(r"(?<=[.?!])\s", text, maxsplit=1)[0].rstrip(".")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from adapters.base import registry as adapter_registry
+from adapters.base import adapter_registry
 from experiments.cli.tyro_errors import captured
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, did_you_mean

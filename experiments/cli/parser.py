@@ -14,18 +14,18 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from inspect import getdoc
 from typing import Annotated, Any, TypeVar
 
-from adapters.base import registry as adapter_registry
+from adapters.base import adapter_registry
 from experiments.cli.errors import stop
-from experiments.cli.help_text import listing, one_paragraph_each, with_examples
+from experiments.cli.help_text import hide_none, listing, one_paragraph_each, with_examples
 from experiments.cli.hints import refuse_renamed, refuse_unknown, spelled_out
 from experiments.cli.overrides import Overrides, named_settings
 from experiments.cli.tyro_errors import captured, sentence
 from experiments.config import RunConfig, Train, unknown_name
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 
 Options = TypeVar("Options")
 
@@ -47,6 +47,8 @@ def parse(options: type[Options], arguments: Sequence[str], program: str) -> tup
         parts["train"] = Train
     description = _described(getdoc(options), {k: v for k, v in registries.items() if k not in parts})
     line = _Line(program, parts, options, arguments[len(words) :], description, ("adapter", "task"))
+    if len(words) == 2 and asks_help(arguments):
+        line.defaults["train"] = RunConfig(parts["adapter"](), parts["task"]()).resolved().train
     parsed = _parse(line)
     return RunConfig(parsed.adapter, parsed.task, parsed.train), parsed.options
 
@@ -141,6 +143,7 @@ class _Line:
     ):
         """`parts` are dataclasses by their option prefix; `leading` those of them that a leading word chooses."""
         self.parts, self.options = parts, options
+        self.defaults: dict[str, Any] = {}  # of the parts, where help shows other values than the dataclass
         self.description = description
         names = [parts[key].name if key in parts else key.replace("adapter", "method").upper() for key in leading]
         self.program = " ".join([program, *names])
@@ -155,13 +158,17 @@ class _Line:
         """The dataclass that tyro fills: the parts under their prefixes, and the command's own options without."""
         import tyro
 
-        titles = {"train": "Training settings."}
         own = ("options", Annotated[self.options, tyro.conf.arg(name="")])
-        described = [
-            (name, Annotated[part, tyro.conf.arg(help=titles[name])] if name in titles else part)
-            for name, part in self.parts.items()
-        ]
-        return make_dataclass("Command", [*described, own])
+        described = [self._described(name, part) for name, part in self.parts.items()]
+        return make_dataclass("Command", [*described, own], kw_only=True)
+
+    def _described(self, name: str, part: type) -> tuple[str, Any] | tuple[str, Any, Any]:
+        import tyro
+
+        titles = {"train": "Training settings."}
+        annotated = Annotated[part, tyro.conf.arg(help=titles[name])] if name in titles else part
+        default = self.defaults.get(name)
+        return (name, annotated) if default is None else (name, annotated, field(default=default))
 
 
 def _parse(line: _Line) -> Any:
@@ -171,6 +178,7 @@ def _parse(line: _Line) -> Any:
     wants_help = asks_help(line.arguments)
     if wants_help:
         one_paragraph_each([*line.parts.values(), line.options])
+        hide_none([*line.parts.values(), line.options])
     refusal = io.StringIO()
     try:
         with contextlib.nullcontext() if wants_help else captured(refusal):
@@ -194,10 +202,10 @@ def _refuse_repeated(line: _Line) -> None:
     """End the program if an option with several values is repeated; of other options the last one counts."""
     names = line.option_names()
     for key, part in [*line.parts.items(), ("", line.options)]:
-        for field in fields(part):
-            option = f"--{key}.{field.name}" if key else f"--{field.name}"
+        for setting in fields(part):
+            option = f"--{key}.{setting.name}" if key else f"--{setting.name}"
             option = option.replace("_", "-")
-            if names.count(option) > 1 and re.search("tuple|Mapping|dict", str(field.type)):
+            if names.count(option) > 1 and re.search("tuple|Mapping|dict", str(setting.type)):
                 stop(f"{option} is given twice: give all its values at once")
 
 

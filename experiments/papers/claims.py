@@ -20,7 +20,7 @@ from experiments.measure.method_costs import COSTS_FILE
 from experiments.papers.parameter_counts import adapter_of
 from experiments.planning.memory_plan import Plan, plan
 from experiments.records.folder import RunFolder
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 
 MIB = 2**20
 LORA, FULL = "lora", "full"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import registry as adapter_registry
-from tasks.base import registry as task_registry
+from adapters.base import adapter_registry
+from tasks.base import task_registry
 
 if TYPE_CHECKING:
     from adapters.base import Adapter, Attachment

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import registry as adapter_registry
+from adapters.base import adapter_registry
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import environment

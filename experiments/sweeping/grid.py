@@ -8,14 +8,13 @@ from inspect import cleandoc, getdoc
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.base import Adapter
-from adapters.base import registry as adapter_registry
+from adapters.base import Adapter, adapter_registry
 from experiments.cli.overrides import Overrides, method_settings
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, did_you_mean
 from experiments.records.folder import RunFolder
 from experiments.studies import SEEDS, STUDIES, crossed
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 
 PROGRAM = "python -m experiments.sweep"
 

@@ -4,47 +4,40 @@ Each recipe prints its expected time, from 4 minutes (text-encoder) to 47 (gpt-m
 interrupted build resumes from its last checkpoint.
 """
 
-import argparse
 import importlib
 import json
 import shutil
 from pathlib import Path
+from typing import Annotated, Literal, get_args
 
-from tasks.bundled.bases import LANGUAGE_MODEL
+import tyro
+
+from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 
 HERE = Path(__file__).parent
-PARTS = {
-    "text-encoder": "text_encoder",
-    "vae": "vae",
-    "unet": "unet",
-    "scorer": "scorer",
-    "classifier": "classifier",
-    LANGUAGE_MODEL: "gpt_mini",
-}
+Part = Literal["text-encoder", "vae", "unet", "scorer", "classifier", "gpt-mini"]
+RECIPES = {part: "gpt_mini" if part == LANGUAGE_MODEL else part.replace("-", "_") for part in get_args(Part)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.bundled.build", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("part", choices=PARTS, help="the part to build; the UNet needs the VAE and the text encoder")
-    parser.add_argument(
-        "--work", type=Path, default=Path("build"), help="folder for checkpoints and logs (default: build)"
-    )
-    parser.add_argument("--target", type=Path, default=HERE, help="folder to write the part to")
-    arguments = parser.parse_args()
-    recipe = importlib.import_module(f"tasks.bundled.recipes.{PARTS[arguments.part]}")
-    print(f"{arguments.part}: expected {recipe.EXPECTED}")
-    work = arguments.work / arguments.part
-    figures = recipe.build(arguments.target, work)
-    file = arguments.target / "figures.json"
+def build(part: Annotated[Part, tyro.conf.Positional], work: Path = Path("build"), target: Path = HERE) -> None:
+    """Pretrain one part of the bundled bases, resuming from its last checkpoint.
+
+    Args:
+        part: The part to build; the UNet needs the VAE and the text encoder.
+        work: Folder for checkpoints and logs.
+        target: Folder to write the part to.
+    """
+    recipe = importlib.import_module(f"tasks.bundled.recipes.{RECIPES[part]}")
+    print(f"{part}: expected {recipe.EXPECTED}")
+    figures = recipe.build(target, work / part)
+    file = target / "figures.json"
     all_figures = json.loads(file.read_text()) if file.exists() else {}
-    all_figures[arguments.part] = figures
+    all_figures[part] = figures
     file.write_text(json.dumps(all_figures, indent=2, sort_keys=True) + "\n")
-    shutil.copy(work / "log.jsonl", arguments.target / "logs" / f"{arguments.part}.jsonl")
-    (work / "checkpoint.pt").unlink()
+    shutil.copy(work / part / "log.jsonl", target / "logs" / f"{part}.jsonl")
+    (work / part / "checkpoint.pt").unlink()
     print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(build, prog="python -m tasks.bundled.build")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from tasks.base import Metric
-from tasks.bundled.bases import STABLE_DIFFUSION
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.errors import TaskError
 from tasks.pretrained.published.shapes import short_name

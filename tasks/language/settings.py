@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from tasks.bundled.bases import LANGUAGE_MODEL
+from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.errors import TaskError
 from tasks.pretrained.published.shapes import short_name
 

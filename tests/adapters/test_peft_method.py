@@ -12,11 +12,11 @@ from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
 from experiments.config import RunConfig
 from experiments.errors import UsageError
-from tasks.base import registry
+from tasks.base import task_registry
 from tests.contract import tiny
 from tests.contract.tiny import loss, output
 
-TASK = registry()["e2e"]()
+TASK = task_registry()["e2e"]()
 
 # methods, with options that suit layers of width 32
 ANY_LAYER = {

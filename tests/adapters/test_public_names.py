@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import adapters
-from adapters.base import Adapter, registry
+from adapters.base import Adapter, adapter_registry
 
 
 def test_every_name_is_importable():
@@ -23,12 +23,13 @@ def test_unknown_name_is_an_attribute_error():
 
 def test_every_method_of_this_package_has_a_public_name():
     public = {getattr(adapters, name) for name in adapters.__all__}
-    ours = {cls for cls in registry().values() if cls.__module__.startswith("adapters.")}
+    ours = {cls for cls in adapter_registry().values() if cls.__module__.startswith("adapters.")}
     assert ours < public
 
 
 def test_importing_all_names_loads_no_torch():
-    program = "from adapters import *; from adapters.base import registry; registry(); import sys; print(*sys.modules)"
+    program = "from adapters import *; from adapters.base import adapter_registry; import sys\n"
+    program += "adapter_registry(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "adapters.lora" in modules
     assert not {"torch", "peft", "transformers", "diffusers"} & set(modules)
@@ -43,13 +44,13 @@ def test_abstract_classes_cannot_be_instantiated():
 
 def test_other_names_belong_to_one_method_each():
     """They are lower-case, and none is a method's real name."""
-    names = [name for cls in registry().values() for name in cls.other_names]
+    names = [name for cls in adapter_registry().values() for name in cls.other_names]
     assert len(set(names)) == len(names)
     assert all(name == name.lower() for name in names)
-    assert not {*names} & {*registry()}
+    assert not {*names} & {*adapter_registry()}
 
 
 def test_option_hints_are_not_options():
-    for cls in registry().values():
+    for cls in adapter_registry().values():
         assert issubclass(cls, Adapter)
         assert not {*cls.option_hints} & {*cls.__dataclass_fields__}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapters.backbone import Backbone
-from adapters.base import Adapter, registry
+from adapters.base import Adapter, adapter_registry
 from tests.contract import tiny
 
 
@@ -38,7 +38,7 @@ def label(adapter: Adapter) -> str:
     return "-".join([adapter.name, *settings])
 
 
-EXAMPLES = [cls(**settings) for cls in registry().values() for settings in cls.examples]
+EXAMPLES = [cls(**settings) for cls in adapter_registry().values() for settings in cls.examples]
 
 
 def examples_fixture(name: str, condition: Callable[[Adapter], bool] = lambda adapter: True) -> Any:

@@ -10,10 +10,10 @@ from tasks import base
 def tiny_task(monkeypatch):
     from tests.experiments.tiny_task import Tiny
 
-    base.registry.cache_clear()
+    base.task_registry.cache_clear()
     monkeypatch.setitem(base.Task._registry, "tiny", Tiny)
     yield Tiny
-    base.registry.cache_clear()
+    base.task_registry.cache_clear()
 
 
 class RecordingLauncher(InProcessLauncher):

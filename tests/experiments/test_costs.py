@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import torch
 
-from adapters.base import registry
+from adapters.base import adapter_registry
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.cli.overrides import Overrides
@@ -82,7 +82,7 @@ def test_one_configuration_per_method_and_size(tiny_task):
     assert [config.adapter.name for config in configs] == ["lora", "lora", "full"]
     assert [config.adapter for config in configs[:2]] == [Lora(rank=1, alpha=8.0), Lora(rank=4, alpha=8.0)]
     assert {config.train.batch_size for config in configs} == {3}
-    assert {config.adapter.name for config in configurations(overrides, CostsOptions())} == set(registry())
+    assert {config.adapter.name for config in configurations(overrides, CostsOptions())} == set(adapter_registry())
 
 
 @pytest.mark.parametrize(

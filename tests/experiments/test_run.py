@@ -75,7 +75,7 @@ def test_diffusers_loads_the_folder_and_samples_the_same_picture(finished, prepa
     from diffusers import StableDiffusionPipeline
     from PIL import Image
 
-    from tasks.bundled.bases import FOLDERS
+    from tasks.bundled.bundled_bases import FOLDERS
     from tasks.diffusion.model.sampling import noise_seed
 
     folder, _ = finished

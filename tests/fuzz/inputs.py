@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from adapters.base import registry as methods
+from adapters.base import adapter_registry
 from experiments.config import Train
-from tasks.base import registry as tasks
+from tasks.base import task_registry
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -27,7 +27,7 @@ VALUE = (
 
 def options() -> list[str]:
     """Every option of a run, of all methods and tasks."""
-    parts = {"adapter": methods().values(), "task": tasks().values(), "train": [Train]}
+    parts = {"adapter": adapter_registry().values(), "task": task_registry().values(), "train": [Train]}
     named = {f"--{part}.{f.name.replace('_', '-')}" for part, kinds in parts.items() for k in kinds for f in fields(k)}
     return [*sorted(named), "--runs", "--overwrite", "--no-overwrite"]
 
@@ -35,7 +35,10 @@ def options() -> list[str]:
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     """A method, a task and some options, some of which do not exist."""
-    words = [draw(st.sampled_from(sorted(methods())) | WORD), draw(st.sampled_from(sorted(tasks())) | WORD)]
+    words = [
+        draw(st.sampled_from(sorted(adapter_registry())) | WORD),
+        draw(st.sampled_from(sorted(task_registry())) | WORD),
+    ]
     known = st.sampled_from(options())
     for _ in range(draw(st.integers(0, 4))):
         words.append(draw(known | known | known | WORD))

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.base import registry as adapter_registry
+from adapters.base import adapter_registry
 from experiments.config import RunConfig, Train
 from reports import frame
 from reports.__main__ import main
@@ -25,7 +25,7 @@ from reports.paper import read as read_paper
 from reports.records import collect, read_run
 from reports.tables import build
 from reports.upgrade import ADDED_SETTINGS, RENAMED_SETTINGS, RENAMED_VALUES, upgrade, upgrade_config
-from tasks.base import registry as task_registry
+from tasks.base import task_registry
 from tests.reports.synthetic import record, write
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,4 +1,4 @@
-"""Metric declarations, figures and the registry."""
+"""Metric declarations, figures and the task_registry."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.base import Metric, declare, registry
+from tasks.base import Metric, declare, task_registry
 
 LOSS = Metric("loss", "lower", "nats", "loss on test sequences", needs=("numpy", "no-such-program"))
 
@@ -42,18 +42,20 @@ def test_an_implementation_names_version_and_releases():
     assert LOSS.implementation() == ["loss", 1, {"numpy": numpy.__version__, "no-such-program": None}]
 
 
-@pytest.mark.parametrize("task", registry().values(), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", task_registry().values(), ids=lambda task: task.name)
 def test_every_task_declares_its_primary_metric(task):
     assert task.primary_metric in task.metrics
     assert all(name == metric.name for name, metric in task.metrics.items())
     assert all(metric.meaning for metric in task.metrics.values())
 
 
-@pytest.mark.parametrize("task", registry().values(), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", task_registry().values(), ids=lambda task: task.name)
 def test_hints_are_for_options_that_do_not_exist(task):
     assert not task.option_hints.keys() & {field for field in task.__dataclass_fields__}
 
 
 def test_listing_the_tasks_imports_no_torch():
-    code = "import sys, tasks.base; tasks.base.registry(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = (
+        "import sys, tasks.base; tasks.base.task_registry(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

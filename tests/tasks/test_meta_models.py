@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.bundled.bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS
 from tasks.diffusion.model.bases import configurations, load_meta
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError

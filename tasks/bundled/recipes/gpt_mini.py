@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.bundled import text
-from tasks.bundled.bases import LANGUAGE_MODEL
+from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.bundled.pretraining import Recipe, pretrain
 from tasks.language.data.templates import format_meaning
 

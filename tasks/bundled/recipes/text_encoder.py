@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.bundled import pictures
-from tasks.bundled.bases import STABLE_DIFFUSION
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 from tasks.bundled.recipes import contrastive
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.bundled import pictures
-from tasks.bundled.bases import STABLE_DIFFUSION
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 
 RECIPE = Recipe(steps=5600, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.bundled import pictures
-from tasks.bundled.bases import STABLE_DIFFUSION
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 
 RECIPE = Recipe(steps=3400, learning_rate=1.5e-3, weight_decay=0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tasks.bundled import bases as bundled
+from tasks.bundled import bundled_bases
 from tasks.cache import file_digest
 from tasks.diffusion.evaluation.attributes import AttributeClassifier
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
@@ -27,11 +27,11 @@ class EvaluationModels:
     @classmethod
     def load(cls, features: str, scorer: str, device: torch.device) -> EvaluationModels:
         """`features` and `scorer` as `--task.features` and `--task.scorer` name them. Raises TaskError."""
-        source, name = (str(bundled.SCORER), "bundled-clip-scorer") if scorer == "bundled" else (scorer, scorer)
+        source, name = (str(bundled_bases.SCORER), "bundled-clip-scorer") if scorer == "bundled" else (scorer, scorer)
         return cls(
             extractor_of(features, device),
             ClipScorer(source, name, device),
-            AttributeClassifier.load(bundled.CLASSIFIER).to(device),
+            AttributeClassifier.load(bundled_bases.CLASSIFIER).to(device),
             device,
         )
 
@@ -45,5 +45,5 @@ class EvaluationModels:
         return {
             "extractor": [self.extractor.name, self.extractor.digest],
             "scorer": [self.scorer.name, self.scorer.digest],
-            "classifier": [self.classifier.name, file_digest(bundled.CLASSIFIER / "model.safetensors")],
+            "classifier": [self.classifier.name, file_digest(bundled_bases.CLASSIFIER / "model.safetensors")],
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tasks.bundled.bases import STABLE_DIFFUSION
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 
 OBJECT_STREAM = 5  # drawings for the bundled base's prompts; the training and test splits use other streams
 GENERAL_PROMPTS = [

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.bundled import bases as bundled
+from tasks.bundled import bundled_bases
 from tasks.cache import digest, file_digest
 from tasks.diffusion.model.cards import card_of
 from tasks.errors import TaskError
@@ -35,8 +35,8 @@ def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Pa
     `allow_pickle` also downloads weights in PyTorch's old format; without `weights`, only configurations. Raises
     TaskError if there is no such base.
     """
-    if base == bundled.STABLE_DIFFUSION:
-        return bundled.FOLDERS[base]
+    if base == bundled_bases.STABLE_DIFFUSION:
+        return bundled_bases.FOLDERS[base]
     known = published(base, STABLE_DIFFUSION)
     if known is None and Path(base).is_dir():
         return _checked(Path(base), base)
@@ -48,7 +48,7 @@ def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Pa
 
 
 def _unknown(base: str) -> str:
-    valid = [bundled.STABLE_DIFFUSION, *names(STABLE_DIFFUSION)]
+    valid = [bundled_bases.STABLE_DIFFUSION, *names(STABLE_DIFFUSION)]
     near = difflib.get_close_matches(base, valid, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return (

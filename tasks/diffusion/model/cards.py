@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.bundled import bases as bundled
+from tasks.bundled import bundled_bases
 from tasks.pretrained.loading import read_card
 
 # The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA.
@@ -44,5 +44,5 @@ def recommended(base: str, task: str, part: str) -> dict[str, Any]:
 
 def card_of(base: str) -> dict[str, Any]:
     """What the base recommends: its own `card.json`, or the recipe for published bases if it has none."""
-    file = bundled.FOLDERS.get(base, Path(base)) / bundled.CARD
+    file = bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
     return read_card(file) if file.is_file() else PUBLISHED_CARD

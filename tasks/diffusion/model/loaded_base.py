@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tasks.base import LoadedBase
-from tasks.bundled.bases import CARD
+from tasks.bundled.bundled_bases import CARD
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, sample
 from tasks.pretrained.revision import folder_revision

@@ -2,7 +2,7 @@
 
 import json
 
-from tasks.bundled.bases import FOLDERS, LANGUAGE_MODEL
+from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
 
 
 def texts(count: int) -> list[str]:

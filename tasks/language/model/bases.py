@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.bundled.bases import FOLDERS, LANGUAGE_MODEL
+from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
 from tasks.errors import TaskError
 from tasks.language.model.cards import card_of
 from tasks.pretrained import hub

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.bundled.bases import CARD, FOLDERS, LANGUAGE_MODEL
+from tasks.bundled.bundled_bases import CARD, FOLDERS, LANGUAGE_MODEL
 from tasks.pretrained.loading import read_card
 
 EARLIER_CARD = "recommended.json"  # its name in folders that the first release wrote

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.base import LoadedBase
-from tasks.bundled.bases import CARD
+from tasks.bundled.bundled_bases import CARD
 from tasks.language.model import bases
 from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel

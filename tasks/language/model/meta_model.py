@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import masking_utils
 
 from tasks.base import MetaModel
-from tasks.bundled.bases import LANGUAGE_MODEL
+from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.errors import TaskError
 from tasks.language.model import likelihood
 from tasks.language.model.backbone import CausalLanguageModel

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from tasks.bundled.bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names, published
 
 FEWEST_LAYERS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2}

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from adapters.base import registry
+from adapters.base import adapter_registry
 from adapters.interchange.exported_file import safetensors_size
 from experiments.config import RunConfig, Train
 from experiments.measure.device_rules import CUDA
@@ -34,7 +34,7 @@ def task(tmp_path_factory) -> Style:
 
 
 def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
-    return RunConfig(registry()[method](), task, Train(device="cpu", **{"batch_size": 4, **train})).resolved()
+    return RunConfig(adapter_registry()[method](), task, Train(device="cpu", **{"batch_size": 4, **train})).resolved()
 
 
 def test_a_layer_and_adamw_by_hand():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.bundled.bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS
 
 ROOT = Path(__file__).parents[3]
 

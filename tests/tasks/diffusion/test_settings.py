@@ -9,7 +9,7 @@ import torch
 
 from adapters.interchange.exported_file import write
 from adapters.lora import Lora
-from tasks.bundled.bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS
 from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.sampling import noise_seed, sample
 from tasks.diffusion.pokemon import Pokemon

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks.bundled.bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS
 from tasks.bundled.recipes.unet import MODEL_INDEX
 from tests.contract import tiny
 

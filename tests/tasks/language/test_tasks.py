@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
-from tasks.base import registry
+from tasks.base import task_registry
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.metrics import perplexity
@@ -27,7 +27,7 @@ def prepared(request, tiny_base, text_file):
 
 
 def test_both_tasks_are_registered():
-    assert {"e2e", "style"} <= registry().keys()
+    assert {"e2e", "style"} <= task_registry().keys()
 
 
 def test_batches_resume_exactly_and_follow_the_seed(prepared):

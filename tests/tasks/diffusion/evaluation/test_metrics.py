@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.bundled.bases import SCORER
+from tasks.bundled.bundled_bases import SCORER
 from tasks.diffusion.data.splits import draw
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
 from tasks.diffusion.evaluation.intervals import jackknife, mean_figure
