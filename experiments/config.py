@@ -221,9 +221,15 @@ def registered(registry: Mapping[str, type], name: str, kind: str) -> Any:
 
 
 def unknown_name(registry: Mapping[str, type], name: str, kind: str) -> str:
-    """The message for a name that is not registered: what was probably meant, and the valid names."""
-    others = {other: valid for valid, cls in registry.items() for other in getattr(cls, "other_names", ())}
-    meant = f" (it is called '{others[name.lower()]}' here)" if name.lower() in others else did_you_mean(name, registry)
+    """The message for a name that is not registered: what was probably meant, and the valid names.
+
+    A class's `name_hints` say what to type instead of a name; its `other_names` mean the class itself.
+    """
+    hints: dict[str, str] = {}
+    for valid, cls in registry.items():
+        hints |= {other: f"it is called '{valid}' here" for other in getattr(cls, "other_names", ())}
+        hints |= getattr(cls, "name_hints", {})
+    meant = f" ({hints[name.lower()]})" if name.lower() in hints else did_you_mean(name, registry)
     return f"unknown {kind} '{name}'{meant}; the {kind}s are {', '.join(sorted(registry))}"
 
 

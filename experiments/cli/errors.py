@@ -15,15 +15,18 @@ def stop(message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def command(main: Callable[[], None]) -> None:
-    """Run a command's main function and turn the errors that a user can correct into one sentence and a status."""
+def command(main: Callable[[], None], *user_errors: type[Exception]) -> None:
+    """Run a command's main function and turn the errors that a user can correct into one sentence and status 2.
+
+    `user_errors` are such errors besides those of `experiments`, `adapters` and `tasks`.
+    """
     from adapters.errors import AdapterError
     from experiments.training.signals import Interrupted
     from tasks.errors import TaskError
 
     try:
         main()
-    except (UsageError, AdapterError, TaskError) as error:
+    except (UsageError, AdapterError, TaskError, *user_errors) as error:
         stop(str(error))
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         sys.stderr.close()

@@ -39,11 +39,24 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "min-snr-gamma": ("snr-gamma",),
     "output": ("runs",),
     "output-dir": ("output", "runs"),
-    "out": ("output", "runs"),
+    "out": ("runs",),
     "o": ("output", "runs"),
     "method": ("methods",),
     "size": ("sizes",),
     "seed": ("seeds",),
+}
+# the commands' own options, renamed since the first release; the settings' table is in `reports.upgrade`
+RENAMED_OPTIONS: Mapping[str, str] = {
+    "again": "overwrite",
+    "beams": "num-beams",
+    "beside": "other-methods",
+    "beside-largest": "other-largest",
+    "guidance": "guidance-scale",
+    "n": "num-images-per-prompt",
+    "new-tokens": "max-new-tokens",
+    "no-repeat-ngram": "no-repeat-ngram-size",
+    "out": "output",
+    "steps": "num-inference-steps",
 }
 # options of those scripts that are not one setting here
 HINTS: Mapping[str, str] = {
@@ -96,26 +109,29 @@ def _owners(name: str, prefix: str, parts: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_renamed(arguments: Sequence[str], parts: Mapping[str, Any], options: type) -> None:
-    """End the program if an option or a value has its name of an earlier release."""
+    """End the program if an option or a value has its name of an earlier release, and no meaning today."""
+    own = _names(options)
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if not word.startswith("--"):
             continue
         option, equals, value = word.partition("=")
         option = option.replace("_", "-")
-        if option == "--again":
-            stop("--again is called --overwrite now")
         prefix, _, name = option.removeprefix("--").rpartition(".")
-        if not prefix and name in (*_names(options), *SYNONYMS):
+        if not prefix and name not in own and RENAMED_OPTIONS.get(name) in own:
+            stop(f"{option} is called --{RENAMED_OPTIONS[name]} now")
+        if not prefix and name in (*own, *SYNONYMS):
             continue
-        for key, part in parts.items():
+        owners = _owners(name, prefix, parts)
+        for key in owners:
+            _refuse_renamed_value(option, key, name, value if equals else following)
+        for key in () if owners else parts:
             if prefix in ("", key):
-                _refuse_renamed_setting(option, key, name, _names(part))
-                _refuse_renamed_value(option, key, name, value if equals else following)
+                _refuse_renamed_setting(option, key, name, _names(parts[key]))
 
 
 def _refuse_renamed_setting(option: str, prefix: str, name: str, valid: Sequence[str]) -> None:
     renamed = RENAMED_SETTINGS.get(prefix, {}).get(name.replace("-", "_"), "").replace("_", "-")
-    if renamed in valid and name not in valid:
+    if renamed in valid:
         stop(f"{option} is called --{prefix}.{renamed} now")
 
 

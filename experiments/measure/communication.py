@@ -17,8 +17,10 @@ from pathlib import Path
 from experiments.cli.errors import command
 from experiments.cli.parser import parse, parse_options
 from experiments.config import RunConfig
+from experiments.errors import UsageError
 from experiments.measure.gradient_bytes import LAUNCH, Communication, count_gradient_bytes
 from experiments.records.folder import write_json
+from reports.upgrade import upgrade_config
 from tasks import distributed
 
 
@@ -53,10 +55,18 @@ def main() -> None:
 
 
 def read_configuration(file: Path) -> RunConfig:
-    """The configuration in a run's `config.json`, whatever number of processes that run had."""
-    record = json.loads(file.read_text())
-    record["train"] |= {"num_processes": 1}
-    return RunConfig.from_record(record)
+    """The configuration in a run's `config.json`, also of an earlier release, whatever number of processes it had.
+
+    Raises UsageError if the file holds no configuration.
+    """
+    try:
+        record = upgrade_config(json.loads(file.read_text()))
+        train = record["train"] | {"num_processes": 1}
+    except OSError as error:
+        raise UsageError(f"'{file}' cannot be read ({error.strerror}): expected a run's config.json") from None
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise UsageError(f"'{file}' is not a run configuration: expected a run's config.json") from None
+    return RunConfig.from_record(record | {"train": train})
 
 
 def count_bytes(config: RunConfig) -> Communication:

@@ -1,10 +1,15 @@
 """What people type first is accepted, or refused in one sentence that names the right option."""
 
+import importlib
 import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from experiments.cli.parser import parse, parse_task
+from experiments.cli.parser import parse, parse_options, parse_task
+from experiments.config import unknown_name
 from experiments.run import RunOptions
 from experiments.sweeping.grid import SweepOptions
 
@@ -50,6 +55,61 @@ def test_names_of_other_tools_are_accepted(words, setting, value):
 @pytest.mark.parametrize("option", ["--output", "--output-dir", "--output_dir", "-o", "--runs"])
 def test_output_is_the_folder_of_runs(option):
     assert str(parsed(f"lora sd-pokemon {option} folder")["options"].runs) == "folder"
+
+
+@dataclass(frozen=True)
+class RunsAndOutput:
+    """Options of a command that reads runs and writes something else."""
+
+    runs: Path = Path("runs")
+    output: Path = Path("plots")
+
+
+@pytest.mark.parametrize("option", ["--output", "--output-dir", "--output_dir", "-o"])
+def test_output_is_the_commands_own_option_if_it_has_one(option):
+    assert parse_options(RunsAndOutput, [option, "folder"], "plots") == RunsAndOutput(output=Path("folder"))
+
+
+def test_a_settings_former_name_is_accepted_as_the_name_of_another_setting():
+    assert parsed("prefix style --length 8")["adapter"].length == 8
+
+
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        ("sample RUN PROMPT --n 4", "--num-images-per-prompt"),
+        ("sample RUN PROMPT --steps 20", "--num-inference-steps"),
+        ("sample RUN PROMPT --guidance=3", "--guidance-scale"),
+        ("sample RUN PROMPT --out grid.png", "--output"),
+        ("generate RUN PROMPT --beams 4", "--num-beams"),
+        ("generate RUN PROMPT --no-repeat-ngram 3", "--no-repeat-ngram-size"),
+        ("generate RUN PROMPT --new_tokens 20", "--max-new-tokens"),
+        ("intrinsic e2e --beside lora", "--other-methods"),
+        ("intrinsic e2e --beside-largest 8", "--other-largest"),
+        ("plan lora e2e --precision bf16", "--train.mixed-precision"),
+        ("plan lora e2e --out plan.svg", "--output"),
+        ("export RUN --out folder", "--output"),
+        ("run lora e2e --again", "--overwrite"),
+        ("truncate RUN --again", "--overwrite"),
+    ],
+)
+def test_a_former_name_of_a_commands_option_is_refused_with_the_new_one(line, new, monkeypatch, capsys):
+    name, *words = line.split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"experiments.{name}").main()
+    assert stopped.value.code == 2
+    assert f" is called {new} now\n" in capsys.readouterr().err
+
+
+def test_a_name_can_have_its_own_hint():
+    class Method:
+        other_names = ("other",)
+        name_hints = {"dora": "use: method TASK --adapter.use-dora"}
+
+    registry = {"method": Method}
+    assert "unknown method 'DoRA' (use: method TASK --adapter.use-dora); " in unknown_name(registry, "DoRA", "method")
+    assert "unknown method 'other' (it is called 'method' here); " in unknown_name(registry, "other", "method")
 
 
 @pytest.mark.parametrize(

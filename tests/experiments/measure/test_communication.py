@@ -14,7 +14,7 @@ import torch
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.measure.communication import count_bytes
+from experiments.measure.communication import count_bytes, read_configuration
 from experiments.measure.gradient_bytes import predicted_bytes
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
@@ -49,6 +49,22 @@ def test_the_command_counts_the_bundled_base(tmp_path, method):
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["measured_bytes"] == result["predicted_bytes"] > 0
     assert result["processes"] == 2
+
+
+def test_the_configuration_of_a_run_of_the_first_release_is_read():
+    (file,) = (ROOT / "tests/reports/golden/schema_1/e2e/lora").glob("*/config.json")
+    config = read_configuration(file)
+    assert (config.adapter, config.task.name) == (Lora(rank=4), "e2e")
+    assert (config.train.steps, config.train.batch_size, config.train.mixed_precision) == (300, 8, "no")
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
+def test_a_file_without_a_configuration_is_refused(tmp_path, text):
+    file = tmp_path / "config.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match="expected a run's config.json"):
+        read_configuration(file)
 
 
 def test_the_prediction_follows_the_dtype():
