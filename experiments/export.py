@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from adapters.interchange.exported_file import write
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
+from experiments.errors import UsageError
+from experiments.records.adapter_file import write_exports
+from experiments.records.failures import DiskFull, is_disk_full
 from experiments.records.load_run import LoadedRun, load_run
 
 if TYPE_CHECKING:
@@ -38,20 +40,31 @@ class ExportOptions:
 def main() -> None:
     options = parse_options(ExportOptions, sys.argv[1:], "python -m experiments.export")
     folder = options.output or options.run / "export" / options.format
-    for file in export(load_run(options.run), options.format, folder):
+    run = load_run(options.run)
+    try:
+        files = export(run, options.format, folder)
+    except DiskFull as full:
+        raise UsageError(str(full)) from None
+    for file in files:
         print(file)
 
 
 def export(run: LoadedRun, format: Format, folder: Path) -> list[Path]:
     """Write the run in a format; returns the files, or the folder of a merged model.
 
-    Merging changes the loaded run for good. Raises AdapterError if the method does not have the format.
+    Merging changes the loaded run for good. Raises AdapterError if the method does not have the format, and
+    DiskFull.
     """
     if format != "merged":
-        return write(run.attachment.export(format), folder)
+        return write_exports(run.attachment.export(format), folder)
     folder.mkdir(parents=True, exist_ok=True)
     merge_permanently(run.attachment)
-    run.base.save(folder)
+    try:
+        run.base.save(folder)
+    except Exception as error:  # safetensors has its own error class
+        if is_disk_full(error):
+            raise DiskFull(folder / "the merged model") from error
+        raise
     return [folder]
 
 

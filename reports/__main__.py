@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from experiments.cli.errors import command
 from experiments.cli.parser import parse_command
 from reports.errors import ReportError
 
@@ -63,7 +64,7 @@ class CostsOptions:
     """Folder of the runs and cost records."""
     format: Format = "terminal"
     """Output format; csv has all numbers, unrounded."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also draw the costs there, as SVG and PNG."""
 
 
@@ -73,10 +74,10 @@ def costs(options: CostsOptions) -> None:
 
     built = build(options.runs, options.task)
     print(render(built, options.format), end="")
-    if options.out is not None:
+    if options.output is not None:
         from reports.plots.draw import draw_costs
 
-        _report_files(draw_costs(built, options.out), options.out)
+        _report_files(draw_costs(built, options.output), options.output)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class SpectraOptions:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN]")]
     """Folder of one run, or folders of two."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also draw the spectra there, as SVG and PNG."""
 
 
@@ -119,10 +120,10 @@ def spectra(options: SpectraOptions) -> None:
         raise ReportError(f"expected the folders of one or two runs, not {len(options.folders)}")
     runs = [read_run(folder) for folder in options.folders]
     print(spectra_report(*runs) if len(runs) == 1 else similarity_report(*runs))
-    if options.out is not None:
+    if options.output is not None:
         from reports.plots.spectra import draw_spectra
 
-        _report_files(draw_spectra(runs, options.out), options.out)
+        _report_files(draw_spectra(runs, options.output), options.output)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class PlotsOptions:
 
     runs: Folder = Path("runs")
     """Folder of the runs."""
-    out: Folder = Path("plots")
+    output: Folder = Path("plots")
     """Folder for the plots."""
 
 
@@ -142,7 +143,7 @@ def plots(options: PlotsOptions) -> None:
     from reports.plots.draw import draw
     from reports.records import collect
 
-    _report_files(draw(collect(options.runs), options.out), options.out)
+    _report_files(draw(collect(options.runs), options.output), options.output)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class PageOptions:
 
     runs: Folder = Path("runs")
     """Folder of the runs."""
-    out: Folder = Path("page")
+    output: Folder = Path("page")
     """Folder for index.html."""
 
 
@@ -162,7 +163,7 @@ def page(options: PageOptions) -> None:
     from reports.page.html import write_page
     from reports.records import collect
 
-    print(write_page(collect(options.runs), options.out))
+    print(write_page(collect(options.runs), options.output))
 
 
 @dataclass(frozen=True)
@@ -218,22 +219,15 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. Raises SystemExit for `--help` and for a wrong command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Raises ReportError, and SystemExit for `--help` and for a wrong command line."""
     words = sys.argv[1:] if arguments is None else arguments
     options_of = {name: options for name, (options, _) in COMMANDS.items()}
     name, options = parse_command(options_of, words, PROGRAM, DESCRIPTION)
-    try:
-        COMMANDS[name][1](options)
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        sys.stderr.close()
-    return 0
+    COMMANDS[name][1](options)
 
 
-def _report_files(files: Iterable[Path], out: Path) -> None:
+def _report_files(files: Iterable[Path], folder: Path) -> None:
     """Print each file when it is written: drawing many plots takes a minute."""
     count = 0
     for file in files:
@@ -241,8 +235,8 @@ def _report_files(files: Iterable[Path], out: Path) -> None:
         print(file, flush=True)
     if not count:
         raise ReportError("nothing to draw: no finished run has enough data; see `python -m reports table TASK`")
-    print(f"{count} files in {out}")
+    print(f"{count} files in {folder}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main, ReportError)

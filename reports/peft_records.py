@@ -211,7 +211,7 @@ def _write(record: dict[str, Any], steps: list[dict[str, Any]], runs: Path) -> P
     folder = runs / record["task"] / record["method"] / record["fingerprint"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-    temporary = folder / "result.json.new"
+    temporary = folder / "result.json.new"  # a reader sees a whole record or none; tasks.atomic is not for reports
     temporary.write_text(json.dumps(record, indent=1))
     temporary.replace(folder / "result.json")
     return folder

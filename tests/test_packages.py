@@ -28,7 +28,8 @@ EXCEPTIONS = {
     ("experiments", "reports.upgrade"),
 }
 EXCEPTIONS_OF_A_MODULE = {
-    # the one parser of all commands
+    # the one parser of all commands, and how they end
+    ("reports.__main__", "experiments.cli.errors"),
     ("reports.__main__", "experiments.cli.parser"),
 }
 MOST_MODULES = 16  # side by side in one folder

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # number formats by their name in a safetensors file, in the order in which its writer sorts tensors
-SAFETENSORS_DTYPES = {"torch.int64": "I64", "torch.float32": "F32", "torch.bfloat16": "BF16", "torch.float16": "F16"}
+SAFETENSORS_DTYPES = {
+    "torch.int64": "I64",
+    "torch.float64": "F64",
+    "torch.float32": "F32",
+    "torch.int32": "I32",
+    "torch.bfloat16": "BF16",
+    "torch.float16": "F16",
+    "torch.int16": "I16",
+    "torch.int8": "I8",
+    "torch.uint8": "U8",
+    "torch.bool": "BOOL",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class ExportedFile(ABC):
 
     @abstractmethod
     def save(self, path: Path) -> None:
-        """Write the content to `path`, not atomically: see `write`."""
+        """Write the content to `path`, not atomically: `experiments.records.adapter_file` does that."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +69,6 @@ class JsonFile(ExportedFile):
 
     def save(self, path: Path) -> None:
         path.write_text(self.text)
-
-
-def write(files: Iterable[ExportedFile], folder: Path) -> list[Path]:
-    """Write the files to `folder`, which is created if needed; returns their paths.
-
-    Each file is written under another name and then renamed, so that a reader never sees half of it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for file in files:
-        path = folder / file.name
-        unfinished = path.with_name(f".{file.name}.{secrets.token_hex(4)}.writing")
-        try:
-            file.save(unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        paths.append(path)
-    return paths
 
 
 def safetensors_size(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> int:

@@ -58,7 +58,7 @@ def written(tmp_path_factory) -> Path:
         write_items(run, [30.0, 31.0], [HOSTILE, "a green creature"])
         samples(run, 2)
     write(folder / "runs", record("prompts", 4, task="second <script>", fingerprint="x"))
-    assert main(["page", "--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
+    main(["page", "--runs", str(folder / "runs"), "--output", str(folder / "out")])
     return folder / "out" / "index.html"
 
 

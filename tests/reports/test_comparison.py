@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reports.__main__ import main
+from reports.errors import ReportError
 from tests.reports.synthetic import record, write, write_items
 
 
@@ -19,7 +20,7 @@ def two_runs(tmp_path):
 
 
 def test_pairing_detects_a_small_difference_between_items_of_varying_difficulty(two_runs, capsys):
-    assert main(["compare", *map(str, two_runs)]) == 0
+    main(["compare", *map(str, two_runs)])
     text = capsys.readouterr().out
     assert "A better" in text  # clip: higher is better
     assert "adapter.rank" not in text  # the size is in the label
@@ -33,7 +34,7 @@ def test_swapping_the_runs_swaps_the_verdict(two_runs, capsys):
 
 def test_items_missing_from_a_run_are_counted(two_runs, capsys):
     write_items(two_runs[1], [1.0, 2.0, 3.0])
-    assert main(["compare", *map(str, two_runs)]) == 0
+    main(["compare", *map(str, two_runs)])
     text = capsys.readouterr().out
     assert "3 items are in both runs; up to 197 items" in text
     assert "fewer than 30 items" in text
@@ -48,7 +49,7 @@ def test_differing_evaluation_settings_are_reported(two_runs, capsys):
 
 
 @pytest.mark.parametrize("change", ["missing", "broken", "no items", "other task", "failed"])
-def test_runs_that_cannot_be_compared(two_runs, tmp_path, capsys, change):
+def test_runs_that_cannot_be_compared(two_runs, tmp_path, change):
     first, second = two_runs
     if change == "missing":
         second = tmp_path / "none"
@@ -60,5 +61,6 @@ def test_runs_that_cannot_be_compared(two_runs, tmp_path, capsys, change):
         second = write(tmp_path, record(task="texts"))
     else:
         second = write(tmp_path, record(status="failed", reason="diverged", fingerprint="f"))
-    assert main(["compare", str(first), str(second)]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(ReportError) as error:
+        main(["compare", str(first), str(second)])
+    assert len(str(error.value).splitlines()) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from reports.__main__ import main
 from reports.costs.table import build
 from reports.costs.text import render
+from reports.errors import ReportError
 from tests.reports.synthetic import record, write
 
 
@@ -107,7 +109,7 @@ def test_unsupported_measurements_are_marked(runs):
 
 @pytest.mark.parametrize("form", ["terminal", "md", "latex"])
 def test_every_format_has_the_figures_and_how_they_were_measured(runs, capsys, form):
-    assert main(["costs", "drawings", "--runs", str(runs), "--format", form]) == 0
+    main(["costs", "drawings", "--runs", str(runs), "--format", form])
     text = " ".join(capsys.readouterr().out.split())
     expected = ["1.250 [1.200, 1.500]", "1.001 [0.990, 1.010]", "330", "unsupported", "0.5 ms [0.4 ms, 2 ms]", "2 MB"]
     expected += ["counted by a hook", "best of 10 products", "40 interleaved rounds", "2 cost records, and 2 runs"]
@@ -126,19 +128,19 @@ def test_mixed_devices_and_unreadable_records_are_reported(runs):
 
 def test_cost_records_need_no_runs(tmp_path, capsys):
     write_costs(tmp_path, costs("lora"))
-    assert main(["costs", "drawings", "--runs", str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
+    main(["costs", "drawings", "--runs", str(tmp_path), "--output", str(tmp_path / "plots")])
     assert (tmp_path / "plots" / "costs.svg").exists()
     assert "lora 8" in capsys.readouterr().out
 
 
-def test_a_task_without_costs_is_one_sentence(tmp_path, capsys):
-    assert main(["costs", "drawings", "--runs", str(tmp_path)]) == 1
-    assert "run `python -m experiments.costs drawings --runs" in capsys.readouterr().err
+def test_a_task_without_costs_is_one_sentence(tmp_path):
+    with pytest.raises(ReportError, match=re.escape("run `python -m experiments.costs drawings --runs")):
+        main(["costs", "drawings", "--runs", str(tmp_path)])
 
 
 def test_cost_plots_are_reproducible(runs, tmp_path, capsys):
     for out in ("one", "two"):
-        assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
+        main(["plots", "--runs", str(runs), "--output", str(tmp_path / out)])
     for kind in ("svg", "png"):
         first, second = ((tmp_path / out / "drawings" / f"costs.{kind}").read_bytes() for out in ("one", "two"))
         assert first == second

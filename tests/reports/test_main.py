@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from reports.__main__ import COMMANDS, main
+from tests.reports.synthetic import record, write
 
 
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
@@ -39,6 +40,22 @@ def test_a_wrong_command_line_is_one_sentence_with_status_2(words, sentence, cap
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.splitlines()) == 1
+
+
+def test_an_error_of_a_report_ends_the_program_like_a_wrong_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "reports", "table", "drawings", "--runs", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--output", "--output-dir", "-o"])
+def test_a_command_writes_where_output_says(tmp_path, capsys, option):
+    write(tmp_path / "runs", record())
+    main(["page", "--runs", str(tmp_path / "runs"), option, str(tmp_path / "there")])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "there" / "index.html")
 
 
 def test_help_imports_nothing_heavy():

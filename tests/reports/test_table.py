@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
 
 from reports.__main__ import main
+from reports.errors import ReportError
 from tests.reports.synthetic import figure, record, study, write
 
 # Student's t with 2 degrees of freedom is 4.3027, so the half-width over three seeds is 2.4841 standard deviations:
@@ -40,7 +42,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def run(capsys, *arguments: object) -> str:
-    assert main([str(a) for a in arguments]) == 0
+    main([str(a) for a in arguments])
     return capsys.readouterr().out
 
 
@@ -118,11 +120,10 @@ def test_differing_settings_make_separate_rows(tmp_path, capsys):
         (["drawings", "--against", "lora:3"], "expected METHOD or METHOD:SIZE, of full, lora"),
     ],
 )
-def test_errors_are_one_sentence(runs, capsys, arguments, sentence):
-    assert main(["table", *arguments, "--runs", str(runs)]) == 1
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert len(error.splitlines()) == 1
+def test_errors_are_one_sentence(runs, arguments, sentence):
+    with pytest.raises(ReportError, match=re.escape(sentence)) as error:
+        main(["table", *arguments, "--runs", str(runs)])
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_only_failed_runs_still_make_a_table(tmp_path, capsys):

@@ -133,12 +133,12 @@ def test_a_setting_added_later_does_not_split_a_row(both, monkeypatch):
 @pytest.mark.parametrize("form", ["terminal", "md", "csv", "latex"])
 @pytest.mark.parametrize("task", ["e2e", "sd-pokemon", "peft-images"])
 def test_table(task, form, capsys):
-    assert main(["table", task, "--runs", str(RUNS), "--format", form]) == 0
+    main(["table", task, "--runs", str(RUNS), "--format", form])
     assert "lora" in capsys.readouterr().out
 
 
 def test_page(tmp_path, capsys):
-    assert main(["page", "--runs", str(RUNS), "--out", str(tmp_path)]) == 0
+    main(["page", "--runs", str(RUNS), "--output", str(tmp_path)])
     text = (tmp_path / "index.html").read_text()
     for part in ("bottleneck", "prefix", "subspace", "dino_similarity", "data:image/png", "gain of full in bleu"):
         assert part in text
@@ -154,7 +154,7 @@ def test_frame():
 
 def test_compare(capsys):
     runs = [RUNS / "e2e" / name for name in ("adapter/0123456789ab", "subspace/23bb8f205942")]
-    assert main(["compare", *map(str, runs)]) == 0
+    main(["compare", *map(str, runs)])
     text = capsys.readouterr().out
     assert "A: bottleneck width 16 seed 0" in text
     assert "task." not in text  # no evaluation setting differs

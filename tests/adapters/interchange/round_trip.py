@@ -9,7 +9,7 @@ import torch
 
 from adapters.backbone import Backbone
 from adapters.base import Adapter, Attachment, attach
-from adapters.interchange.exported_file import write
+from adapters.interchange.exported_file import ExportedFile
 from tests.contract import tiny
 from tests.contract.tiny import output
 
@@ -35,8 +35,16 @@ def export_perturbed(
     """A backbone and its perturbed adapter, which is exported to `folder`."""
     backbone = fresh_backbone(kind)
     attachment = attach_perturbed(adapter, backbone)
-    assert write(attachment.export(format), folder)
+    assert save_files(attachment.export(format), folder)
     return backbone, attachment
+
+
+def save_files(files: list[ExportedFile], folder: Path) -> list[Path]:
+    """Write exported files to `folder`, which is created if needed; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        file.save(folder / file.name)
+    return [folder / file.name for file in files]
 
 
 def load_backbone(adapter: Adapter, kind: str, source: Path) -> Backbone:

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from adapters.base import attach
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
-from adapters.interchange.exported_file import write
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_FILE
 from adapters.lora import Lora
@@ -20,6 +19,7 @@ from tests.adapters.interchange.round_trip import (
     export_perturbed,
     fresh_backbone,
     load_backbone,
+    save_files,
 )
 from tests.contract import tiny
 from tests.contract.tiny import output
@@ -230,7 +230,7 @@ def test_text_encoder_is_exported_under_its_own_prefix(tmp_path):
     expected = states(tuned.model["text_encoder"])
     assert not torch.allclose(expected, states(encoder), atol=1e-2)
     for form in ("diffusers", "kohya"):
-        file = write(attachment.export(form), tmp_path / form)[0]
+        file = save_files(attachment.export(form), tmp_path / form)[0]
         again = both()
         attach(Lora(rank=4, init=str(file)), again)
         torch.testing.assert_close(states(again.model["text_encoder"]), expected, atol=1e-5, rtol=1e-5)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reports.__main__ import main
+from reports.errors import ReportError
 from reports.plots.curves import size_curves
 from reports.plots.pareto import front
 from reports.plots.sample_grid import montage
@@ -103,7 +104,7 @@ def rows(runs):
 
 def test_plots_are_reproducible(runs, tmp_path, capsys):
     for out in ("one", "two"):
-        assert main(["plots", "--runs", str(runs), "--out", str(tmp_path / out)]) == 0
+        main(["plots", "--runs", str(runs), "--output", str(tmp_path / out)])
     names = sorted(path.name for path in (tmp_path / "one" / "drawings").iterdir())
     curves = [f"{kind}-{metric}" for kind in ("pareto", "size") for metric in ("kid",)]
     assert names == sorted(
@@ -127,10 +128,10 @@ def test_a_broken_picture_is_left_blank(runs, rows, tmp_path):
     assert montage(rows, tmp_path / "samples.png") is not None
 
 
-def test_without_finished_runs_there_is_nothing_to_draw(tmp_path, capsys):
+def test_without_finished_runs_there_is_nothing_to_draw(tmp_path):
     write(tmp_path, record(status="failed", reason="diverged", metrics={}, primary_metric=None))
-    assert main(["plots", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "nothing to draw" in capsys.readouterr().err
+    with pytest.raises(ReportError, match="nothing to draw"):
+        main(["plots", "--runs", str(tmp_path), "--output", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "..", "ä", "x" * 300])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.interchange.exported_file import write
 from adapters.lora import Lora
+from experiments.records.adapter_file import write_exports
 from tasks.bundled.bundled_bases import FOLDERS
 from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.sampling import noise_seed, sample
@@ -82,7 +82,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     with torch.no_grad():
         for parameter in attachment.parameters().values():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    write(attachment.export(), tmp_path)
+    write_exports(attachment.export(), tmp_path)
     ours = sample(prepared.base, ["a red star"], prepared.sampling)[0].permute(1, 2, 0).numpy()
     attachment.detach()
     theirs: Any = StableDiffusionPipeline.from_pretrained(FOLDERS["mini"], torch_dtype=torch.float32)
@@ -99,6 +99,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     [
         ({"caption_dropout": 1.0}, "caption-dropout"),
         ({"crops": 0}, "crops"),
+        ({"num_inference_steps": 0}, "num-inference-steps"),
         ({"snr_gamma": 0.0}, "snr-gamma"),
         ({"noise_offset": -0.1}, "noise-offset"),
         ({"resolution": 33}, "multiple of 4"),
