@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         PreparedTask,
         Task,
         declare,
-        registry,
+        task_registry,
     )
     from tasks.diffusion.dreambooth import DreamBooth
     from tasks.diffusion.pokemon import Pokemon
@@ -33,7 +33,7 @@ _MODULES = {
         "PreparedTask",
         "Task",
         "declare",
-        "registry",
+        "task_registry",
     ),
     "tasks.diffusion.dreambooth": ("DreamBooth",),
     "tasks.diffusion.pokemon": ("Pokemon",),
@@ -60,7 +60,7 @@ __all__ = [  # noqa: RUF022  (tasks first)
     "BadItems",
     "OnBadItem",
     "TaskError",
-    "registry",
+    "task_registry",
 ]
 
 

@@ -58,7 +58,8 @@ class Metric:
     """A measured quantity, declared once, in the module that computes it; tasks list the metrics they report.
 
     `needs` names the packages and programs that compute it (for example "nltk" or "java"); without them the figure is
-    left out. Raise `version` whenever the computation changes: the base's cached evaluation is keyed by it.
+    left out. An `ImageMetric`'s needs name what an evaluation provides instead (for example "10 pictures"). Raise
+    `version` whenever the computation changes: the base's cached evaluation is keyed by it.
     """
 
     name: str
@@ -80,15 +81,15 @@ class Metric:
 
     def implementation(self) -> list[Any]:
         """What the value depends on besides the data: name, version, and the release of everything needed."""
-        return [self.name, self.version, {need: _release(need) for need in self.needs}]
+        return [self.name, self.version, {need: release(need) for need in self.needs}]
 
 
-def _release(need: str) -> str | None:
-    """The version of an installed package, "found" for a program on the PATH, None if it is missing."""
+def release(need: str) -> str | None:
+    """The version of an installed package, "installed" for a program on the PATH, None if it is missing."""
     try:
         return version(need)
     except PackageNotFoundError:
-        return "found" if which(need) else None
+        return "installed" if which(need) else None
 
 
 def declare(*metrics: Metric) -> Mapping[str, Metric]:

@@ -15,14 +15,14 @@ from tasks.diffusion.evaluation.metrics.drift import Drift
 from tasks.diffusion.evaluation.metrics.leakage import Leakage
 from tasks.diffusion.evaluation.metrics.similarity import Similarity
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
-from tasks.diffusion.evaluation.prompts import Prompt
-from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings
+from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
+from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.data.splits import Splits
+    from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.dreambooth_task import SubjectDriven
 
 DRAWN = {"instance_prompt": "a picture of sks mushroom", "class_prompt": "a picture of a mushroom", "kind": "mushroom"}
@@ -67,6 +67,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     defaults: ClassVar = DEFAULTS | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
     minimums: ClassVar = {
         "crops": 1,
+        "num_inference_steps": 1,
         "num_class_images": 1,
         "train_items": 1,
         "held_out": 1,
@@ -93,7 +94,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     test_items: int | None = None
     """Number of the subject's prompts to sample. Default: the base's card."""
     drift_items: int = 50
-    """At most so many prompts of the base's pretraining domain for drift."""
+    """Maximum number of prompts of the base's pretraining domain for drift."""
 
     def prepare(self, device: torch.device) -> SubjectDriven:
         from tasks.diffusion.dreambooth_task import Subject, SubjectDriven
@@ -133,7 +134,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         """The class prompt, or the subject's own if no class is named."""
         return self._class_prompt or self.subject_prompt
 
-    def prompts(self, splits: Splits | None = None) -> list[Prompt]:
+    def prompts(self, splits: PictureSplits) -> list[Prompt]:
         """`test_items` prompts: the subject's, in each context in turn."""
         from tasks.diffusion.worlds.drawing import BACKGROUNDS
 
@@ -142,15 +143,19 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
             contexts = [(f" on a {each['background']} background", each) for each in shown]
         else:
             contexts = [("", {}), *((f" {context}", {}) for context in CONTEXTS)]
-        chosen = [contexts[i % len(contexts)] for i in range(self.test_items or len(contexts))]
+        chosen = [contexts[i % len(contexts)] for i in range(value_of(self.test_items))]
         return [Prompt(self.subject_prompt + words, self.described_prompt + words, shown) for words, shown in chosen]
 
-    def splits(self, resolution: int) -> Splits:
+    def base_prompts(self) -> list[Prompt]:
+        return base_prompts(self.base, self.drift_items)
+
+    def splits(self, resolution: int) -> PictureSplits:
         """The subject's pictures: for training, and held out for validation and test."""
         from tasks.diffusion.data import splits
 
         if self.is_drawn:
-            held_out, shown = self.held_out or DRAWN_HELD_OUT, {"kind": DRAWN["kind"]}
+            held_out = DRAWN_HELD_OUT if self.held_out is None else self.held_out
+            shown = {"kind": DRAWN["kind"]}
             return splits.character(self.train_items, held_out, resolution, self.subject_prompt, shown)
         folder, keep_whole = Path(self.data), self.crop == "random"
         return splits.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)

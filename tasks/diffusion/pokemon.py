@@ -15,13 +15,13 @@ from tasks.diffusion.evaluation.metrics.drift import Drift
 from tasks.diffusion.evaluation.metrics.fid import FrechetDistance
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
-from tasks.diffusion.evaluation.prompts import Prompt
-from tasks.diffusion.settings import DEFAULTS, DiffusionSettings
+from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
+from tasks.diffusion.settings import DEFAULTS, DiffusionSettings, value_of
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.data.splits import Splits
+    from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.text_to_image import TextToImage
 
 ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")  # of a creature, as its world has them
@@ -51,7 +51,14 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         "test_items": 500,
         "drift_items": 100,
     }
-    minimums: ClassVar = {"crops": 1, "train_items": 1, "validation_items": 1, "test_items": 0, "drift_items": 0}
+    minimums: ClassVar = {
+        "crops": 1,
+        "num_inference_steps": 1,
+        "train_items": 1,
+        "validation_items": 1,
+        "test_items": 0,
+        "drift_items": 0,
+    }
 
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), "pokemon" or "naruto" (from the hub),
@@ -66,13 +73,13 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     train_items: int | None = None
     """Number of creatures drawn for training; other data are used whole. Default: 1500 (published base on a CPU: 8)."""
     validation_items: int | None = None
-    """At most so many held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
+    """Maximum number of held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
     test_items: int | None = None
-    """At most so many prompts to sample and real pictures to compare with. KID and FID need 10; 0 samples none.
+    """Maximum number of prompts to sample and of real pictures to compare with. KID and FID need 10; 0 samples none.
     Default: 500 (published base on a CPU, which takes minutes per picture: 0)."""
     drift_items: int | None = None
-    """At most so many prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100 (published
-    base on a CPU: 0)."""
+    """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
+    (published base on a CPU: 0)."""
 
     def prepare(self, device: torch.device) -> TextToImage:
         from tasks.diffusion.text_to_image import TextToImage
@@ -81,21 +88,23 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         task.check()
         return TextToImage(task, device)
 
-    def splits(self, resolution: int) -> Splits:
+    def splits(self, resolution: int) -> PictureSplits:
         from tasks.diffusion.data import captioned, splits
 
-        task = self.filled()
-        held_out = task.count("validation_items"), task.count("test_items")
-        if task.data == "creatures":
-            return splits.creatures(task.count("train_items"), *held_out, resolution)
-        if task.data == "openmoji":
+        held_out = value_of(self.validation_items), value_of(self.test_items)
+        if self.data == "creatures":
+            return splits.creatures(value_of(self.train_items), *held_out, resolution)
+        if self.data == "openmoji":
             return splits.openmoji_animals(*held_out, resolution)
-        columns = captioned.Columns(task.image_column, task.caption_column)
-        pictures, facts = captioned.load(task.data, resolution, columns, task.on_bad_item, whole=task.crop == "random")
+        columns = captioned.Columns(self.image_column, self.caption_column)
+        pictures, facts = captioned.load(self.data, resolution, columns, self.on_bad_item, whole=self.crop == "random")
         return splits.split(pictures, *held_out, facts)
 
-    def prompts(self, splits: Splits) -> list[Prompt]:
+    def prompts(self, splits: PictureSplits) -> list[Prompt]:
         """The test pictures' captions."""
         test = splits.test
         attributes = test.attributes or [{}] * len(test)
         return [Prompt(text, text, shown) for text, shown in zip(test.captions, attributes, strict=True)]
+
+    def base_prompts(self) -> list[Prompt]:
+        return base_prompts(self.base, value_of(self.drift_items))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from tasks.base import Metric
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
-from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
+from tasks.diffusion.evaluation.prompts import Prompt
 from tasks.errors import TaskError
 from tasks.pretrained.published.shapes import short_name
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.data.splits import Splits
+    from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
+Value = TypeVar("Value")
 OPTION_HINTS = {  # options of diffusers' training scripts that have another name here
     "pretrained_model_name_or_path": "it is called --task.base here",
     "dataset_name": "it is called --task.data here",
@@ -32,7 +34,7 @@ DEFAULTS = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # w
 
 
 @dataclass(frozen=True)
-class DiffusionSettings:
+class DiffusionSettings(ABC):
     """Fields left at None take what the base's card recommends for the task, else `defaults`.
 
     A task is a subclass that is a `Task` too.
@@ -42,7 +44,7 @@ class DiffusionSettings:
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
-    minimums: ClassVar[Mapping[str, int]] = {"crops": 1}  # smallest valid values
+    minimums: ClassVar[Mapping[str, int]] = {"crops": 1, "num_inference_steps": 1}  # smallest valid values
 
     base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
@@ -83,21 +85,17 @@ class DiffusionSettings:
         if not Path(self.base).is_dir():
             object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
 
-    def splits(self, resolution: int) -> Splits:
-        """The task's pictures, `resolution` pixels wide and high."""
-        raise NotImplementedError
+    @abstractmethod
+    def splits(self, resolution: int) -> PictureSplits:
+        """The task's pictures, `resolution` pixels wide and high. `self` is filled, here and in what follows."""
 
-    def prompts(self, splits: Splits) -> list[Prompt]:
+    @abstractmethod
+    def prompts(self, splits: PictureSplits) -> list[Prompt]:
         """The prompts that the evaluation samples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def base_prompts(self) -> list[Prompt]:
         """Prompts of the base's pretraining domain, on which drift is measured."""
-        return base_prompts(self.base, self.filled().count("drift_items"))
-
-    def count(self, name: str) -> int:
-        """A setting that counts items; 0 if it is not set."""
-        return getattr(self, name) or 0
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""
@@ -120,9 +118,10 @@ class DiffusionSettings:
 
     def filled(self) -> Self:
         """These settings with the card's values for fields that the user left out."""
-        from tasks.diffusion.model.cards import recommended
+        from tasks.diffusion.model.cards import card_of, recommended
 
-        return self._with({**self.defaults, **recommended(self.base, self.name, "task")})
+        sampling = card_of(self.base).get("sampling", {})
+        return self._with({**self.defaults, **sampling, **recommended(self.base, self.name, "task")})
 
     def on_cpu(self) -> Self:
         from tasks.diffusion.model.cards import recommended
@@ -140,12 +139,19 @@ class DiffusionSettings:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise TaskError(f"{_option(name)} must be at least {minimum}, not {value}")
-        if not 0 <= (self.caption_dropout or 0) < 1:
+        if not 0 <= value_of(self.caption_dropout) < 1:
             raise TaskError(f"--task.caption-dropout must be at least 0 and below 1, not {self.caption_dropout}")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise TaskError(f"--task.snr-gamma must be above 0, not {self.snr_gamma}")
         if self.noise_offset < 0:
             raise TaskError(f"--task.noise-offset must be at least 0, not {self.noise_offset}")
+
+
+def value_of(setting: Value | None) -> Value:
+    """A setting of a filled task. Raises ValueError if the task was not filled."""
+    if setting is None:
+        raise ValueError("the task has an unresolved setting: use the task that filled() returns")
+    return setting
 
 
 def _option(name: str) -> str:

@@ -15,13 +15,13 @@ from tasks.diffusion.data.augmentation import Augmentation
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.evaluation import ImageEvaluation
 from tasks.diffusion.evaluation.grid import save_pictures
-from tasks.diffusion.evaluation.inputs import RealPictures, SampledPrompts
+from tasks.diffusion.evaluation.inputs import MetricInputs, RealPictures, SampledPrompts
 from tasks.diffusion.evaluation.models import EvaluationModels
 from tasks.diffusion.model.latents import OnTheFlyLatents, cached_conditions, cached_latents
 from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 from tasks.diffusion.model.noising import MAX_SEED, Noising, NoisyBatch, diffusion_loss
 from tasks.diffusion.model.sampling import Sampling, sample
-from tasks.diffusion.settings import DiffusionSettings
+from tasks.diffusion.settings import DiffusionSettings, value_of
 from tasks.distributed import is_main, map_across_ranks
 from tasks.shuffling import shuffled_indices
 
@@ -38,7 +38,7 @@ class TextToImage(PreparedTask):
         self.revision, self.resolution = loaded.revision, loaded.resolution
         self.splits = task.splits(self.resolution)
         self.sampling = self._sampling()
-        self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, bool(task.random_flip))
+        self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, value_of(task.random_flip))
         self.training = self.noising(self.splits.train, training=True)
         self.validation = self.noising(self.splits.validation, training=False)
         self.evaluation = self._evaluation(class_prompt)
@@ -46,10 +46,9 @@ class TextToImage(PreparedTask):
         self.facts = self.splits.facts | self._facts()
 
     def _sampling(self) -> Sampling:
-        task, card = self.task, self.base.card["sampling"]
         return Sampling(
-            task.num_inference_steps or card["num_inference_steps"],
-            card["guidance_scale"] if task.guidance_scale is None else task.guidance_scale,
+            value_of(self.task.num_inference_steps),
+            value_of(self.task.guidance_scale),
             batch=self._batch_size(100),
             resolution=None if self.resolution == self.base.resolution else self.resolution,
         )
@@ -59,7 +58,8 @@ class TextToImage(PreparedTask):
         models = EvaluationModels.load(task.features, task.scorer, self.base.device)
         real = RealPictures(self.splits, self.base, models, class_prompt)
         sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling)
-        return ImageEvaluation(list(task.metrics.values()), self.base, models, real, sampled, self.validation_loss)
+        inputs = MetricInputs(self.base, models, real, sampled, self.validation_loss)
+        return ImageEvaluation(list(task.metrics.values()), inputs)
 
     def _facts(self) -> dict[str, Any]:
         task, sampling = self.task, self.sampling
@@ -71,8 +71,8 @@ class TextToImage(PreparedTask):
             "resolution": self.resolution,
             "sampling": {
                 "solver": "DPM-Solver++",
-                "steps": sampling.num_inference_steps,
-                "guidance": sampling.guidance_scale,
+                "num_inference_steps": sampling.num_inference_steps,
+                "guidance_scale": sampling.guidance_scale,
             },
             "prediction_type": self.base.prediction_type,
             "augmentation": {
@@ -100,7 +100,7 @@ class TextToImage(PreparedTask):
             return plain
         return replace(
             plain,
-            caption_dropout=task.caption_dropout or 0.0,
+            caption_dropout=value_of(task.caption_dropout),
             noise_offset=task.noise_offset,
             snr_gamma=task.snr_gamma,
         )

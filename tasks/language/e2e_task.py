@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.base import Evaluation, Figure, Metric
 from tasks.errors import TaskError
-from tasks.language.data.e2e_data import Item, Splits, prompt_of
+from tasks.language.data.e2e_data import Item, MeaningSplits, prompt_of
 from tasks.language.language_task import LanguageTask
 from tasks.language.metrics.perplexity import REFERENCE_PERPLEXITY, perplexity
 from tasks.language.metrics.slot_error_rate import SlotErrors, slot_errors, slot_figures
@@ -29,7 +29,7 @@ class DataToText(LanguageTask):
     def __init__(
         self,
         base: LanguageModel,
-        splits: Splits,
+        splits: MeaningSplits,
         generation: Mapping[str, Any],
         label_smoothing: float,
         drift_items: int,
@@ -37,9 +37,9 @@ class DataToText(LanguageTask):
     ):
         super().__init__(base, metrics, drift_items, base.positions // 2, label_smoothing)
         self.splits = splits
-        self.search = BeamSearch(**base.generation_settings(generation))
-        self.training, too_long = self._fitting(self._rows(splits.train))
-        self.validation, _ = self._fitting(self._rows(splits.validation))
+        self.beam_search = BeamSearch(**base.generation_settings(generation))
+        self.training, too_long = self._usable(self._rows(splits.train))
+        self.validation, _ = self._usable(self._rows(splits.validation))
         if not self.training or not self.validation:
             raise TaskError(
                 f"no meaning with its text fits the {base.positions} positions of '{base.name}': use a base with more"
@@ -52,7 +52,7 @@ class DataToText(LanguageTask):
             "train_items": len(self.training),
             "train_meanings": len(splits.train),
             "test_items": len(splits.test),
-            "generation": asdict(self.search),
+            "generation": asdict(self.beam_search),
             "left_out": {"training pairs longer than the base's positions": too_long}
             | splits.facts.get("left_out", {}),
             "left_out_items": splits.facts.get("left_out_items", {}),
@@ -71,26 +71,27 @@ class DataToText(LanguageTask):
     def _fits(self, row: Row) -> bool:
         return len(row[0]) + len(row[1]) <= self.base.positions
 
-    def _fitting(self, rows: list[Row]) -> tuple[list[Row], int]:
+    def _usable(self, rows: list[Row]) -> tuple[list[Row], int]:
         """The rows that fit the model's positions, and the number of those that do not."""
-        fitting = [row for row in rows if self._fits(row)]
-        return fitting, len(rows) - len(fitting)
+        usable = [row for row in rows if self._fits(row)]
+        return usable, len(rows) - len(usable)
 
     def evaluation_inputs(self) -> dict[str, Any]:
         return {
             "test": [(item.line, item.references) for item in self.splits.test],
             "names": self.names,
-            "generation": asdict(self.search),
+            "generation": asdict(self.beam_search),
         }
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.base.model.eval()
         test = self.splits.test
-        texts = generate(self.base, [self._prompt(item) for item in test], self.search)
+        texts = generate(self.base, [self._prompt(item) for item in test], self.beam_search)
         figures, columns = text_figures(self.metrics.values(), texts, [item.references for item in test])
         errors = self._slot_errors(texts)
-        figures |= slot_figures(errors, self._slot_errors([item.references[0] for item in test]))
-        figures["reference_perplexity"] = self._reference_perplexity()
+        figures |= slot_figures(self.metrics, errors, self._slot_errors([item.references[0] for item in test]))
+        if REFERENCE_PERPLEXITY.name in self.metrics:
+            figures[REFERENCE_PERPLEXITY.name] = self._reference_perplexity()
         likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
         items = [
             {"item": i, "meaning": item.line, "text": text, "reference": item.references[0]}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tasks.base import Evaluation, Figure, Metric, PreparedTask
 from tasks.language.data import general_english
-from tasks.language.metrics.perplexity import FAMILIAR_PERPLEXITY, VALIDATION_LOSS, Losses, drift, perplexity
+from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, VALIDATION_LOSS, Losses, drift, perplexity
 from tasks.language.model import likelihood
 from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
@@ -84,17 +84,22 @@ class LanguageTask(PreparedTask):
         """The test items and settings that the subclass's `evaluate` reads, as JSON values."""
 
     def likelihood_figures(self, validation_items: int) -> tuple[dict[str, Figure], dict[str, Tensor]]:
-        """Perplexity on general English and validation loss, and the artifacts of the evaluation."""
-        losses = likelihood.losses(self.base, self.familiar)
-        figures = {
-            "familiar_perplexity": perplexity(FAMILIAR_PERPLEXITY, losses, self.extractor),
-            "validation_loss": VALIDATION_LOSS.figure(self.validation_loss(), validation_items, self.extractor),
-        }
-        return figures, _as_artifacts(losses)
+        """Perplexity on general English and validation loss, if the task lists them, and the evaluation's artifacts."""
+        figures, artifacts = {}, {}
+        if FAMILIAR_PERPLEXITY.name in self.metrics or DRIFT.name in self.metrics:
+            losses = likelihood.losses(self.base, self.familiar)
+            artifacts = _as_artifacts(losses)
+            if FAMILIAR_PERPLEXITY.name in self.metrics:
+                figures[FAMILIAR_PERPLEXITY.name] = perplexity(FAMILIAR_PERPLEXITY, losses, self.extractor)
+        if VALIDATION_LOSS.name in self.metrics:
+            value = self.validation_loss()
+            figures[VALIDATION_LOSS.name] = VALIDATION_LOSS.figure(value, validation_items, self.extractor)
+        return figures, artifacts
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
-        before, after = _from_artifacts(base.artifacts), _from_artifacts(tuned.artifacts)
-        tuned.figures["drift"] = drift(after, before, self.extractor)
+        if DRIFT.name in self.metrics:
+            before, after = _from_artifacts(base.artifacts), _from_artifacts(tuned.artifacts)
+            tuned.figures[DRIFT.name] = drift(after, before, self.extractor)
         return super().finish(tuned, base, output)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.base import Evaluation, Metric
 from tasks.language.data.style_data import TextSplits
 from tasks.language.language_task import LanguageTask
-from tasks.language.metrics.perplexity import PERPLEXITY, bits_per_byte, perplexity
+from tasks.language.metrics.perplexity import BITS_PER_BYTE, PERPLEXITY, bits_per_byte, perplexity
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import Row
@@ -57,9 +57,10 @@ class TextModelling(LanguageTask):
         losses = likelihood.losses(self.base, self.test)
         nats = np.bincount(self.test_parts, losses.nats)  # of each part
         likelihood_figures, artifacts = self.likelihood_figures(len(self.splits.validation))
-        figures = {
-            "perplexity": perplexity(PERPLEXITY, losses, self.extractor, self.test_parts),
-            "bits_per_byte": bits_per_byte(nats, self.splits.test, self.extractor),
-        }
+        figures = {}
+        if PERPLEXITY.name in self.metrics:
+            figures[PERPLEXITY.name] = perplexity(PERPLEXITY, losses, self.extractor, self.test_parts)
+        if BITS_PER_BYTE.name in self.metrics:
+            figures[BITS_PER_BYTE.name] = bits_per_byte(nats, self.splits.test, self.extractor)
         items = [{"item": i, "text": part, "nats": nats[i]} for i, part in enumerate(self.splits.test)]
         return Evaluation(figures | likelihood_figures, items, artifacts)

@@ -60,7 +60,7 @@ def _cannot_load(base: str, error: Exception) -> str:
 
 def read_card(file: Path) -> dict[str, Any]:
     """Read a base's card, its recommended settings. Raises TaskError if it is not a JSON object."""
-    advice = "correct it, or remove it to use the published recipe"
+    advice = "correct it, or remove it to use the settings of published bases"
     try:
         card = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import reports.__main__
 from adapters.base import attach
 from adapters.errors import AdapterError
 from adapters.interchange.diffusers_file import DIFFUSERS_FILE
@@ -37,7 +38,6 @@ from experiments.records.adapter_file import write_exports
 from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
 from experiments.training import checkpoint
-from reports.__main__ import main as reports
 from reports.errors import ReportError
 from reports.records import collect
 from tasks.diffusion.pokemon import Pokemon
@@ -105,7 +105,7 @@ def test_records(tmp_path_factory, value, content):
 def test_report_commands(tmp_path_factory, words):
     write(tmp_path_factory.mktemp("runs"), record())
     with redirect_stderr(io.StringIO()) as errors, redirect_stdout(io.StringIO()), suppress(SystemExit, ReportError):
-        reports(words)
+        reports.__main__.main(words)
     assert "Traceback" not in errors.getvalue()
 
 
@@ -119,7 +119,7 @@ def test_tables_of_unusual_records(tmp_path_factory, value):
     (folder / "result.json").write_text(json.dumps(value))
     with redirect_stdout(io.StringIO()):
         for format in ("terminal", "md", "csv", "latex"):
-            reports(["table", "drawings", "--runs", str(runs), "--format", format])
+            reports.__main__.main(["table", "drawings", "--runs", str(runs), "--format", format])
 
 
 def attached():

@@ -1,4 +1,4 @@
-"""Metric declarations, figures and the task_registry."""
+"""Metric declarations, figures and the registry of tasks."""
 
 import subprocess
 import sys

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.bundled.bundled_bases import FOLDERS
+from tasks.bundled import bundled_bases
 from tasks.diffusion.model.bases import configurations, load_meta
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
@@ -69,7 +69,7 @@ def test_only_what_every_batch_needs_stays_on_the_device():
     cached, on_the_fly = (Pokemon(encode=encode).meta_model() for encode in ("cached", "on-the-fly"))
     assert (set(cached.frozen), set(on_the_fly.frozen)) == (set(), {"vae"})
     trained = Pokemon(train_text_encoder=True).meta_model()
-    base = load_meta("mini")
+    base = load_meta(bundled_bases.STABLE_DIFFUSION)
     assert count(trained.backbone.model) == count(base.unet) + count(base.text_encoder)
     assert set(trained.batch(1, META).conditions) == {"input_ids"}
 
@@ -107,7 +107,7 @@ def test_a_plan_of_a_base_on_the_hub_fetches_no_weights(monkeypatch):
 
     def fetch(option, name, sources, files, kind):
         requested.extend(files)
-        return Snapshot(FOLDERS["mini"], name, "revision")
+        return Snapshot(bundled_bases.FOLDERS[bundled_bases.STABLE_DIFFUSION], name, "revision")
 
     monkeypatch.setattr("tasks.pretrained.hub.fetch", fetch)
     assert configurations("someone/some-model")["unet"]["in_channels"] == 16

@@ -73,7 +73,7 @@ def _folder(data: str) -> tuple[Path, dict[str, Any]]:
         _check_folder(Path(data))
         return Path(data), {"data": data}
     snapshot = hub.fetch("--task.data", data, KNOWN.get(data, (data,)), DATA_FILES, "dataset")
-    return snapshot.folder, {"data": data, "data_place": snapshot.source, "data_revision": snapshot.revision}
+    return snapshot.folder, {"data": data, "data_source": snapshot.source, "data_revision": snapshot.revision}
 
 
 def _check_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from tasks.errors import TaskError
 if TYPE_CHECKING:
     from PIL import Image
 
-# Seeds of drawings; the bundled models were trained and tested on others (bundled/pictures.py).
+# Seeds of drawings; the bundled models were trained and tested on others (tasks/bundled/pictures.py).
 TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
@@ -47,7 +47,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Splits:
+class PictureSplits:
     """What a task is trained and measured on. `floor` is compared with `reference`: real data against real data."""
 
     train: Pictures
@@ -74,11 +74,11 @@ def stack(pictures: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def creatures(train: int, validation: int, test: int, resolution: int) -> Splits:
+def creatures(train: int, validation: int, test: int, resolution: int) -> PictureSplits:
     """Creatures with training combinations for training, and with held-out ones and full captions for the test."""
     world = Creatures()
     tested = draw(world, test, TEST_STREAM, True, full_caption=True)
-    splits = Splits(
+    splits = PictureSplits(
         train=draw(world, train, TRAIN_STREAM, False),
         validation=draw(world, validation, VALIDATION_STREAM, False),
         test=tested,
@@ -89,7 +89,7 @@ def creatures(train: int, validation: int, test: int, resolution: int) -> Splits
     return splits if resolution == SIZE else _resized(splits, resolution)
 
 
-def _resized(splits: Splits, resolution: int) -> Splits:
+def _resized(splits: PictureSplits, resolution: int) -> PictureSplits:
     def larger(pictures: Pictures) -> Pictures:
         if not len(pictures):
             return pictures
@@ -97,10 +97,10 @@ def _resized(splits: Splits, resolution: int) -> Splits:
         return Pictures(pixels, pictures.captions, pictures.attributes)
 
     sets = (splits.train, splits.validation, splits.test, splits.reference, splits.floor)
-    return Splits(*map(larger, sets), facts=splits.facts)
+    return PictureSplits(*map(larger, sets), facts=splits.facts)
 
 
-def openmoji_animals(validation: int, test: int, resolution: int) -> Splits:
+def openmoji_animals(validation: int, test: int, resolution: int) -> PictureSplits:
     """OpenMoji's animals by their English names; every fifth is held out for the test."""
     from tasks.diffusion.data import openmoji
 
@@ -128,7 +128,7 @@ def check_count(count: int, facts: dict) -> None:
         )
 
 
-def character(count: int, held_out: int, resolution: int, caption: str, shown: Attributes) -> Splits:
+def character(count: int, held_out: int, resolution: int, caption: str, shown: Attributes) -> PictureSplits:
     """DreamBooth's drawn subject: `count` training pictures on some backgrounds, `held_out` ones on all.
 
     `shown` are attributes that all its pictures share.
@@ -139,7 +139,9 @@ def character(count: int, held_out: int, resolution: int, caption: str, shown: A
     return _subject(train, test, caption, resolution, "character")
 
 
-def subject_folder(folder: Path, held_out: int | None, resolution: int, caption: str, keep_whole: bool) -> Splits:
+def subject_folder(
+    folder: Path, held_out: int | None, resolution: int, caption: str, keep_whole: bool
+) -> PictureSplits:
     """The pictures of a folder, all with one caption; every fifth is held out, or `held_out` of them, evenly spread.
 
     Raises TaskError that names what cannot be read.
@@ -168,10 +170,10 @@ def subject_folder(folder: Path, held_out: int | None, resolution: int, caption:
     return _subject(pictures[train], pictures[test], caption, resolution, str(folder))
 
 
-def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> Splits:
+def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> PictureSplits:
     train, test = (replace(part, captions=[caption] * len(part)) for part in (train, test))
     facts = {"data": name, "test": "held-out pictures of the subject"}
-    splits = Splits(train=train, validation=test, test=test, reference=test, floor=train, facts=facts)
+    splits = PictureSplits(train=train, validation=test, test=test, reference=test, floor=train, facts=facts)
     return splits if test.pixels.shape[-1] == resolution else _resized(splits, resolution)
 
 
@@ -185,7 +187,7 @@ def resized(picture: Image.Image, shorter: int) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
-def split(pictures: Pictures, validation: int, test: int, facts: dict) -> Splits:
+def split(pictures: Pictures, validation: int, test: int, facts: dict) -> PictureSplits:
     """Hold out every fifth picture: at most `validation` of them for the validation loss and `test` for the test.
 
     With fewer than 100 test pictures, the reference is all pictures.
@@ -196,7 +198,7 @@ def split(pictures: Pictures, validation: int, test: int, facts: dict) -> Splits
     tested, trained = held_out[:test], [i for i in range(count) if i not in set(held_out)]
     reference = tested if len(tested) >= 100 else list(range(count))
     facts = facts | {"reference": "test pictures" if reference == tested else "all pictures, as the test has few"}
-    return Splits(
+    return PictureSplits(
         train=pictures[trained],
         validation=pictures[held_out[:validation]],
         test=pictures[tested],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +11,8 @@ from tasks.base import Evaluation, Metric
 from tasks.cache import tensor_digest
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
-from tasks.diffusion.evaluation.inputs import MetricInputs, RealPictures, SampledPrompts
+from tasks.diffusion.evaluation.inputs import MetricInputs
 from tasks.diffusion.evaluation.metrics.image_metric import NEEDS, ImageMetric, Measurement
-from tasks.diffusion.evaluation.models import EvaluationModels
-from tasks.diffusion.model.stable_diffusion import StableDiffusion
 
 SHOWN = 8  # pictures of the grid
 FEWEST_PICTURES = 10  # for a distance between distributions and its jackknife interval
@@ -23,34 +21,25 @@ FEWEST_PICTURES = 10  # for a distance between distributions and its jackknife i
 class ImageEvaluation:
     """Computes every metric of a task's list whose needs are met; the others are in `left_out`, with what they lack."""
 
-    def __init__(
-        self,
-        metrics: Sequence[Metric],
-        base: StableDiffusion,
-        models: EvaluationModels,
-        real: RealPictures,
-        sampled: SampledPrompts,
-        validation_loss: Callable[[], float],
-    ):
-        self.base, self.models, self.real, self.sampled = base, models, real, sampled
-        self.validation_loss = validation_loss
+    def __init__(self, metrics: Sequence[Metric], inputs: MetricInputs):
+        self.inputs = inputs
         missing = {metric.name: [need for need in metric.needs if need not in self._met()] for metric in metrics}
         self.metrics = [cast(ImageMetric, metric) for metric in metrics if not missing[metric.name]]
         self.left_out = {name: needs for name, needs in missing.items() if needs}
 
     def _met(self) -> set[str]:
         """The needs (`image_metric.NEEDS`) that this evaluation meets."""
-        prompts, base_prompts = self.sampled.prompts, self.sampled.base_prompts
+        inputs, prompts, base_prompts = self.inputs, self.inputs.prompts, self.inputs.base_prompts
         conditions = {
             "pictures": bool(prompts),
             "10 pictures": len(prompts) >= FEWEST_PICTURES,
-            "image features": not self.models.has_clip_features,
-            "CLIP features": self.models.has_clip_features,
+            "image features": not inputs.models.has_clip_features,
+            "CLIP features": inputs.models.has_clip_features,
             "attributes": bool(prompts) and bool(prompts[0].attributes),
-            "class prompt": self.real.class_prompt is not None,
+            "class prompt": inputs.real.class_prompt is not None,
             "base pictures": bool(base_prompts),
             "base attributes": bool(base_prompts) and bool(base_prompts[0].attributes),
-            "validation pictures": len(self.real.splits.validation) > 0,
+            "validation pictures": len(inputs.real.splits.validation) > 0,
         }
         return {need for need, met in conditions.items() if met}
 
@@ -60,22 +49,22 @@ class ImageEvaluation:
 
     def key(self) -> dict[str, Any]:
         """All that `measure` reads apart from the model: pictures, captions, prompts, settings, models, metrics."""
-        splits = self.real.splits
+        inputs, splits = self.inputs, self.inputs.real.splits
         read = {name: getattr(splits, name) for name in ("validation", "test", "reference", "floor")}
         return {
             "pictures": {name: _content(pictures) for name, pictures in read.items()},
-            "sampled": asdict(self.sampled),
-            "class_prompt": self.real.class_prompt,
-            "models": self.models.key,
+            "sampled": asdict(inputs.sampled),
+            "class_prompt": inputs.real.class_prompt,
+            "models": inputs.models.key,
             "metrics": [metric.implementation() for metric in self.metrics],
         }
 
     def measure(self, output: Path | None) -> Evaluation:
-        """Measure the model as it is now; some of its pictures go to `output`."""
-        inputs = MetricInputs(self.base, self.models, self.real, self.sampled, self.validation_loss)
+        """Measure the model in its current state; write some of its pictures below `output`."""
+        inputs = replace(self.inputs)  # without the pictures of an earlier evaluation
         measurements = {metric.name: metric.compute(inputs) for metric in self.metrics}
         artifacts = {name: tensor for each in measurements.values() for name, tensor in each.artifacts.items()}
-        if self.sampled.prompts:
+        if inputs.prompts:
             artifacts["shown"] = inputs.pictures[:SHOWN]
             if output is not None:
                 save_pictures(artifacts["shown"], output)
@@ -87,22 +76,22 @@ class ImageEvaluation:
         columns = {name: each.item_values for name, each in measurements.items() if each.item_values is not None}
         return [
             {"item": i, "prompt": prompt.text} | {name: values[i] for name, values in columns.items()}
-            for i, prompt in enumerate(self.sampled.prompts)
+            for i, prompt in enumerate(self.inputs.prompts)
         ]
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
         """Add the figures that compare both evaluations, and the grid `before_after.png`."""
         for metric in self.metrics:
-            figure = metric.compare(self.models, base.artifacts, tuned.artifacts)
+            figure = metric.compare(self.inputs.models, base.artifacts, tuned.artifacts)
             if figure is not None:
                 tuned.figures[metric.name] = figure
         if output is not None and "shown" in tuned.artifacts:
             rows = {
-                "real": self.real.splits.test.pixels[:SHOWN],
+                "real": self.inputs.real.splits.test.pixels[:SHOWN],
                 "base": base.artifacts["shown"],
                 "tuned": tuned.artifacts["shown"],
             }
-            titles = [prompt.text for prompt in self.sampled.prompts[:SHOWN]]
+            titles = [prompt.text for prompt in self.inputs.prompts[:SHOWN]]
             save_before_after(rows, titles, output / "before_after.png")
         return tuned
 

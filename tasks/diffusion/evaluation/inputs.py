@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from tasks.diffusion.data.splits import Splits
+from tasks.diffusion.data.splits import PictureSplits
 from tasks.diffusion.evaluation.features import cached_features, features_of
 from tasks.diffusion.evaluation.models import EvaluationModels
 from tasks.diffusion.evaluation.prompts import Prompt
@@ -24,7 +24,9 @@ CLASS_STREAM = 1  # added to the sampling seed: pictures of the class prompt sta
 class RealPictures:
     """The real pictures that generated ones are compared with. They do not depend on the model's adapter."""
 
-    def __init__(self, splits: Splits, base: StableDiffusion, models: EvaluationModels, class_prompt: str | None):
+    def __init__(
+        self, splits: PictureSplits, base: StableDiffusion, models: EvaluationModels, class_prompt: str | None
+    ):
         self.splits, self.base, self.models, self.class_prompt = splits, base, models, class_prompt
 
     @property
@@ -66,20 +68,19 @@ class SampledPrompts:
     sampling: Sampling
 
 
+@dataclass
 class MetricInputs:
-    """One evaluation of the model as it is now. Pictures are uint8 (n, 3, height, width)."""
+    """One evaluation of the model in its current state. Pictures are uint8 (n, 3, height, width).
 
-    def __init__(
-        self,
-        base: StableDiffusion,
-        models: EvaluationModels,
-        real: RealPictures,
-        sampled: SampledPrompts,
-        validation_loss: Callable[[], float],
-    ):
-        self.base, self.models, self.real, self.sampled = base, models, real, sampled
-        self.validation_loss = validation_loss
-        self._shown: dict[tuple[str, str], list[Attributes]] = {}
+    Results stay in the instance: `dataclasses.replace` makes one for the next evaluation.
+    """
+
+    base: StableDiffusion
+    models: EvaluationModels
+    real: RealPictures
+    sampled: SampledPrompts
+    validation_loss: Callable[[], float]
+    _shown: dict[tuple[str, str], list[Attributes]] = field(default_factory=dict, init=False)
 
     @property
     def prompts(self) -> Sequence[Prompt]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bundled import bundled_bases
-from tasks.cache import digest, file_digest
+from tasks.cache import digest
 from tasks.diffusion.model.cards import card_of
 from tasks.errors import TaskError
 from tasks.pretrained import hub
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from tasks.diffusion.model.stable_diffusion import StableDiffusion
 
 INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
-WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
-DESCRIPTIONS = [INDEX, "tokenizer/*", "*/config.json", "scheduler/*.json"]  # files without weights
 
 
 @cache
@@ -42,9 +39,20 @@ def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Pa
         return _checked(Path(base), base)
     if known is None and not hub.is_repository(base):
         raise TaskError(f"--task.base '{base}' is {_unknown(base)}")
+    kind = _class_on_the_hub(base) if known is None else _supported(known["pipeline"], base)
+    files = _files(kind, allow_pickle) if weights else [INDEX, *kind.description_files]
     sources = [base] if known is None else known["hub"]
-    files = _files(allow_pickle) if weights else DESCRIPTIONS
     return _checked(hub.fetch("--task.base", base, sources, files, "model").folder, base)
+
+
+def _class_on_the_hub(repository: str) -> type[StableDiffusion]:
+    """The class that a repository's index names; nothing else is fetched."""
+    return model_class(hub.fetch("--task.base", repository, [repository], [INDEX], "model").folder, repository)
+
+
+def _files(kind: type[StableDiffusion], allow_pickle: bool) -> list[str]:
+    """The files of a hub repository that make up a base; its other formats are gigabytes more."""
+    return [INDEX, *kind.description_files, *kind.weight_files, *(kind.pickle_files if allow_pickle else ())]
 
 
 def _unknown(base: str) -> str:
@@ -55,12 +63,6 @@ def _unknown(base: str) -> str:
         f"neither one of {', '.join(valid)}{hint}, nor an existing folder in diffusers' layout, nor a hub repository "
         "such as 'org/name' or 'org/name@revision'"
     )
-
-
-def _files(allow_pickle: bool) -> list[str]:
-    """The files of a hub repository that make up a base; its other formats are gigabytes more."""
-    files = [*DESCRIPTIONS, *(f"{part}/{name}.safetensors" for part, name in WEIGHTS.items())]
-    return files + [f"{part}/{name}.bin" for part, name in PICKLED.items() if allow_pickle]
 
 
 def _checked(folder: Path, base: str) -> Path:
@@ -82,13 +84,23 @@ def model_classes() -> Mapping[str, type[StableDiffusion]]:
 
 
 def model_class(folder: Path, base: str) -> type[StableDiffusion]:
-    """The class for the kind of diffusion model in a folder. Raises TaskError if no class supports it."""
-    index, classes = folder / INDEX, model_classes()
+    """The class for the kind of diffusion model in a folder. Raises TaskError if no class supports it.
+
+    A folder without an index, or whose index names no pipeline, holds a Stable Diffusion.
+    """
+    from tasks.diffusion.model.stable_diffusion import StableDiffusion
+
+    index = folder / INDEX
     try:
         content = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-        pipeline = content.get("_class_name", "StableDiffusionPipeline")
+        pipeline = content.get("_class_name", StableDiffusion.pipeline_class)
     except (OSError, ValueError, AttributeError) as error:
         raise TaskError(f"--task.base '{base}': '{index}' cannot be read ({error}): save the pipeline again") from None
+    return _supported(pipeline, base)
+
+
+def _supported(pipeline: str, base: str) -> type[StableDiffusion]:
+    classes = model_classes()
     if pipeline not in classes:
         raise TaskError(f"--task.base '{base}' is a {pipeline}, which is not supported; expected {', '.join(classes)}")
     return classes[pipeline]
@@ -105,10 +117,8 @@ def load(
 
 def load_meta(base: str, train_text_encoder: bool = False) -> StableDiffusion:
     """The models of a base on the meta device, from their configurations alone. Raises TaskError."""
-    if published(base, STABLE_DIFFUSION) is None:
-        kind = model_class(folder_of(base, weights=False), base)
-    else:
-        kind = model_classes()["StableDiffusionPipeline"]
+    known = published(base, STABLE_DIFFUSION)
+    kind = _supported(known["pipeline"], base) if known else model_class(folder_of(base, weights=False), base)
     return kind.from_configurations(configurations(base), base, card_of(base), train_text_encoder)
 
 
@@ -128,8 +138,3 @@ def configurations(base: str) -> Mapping[str, Any]:
 def parts_digest(folder: Path, *parts: str) -> str:
     """A digest of every file of these parts of a base, configurations included."""
     return digest(json.dumps([[part, folder_revision(folder / part, recursive=True)] for part in parts]).encode())
-
-
-def weights_digest(folder: Path) -> str:
-    """What records of schema 1 call a base's revision: a digest of its weights alone."""
-    return file_digest(*sorted(file for file in folder.rglob("*") if file.suffix in (".safetensors", ".bin")))

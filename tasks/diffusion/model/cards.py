@@ -43,6 +43,6 @@ def recommended(base: str, task: str, part: str) -> dict[str, Any]:
 
 
 def card_of(base: str) -> dict[str, Any]:
-    """What the base recommends: its own `card.json`, or the recipe for published bases if it has none."""
+    """What the base recommends: its own `card.json`, or the card of published bases if it has none."""
     file = bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
     return read_card(file) if file.is_file() else PUBLISHED_CARD

@@ -14,7 +14,7 @@ from tasks.base import LoadedBase
 from tasks.bundled.bundled_bases import CARD
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, sample
-from tasks.pretrained.revision import folder_revision
+from tasks.pretrained.revision import folder_revision, weights_digest
 
 BATCH = 8  # pictures sampled together: what fits a GPU at 512 pixels
 
@@ -38,7 +38,7 @@ class LoadedStableDiffusion(LoadedBase):
         self.sampling = self.base.card["sampling"]
 
     def is_revision(self, recorded: str) -> bool:
-        return super().is_revision(recorded) or recorded == bases.weights_digest(self.folder)
+        return super().is_revision(recorded) or recorded == weights_digest(self.folder, recursive=True)
 
     def sample(self, prompts: Sequence[str], seed: int, num_inference_steps: int, guidance_scale: float) -> Tensor:
         self.backbone.model.eval()

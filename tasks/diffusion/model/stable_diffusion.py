@@ -1,7 +1,7 @@
 """Stable Diffusion 1 and 2: everything that is particular to this kind of diffusion model.
 
-Another kind (Stable Diffusion XL) is one more class with the same methods, named in `bases.MODEL_CLASSES`: its text
-conditions hold more entries, and its pipeline is another one.
+Another kind (Stable Diffusion XL) is one more class with the same methods, listed in `bases.model_classes`: it names
+its own pipeline, parts and files, and its text conditions hold more entries.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ class StableDiffusion:
     models: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
     frozen: ClassVar[tuple[str, ...]] = ("vae", "text_encoder")  # training can do without them
     conditioning: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer")  # what text conditions depend on
+    description_files: ClassVar[tuple[str, ...]] = ("tokenizer/*", "*/config.json", "scheduler/*.json")
+    weight_files: ClassVar[tuple[str, ...]] = (
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+    )
+    pickle_files: ClassVar[tuple[str, ...]] = (
+        "unet/diffusion_pytorch_model.bin",
+        "vae/diffusion_pytorch_model.bin",
+        "text_encoder/pytorch_model.bin",
+    )
 
     unet: Any  # UNet2DConditionModel
     vae: Any  # AutoencoderKL

@@ -30,8 +30,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Splits:
-    """Splits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
+class MeaningSplits:
+    """MeaningSplits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
 
     train: list[Item]
     validation: list[Item]
@@ -43,13 +43,13 @@ class Splits:
 
 def parse_meaning(line: str) -> dict[str, str]:
     """Parse "name[The Mill], food[Thai]" into slot to value. Raises ValueError for any other format."""
-    meaning, place = {}, 0
-    while place < len(line):
-        match = SLOT.match(line, place)
+    meaning, position = {}, 0
+    while position < len(line):
+        match = SLOT.match(line, position)
         if match is None or not match[1].strip():
-            raise ValueError(f"'{line[place : place + 40]}' is not of the form slot[value]")
+            raise ValueError(f"'{line[position : position + 40]}' is not of the form slot[value]")
         meaning[match[1].strip()] = match[2].strip()
-        place = match.end()
+        position = match.end()
     if not meaning:
         raise ValueError("the meaning is empty")
     return meaning
@@ -60,7 +60,7 @@ def prompt_of(line: str) -> str:
     return f"{line}\n"
 
 
-def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> Splits:
+def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> MeaningSplits:
     """Load "restaurants" (`train_items` synthetic meanings), a folder with the official files, a CSV file, or a hub
     dataset, with at most `test_items` meanings in validation and in test.
 
@@ -84,7 +84,7 @@ def sample(items: list[Item], count: int) -> list[Item]:
     return Random(0).sample(items, min(count, len(items)))
 
 
-def _restaurants(train_items: int, test_items: int) -> Splits:
+def _restaurants(train_items: int, test_items: int) -> MeaningSplits:
     from tasks.language.data import restaurants
     from tasks.language.data.templates import format_meaning
 
@@ -99,10 +99,10 @@ def _restaurants(train_items: int, test_items: int) -> Splits:
         meanings = restaurants.distinct_meanings(count, seed, new_share, taken)
         parts.append([Item(format_meaning(m), m, tuple(restaurants.references(m, references, seed))) for m in meanings])
     train, validation, test = parts
-    return Splits(train, validation, test, "restaurants", f"restaurants-1 ({train_items} drawn)")
+    return MeaningSplits(train, validation, test, "restaurants", f"restaurants-1 ({train_items} drawn)")
 
 
-def _from_folder(folder: Path, bad: BadItems) -> Splits:
+def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
     missing = [name for name in OFFICIAL_FILES.values() if not (folder / name).is_file()]
     if missing:
         raise TaskError(
@@ -113,10 +113,10 @@ def _from_folder(folder: Path, bad: BadItems) -> Splits:
     parts = {split: grouped(read_csv(file), str(file), bad) for split, file in files.items()}
     held_out = {item.line for split in ("validation", "test") for item in parts[split]}
     train = [item for item in parts["train"] if item.line not in held_out]
-    return Splits(train, parts["validation"], parts["test"], str(folder), _digest(*files.values()))
+    return MeaningSplits(train, parts["validation"], parts["test"], str(folder), _digest(*files.values()))
 
 
-def _from_file(file: Path, bad: BadItems) -> Splits:
+def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
     """Assign a tenth of the meanings to validation and a tenth to test."""
     items = grouped(read_csv(file), str(file), bad)
     if len(items) < 10:
@@ -126,10 +126,10 @@ def _from_file(file: Path, bad: BadItems) -> Splits:
         )
     Random(0).shuffle(items)
     tenth = len(items) // 10
-    return Splits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), _digest(file))
+    return MeaningSplits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), _digest(file))
 
 
-def _from_hub(name: str, bad: BadItems) -> Splits:
+def _from_hub(name: str, bad: BadItems) -> MeaningSplits:
     import datasets
 
     try:
@@ -144,7 +144,7 @@ def _from_hub(name: str, bad: BadItems) -> Splits:
         raise TaskError(f"--task.data '{name}' lacks a split: expected a dataset with train, validation and test")
     parts = {split: grouped(_hub_pairs(loaded[split], name), name, bad) for split in OFFICIAL_FILES}
     fingerprint = "-".join(loaded[split]._fingerprint for split in OFFICIAL_FILES)
-    return Splits(parts["train"], parts["validation"], parts["test"], name, fingerprint)
+    return MeaningSplits(parts["train"], parts["validation"], parts["test"], name, fingerprint)
 
 
 def _hub_pairs(rows, name: str) -> list[tuple[str, str]]:

@@ -56,9 +56,9 @@ class Kind:
         count = min(random.randint(least, most), len(self.slots))
         chosen = random.sample(list(self.slots), count)
         meaning = {slot: random.choice(list(self.slots[slot].values)) for slot in chosen}
-        place = 0 if random.random() < 0.8 else random.randint(0, count)
+        position = 0 if random.random() < 0.8 else random.randint(0, count)
         pairs = list(meaning.items())
-        return dict([*pairs[:place], ("name", self.name(random)), *pairs[place:]])
+        return dict([*pairs[:position], ("name", self.name(random)), *pairs[position:]])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -40,12 +41,12 @@ def meteor(texts: Texts, references: References) -> Score | None:
 @contextlib.contextmanager
 def _meteor_scorer() -> Iterator:
     """pycocoevalcap's scorer, a Java process; None if it cannot run."""
-    import pycocoevalcap.meteor.meteor as module
+    from pycocoevalcap.meteor.meteor import METEOR_JAR, Meteor
 
-    if shutil.which("java") is None or not (Path(module.__file__).parent / module.METEOR_JAR).is_file():
+    if shutil.which("java") is None or not (Path(inspect.getfile(Meteor)).parent / METEOR_JAR).is_file():
         yield None
         return
-    scorer = module.Meteor()
+    scorer = Meteor()
     try:
         yield scorer
     finally:

@@ -5,7 +5,7 @@ Values are found by the patterns of `slot_patterns`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ SLOT_ACCURACY = Metric("slot_accuracy", "higher", "share", "slots of the meaning
 SLOTS_WRONG = Metric("slots_wrong", "lower", "per slot", "slots that the text mentions with another value")
 SLOTS_MISSING = Metric("slots_missing", "lower", "per slot", "slots of the meaning that the text omits")
 SLOTS_ADDED = Metric("slots_added", "lower", "per slot", "slots that the text mentions but the meaning lacks")
+SLOT_METRICS = (SLOT_ACCURACY, SLOTS_WRONG, SLOTS_MISSING, SLOTS_ADDED)  # in the order of the columns of `_as_array`
 EXTRACTOR = "slot patterns of tasks/language"
 
 
@@ -54,14 +55,21 @@ def slot_errors(meaning: Mapping[str, str], text: str, names: Mapping[str, list[
     return SlotErrors(right, wrong, missing, added)
 
 
-def slot_figures(texts: Sequence[SlotErrors], references: Sequence[SlotErrors]) -> dict[str, Figure]:
-    """Slot errors as shares of the meanings' slots; `ceiling` is what one reference of each meaning reaches."""
+def slot_figures(
+    metrics: Container[str], texts: Sequence[SlotErrors], references: Sequence[SlotErrors]
+) -> dict[str, Figure]:
+    """Slot errors as shares of the meanings' slots, of the metrics named in `metrics`.
+
+    `ceiling` is what one reference of each meaning reaches.
+    """
     import numpy as np
 
     counts, reference_counts = _as_array(texts), _as_array(references)
     slots = counts[:, :3].sum(axis=1)  # right, wrong and missing
     figures = {}
-    for column, metric in enumerate((SLOT_ACCURACY, SLOTS_WRONG, SLOTS_MISSING, SLOTS_ADDED)):
+    for column, metric in enumerate(SLOT_METRICS):
+        if metric.name not in metrics:
+            continue
 
         def share(indices: np.ndarray, values: np.ndarray = counts[:, column]) -> float:
             return values[indices].sum() / slots[indices].sum()

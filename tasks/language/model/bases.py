@@ -17,7 +17,7 @@ from tasks.language.model.cards import card_of
 from tasks.pretrained import hub
 from tasks.pretrained.loading import load_data_only, load_model
 from tasks.pretrained.published import shapes
-from tasks.pretrained.revision import folder_revision
+from tasks.pretrained.revision import folder_revision, weights_digest
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +40,7 @@ class Source:
         """The hub's commit, or a digest of all files of the model."""
         if self.commit is not None:
             return self.commit
-        return self.weights_digest() if self.gguf_file is not None else folder_revision(self.folder)
-
-    def weights_digest(self) -> str:
-        """Digest of the weights alone, by which the first release identified a folder."""
-        from tasks.cache import file_digest
-
-        weights = (f for f in self.folder.glob("*") if f.suffix in (".safetensors", ".gguf", ".bin"))
-        return file_digest(*sorted(weights))
+        return weights_digest(self.folder) if self.gguf_file is not None else folder_revision(self.folder)
 
 
 @dataclass

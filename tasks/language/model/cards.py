@@ -1,4 +1,4 @@
-"""A base's card: the settings that it recommends for each task and method, from its folder or the published recipe."""
+"""A base's card: the settings that it recommends for each task and method, from its folder or for published bases."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PUBLISHED_CARD = {
 
 
 def card_of(base: str) -> dict[str, Any]:
-    """The base's recommended settings: its own card, or else the published recipe."""
+    """The base's recommended settings: its own card, or else the card of published bases."""
     files = (folder_of(base) / name for name in (CARD, EARLIER_CARD))
     return next((read_card(file) for file in files if file.is_file()), PUBLISHED_CARD)
 

@@ -44,15 +44,15 @@ class NoRepeatInText(LogitsProcessor):
 
 @torch.no_grad()
 def generate(
-    base: LanguageModel, prompts: Sequence[list[int]], search: BeamSearch, all_lines: bool = False
+    base: LanguageModel, prompts: Sequence[list[int]], beam_search: BeamSearch, all_lines: bool = False
 ) -> list[str]:
     """The best text for each prompt (token ids), cut after its first line unless `all_lines`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    size = max(1, ROWS // search.num_beams)
+    size = max(1, ROWS // beam_search.num_beams)
     batches = [order[start : start + size] for start in range(0, len(prompts), size)]
 
     def generate_texts(indices: list[int]) -> list[str]:
-        return _generate_batch(base, [prompts[i] for i in indices], search)
+        return _generate_batch(base, [prompts[i] for i in indices], beam_search)
 
     texts = [""] * len(prompts)
     for indices, batch_texts in zip(batches, map_across_ranks(batches, generate_texts, "generating"), strict=True):
@@ -61,7 +61,7 @@ def generate(
     return texts
 
 
-def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: BeamSearch) -> list[str]:
+def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], beam_search: BeamSearch) -> list[str]:
     longest = max(map(len, prompts))
     room = base.positions - longest
     if room < 1:
@@ -75,14 +75,14 @@ def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], search: B
     for row, prompt in enumerate(prompts):  # left padding, so that all texts start at the same position
         tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
-    bans = [NoRepeatInText(search.no_repeat_ngram_size, longest)] if search.no_repeat_ngram_size else []
+    bans = [NoRepeatInText(beam_search.no_repeat_ngram_size, longest)] if beam_search.no_repeat_ngram_size else []
     generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
         input_ids=tokens.to(base.device),
         attention_mask=mask.to(base.device),
-        max_new_tokens=min(search.max_new_tokens, room),
-        num_beams=search.num_beams,
+        max_new_tokens=min(beam_search.max_new_tokens, room),
+        num_beams=beam_search.num_beams,
         do_sample=False,
-        length_penalty=search.length_penalty,
+        length_penalty=beam_search.length_penalty,
         logits_processor=LogitsProcessorList(bans),
         early_stopping=False,
         eos_token_id=base.tokenizer.eos_token_id,

@@ -13,6 +13,7 @@ from tasks.language.model import bases
 from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
+from tasks.pretrained.revision import weights_digest
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +44,13 @@ class LoadedLanguageModel(LoadedBase):
         """The first release's records identify a folder by its weights alone."""
         if super().is_revision(recorded):
             return True
-        return recorded == bases.find_source(self.base.name, self.allow_pickle).weights_digest()
+        return recorded == weights_digest(bases.find_source(self.base.name, self.allow_pickle).folder)
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[str]:
         self.base.model.eval()
-        search = BeamSearch(**{**self.generation, **settings})
-        return generate(self.base, [self.prompt_ids(self.base, prompt) for prompt in prompts], search, self.all_lines)
+        beam_search = BeamSearch(**{**self.generation, **settings})
+        prompt_ids = [self.prompt_ids(self.base, prompt) for prompt in prompts]
+        return generate(self.base, prompt_ids, beam_search, self.all_lines)
 
     @property
     def tokenizer(self) -> Any:

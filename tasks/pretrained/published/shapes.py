@@ -1,7 +1,7 @@
 """Configurations of published models, without weights: what `tasks/pretrained/published/NAME.json` holds.
 
-Each file has the model's `kind`, its hub repositories (`hub`, first choice first) and the configuration of every part
-in its library's own format.
+Each file has the model's `kind`, its hub repositories (`hub`, first choice first), for a diffusion model its `pipeline`
+class in diffusers, and the configuration of every part in its library's own format.
 """
 
 from __future__ import annotations

@@ -10,10 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-from tyro.conf import Positional
-
-from tasks.bundled.bundled_bases import FOLDERS
+from tasks.bundled import bundled_bases
+from tasks.command_parser import CommandParser
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names, published
 
 FEWEST_LAYERS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2}
@@ -21,22 +19,16 @@ VOCABULARY = 1000  # of a language model's tokenizer; the model's own vocabulary
 
 
 def write(
-    base: Positional[str],
-    folder: Positional[Path],
+    base: str,
+    folder: Path,
     precision: Literal["fp32", "fp16"] = "fp32",
     shallow: bool = False,
     seed: int = 0,
 ) -> None:
     """Write a published base with random weights, in diffusers' or transformers' layout.
 
-    Raises LookupError for an unknown base.
-
-    Args:
-        base: Name of the published base, such as sd-2-1 or gpt2.
-        folder: Where to write it.
-        precision: Precision of the files; training loads them in fp32.
-        shallow: Keep every width but use the fewest layers.
-        seed: Seed of the random weights.
+    `precision` is that of the files; training loads them in fp32. `shallow` keeps every width but uses the fewest
+    layers. Raises LookupError for an unknown base.
     """
     import torch
 
@@ -58,6 +50,7 @@ def _write_stable_diffusion(parts: dict[str, Any], folder: Path, dtype: Any, sha
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     positions = parts["text_encoder"]["max_position_embeddings"]
+    tokenizer = bundled_bases.FOLDERS[bundled_bases.STABLE_DIFFUSION] / "tokenizer"
     text_encoder: Any = CLIPTextModel(CLIPTextConfig(**_reduced(parts["text_encoder"], shallow)))
     kind: Any = StableDiffusionPipeline  # its signature requires the safety checker that its code makes optional
     unet: Any = UNet2DConditionModel.from_config(_reduced(parts["unet"], shallow))
@@ -66,7 +59,7 @@ def _write_stable_diffusion(parts: dict[str, Any], folder: Path, dtype: Any, sha
         unet=unet.to(dtype),
         vae=vae.to(dtype),
         text_encoder=text_encoder.to(dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(FOLDERS["mini"] / "tokenizer", model_max_length=positions),
+        tokenizer=CLIPTokenizer.from_pretrained(tokenizer, model_max_length=positions),
         scheduler=DDPMScheduler.from_config(parts["scheduler"]),
         safety_checker=None,
         feature_extractor=None,
@@ -94,10 +87,18 @@ def _reduced(config: dict[str, Any], shallow: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    try:
-        tyro.cli(write, prog="python -m tasks.pretrained.published.write", description=__doc__)
-    except LookupError as unknown:
-        raise SystemExit(f"error: {unknown.args[0]}") from None
+    description = "Write a published model with random weights."
+    parser = CommandParser("python -m tasks.pretrained.published.write", description)
+    known = [*names(LANGUAGE_MODEL), *names(STABLE_DIFFUSION)]
+    parser.add_argument("base", choices=known, help="name of the published base")
+    parser.add_argument("folder", type=Path, help="where to write it")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="precision of the files")
+    parser.add_argument("--shallow", action="store_true", help="keep every width but use the fewest layers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    options = parser.parse_args()
+    if options.folder.is_file():
+        parser.error(f"'{options.folder}' is a file; expected a folder")
+    write(options.base, options.folder, options.precision, options.shallow, options.seed)
 
 
 if __name__ == "__main__":

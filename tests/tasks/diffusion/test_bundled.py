@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.bundled.bundled_bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,4 +20,4 @@ def test_diffusers_loads_and_samples_the_bundled_folder_without_options(monkeypa
     picture = np.asarray(names["picture"], float)
     assert picture.shape == (32, 32, 3)
     assert picture.std() > 10
-    assert FOLDERS["mini"] == ROOT / "tasks/bundled/mini"
+    assert FOLDERS[STABLE_DIFFUSION] == ROOT / "tasks/bundled/mini"

@@ -9,7 +9,7 @@ import torch
 
 from adapters.lora import Lora
 from experiments.records.adapter_file import write_exports
-from tasks.bundled.bundled_bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
 from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.sampling import noise_seed, sample
 from tasks.diffusion.pokemon import Pokemon
@@ -85,7 +85,7 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     write_exports(attachment.export(), tmp_path)
     ours = sample(prepared.base, ["a red star"], prepared.sampling)[0].permute(1, 2, 0).numpy()
     attachment.detach()
-    theirs: Any = StableDiffusionPipeline.from_pretrained(FOLDERS["mini"], torch_dtype=torch.float32)
+    theirs: Any = StableDiffusionPipeline.from_pretrained(FOLDERS[STABLE_DIFFUSION], torch_dtype=torch.float32)
     theirs.scheduler = prepared.base.pipeline().scheduler
     theirs.load_lora_weights(tmp_path)
     generator = torch.Generator().manual_seed(noise_seed(0, 0))

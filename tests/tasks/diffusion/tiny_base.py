@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks.bundled.bundled_bases import FOLDERS
+from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
 from tasks.bundled.recipes.unet import MODEL_INDEX
 from tests.contract import tiny
 
@@ -52,7 +52,7 @@ def write_base(folder: Path) -> Path:
     unet: Any = tiny.unet()
     for part, model in {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}.items():
         model.save_pretrained(folder / part)
-    shutil.copytree(FOLDERS["mini"] / "tokenizer", folder / "tokenizer")
+    shutil.copytree(FOLDERS[STABLE_DIFFUSION] / "tokenizer", folder / "tokenizer")
     DDPMScheduler(clip_sample=False, steps_offset=1).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX))
     (folder / "card.json").write_text(json.dumps(CARD))
@@ -69,8 +69,3 @@ def write_pictures(folder: Path, count: int = 10) -> Path:
         lines.append(json.dumps({"file_name": f"{i}.png", "text": f"a small red star on a sky background {i}"}))
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     return folder
-
-
-def edit_json(file: Path, **values: Any) -> None:
-    """Change entries of a JSON object."""
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))

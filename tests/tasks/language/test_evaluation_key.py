@@ -10,8 +10,8 @@ import torch
 
 from experiments.session import base_evaluation
 from tasks import EndToEnd, Style, Task
-from tasks.language import language_task
 from tasks.language.data import e2e_data, style_data
+from tests.tasks.json_file import edit_json
 
 CPU = torch.device("cpu")
 
@@ -42,10 +42,6 @@ def style(tiny_base, text_file, tmp_path) -> Style:
 
 def key(task: Task):
     return json.dumps(task.prepare(CPU).evaluation_key)
-
-
-def edit_json(file: Path, **changes) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def assert_measured(task: Task) -> None:
@@ -151,7 +147,3 @@ def test_a_metrics_version_is_in_the_key(style):
     before = json.dumps(prepared.evaluation_key)
     prepared.metrics = {name: replace(metric, version=2) for name, metric in prepared.metrics.items()}
     assert json.dumps(prepared.evaluation_key) != before
-
-
-def test_the_key_covers_what_a_new_subclass_declares():
-    assert language_task.LanguageTask.__abstractmethods__ >= {"evaluation_inputs"}

@@ -2,12 +2,13 @@
 
 import math
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
-from tasks.base import task_registry
+from tasks.base import declare, task_registry
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.metrics import perplexity
@@ -78,6 +79,24 @@ def test_only_meteor_and_drift_are_missing_before_finish_without_java(prepared):
     assert prepared.metrics.keys() - prepared.evaluate().figures.keys() <= {"meteor", "drift"}
 
 
+@pytest.mark.parametrize("cls", [EndToEnd, Style])
+def test_a_metric_that_the_task_does_not_list_is_not_measured(cls, tiny_base, text_file, monkeypatch):
+    settings: dict[str, Any] = {"data": text_file} if cls is Style else {"train_items": 12, "max_new_tokens": 5}
+
+    def figures() -> set[str]:
+        prepared = cls(base=tiny_base, test_items=2, drift_items=2, **settings).prepare(CPU)
+        evaluation = prepared.evaluate()
+        return set(prepared.finish(evaluation, evaluation).figures)
+
+    everything = figures()
+    assert everything >= cls.metrics.keys() - {"meteor"}
+    for name in everything:
+        others = [metric for metric in cls.metrics.values() if metric.name != name]
+        with monkeypatch.context() as without:
+            without.setattr(cls, "metrics", declare(*others))
+            assert figures() == everything - {name}
+
+
 def test_evaluating_twice_gives_the_same(prepared):
     first, second = prepared.evaluate(), prepared.evaluate()
     assert first.figures == second.figures
@@ -122,8 +141,8 @@ def test_perplexity_by_hand():
 def test_greedy_search_is_the_argmax_and_padding_changes_nothing(tiny_base):
     base = bases.load(tiny_base, CPU)
     prompts = [base.prompt_ids("name[A]\n"), base.prompt_ids("name[Blue Door], area[riverside]\n")]
-    search = BeamSearch(num_beams=1, length_penalty=1.0, no_repeat_ngram_size=0, max_new_tokens=4)
-    together = generate(base, prompts, search)
+    beam_search = BeamSearch(num_beams=1, length_penalty=1.0, no_repeat_ngram_size=0, max_new_tokens=4)
+    together = generate(base, prompts, beam_search)
     for prompt, text in zip(prompts, together, strict=True):
         tokens = list(prompt)
         for _ in range(4):

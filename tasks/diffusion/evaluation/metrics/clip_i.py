@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tasks.diffusion.evaluation.metrics.image_metric import Measurement
 from tasks.diffusion.evaluation.metrics.similarity import Similarity
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class ClipImageSimilarity(Similarity):
     name: str = "clip_i"
     meaning: str = "the same with a CLIP's image embeddings (CLIP-I)"
+    packages: ClassVar[tuple[str, ...]] = (*Similarity.packages, "transformers")
 
     def compute(self, inputs: MetricInputs) -> Measurement:
         return self.likeness(inputs.embeddings, inputs.real.embeddings, inputs.models.scorer.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
 
@@ -20,6 +20,7 @@ class ClipScore(ImageMetric):
     unit: str = "100 x cosine"
     meaning: str = "agreement of picture and prompt (CLIP score)"
     needs: tuple[str, ...] = ("pictures",)
+    packages: ClassVar[tuple[str, ...]] = (*ImageMetric.packages, "transformers")
 
     def compute(self, inputs: MetricInputs) -> Measurement:
         from tasks.diffusion.evaluation.intervals import derangement

@@ -25,7 +25,6 @@ class DistanceMetric(ImageMetric):
     @abstractmethod
     def distance(self, first: Tensor, second: Tensor) -> float:
         """The distance between two feature sets (n, d) and (m, d)."""
-        raise NotImplementedError
 
     def compute(self, inputs: MetricInputs) -> Measurement:
         from tasks.diffusion.evaluation.intervals import jackknife

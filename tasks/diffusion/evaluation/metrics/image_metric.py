@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tasks.base import Figure, Metric
+from tasks.base import Figure, Metric, release
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ NEEDS = {
     "base attributes": "prompts of the base's pretraining domain with known attributes (the bundled base)",
     "validation pictures": "at least one validation picture",
 }
+LABELS = ("better", "unit", "meaning")  # fields that do not change the value
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,15 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class ImageMetric(Metric):
+class ImageMetric(Metric, ABC):
     """A metric of generated pictures. Subclasses give the declaration as field defaults, and compute one figure.
 
     Every name in `needs` is a key of `NEEDS`; an evaluation that lacks one leaves the metric out. Modules of metrics
-    import torch inside functions only, so that a task's list of metrics costs no import.
+    import torch inside functions only, so that a task's list of metrics costs no import. `packages` names those that
+    compute the value or its interval.
     """
+
+    packages: ClassVar[tuple[str, ...]] = ("torch", "scipy")
 
     def __post_init__(self) -> None:
         unknown = set(self.needs) - NEEDS.keys()
@@ -55,12 +59,13 @@ class ImageMetric(Metric):
             raise ValueError(f"metric '{self.name}' needs {sorted(unknown)}; valid needs: {', '.join(NEEDS)}")
 
     def implementation(self) -> list[Any]:
-        return [self.name, self.version]
+        """Every field that can change the value (name and version included), and the release of each package."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LABELS}
+        return [settings, {package: release(package) for package in self.packages}]
 
     @abstractmethod
     def compute(self, inputs: MetricInputs) -> Measurement:
         """Measure the model that `inputs` samples from."""
-        raise NotImplementedError
 
     def compare(
         self, models: EvaluationModels, before: Mapping[str, Tensor], after: Mapping[str, Tensor]

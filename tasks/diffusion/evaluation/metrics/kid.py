@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tasks.diffusion.evaluation.metrics.distance import DistanceMetric
 
@@ -19,6 +19,7 @@ class KernelDistance(DistanceMetric):
     unit: str = "x1000"
     meaning: str = "kernel distance to real pictures (KID)"
     needs: tuple[str, ...] = ("10 pictures", "image features")
+    packages: ClassVar[tuple[str, ...]] = (*DistanceMetric.packages, "torchmetrics")
 
     def distance(self, first: Tensor, second: Tensor) -> float:
         return kernel_distance(first, second)

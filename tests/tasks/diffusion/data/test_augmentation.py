@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.data.augmentation import Augmentation, cropped
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.model import bases
@@ -37,7 +38,7 @@ def test_every_crop_has_a_mirrored_variant():
 
 @pytest.fixture(scope="module")
 def base():
-    return bases.load("mini", torch.device("cpu"))
+    return bases.load(STABLE_DIFFUSION, torch.device("cpu"))
 
 
 def test_cached_latents_equal_those_encoded_on_the_fly(base):

@@ -25,7 +25,7 @@ def write_folder(folder, count=6, caption="a thing", column="text"):
 
 
 def read(source, **settings):
-    return Pokemon(data=str(source), **settings).splits(32)
+    return Pokemon(data=str(source), **settings).filled().splits(32)
 
 
 def test_all_of_a_folder_is_split_without_overlap(tmp_path):
@@ -131,7 +131,7 @@ def test_a_dataset_of_the_hub_by_our_name(parquet, monkeypatch):
         read("pokemon")
     sets = read("pokemon", caption_column="english")
     assert sets.facts["image_column"] == "picture"
-    assert (sets.facts["data_place"], sets.facts["data_revision"]) == (captioned.KNOWN["pokemon"][1], "abc")
+    assert (sets.facts["data_source"], sets.facts["data_revision"]) == (captioned.KNOWN["pokemon"][1], "abc")
     assert sorted(sets.train.captions + sets.test.captions) == sorted(f"thing {i}" for i in range(10))
     with pytest.raises(TaskError, match="'text' is not a column of texts in pokemon; valid: english, chinese"):
         read("pokemon", caption_column="text")

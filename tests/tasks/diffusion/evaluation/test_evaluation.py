@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -11,10 +11,14 @@ import torch
 from experiments.session import base_evaluation
 from tasks.base import declare
 from tasks.diffusion.evaluation.metrics.alignment import Alignment
+from tasks.diffusion.evaluation.metrics.distance import DistanceMetric
 from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
+from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.pokemon import ATTRIBUTES, Pokemon
+from tasks.diffusion.settings import DiffusionSettings
 from tasks.diffusion.worlds.creatures import Creatures
-from tests.tasks.diffusion.tiny_base import edit_json, write_base, write_pictures
+from tests.tasks.diffusion.tiny_base import write_base, write_pictures
+from tests.tasks.json_file import edit_json
 
 CPU = torch.device("cpu")
 
@@ -118,6 +122,54 @@ def test_a_metric_in_the_tasks_list_is_measured_and_keyed(task, monkeypatch):
     assert [row["brightness"] for row in evaluation.items] == pytest.approx(
         prepared.evaluate().artifacts["shown"].double().mean(dim=(1, 2, 3)).tolist()
     )
+
+
+@pytest.mark.parametrize("settings", [{"attributes": ("eyes",)}, {"world": "objects"}, {"shuffle": False}])
+def test_settings_of_a_metric_are_in_the_key(settings):
+    assert Alignment(**settings).implementation() != Alignment().implementation()
+
+
+def test_a_task_with_other_attributes_has_another_key(monkeypatch):
+    task = Pokemon(train_items=1, validation_items=1, test_items=1, drift_items=0)
+    keys = []
+    for attributes in (("eyes",), ("eyes", "head")):
+        monkeypatch.setattr(Pokemon, "metrics", declare(Alignment(attributes=attributes)))
+        keys.append(task.prepare(CPU).evaluation_key)
+    assert keys[0] != keys[1]
+
+
+def test_labels_of_a_metric_are_not_in_the_key():
+    assert Alignment(meaning="another").implementation() == Alignment().implementation()
+
+
+def test_releases_of_the_packages_are_in_the_key(monkeypatch):
+    before = KernelDistance().implementation()
+    assert {"torchmetrics", "scipy"} <= before[-1].keys()
+    assert None not in before[-1].values()
+    monkeypatch.setattr("tasks.diffusion.evaluation.metrics.image_metric.release", lambda package: "0.0")
+    assert KernelDistance().implementation() != before
+
+
+def test_an_incomplete_metric_or_task_cannot_be_instantiated():
+    class WithoutCompute(ImageMetric):
+        pass
+
+    class WithoutDistance(DistanceMetric):
+        pass
+
+    class WithoutPrompts(DiffusionSettings):
+        def splits(self, resolution):
+            return resolution
+
+        def base_prompts(self):
+            return []
+
+    named: Any = {"name": "x", "better": "lower", "unit": "", "meaning": "x"}
+    for cls, missing, values in ((WithoutCompute, "compute", named), (WithoutDistance, "distance", named)):
+        with pytest.raises(TypeError, match=missing):
+            cls(**values)
+    with pytest.raises(TypeError, match="prompts"):
+        WithoutPrompts()  # pyright: ignore[reportAbstractUsage]
 
 
 def test_metrics_without_what_they_need_are_left_out_and_named(task):
