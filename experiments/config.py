@@ -75,9 +75,10 @@ def with_settings(train: Train | None, settings: Mapping[str, Any]) -> Train:
 
 @dataclass(frozen=True)
 class ResolvedTrain(Train):
-    """Training settings without None, as the loop, the optimizer and the cost models read them.
+    """Training settings as the loop, the optimizer and the cost models read them: every default filled in.
 
-    The defaults apply if neither the user nor the card of the base sets a value.
+    The length is a number of steps (`epochs` is None), and `ema_decay` None means no average. The defaults below apply
+    if neither the user nor the card of the base sets a value.
     """
 
     steps: int = 1000
@@ -104,6 +105,11 @@ class ResolvedTrain(Train):
         if missing:
             raise UsageError(f"training settings without a value: {', '.join(missing)}; call RunConfig.resolved()")
         return cls(**settings)
+
+    @classmethod
+    def of_steps(cls, train: Train, steps: int) -> ResolvedTrain:
+        """The settings of this number of steps, whatever the length: converting epochs would need the data."""
+        return cls.of(replace(train, steps=steps, epochs=None))
 
 
 def _validation_steps(train: Train) -> int | None:

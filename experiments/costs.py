@@ -17,7 +17,7 @@ from experiments.errors import UsageError
 from experiments.measure.method_costs import COSTS_FILE, CostSettings, measure_costs
 from experiments.records.folder import RunFolder, write_json
 from experiments.sweeping.grid import sized
-from experiments.sweeping.jobs import describe
+from experiments.sweeping.jobs import describe_adapter
 from tasks.base import task_registry
 
 PROGRAM = "python -m experiments.costs"
@@ -59,7 +59,7 @@ def costs(configs: list[RunConfig], settings: CostSettings, runs: Path) -> list[
     prepared = configs[0].task.prepare(device_of(configs[0]))
     failures = []
     for number, config in enumerate(configs, start=1):
-        label = describe(config.adapter)
+        label = describe_adapter(config.adapter)
         print(f"{number} of {len(configs)}: {label}", file=sys.stderr)
         try:
             record = measure_costs(config, settings, prepared, runs)
@@ -78,6 +78,8 @@ def configurations(overrides: Overrides, options: CostsOptions) -> list[RunConfi
     if overrides.task_name is None:
         known = ", ".join(sorted(task_registry()))
         raise UsageError(f"expected a TASK, for example: {PROGRAM} sd-pokemon; the tasks are {known}")
+    if {"steps", "epochs"} & overrides.train.keys():
+        raise UsageError("costs do not depend on --train.steps or --train.epochs: --steps sets the steps to time")
     for name, least in MINIMUM.items():
         if getattr(options, name) < least:
             raise UsageError(f"--{name} must be at least {least}, not {getattr(options, name)}")

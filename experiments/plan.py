@@ -87,12 +87,12 @@ def describe_plan(result: Plan) -> str:
 
 
 def _assumptions(result: Plan) -> str:
-    config, settings = result.config, result.settings
+    config, settings, train = result.config, result.settings, result.train
     shapes = ", ".join(f"{name} {value}" for name, value in result.prediction.shapes.items())
-    precision = {"no": "fp32"}.get(config.train.mixed_precision or "no", config.train.mixed_precision)
-    checkpointing = "on" if config.train.gradient_checkpointing else "off"
+    precision = {"no": "fp32"}.get(train.mixed_precision, train.mixed_precision)
+    checkpointing = "on" if train.gradient_checkpointing else "off"
     return (
-        f"{config.adapter.name} on {config.task.name}: {shapes}, batch {result.batch_size}, computed in {precision}, "
+        f"{config.adapter.name} on {config.task.name}: {shapes}, batch {train.batch_size}, computed in {precision}, "
         f"frozen weights in {settings.weights}, trained weights in fp32, {settings.attention} attention, "
         f"gradient checkpointing {checkpointing}, AdamW, {settings.device}"
     )
@@ -118,7 +118,7 @@ def describe_cards(result: Plan, batches: Mapping[int, int]) -> str:
             f"a GPU needs {result.needed:.2f} GiB: the peak plus allowances (not predicted) of {settings.context:.2f} "
             f"for the CUDA context, kernels and workspaces and {fragmentation:.2f} ({settings.fragmentation:.0%}) for "
             "fragmentation",
-            tabulate(rows, ["GPU", f"batch {result.batch_size} fits", "largest batch", "GiB left"]),
+            tabulate(rows, ["GPU", f"batch {result.train.batch_size} fits", "largest batch", "GiB left"]),
         ]
     )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import adapters.base
+from adapters.base import Adapter, attach
 from experiments.config import ResolvedTrain, RunConfig, Train, with_settings
 from experiments.device import device_of
 from experiments.records.adapter_file import save_adapter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    adapter: adapters.base.Adapter,
+    adapter: Adapter,
     task: Task,
     train: Train | None = None,
     *,
@@ -115,8 +115,8 @@ class _Session:
 
 def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     """Train and measure; returns the record, also of a failure."""
+    from experiments.measure.oom_advice import free_memory, what_would_fit
     from experiments.records.failures import Diverged, RunFailure, failures_are_records
-    from experiments.records.oom_advice import free_memory, what_would_fit
     from experiments.training.accelerator import deterministic_algorithms
 
     config, folder = session.config, session.folder
@@ -132,7 +132,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             prepared = prepared or config.task.prepare(device)
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
-            attachment = attach(config, prepared)
+            attachment = attach_seeded(config, prepared)
             setup = time.perf_counter() - started
             body = _train_and_measure(session, prepared, attachment, base)
         body["seconds"]["setup"] = round(setup, 2)
@@ -161,12 +161,12 @@ def _save_last_checkpoint(session: _Session, attachment: Attachment) -> str:
     return f"the weights of step {step} are saved in {folder.adapter_file.name}"
 
 
-def attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
+def attach_seeded(config: RunConfig, prepared: PreparedTask) -> Attachment:
     """Attach the adapter to the task's backbone, initialised from the run's seed."""
     from accelerate.utils import set_seed
 
     set_seed(config.train.seed)  # Python's and numpy's generators too: someone else's method may use them
-    return adapters.base.attach(config.adapter, prepared.backbone)
+    return attach(config.adapter, prepared.backbone)
 
 
 def base_evaluation(prepared: PreparedTask) -> Evaluation:

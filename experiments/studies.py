@@ -7,9 +7,7 @@ below.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from adapters.base import Adapter
 from adapters.bottleneck import Bottleneck
@@ -19,6 +17,7 @@ from adapters.peft_method import PeftMethod
 from adapters.prefix_tuning import PrefixTuning
 from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train
+from experiments.sweeping.grid import crossed
 from tasks.base import Task
 from tasks.diffusion.pokemon import Pokemon
 from tasks.language.e2e import EndToEnd
@@ -57,7 +56,7 @@ def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
         *(Bottleneck(width=width) for width in (1, 4, 16)),
         *(PrefixTuning(length=length) for length in (1, 4, 16)),
         *(Subspace(dimension=dimension) for dimension in (1_000, 10_000, 100_000)),
-        *(PeftMethod(method="hira", options=f'{{"r": {rank}}}') for rank in (1, 4, 16)),
+        *(PeftMethod(method="hira", options={"r": rank}) for rank in (1, 4, 16)),
         FullFinetuning(),
     ]
     return crossed(BUNDLED, seeds or SEEDS, adapters)
@@ -142,17 +141,6 @@ def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
         checkpointing_steps=5_000,
     )
     return crossed([task], seeds or (42,), [Lora(rank=4, targets=("attention",))], train)
-
-
-def crossed(
-    tasks: Sequence[Task], seeds: Sequence[int], adapters: Sequence[Adapter], train: Train | None = None
-) -> list[RunConfig]:
-    """Every adapter on every task with every seed; the first seed of all adapters comes first."""
-    settings = train or Train()
-    return [
-        RunConfig(adapter, task, replace(settings, seed=seed))
-        for task, seed, adapter in itertools.product(tasks, seeds, adapters)
-    ]
 
 
 STUDIES: Mapping[str, Study] = {

@@ -34,10 +34,10 @@ class TruncateOptions:
 def main() -> None:
     options = parse_options(TruncateOptions, sys.argv[1:], "python -m experiments.truncate")
     for record in truncate(options.run, options.ranks, options.overwrite):
-        print(describe(record), flush=True)
+        print(describe_record(record), flush=True)
 
 
-def describe(record: RunRecord) -> str:
+def describe_record(record: RunRecord) -> str:
     """One line: the rank and the primary metric with its interval."""
     name = record.data["primary_metric"]
     figure = record.figure(name)

@@ -1,5 +1,6 @@
 """The rules of the house: which way imports go, no cycles, no torch where users wait, folders that can be read."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import adapters
-from tests.import_graph import find_cycle, import_graph
+from experiments.__main__ import COMMANDS
+from tests.import_graph import find_cycle, import_graph, module_names
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
@@ -16,13 +18,15 @@ ALLOWED = {
     "experiments": {"experiments", "tasks", "adapters"},
     "reports": {"reports"},
 }
-COMMANDS = {
-    f"experiments.{name}"
-    for name in [
-        "__main__", "bench", "costs", "export", "generate", "intrinsic", "paper", "plan", "run", "sample", "sweep",
-        "truncate",
-    ]
-}  # fmt: skip
+# programs, which nothing imports
+PROGRAMS = {
+    "experiments.__main__",
+    *(f"experiments.{name}" for name in COMMANDS),
+    "experiments.measure.communication",
+    "reports.__main__",
+    "tasks.bundled.build",
+    "tasks.pretrained.published.write",
+}
 EXCEPTIONS = {
     # the one list of renamed settings: records are upgraded by it, and the command line names the new names from it
     ("experiments", "reports.upgrade"),
@@ -44,9 +48,9 @@ def violations(graph):
                 continue
             foreign = target.split(".")[0] not in ALLOWED[package]
             inner = package == "tasks" and target.startswith("adapters") and target != "adapters.backbone"
-            of_a_command = target in COMMANDS
+            program = target in PROGRAMS
             through_the_front = target in ALLOWED and importer != target  # the lazy __init__ is for users
-            if foreign or inner or of_a_command or through_the_front:
+            if foreign or inner or program or through_the_front:
                 yield f"{importer} -> {target}"
 
 
@@ -59,8 +63,20 @@ def test_imports_take_one_direction(graph):
     assert sorted(violations(graph)) == []
 
 
+def test_every_program_exists():
+    assert module_names(ROOT, ALLOWED).keys() >= PROGRAMS
+
+
 def test_no_two_modules_import_each_other(graph):
     assert find_cycle(graph) is None
+
+
+def test_no_two_folders_of_experiments_import_each_other(graph):
+    inner = {module: module.split(".")[1] for module in graph if re.match(r"experiments\.\w+\.", module)}
+    folders = {folder: set() for folder in inner.values()}
+    for importer, folder in inner.items():
+        folders[folder] |= {inner[target] for target in graph[importer] & inner.keys()} - {folder}
+    assert find_cycle(folders) is None
 
 
 def test_every_exception_is_used(graph):
@@ -74,11 +90,12 @@ def test_every_exception_is_used(graph):
 @pytest.mark.parametrize(
     ("file", "text", "caught"),
     [
-        ("reports/page.py", "def draw():\n    import experiments.config", "reports.page -> experiments.config"),
-        ("tasks/e2e.py", "from adapters.lora import Lora", "tasks.e2e -> adapters.lora"),
+        ("reports/tables.py", "def build():\n    import experiments.config", "reports.tables -> experiments.config"),
+        ("tasks/base.py", "from adapters.lora import Lora", "tasks.base -> adapters.lora"),
         ("adapters/lora.py", "from tasks import base", "adapters.lora -> tasks.base"),
         ("experiments/session.py", "from experiments.run import main", "experiments.session -> experiments.run"),
         ("experiments/session.py", "from adapters import Lora", "experiments.session -> adapters"),
+        ("reports/tables.py", "import reports.__main__", "reports.tables -> reports.__main__"),
     ],
 )
 def test_a_wrong_direction_is_caught(tmp_path, file, text, caught):
@@ -102,10 +119,11 @@ def test_a_cycle_is_caught_lazy_and_type_only_ones_too(tmp_path, import_in_base)
 def write_packages(root, files):
     """A tree with modules of the names that the cases import, and the given texts in some of them."""
     names = [
-        "adapters/__init__.py", "adapters/base.py", "adapters/lora.py", "tasks/__init__.py", "tasks/base.py",
-        "tasks/e2e.py", "experiments/__init__.py", "experiments/config.py", "experiments/run.py",
-        "experiments/session.py", "reports/__init__.py", "reports/page.py",
+        "adapters/__init__.py", "adapters/base.py", "adapters/lora.py", "experiments/__init__.py",
+        "experiments/config.py", "experiments/run.py", "experiments/session.py", "reports/__init__.py",
+        "reports/__main__.py", "reports/tables.py", "tasks/__init__.py", "tasks/base.py",
     ]  # fmt: skip
+    assert all((ROOT / name).is_file() for name in names)
     for name in names:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(files.get(name, ""))

@@ -5,36 +5,40 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
-def one_paragraph_each(classes: Iterable[type]) -> None:
-    """Set every dataclass field's docstring as its `help` metadata, which tyro shows unchanged.
+def set_option_help(cls: type, defaults: Any = None) -> None:
+    """Prepare a dataclass whose options tyro shows: their texts, metavars and defaults, those of the class or given.
 
-    On its own tyro 1.0 breaks the text at each indented line of the docstring.
+    On its own tyro 1.0 breaks the text at each indented line of the docstring, writes `{None}|INT`, and shows
+    defaults of None and of no values, whose meaning the text has in a last sentence, "Default: ...". Of such a
+    sentence and a value only one is shown.
     """
-    for cls in classes:
-        documented = attribute_docstrings(cls)
-        for field in fields(cls):  # pyright: ignore[reportArgumentType]
-            if field.name in documented and "help" not in field.metadata:
-                setattr(field, "metadata", MappingProxyType({**field.metadata, "help": documented[field.name]}))  # noqa: B010
-
-
-def hide_none(classes: Iterable[type]) -> None:
-    """Show `INT` instead of `{None}|INT`, and no default where it is None: the option's text says what that means."""
     import tyro
 
-    for cls in classes:
-        hints = get_type_hints(cls, include_extras=True)
-        optional = {f.name for f in fields(cls) if f.default is None}  # pyright: ignore[reportArgumentType]
-        for owner in cls.__mro__:
-            for name in optional & inspect.get_annotations(owner).keys():
-                metavar = None if get_origin(hints[name]) is Annotated else _metavar(hints[name])
-                shown = tyro.conf.arg(metavar=metavar, help_behavior_hint=_default_unless_none)
-                owner.__annotations__[name] = Annotated[hints[name], shown]
+    documented, hints = attribute_docstrings(cls), get_type_hints(cls, include_extras=True)
+    for option in fields(cls):  # pyright: ignore[reportArgumentType]
+        text, hint = documented.get(option.name, ""), hints[option.name]
+        if not _is_empty(_default(option) if defaults is None else getattr(defaults, option.name)):
+            text = re.sub(r" Default: .*$", "", text)
+        setattr(option, "metadata", MappingProxyType({**option.metadata, "help": text}))  # noqa: B010
+        if _is_empty(_default(option)):
+            metavar = _metavar(hint) if option.default is None and get_origin(hint) is not Annotated else None
+            shown = tyro.conf.arg(metavar=metavar, help_behavior_hint=_default_unless_empty)
+            owner = next(each for each in cls.__mro__ if option.name in inspect.get_annotations(each))
+            owner.__annotations__[option.name] = Annotated[hint, shown]
+
+
+def _default(option: Field[Any]) -> Any:
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (tuple, dict)) and not value)
 
 
 def _metavar(hint: Any) -> str:
@@ -47,8 +51,8 @@ def _metavar(hint: Any) -> str:
     return kind.__name__.upper()
 
 
-def _default_unless_none(default: str) -> str:
-    return "" if default == "None" else f"(default: {default})"
+def _default_unless_empty(default: str) -> str:
+    return "" if default in ("None", "", "'{}'") else f"(default: {default})"
 
 
 def attribute_docstrings(cls: Any) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from adapters.base import adapter_registry
+from experiments.cli.json_options import is_json, registry
 from experiments.cli.tyro_errors import captured
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, did_you_mean
@@ -64,11 +65,13 @@ def _parsed(cls: Any, setting: str, value: str) -> Any:
         raise UsageError(
             f"{cls.name} has no setting '{setting}'{did_you_mean(setting, valid)}; it has {', '.join(sorted(valid))}"
         )
-    several = isinstance(getattr(cls(), setting), (tuple, dict))
+    hint = get_type_hints(cls, include_extras=True)[setting]
+    several = isinstance(getattr(cls(), setting), (tuple, dict)) and not is_json(hint)
     words = [f"--{setting.replace('_', '-')}", *(shlex.split(value) if several else [value])]
     try:
         with captured(io.StringIO()):
-            parsed = tyro.cli(cls, args=words, config=(tyro.conf.FlagConversionOff,), console_outputs=False)
+            config = (tyro.conf.FlagConversionOff,)
+            parsed = tyro.cli(cls, args=words, config=config, registry=registry(), console_outputs=False)
     except (SystemExit, ValueError):
         raise UsageError(
             f"'{value}' is not a value for {cls.name}.{setting}; see --adapter.{setting.replace('_', '-')} in "

@@ -20,8 +20,9 @@ from typing import Annotated, Any, TypeVar
 
 from adapters.base import adapter_registry
 from experiments.cli.errors import stop
-from experiments.cli.help_text import hide_none, listing, one_paragraph_each, with_examples
+from experiments.cli.help_text import listing, set_option_help, with_examples
 from experiments.cli.hints import refuse_renamed, refuse_unknown, spelled_out
+from experiments.cli.json_options import registry
 from experiments.cli.overrides import Overrides, named_settings
 from experiments.cli.tyro_errors import captured, sentence
 from experiments.config import RunConfig, Train, unknown_name
@@ -177,8 +178,8 @@ def _parse(line: _Line) -> Any:
     _refuse_repeated(line)
     wants_help = asks_help(line.arguments)
     if wants_help:
-        one_paragraph_each([*line.parts.values(), line.options])
-        hide_none([*line.parts.values(), line.options])
+        for name, cls in {**line.parts, "": line.options}.items():
+            set_option_help(cls, line.defaults.get(name))
     refusal = io.StringIO()
     try:
         with contextlib.nullcontext() if wants_help else captured(refusal):
@@ -188,6 +189,7 @@ def _parse(line: _Line) -> Any:
                 prog=line.program,
                 description=line.description,
                 return_unknown_args=True,
+                registry=registry(),
             )
     except SystemExit:
         if wants_help:
@@ -210,7 +212,7 @@ def _refuse_repeated(line: _Line) -> None:
 
 
 def _leading_words(arguments: Sequence[str], most: int) -> list[str]:
-    """The words before the first option, at most so many."""
+    """At most `most` of the words before the first option."""
     count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     return list(arguments[: min(count, most)])
 

@@ -72,14 +72,14 @@ def read_configuration(file: Path) -> RunConfig:
 def count_bytes(config: RunConfig) -> Communication:
     """Train a resolved configuration in the processes that torchrun started, and count; leaves no run behind."""
     from experiments.device import device_of
-    from experiments.session import attach
+    from experiments.session import attach_seeded
     from experiments.training.loop import Trainer
 
     device = device_of(config)
     if distributed.num_launched() > 1:
         distributed.join(on_cpu=device.type == "cpu")
     prepared = config.task.prepare(device)
-    attachment = attach(config, prepared)
+    attachment = attach_seeded(config, prepared)
     with tempfile.TemporaryDirectory() as folder:
         return count_gradient_bytes(Trainer(prepared, attachment, config.train, Path(folder)))
 

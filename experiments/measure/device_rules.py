@@ -44,13 +44,12 @@ def to_float32(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class DeviceRules:
-    """A kind of device. `granularity`: the allocator rounds sizes up to a multiple of so many bytes; `foreach`:
-    AdamW's default there; `autocast`: a context that imitates the device's operations."""
+    """A kind of device."""
 
     name: str
-    granularity: int
-    foreach: bool
-    autocast: Callable[[], AbstractContextManager]
+    granularity: int  # the allocator rounds sizes up to a multiple of this number of bytes
+    foreach: bool  # AdamW's default on the device
+    autocast: Callable[[], AbstractContextManager]  # a context that imitates the device's operations
 
 
 CPU = DeviceRules("cpu", 1, False, nullcontext)

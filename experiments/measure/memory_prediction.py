@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,11 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiments.config import ResolvedTrain, RunConfig, Train
+from experiments.config import ResolvedTrain, RunConfig
 from experiments.measure.device_rules import CPU, DeviceRules
 from experiments.measure.file_sizes import adapter_files
-from experiments.measure.memory_tracker import MemoryTracker
 from experiments.training.accelerator import LossModule
+from experiments.training.memory_tracker import MemoryTracker
 from tasks.base import MetaModel
 
 StorageDtype = Literal["fp32", "bf16", "fp16"]
@@ -70,11 +70,6 @@ def predict(
     return Prediction(categories, parts, trainable, total, files, meta_model.facts, meta_model.notes)
 
 
-def step_settings(train: Train) -> ResolvedTrain:
-    """The settings of a few steps: the length of the training does not matter, and epochs would need the data."""
-    return ResolvedTrain.of(replace(train, steps=STEPS, epochs=None))
-
-
 def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -101,7 +96,7 @@ def make_empty(model: nn.Module) -> None:
 
 def peak_of_steps(config: RunConfig, meta_model: MetaModel, rules: DeviceRules, fused: bool) -> dict[str, int]:
     """Bytes by category at the peak of steps equal to those of `experiments.training.loop.Trainer`."""
-    settings, device = step_settings(config.train), torch.device("cpu")
+    settings, device = ResolvedTrain.of_steps(config.train, STEPS), torch.device("cpu")
     loss = LossModule(meta_model.backbone.model, meta_model.loss).train()
     owned = [parameter for parameter in loss.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(owned, lr=settings.learning_rate, foreach=rules.foreach)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from experiments.config import RunConfig
 from experiments.measure.memory_prediction import STEPS, make_empty
-from experiments.measure.memory_tracker import MemoryTracker
-from experiments.session import attach
+from experiments.session import attach_seeded
 from experiments.training.loop import Trainer
+from experiments.training.memory_tracker import MemoryTracker
 from tasks.base import MetaModel, PreparedTask
 
 
@@ -34,7 +34,7 @@ class Measurement:
 
 def measure_peak(config: RunConfig, prepared: PreparedTask) -> Measurement:
     """Run the training loop's first steps on the CPU and measure their peak; restores the backbone afterwards."""
-    attachment = attach(config, prepared)
+    attachment = attach_seeded(config, prepared)
     with TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, config.train, Path(folder))
         weights = storage_bytes([*trainer.loss_module.parameters(), *trainer.loss_module.buffers()])

@@ -45,9 +45,9 @@ def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedT
     """
     from experiments.device import device_of
     from experiments.records.contents import facts_of, head_of, parameters_of
-    from experiments.session import attach
+    from experiments.session import attach_seeded
 
-    attachment = attach(config, prepared)
+    attachment = attach_seeded(config, prepared)
     try:
         record = {
             **head_of(config, RunFolder.of(runs, config), device_of(config)),
@@ -108,7 +108,7 @@ def _scaled(state: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _count_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
-    """The result of `experiments.measure.communication` with so many processes, run as a separate program."""
+    """The result of `experiments.measure.communication` with this number of processes, run as a separate program."""
     with tempfile.TemporaryDirectory() as folder:
         config_file, result_file = Path(folder) / "config.json", Path(folder) / "result.json"
         two_steps = replace(config, train=replace(config.train, steps=2, epochs=None, validation_steps=2))

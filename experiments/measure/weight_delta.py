@@ -58,7 +58,7 @@ def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask)
     import torch
     from safetensors.torch import load_file
 
-    from experiments.session import attach
+    from experiments.session import attach_seeded
 
     if not config.adapter.mergeable:
         raise UsageError(
@@ -66,7 +66,7 @@ def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask)
             "choose a run of another method"
         )
     base = copy_weights(prepared.backbone)
-    attachment = attach(config, prepared)
+    attachment = attach_seeded(config, prepared)
     try:
         attachment.load(load_file(folder.adapter_file))
         attachment.merge()

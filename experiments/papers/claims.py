@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.config import RunConfig, Train
+from experiments.config import ResolvedTrain, RunConfig, Train
 from experiments.measure.method_costs import COSTS_FILE
 from experiments.papers.parameter_counts import adapter_of
 from experiments.planning.memory_plan import Plan, plan
@@ -257,12 +257,10 @@ class Claims:
         """Meta model, attachment and one batch of a configuration, all on the meta device."""
         import torch
 
-        from experiments.measure.memory_prediction import step_settings
-
         config = self.configuration(name)
         meta_model = config.task.meta_model()
         attachment = config.adapter.attach(meta_model.backbone)
-        batch_size = step_settings(config.train).batch_size
+        batch_size = ResolvedTrain.of_steps(config.train, 1).batch_size
         return meta_model, attachment, meta_model.batch(batch_size, torch.device("meta"))
 
 

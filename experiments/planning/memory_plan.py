@@ -47,8 +47,9 @@ class Plan:
         return self.prediction.peak / GIB * (1 + self.settings.fragmentation) + self.settings.context
 
     @property
-    def batch_size(self) -> int:
-        return ResolvedTrain.of(replace(self.config.train, steps=1, epochs=None)).batch_size
+    def train(self) -> ResolvedTrain:
+        """The settings of the step."""
+        return ResolvedTrain.of_steps(self.config.train, 1)
 
 
 def plan(config: RunConfig, settings: PlanSettings | None = None) -> Plan:
@@ -77,7 +78,7 @@ def largest_batches(first: Plan) -> dict[int, int]:
     The peak is the maximum, over the moments of a step, of sums that grow linearly with the batch. It is therefore
     convex in the batch, and interpolating between two predictions never promises too large a batch.
     """
-    needs: dict[int, float] = {first.batch_size: first.needed}
+    needs: dict[int, float] = {first.train.batch_size: first.needed}
 
     def need(batch: int) -> float:
         if batch not in needs:
@@ -96,9 +97,9 @@ def largest_batches(first: Plan) -> dict[int, int]:
 def interpolate_batch(needs: Mapping[int, float], limit: float) -> int:
     """The largest batch that needs at most `limit`, by linear interpolation of `needs` (GiB by batch)."""
     batches = sorted(needs)
-    fitting = [batch for batch in batches if needs[batch] <= limit]
-    if not fitting:
+    small_enough = [batch for batch in batches if needs[batch] <= limit]
+    if not small_enough:
         return 0
-    low = fitting[-1]
+    low = small_enough[-1]
     high = batches[batches.index(low) + 1]
     return low + int((limit - needs[low]) / (needs[high] - needs[low]) * (high - low))

@@ -60,7 +60,7 @@ def only_writer(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def wait_until_free(folder: Path, seconds: float) -> None:
-    """Wait for a process that holds the lock and may be about to end, at most for so many seconds."""
+    """Wait at most this many seconds for a process that holds the lock and may be about to end."""
     lock = _lock(folder)
     if folder.is_dir():
         with contextlib.suppress(Timeout, OSError):
@@ -80,7 +80,8 @@ def _acquire(lock: SoftFileLease, folder: Path) -> None:
         lock.acquire(timeout=0.5, poll_interval=0.1)  # two attempts: the first may only remove a dead holder's file
         return
     holder, heartbeat = _holder(folder, lock), _heartbeat(folder)
-    if holder.get("place", _place()) != _place():
+    here = _pid_namespace()
+    if holder.get("place", here) != here:
         print(
             f"locked by {_in_words(holder)}: waiting up to {2 * LEASE_SECONDS:.0f} s for a heartbeat", file=sys.stderr
         )
@@ -116,11 +117,11 @@ def _in_words(holder: dict[str, Any]) -> str:
 
 def _this_process() -> dict[str, Any]:
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "place": _place()}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "place": _pid_namespace()}
 
 
-def _place() -> str:
-    """Where a pid identifies a process: this host and, on Linux, this pid namespace."""
+def _pid_namespace() -> str:
+    """What makes a pid unique: this host and, on Linux, this pid namespace."""
     with contextlib.suppress(OSError):
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()

@@ -25,7 +25,7 @@ class Bisection:
 
     @classmethod
     def over(cls, smallest: int, largest: int, factor: float, resolution: float) -> Bisection:
-        """A new search over [smallest, largest] whose grid grows by `factor`."""
+        """A new bisection of [smallest, largest] whose grid grows by `factor`."""
         grid, size = [smallest], smallest * factor
         while size * resolution <= largest:
             grid.append(round(size))
@@ -33,7 +33,7 @@ class Bisection:
         return cls(tuple(dict.fromkeys([*grid, largest])), resolution)
 
     def next_size(self) -> int | None:
-        """The size to measure next, or None once the search is over.
+        """The size to measure next, or None once the bisection is over.
 
         Walks the grid outwards from `first` (or the middle), then halves the remaining interval on the log scale.
         """
@@ -51,9 +51,9 @@ class Bisection:
         return min(max(middle, self.below + 1), self.reaching - 1)
 
     def starting_from(self, below: int | None, reaching: int | None) -> Bisection:
-        """The same search, but measuring first where another search ended: at `reaching`, then at `below`.
+        """The same bisection, but measuring first where another one ended: at `reaching`, then at `below`.
 
-        Two measurements are enough if both searches have the same answer. Drops sizes outside this search's range,
+        Two measurements are enough if both have the same answer. Drops sizes outside this one's range,
         and grid sizes that the resolution cannot tell from the starting point.
         """
         smallest, between, largest = self.grid[0], self.grid[1:-1], self.grid[-1]
@@ -65,7 +65,7 @@ class Bisection:
         return replace(self, grid=grid, first=max(known, default=None))
 
     def with_result(self, size: int, reached: bool) -> Bisection:
-        """The search after a measurement."""
+        """The bisection after a measurement."""
         return replace(self, reaching=size) if reached else replace(self, below=size)
 
     def steps_left(self) -> int:
@@ -86,12 +86,12 @@ class Crossing:
     reaching: int | None
 
 
-def interpolate(search: Bisection, quality: Mapping[int, float | None], target: float) -> Crossing:
-    """The crossing of a finished search, by linear interpolation of quality over log size.
+def interpolate(bisection: Bisection, quality: Mapping[int, float | None], target: float) -> Crossing:
+    """The crossing after a finished bisection, by linear interpolation of quality over log size.
 
     `quality` by size; None for a failed run, in which case the crossing is the size that reaches the target.
     """
-    below, reaching = search.below, search.reaching
+    below, reaching = bisection.below, bisection.reaching
     if below is None or reaching is None:
         return Crossing(None, below, reaching)
     low, high = quality[below], quality[reaching]

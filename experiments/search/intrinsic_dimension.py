@@ -48,8 +48,8 @@ class IntrinsicSettings:
     factor: float = 10.0
     """Ratio between neighbouring sizes of the coarse search."""
     resolution: float = 4.0
-    """Bisection stops once the size that reaches the target is at most so many times one that does not; the crossing
-    is interpolated between the two on the log scale."""
+    """Bisection stops once the smallest size that reaches the target is at most this many times the largest that does
+    not; the crossing is interpolated between the two on the log scale."""
     rate_exponent: float = 0.5
     """The learning rate at size s is the method's rate times (default size / s) to this power. One step of Adam moves
     each of the s numbers by about the rate, so at 0.5 the weights move equally far at every dimension, and nearly so
@@ -92,20 +92,20 @@ def intrinsic_dimension(
     config = replace(config, task=config.resolved().task)  # on a CPU the runs may use a smaller task
     metric = settings.metric or config.task.primary_metric
     methods, device = plan_searches(config, settings, metric)
-    most = len(settings.seeds) * (1 + sum(method.search.steps_left() for method in methods))
+    most = len(settings.seeds) * (1 + sum(method.bisection.steps_left() for method in methods))
     print(f"at most {most} runs in {len(settings.seeds)} seeds; runs that have finished before are reused", flush=True)
     goals = goals_of(config, settings, metric, runs)
     run_goals(goals, launcher)
     seeds = {goal: goal.as_record() for goal in goals}
     searches = [
-        SizeSearch(method, goal, seeds[goal]["target"], method.search)
+        SizeSearch(method, goal, seeds[goal]["target"], method.bisection)
         for goal in goals
         if "target" in seeds[goal]
         for method in methods
     ]
     if not searches:
         raise UsageError(f"there is no gain to compare with: {seeds[goals[0]]['reason']}")
-    SizeSearches(searches).perform(launcher)
+    SizeSearches(searches).run(launcher)
     return {
         "schema": SCHEMA,
         "task": config.task.name,
@@ -156,8 +156,8 @@ def _variants_to_search(config: RunConfig, settings: IntrinsicSettings, backbone
         smallest = max(settings.smallest, adapter.least_size(backbone))
         if smallest > largest:
             raise UsageError(f"--largest must be at least {smallest} for {name} on this model, not {largest}")
-        search = Bisection.over(smallest, largest, settings.factor, settings.resolution)
-        methods.append(SizedMethod(name, replace(config, adapter=adapter), search, settings.rate_exponent))
+        bisection = Bisection.over(smallest, largest, settings.factor, settings.resolution)
+        methods.append(SizedMethod(name, replace(config, adapter=adapter), bisection, settings.rate_exponent))
     return methods
 
 
@@ -170,8 +170,8 @@ def _others_to_search(config: RunConfig, settings: IntrinsicSettings, backbone: 
         adapter = registered(adapter_registry(), name, "method")()
         size_field(adapter)
         smallest = adapter.least_size(backbone)
-        search = Bisection.over(smallest, settings.other_largest, GRID_FACTOR_OF_OTHERS, settings.resolution)
-        methods.append(SizedMethod(name, RunConfig(adapter, config.task, train), search, settings.rate_exponent))
+        bisection = Bisection.over(smallest, settings.other_largest, GRID_FACTOR_OF_OTHERS, settings.resolution)
+        methods.append(SizedMethod(name, RunConfig(adapter, config.task, train), bisection, settings.rate_exponent))
     return methods
 
 
@@ -194,7 +194,7 @@ def _combined(method: SizedMethod, searches: Sequence[SizeSearch]) -> dict[str, 
         "name": method.name,
         "method": method.config.adapter.name,
         "field": method.field,
-        "range": [method.search.grid[0], method.search.grid[-1]],
+        "range": [method.bisection.grid[0], method.bisection.grid[-1]],
         **combine_seeds(crossings),
         "seeds": seeds,
     }

@@ -23,11 +23,11 @@ FIGURE_FIELDS = ("value", "low", "high", "base", "n", "unit", "extractor")
 
 @dataclass(frozen=True)
 class SizedMethod:
-    """One variant of a method, and the search over its sizes that every seed starts with."""
+    """One variant of a method, and the bisection of its sizes that every seed starts with."""
 
     name: str
     config: RunConfig
-    search: Bisection
+    bisection: Bisection
     rate_exponent: float
 
     @property
@@ -37,7 +37,7 @@ class SizedMethod:
     def at(self, size: int, seed: int) -> RunConfig:
         """The configuration of one run: its learning rate is scaled by (default size / size) ** rate_exponent."""
         adapter = self.config.adapter
-        train = ResolvedTrain.of(self.config.resolved().train, train_items=1)
+        train = ResolvedTrain.of_steps(self.config.resolved().train, 1)
         default = getattr(type(adapter)(), self.field)
         rate = float(f"{train.learning_rate * (default / size) ** self.rate_exponent:.3g}")
         sized = replace(adapter, **{self.field: size})
@@ -93,12 +93,12 @@ class SizeSearch:
     method: SizedMethod
     goal: Goal
     target: float
-    search: Bisection
+    bisection: Bisection
     points: list[dict[str, Any]] = field(default_factory=list)  # in the order measured
 
     def next_run(self) -> RunJob | None:
         """The run to do next, or None once the search is over."""
-        size = self.search.next_size()
+        size = self.bisection.next_size()
         return None if size is None else RunJob(self.method.at(size, self.goal.seed), self.goal.run.root)
 
     def add_result(self, run: RunJob) -> str:
@@ -107,7 +107,7 @@ class SizeSearch:
         point = {"size": size} | figure_of(run, self.goal.metric)
         point["reached"] = point["value"] is not None and self.goal.reaches(point["value"], self.target)
         self.points.append(point)
-        self.search = self.search.with_result(size, point["reached"])
+        self.bisection = self.bisection.with_result(size, point["reached"])
         value = f"failed ({point['reason']})" if point["value"] is None else f"{point['value']:.4g}"
         verdict = "reaches" if point["reached"] else "does not reach"
         label = f"{self.method.name} {self.method.field} {size:,} seed {self.goal.seed}"
@@ -115,7 +115,7 @@ class SizeSearch:
 
     def as_record(self) -> dict[str, Any]:
         """After the search: its points and its crossing."""
-        crossing = interpolate(self.search, {point["size"]: point["value"] for point in self.points}, self.target)
+        crossing = interpolate(self.bisection, {point["size"]: point["value"] for point in self.points}, self.target)
         return {
             "curve": self.method.name,
             "seed": self.goal.seed,
@@ -138,12 +138,12 @@ class SizeSearches:
             self.later.setdefault(first, []).extend([search] if search is not first else [])
         self.pending: dict[Job, SizeSearch] = {}
 
-    def perform(self, launcher: Launcher) -> None:
+    def run(self, launcher: Launcher) -> None:
         """Run all searches to their end. Raises UsageError if a run ends without a record."""
-        from experiments.sweeping.display import perform
+        from experiments.sweeping.display import run_jobs
 
         runs = [run for search in list(self.later) for run in self.next_runs(search)]
-        perform(runs, launcher, "runs", lambda ended: self.next_runs(self.pending.pop(recorded_job(ended))))
+        run_jobs(runs, launcher, "runs", lambda ended: self.next_runs(self.pending.pop(recorded_job(ended))))
 
     def next_runs(self, search: SizeSearch) -> list[RunJob]:
         """The run that the search needs next, skipping those on disk; once it is over, those of the later searches."""
@@ -154,20 +154,20 @@ class SizeSearches:
             print(search.add_result(run), flush=True)
         later = self.later.pop(search, [])
         for other in later:
-            other.search = other.search.starting_from(search.search.below, search.search.reaching)
+            other.bisection = other.bisection.starting_from(search.bisection.below, search.bisection.reaching)
         return [run for other in later for run in self.next_runs(other)]
 
 
 def run_goals(goals: Sequence[Goal], launcher: Launcher) -> None:
     """Run the goals that have no record yet. Raises UsageError if one ends without a record."""
-    from experiments.sweeping.display import perform
+    from experiments.sweeping.display import run_jobs
 
     def check_record(ended: Ended) -> tuple[Job, ...]:
         recorded_job(ended)
         return ()
 
     missing = [goal.run for goal in goals if goal.run.folder.result() is None]
-    perform(missing, launcher, f"runs of {goals[0].run.config.adapter.name}", check_record)
+    run_jobs(missing, launcher, f"runs of {goals[0].run.config.adapter.name}", check_record)
 
 
 def recorded_job(ended: Ended) -> Job:

@@ -42,7 +42,7 @@ class Display(Progress):
         self.console.print(f"{escape(job.label)}: {outcome}")
 
 
-def perform(
+def run_jobs(
     jobs: Iterable[Job], launcher: Launcher, title: str, then: Callable[[Ended], Iterable[Job]] = lambda ended: ()
 ) -> dict[Job, str]:
     """Perform the jobs, and those that `then` gives when one ends, in one display.

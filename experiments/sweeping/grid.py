@@ -1,129 +1,18 @@
-"""The runs of a sweep: methods x sizes x seeds on one task, or those of a named study, with the options that say so."""
+"""The runs of a sweep: methods x sizes x seeds."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from inspect import cleandoc, getdoc
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from adapters.base import Adapter, adapter_registry
-from experiments.cli.overrides import Overrides, method_settings
-from experiments.config import RunConfig, registered
-from experiments.errors import UsageError, did_you_mean
+from adapters.base import Adapter
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
-from experiments.studies import SEEDS, STUDIES, crossed
-from tasks.base import task_registry
-
-PROGRAM = "python -m experiments.sweep"
-
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """Run every method at every size with every seed on TASK, or the runs of a named study.
-
-    Finished runs are skipped, interrupted ones resume, and a failed one does not stop the others.
-
-    For example:
-    python -m experiments.sweep sd-pokemon --methods lora full --sizes 1 4 16 --jobs 2
-    python -m experiments.sweep --study rank
-    """
-
-    methods: tuple[str, ...] = ()
-    """The methods to compare."""
-    sizes: tuple[int, ...] = ()
-    """Values of each method's size (rank, width, length, dimension). Default: the method's own default."""
-    seeds: tuple[int, ...] = ()
-    """Seeds to run each setting with. Default: 0 1 2, or the study's seeds."""
-    set: tuple[str, ...] = ()
-    """Settings of single methods, as METHOD.SETTING=VALUE: lora.alpha=8 "lora.targets=query value"."""
-    study: str | None = None
-    """A named study instead of --methods and --sizes; TASK restricts it to its runs on that task."""
-    runs: Path = Path("runs")
-    """Folder for the records."""
-    launcher: Literal["local", "ray"] = "local"
-    """Worker processes on this machine, or Ray (here or on a cluster whose nodes share the storage of --runs)."""
-    jobs: int = 1
-    """Concurrent runs of the local launcher, each in a process with its share of the cores."""
-    ray_address: str | None = None
-    """The cluster for "ray": "auto" or host:port. Default: start Ray on this machine."""
-    run_cpus: int = 1
-    """Cores that a run requests from Ray."""
-    run_gpus: float | None = None
-    """GPUs that a run requests from Ray; 0.5 lets two runs share one. Default: 1 if there are any."""
-    retry_failed: bool = False
-    """Repeat runs that have failed before."""
-    search_lr: int | None = None
-    """Learning rates to try for every setting before its runs; the one with the lowest validation loss is taken."""
-    search_factor: float = 2.0
-    """Ratio of neighbouring rates in the search; the grid is centred on the rate that would be taken without it."""
-    search_share: float = 0.5
-    """Share of a run's steps that a trial of the search takes."""
-    dry_run: bool = False
-    """Print the runs and their progress, and run nothing."""
-
-
-def description() -> str:
-    """The command's help, with the studies and the question that each one asks."""
-    lines = [f"  {name}: {(getdoc(study) or '').splitlines()[0]}" for name, study in STUDIES.items()]
-    return "\n".join([cleandoc(SweepOptions.__doc__ or ""), "", "Studies:", *lines])
-
-
-def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
-    """All runs of a command line, resolved, without duplicates. Raises UsageError if it makes no sense."""
-    if options.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
-    settings = method_settings(options.set)
-    chosen = _of_study(overrides, options) if options.study else _of_methods(overrides, options, settings)
-    unused = settings.keys() - {config.adapter.name for config in chosen}
-    if unused:
-        raise UsageError(f"--set names {', '.join(sorted(unused))}, which is not among the methods of this sweep")
-    return resolved(
-        [
-            overrides.apply(replace(config, adapter=replace(config.adapter, **settings.get(config.adapter.name, {}))))
-            for config in chosen
-        ]
-    )
-
-
-def resolved(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The configurations with defaults filled in, without duplicates."""
-    return list(
-        {RunFolder.of(Path(), config).path: config for config in (each.resolved() for each in configs)}.values()
-    )
-
-
-def _of_study(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
-    """The configurations of the named study, on TASK alone if one is given."""
-    if options.methods or options.sizes:
-        raise UsageError("a study defines its methods and sizes: leave out --methods and --sizes, or --study")
-    name = options.study or ""
-    if name not in STUDIES:
-        raise UsageError(f"unknown study '{name}'{did_you_mean(name, STUDIES)}; the studies are {', '.join(STUDIES)}")
-    configs = STUDIES[name](options.seeds or None)
-    tasks = {config.task.name for config in configs}
-    if overrides.task_name is not None and overrides.task_name not in tasks:
-        raise UsageError(f"the study '{name}' is on {', '.join(sorted(tasks))}, not on {overrides.task_name}")
-    return [config for config in configs if overrides.task_name in (None, config.task.name)]
-
-
-def _of_methods(
-    overrides: Overrides, options: SweepOptions, settings: Mapping[str, Mapping[str, Any]]
-) -> list[RunConfig]:
-    """Every method at every size with every seed; the first seed of all settings comes first."""
-    methods = adapter_registry()
-    if overrides.task_name is None:
-        tasks = ", ".join(sorted(task_registry()))
-        raise UsageError(f"expected a TASK or a --study, for example: {PROGRAM} sd-pokemon; the tasks are {tasks}")
-    if not options.methods:
-        raise UsageError(f"expected --methods or a --study; the methods are {', '.join(sorted(methods))}")
-    adapters = [
-        adapter
-        for name in options.methods
-        for adapter in sized(registered(methods, name, "method"), options.sizes, settings.get(name, {}))
-    ]
-    return crossed([task_registry()[overrides.task_name]()], options.seeds or SEEDS, adapters)
+from tasks.base import Task
 
 
 def sized(method: type[Adapter], sizes: Sequence[int], settings: Mapping[str, Any]) -> list[Adapter]:
@@ -137,3 +26,21 @@ def sized(method: type[Adapter], sizes: Sequence[int], settings: Mapping[str, An
     if size_field in settings:
         raise UsageError(f"--sizes varies {method.name}.{size_field}: leave it out of --set, or leave out --sizes")
     return [replace(default, **{size_field: size}) for size in sizes]
+
+
+def crossed(
+    tasks: Sequence[Task], seeds: Sequence[int], adapters: Sequence[Adapter], train: Train | None = None
+) -> list[RunConfig]:
+    """Every adapter on every task with every seed; the first seed of all adapters comes first."""
+    settings = train or Train()
+    return [
+        RunConfig(adapter, task, replace(settings, seed=seed))
+        for task, seed, adapter in itertools.product(tasks, seeds, adapters)
+    ]
+
+
+def resolved(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The configurations with defaults filled in, without duplicates."""
+    return list(
+        {RunFolder.of(Path(), config).path: config for config in (each.resolved() for each in configs)}.values()
+    )

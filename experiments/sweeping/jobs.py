@@ -47,7 +47,7 @@ class Job(ABC):
     @property
     def description(self) -> str:
         """The method with its size and its other settings that differ from their defaults."""
-        return describe(self.config.adapter)
+        return describe_adapter(self.config.adapter)
 
     @property
     def label(self) -> str:
@@ -86,7 +86,7 @@ class Job(ABC):
 
 @dataclass(frozen=True, eq=False)
 class RunJob(Job):
-    """Train, measure and write the record. `search` tells how the learning rate was chosen."""
+    """Train, measure and write the record. `search` is the record of how the learning rate was chosen."""
 
     search: Mapping[str, Any] | None = None
 
@@ -122,7 +122,7 @@ class RunJob(Job):
             write_json(self.folder.result_file, record | {"search": self.search})
 
 
-def describe(adapter: Adapter) -> str:
+def describe_adapter(adapter: Adapter) -> str:
     """A method with its size and its other settings that differ from their defaults, such as "lora rank 4, alpha 8"."""
     default = type(adapter)()
     changed = [
@@ -152,7 +152,7 @@ class Worker:
         self._redirect = _redirect_process if whole_process else _redirect_python
         self._prepared: tuple[Any, PreparedTask] | None = None
 
-    def perform(self, job: Job) -> str | None:
+    def run(self, job: Job) -> str | None:
         """Perform a job unless it is done; returns the reason if it failed, and is then ready for the next job."""
         if job.done:
             return None

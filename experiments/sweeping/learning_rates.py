@@ -71,10 +71,10 @@ class Trial(Job):
     ) -> tuple[float | None, str | None]:
         """The validation loss, or the reason why there is none."""
         from experiments.records.failures import DiskFull, RunFailure, failures_are_records
-        from experiments.session import attach
+        from experiments.session import attach_seeded
         from experiments.training.loop import Trainer
 
-        folder, attachment = self.folder.path, attach(self.config, prepared)
+        folder, attachment = self.folder.path, attach_seeded(self.config, prepared)
         try:
             with failures_are_records(folder, lambda: None):
                 Trainer(prepared, attachment, self.config.train, folder, interruption, check_writer).run()
@@ -129,7 +129,7 @@ class LearningRateSearch:
         ]
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, Any]:
-        """The search as it is written to the records. `chosen` is None if no rate has a finite loss."""
+        """The search's entry in the records. `chosen` is None if no rate has a finite loss."""
         results = [trial.result() for trial in trials]
         losses = {result["learning_rate"]: result["validation_loss"] for result in results}
         finite = {rate: loss for rate, loss in losses.items() if loss is not None}
@@ -157,7 +157,7 @@ class SeedGroup:
     trials: Sequence[Trial] = ()
 
     def outcome(self) -> dict[str, Any] | None:
-        """The search as it is written to the records; None without one. Raises UsageError if it chose no rate."""
+        """The search's entry in the records; None without a search. Raises UsageError if it chose no rate."""
         if self.search is None:
             return None
         if not all(trial.done for trial in self.trials):

@@ -55,7 +55,7 @@ class InProcessLauncher:
             job = jobs[count]
             count += 1
             yield Started(job)
-            yield Ended(job, worker.perform(job))
+            yield Ended(job, worker.run(job))
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def serve(connection: Connection, threads: int) -> None:
     worker = Worker()
     try:
         while True:
-            connection.send(worker.perform(connection.recv()))
+            connection.send(worker.run(connection.recv()))
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return
 

@@ -39,7 +39,7 @@ class RayLauncher:
             self._connect(ray)
         for root in {job.root for job in jobs}:
             root.mkdir(parents=True, exist_ok=True)
-        task = ray.remote(perform).options(max_retries=RETRIES, **self._resources(ray, jobs))
+        task = ray.remote(run_on_node).options(max_retries=RETRIES, **self._resources(ray, jobs))
         started, pending, waiting = 0, {}, {}
         try:
             while started < len(jobs) or pending:
@@ -66,8 +66,8 @@ class RayLauncher:
 
     def _connect(self, ray: Any) -> None:
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        places = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables |= {"PYTHONPATH": os.pathsep.join(places), "TQDM_MININTERVAL": PROGRESS_BAR_SECONDS}
+        paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables |= {"PYTHONPATH": os.pathsep.join(paths), "TQDM_MININTERVAL": PROGRESS_BAR_SECONDS}
         try:
             ray.init(self.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
         except (ConnectionError, ValueError) as failure:
@@ -77,7 +77,7 @@ class RayLauncher:
             ) from None
 
     def _resources(self, ray: Any, jobs: Sequence[Job]) -> dict[str, float]:
-        """The resources of a run. Raises UsageError if no node has them, because Ray would wait for ever."""
+        """The resources of a run. Raises UsageError if no node has them, because Ray would wait forever."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         devices = {job.config.train.device for job in jobs}
         gpus = self.gpus
@@ -103,7 +103,7 @@ def library() -> Any:
 _worker = Worker()  # Ray reuses worker processes, so their runs can share the prepared task
 
 
-def perform(job: Job, threads: int) -> str | None:
+def run_on_node(job: Job, threads: int) -> str | None:
     """Perform a job on a node of the cluster; returns the reason if it failed."""
     import torch
 
@@ -112,11 +112,11 @@ def perform(job: Job, threads: int) -> str | None:
     torch.set_num_threads(threads)
     # processes of a dead node can outlive it for a moment, when Ray has already given their runs to other nodes
     wait_until_free(job.folder.path, ORPHAN_SECONDS)
-    return _worker.perform(job)
+    return _worker.run(job)
 
 
 def reason_of(ray: Any, reference: Any) -> str | None:
-    """What `perform` returned; if Ray gave up on the run, the reason for that."""
+    """What `run_on_node` returned; if Ray gave up on the run, the reason for that."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as failure:

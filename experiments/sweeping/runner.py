@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ from adapters.base import Adapter
 from experiments.config import RunConfig, Train, with_settings
 from experiments.errors import UsageError
 from experiments.records.run_record import RunRecord
-from experiments.sweeping.grid import resolved
-from experiments.sweeping.jobs import Job, RunJob, describe
+from experiments.sweeping.grid import crossed, resolved
+from experiments.sweeping.jobs import Job, RunJob, describe_adapter
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.local_launcher import InProcessLauncher, Launcher, LocalLauncher
 from tasks.base import Task
@@ -36,7 +34,7 @@ def sweep(
 
     Finished runs in `runs` are read, not repeated. `settings` are fields of `Train` (`steps=100`). `search_lr` tries
     that many learning rates for every adapter and task first (`LearningRateSearch` sets the grid). `jobs` above 1
-    performs so many runs at a time in processes of their own; a script must then call this under
+    is the number of concurrent runs, each in its own process; a script must then call this under
     `if __name__ == "__main__":`. Records come in the order tasks, seeds, adapters. Raises UsageError if the settings
     make no sense.
     """
@@ -45,8 +43,7 @@ def sweep(
     if isinstance(search_lr, int):
         search_lr = LearningRateSearch(search_lr)
     base = with_settings(train, settings)
-    combinations = itertools.product(_listed(tasks), seeds, _listed(adapters))
-    configs = resolved([RunConfig(adapter, task, replace(base, seed=seed)) for task, seed, adapter in combinations])
+    configs = resolved(crossed(_listed(tasks), seeds, _listed(adapters), base))
     groups = seed_groups(configs, Path(runs), search_lr)
     launcher = InProcessLauncher() if jobs == 1 else LocalLauncher(jobs)
     find_rates(groups, launcher)
@@ -75,19 +72,19 @@ def _record(job: RunJob, reason: str | None) -> RunRecord:
 
 def find_rates(groups: Sequence[SeedGroup], launcher: Launcher) -> None:
     """Perform the missing trials, and print where the best rate is at the edge of the grid."""
-    from experiments.sweeping.display import perform
+    from experiments.sweeping.display import run_jobs
 
     trials = [trial for group in groups for trial in group.trials]
     missing = [trial for trial in trials if not trial.done]
     if trials:
         print(f"learning-rate trials: {len(trials)}, of which {len(trials) - len(missing)} are finished")
-    perform(missing, launcher, "learning-rate trials")
+    run_jobs(missing, launcher, "learning-rate trials")
     for group in groups:
         with suppress(UsageError):  # the group's runs report it
             search = group.outcome()
             if search is not None and search["edge"] is not None:
                 print(
-                    f"{group.trials[0].config.task.name} {describe(group.configs[0].adapter)}: the best rate, "
+                    f"{group.trials[0].config.task.name} {describe_adapter(group.configs[0].adapter)}: the best rate, "
                     f"{search['chosen']:g}, is the {search['edge']} of {len(group.trials)}: a better one may lie beyond"
                 )
 
@@ -107,7 +104,7 @@ def perform_runs(
     groups: Sequence[SeedGroup], configs: Sequence[RunConfig], launcher: Launcher, retry_failed: bool
 ) -> dict[Job, str]:
     """Perform the missing runs in the order of `configs`; returns those that failed, with their reasons."""
-    from experiments.sweeping.display import perform
+    from experiments.sweeping.display import run_jobs
 
     by_config, failures = runs_of(groups)
     runs = [by_config[id(config)] for config in configs if id(config) in by_config]
@@ -122,7 +119,7 @@ def perform_runs(
         failures |= {run: f"{reason} (in an earlier sweep)" for run, reason in failed.items()}
     missing = [run for run in runs if not run.done and run not in failures]
     print(f"runs: {len(configs)}, of which {sum(run.done for run in runs)} are finished and {len(missing)} to do")
-    return failures | perform(missing, launcher, "runs")
+    return failures | run_jobs(missing, launcher, "runs")
 
 
 def show_state(groups: Sequence[SeedGroup]) -> None:

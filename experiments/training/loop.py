@@ -20,13 +20,13 @@ from tqdm import tqdm
 from adapters.base import Attachment
 from experiments.config import ResolvedTrain, Train
 from experiments.errors import UsageError
-from experiments.measure.memory import TrainingMemory
 from experiments.records.failures import Diverged
 from experiments.records.folder import processor
 from experiments.training import checkpoint
 from experiments.training.accelerator import LossModule, make_accelerator
 from experiments.training.callbacks import Callback
 from experiments.training.divergence import first_not_finite
+from experiments.training.memory import TrainingMemory
 from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
 from experiments.training.signals import Interrupted, Interruption
 from tasks import distributed

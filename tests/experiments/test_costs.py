@@ -86,13 +86,14 @@ def test_one_configuration_per_method_and_size(tiny_task):
 
 
 @pytest.mark.parametrize(
-    ("task", "options", "sentence"),
+    ("overrides", "options", "sentence"),
     [
-        (None, CostsOptions(), "expected a TASK"),
-        ("tiny", CostsOptions(methods=("lara",)), "did you mean 'lora'"),
-        ("tiny", replace(OPTIONS, mixed=1), "--mixed must be at least 2, not 1"),
+        (Overrides(), CostsOptions(), "expected a TASK"),
+        (Overrides("tiny"), CostsOptions(methods=("lara",)), "did you mean 'lora'"),
+        (Overrides("tiny"), replace(OPTIONS, mixed=1), "--mixed must be at least 2, not 1"),
+        (Overrides("tiny", {}, {"steps": 9}), OPTIONS, "--steps sets the steps to time"),
     ],
 )
-def test_mistakes_are_one_sentence(tiny_task, task, options, sentence):
+def test_mistakes_are_one_sentence(tiny_task, overrides, options, sentence):
     with pytest.raises(UsageError, match=sentence):
-        configurations(Overrides(task), options)
+        configurations(overrides, options)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from experiments import plan as command
 from experiments.errors import UsageError
+from experiments.plan import main
 from experiments.planning.memory_plan import CARDS, PlanSettings, interpolate_batch, largest_batches, plan
 from tests.experiments.measure.test_memory import SHAPE, TOKENS, configuration
 from tests.experiments.measure.test_memory import task as task  # a fixture
@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 def run(monkeypatch, *words: str) -> None:
     monkeypatch.setattr(sys, "argv", ["plan", *words])
-    command.main()
+    main()
 
 
 def test_the_command_names_categories_gpus_and_allowances(monkeypatch, capsys, folder):

@@ -5,7 +5,7 @@ import torch
 
 from experiments.records.folder import fingerprint
 from experiments.studies import STUDIES
-from experiments.sweeping.grid import description
+from experiments.sweep import description
 from tasks.language.e2e import EndToEnd
 
 # Hu et al. 2021, Table 3: millions of trained parameters, in the table's order (Adapter^H: the paper's formula counts

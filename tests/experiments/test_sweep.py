@@ -11,8 +11,7 @@ from experiments.cli.overrides import Overrides
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
 from experiments.studies import STUDIES
-from experiments.sweep import main
-from experiments.sweeping.grid import SweepOptions, configurations
+from experiments.sweep import SweepOptions, configurations, main
 from experiments.sweeping.jobs import RunJob
 from tasks.diffusion.pokemon import Pokemon
 

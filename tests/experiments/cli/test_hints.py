@@ -3,15 +3,16 @@
 import importlib
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from experiments.cli.parser import parse, parse_options, parse_task
 from experiments.config import unknown_name
 from experiments.run import RunOptions
-from experiments.sweeping.grid import SweepOptions
+from experiments.sweep import SweepOptions
+from reports.__main__ import PlotsOptions
 
 
 def parsed(line):
@@ -57,17 +58,10 @@ def test_output_is_the_folder_of_runs(option):
     assert str(parsed(f"lora sd-pokemon {option} folder")["options"].runs) == "folder"
 
 
-@dataclass(frozen=True)
-class RunsAndOutput:
-    """Options of a command that reads runs and writes something else."""
-
-    runs: Path = Path("runs")
-    output: Path = Path("plots")
-
-
 @pytest.mark.parametrize("option", ["--output", "--output-dir", "--output_dir", "-o"])
 def test_output_is_the_commands_own_option_if_it_has_one(option):
-    assert parse_options(RunsAndOutput, [option, "folder"], "plots") == RunsAndOutput(output=Path("folder"))
+    """`python -m reports plots --output DIR` writes there, it does not read runs there."""
+    assert parse_options(PlotsOptions, [option, "folder"], "plots") == PlotsOptions(output=Path("folder"))
 
 
 def test_a_settings_former_name_is_accepted_as_the_name_of_another_setting():
@@ -105,7 +99,7 @@ def test_a_former_name_of_a_commands_option_is_refused_with_the_new_one(line, ne
 def test_a_name_can_have_its_own_hint():
     class Method:
         other_names = ("other",)
-        name_hints = {"dora": "use: method TASK --adapter.use-dora"}
+        name_hints: ClassVar = {"dora": "use: method TASK --adapter.use-dora"}
 
     registry = {"method": Method}
     assert "unknown method 'DoRA' (use: method TASK --adapter.use-dora); " in unknown_name(registry, "DoRA", "method")

@@ -1,5 +1,6 @@
 """Commands with positional arguments and subcommands, help pages, and tyro's errors in both styles of box."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Annotated
 import pytest
 import tyro
 
+from adapters.peft_method import PeftMethod
 from experiments.__main__ import COMMANDS
+from experiments.cli.overrides import method_settings
 from experiments.cli.parser import parse, parse_command, parse_options
 from experiments.cli.tyro_errors import sentence
 from experiments.run import RunOptions
@@ -87,6 +90,30 @@ def test_the_help_of_an_option_is_one_paragraph(capsys, monkeypatch):
     text = shown_help(capsys, parse_command, COMMANDS_HERE, ["sample", "--help"], "program")
     assert "RUN [RUN ...]" in text
     assert "Seed of the initial noise, on two lines." in text
+
+
+def test_the_help_shows_a_default_once_and_no_empty_one(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    without_task = shown_help(capsys, parse, RunOptions, ["peft", "--help"], "run")
+    with_task = shown_help(capsys, parse, RunOptions, ["peft", "e2e", "--help"], "run")
+    assert "Steps between checkpoints, from which an interrupted run resumes. (default: 100)" in with_task
+    assert "Steps between checkpoints, from which an interrupted run resumes. Default: the base's card" in without_task
+    for text in (without_task, with_task):
+        assert "--adapter.options JSON" in text
+        assert not re.search(r"default: (None|'\{\}')?\)|Default: .*\(default: ", text)
+
+
+def test_a_json_option_is_one_word():
+    config, _ = parse(RunOptions, ["peft", "e2e", "--adapter.options", '{"r": 8, "nested": {"a": [1]}}'], "run")
+    assert config.adapter == PeftMethod(options={"r": 8, "nested": {"a": [1]}})
+    assert method_settings(['peft.options={"r": 8}']) == {"peft": {"options": {"r": 8}}}
+
+
+@pytest.mark.parametrize("value", ["r=8", "[8]"])
+def test_a_json_option_that_is_no_object_is_refused(value, capsys):
+    with pytest.raises(SystemExit):
+        parse(RunOptions, ["peft", "e2e", "--adapter.options", value], "run")
+    assert "expected a JSON object such as '{\"r\": 8}', not " + value in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

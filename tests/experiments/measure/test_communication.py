@@ -63,7 +63,7 @@ def test_a_file_without_a_configuration_is_refused(tmp_path, text):
     file = tmp_path / "config.json"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(UsageError, match="expected a run's config.json"):
+    with pytest.raises(UsageError, match=r"expected a run's config\.json"):
         read_configuration(file)
 
 

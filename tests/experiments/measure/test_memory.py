@@ -15,9 +15,9 @@ from experiments.config import RunConfig, Train
 from experiments.measure.device_rules import CUDA
 from experiments.measure.file_sizes import adapter_files
 from experiments.measure.memory_prediction import predict
-from experiments.measure.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
 from experiments.measure.memory_validation import RandomWeights, measure_peak
 from experiments.records.adapter_file import adapter_metadata
+from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
 from tasks.language.style import Style
 
 SHAPE = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 4}

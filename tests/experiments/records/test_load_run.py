@@ -37,7 +37,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def describing(tmp_path_factory, tiny_base):  # noqa: F811
+def language_run(tmp_path_factory, tiny_base):  # noqa: F811
     task = EndToEnd(base=tiny_base, max_new_tokens=8)
     return finished_run(RunConfig(Lora(rank=2, alpha=8.0), task, TRAIN), tmp_path_factory.mktemp("runs"))
 
@@ -93,8 +93,8 @@ def test_several_runs_side_by_side(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("adapter", [Lora(rank=2, alpha=8.0), FullFinetuning(top_blocks=1), Subspace(dimension=9)])
-def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_path):
-    run = finished_run(RunConfig(adapter, load_run(describing.path).config.task, TRAIN), tmp_path)
+def test_scale_multiplies_the_change_of_the_weights(adapter, language_run, tmp_path):
+    run = finished_run(RunConfig(adapter, load_run(language_run.path).config.task, TRAIN), tmp_path)
 
     def weights(scale: float) -> dict[str, torch.Tensor]:
         model = next(iter(load_models([run.path], scale, False))).base.backbone.model
@@ -106,8 +106,8 @@ def test_scale_multiplies_the_change_of_the_weights(adapter, describing, tmp_pat
         torch.testing.assert_close(half[name], (none[name] + whole[name]) / 2, atol=1e-5, rtol=1e-4)
 
 
-def test_texts(describing, monkeypatch, capsys):
-    run_command(monkeypatch, generate.main, describing.path, MEANING, "--compare", "base", "--num-beams", 2)
+def test_texts(language_run, monkeypatch, capsys):
+    run_command(monkeypatch, generate.main, language_run.path, MEANING, "--compare", "base", "--num-beams", 2)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == MEANING
     assert lines[1].startswith("  base: ")
@@ -115,9 +115,9 @@ def test_texts(describing, monkeypatch, capsys):
     base, tuned = (line.split(": ", 1)[1] for line in lines[1:])
     assert base != tuned
     with pytest.raises(TaskError, match="expected a meaning such as 'name"):
-        run_command(monkeypatch, generate.main, describing.path, "a restaurant, please")
+        run_command(monkeypatch, generate.main, language_run.path, "a restaurant, please")
     with pytest.raises(TaskError, match="generates no pictures"):
-        run_command(monkeypatch, sample.main, describing.path, MEANING)
+        run_command(monkeypatch, sample.main, language_run.path, MEANING)
 
 
 def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811
@@ -127,21 +127,21 @@ def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811
     assert all(texts)
 
 
-def test_exported_files_load_in_their_tools(describing, pictures, tmp_path, tiny_base):  # noqa: F811
+def test_exported_files_load_in_their_tools(language_run, pictures, tmp_path, tiny_base):  # noqa: F811
     import peft
     from transformers import GPT2LMHeadModel
 
-    run = load_run(describing.path)
+    run = load_run(language_run.path)
     tokens = torch.arange(12)[None]
     expected = run.base.backbone.model(input_ids=tokens).logits
     base = GPT2LMHeadModel.from_pretrained(tiny_base).eval()
-    theirs = peft.PeftModel.from_pretrained(base, describing.path)  # the run's folder as it is
+    theirs = peft.PeftModel.from_pretrained(base, language_run.path)  # the run's folder itself
     torch.testing.assert_close(theirs(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
     export.export(run, "merged", tmp_path / "merged")
     merged = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(merged(input_ids=tokens).logits, expected, atol=1e-5, rtol=1e-5)
     again = replace(run.config.task, base=str(tmp_path / "merged")).load_base(CPU)
-    assert again.generate([MEANING], num_beams=1) == load_run(describing.path).base.generate([MEANING], num_beams=1)
+    assert again.generate([MEANING], num_beams=1) == load_run(language_run.path).base.generate([MEANING], num_beams=1)
     with pytest.raises(AdapterError, match="choose diffusers or kohya or peft"):
         load_run(pictures.path).attachment.export("onnx")
 
@@ -159,7 +159,7 @@ def test_merged_pictures_are_a_pipeline(pictures, tmp_path):
     assert replace(run.config.task, base=str(tmp_path)).load_base(CPU).sampling == run.base.sampling
 
 
-def test_wrong_runs_and_prompts_are_refused(describing, tmp_path):
+def test_wrong_runs_and_prompts_are_refused(language_run, tmp_path):
     with pytest.raises(UsageError, match="not a finished run"):
         load_run(tmp_path)
     with pytest.raises(UsageError, match="runs first"):
@@ -170,11 +170,11 @@ def test_wrong_runs_and_prompts_are_refused(describing, tmp_path):
         runs_and_prompts([str(tmp_path)])
 
 
-def test_a_changed_base_is_refused(describing, tmp_path):
+def test_a_changed_base_is_refused(language_run, tmp_path):
     import shutil
 
     copied = tmp_path / "run"
-    shutil.copytree(describing.path, copied)
+    shutil.copytree(language_run.path, copied)
     record = json.loads((copied / "result.json").read_text())
     write_json(copied / "result.json", record | {"facts": {"base_revision": "another"}})
     with pytest.raises(UsageError, match="trained on revision another"):
@@ -198,8 +198,8 @@ def test_a_loaded_diffusion_run_is_a_pipeline(pictures):
         _ = run.tokenizer
 
 
-def test_a_loaded_language_run_is_a_model_and_a_tokenizer(describing):
-    run = load_run(str(describing.path))
+def test_a_loaded_language_run_is_a_model_and_a_tokenizer(language_run):
+    run = load_run(str(language_run.path))
     tokens = run.tokenizer(MEANING, return_tensors="pt").input_ids
     tuned = run.model(input_ids=tokens).logits
     with run.attachment.disabled():

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from experiments.search.bisection import Bisection, Crossing, combine_seeds, interpolate
 
 
-def run_search(search: Bisection, truth: float) -> tuple[Bisection, list[int]]:
-    """The finished search if sizes from `truth` upwards reach the goal, and the sizes measured."""
+def finish(bisection: Bisection, truth: float) -> tuple[Bisection, list[int]]:
+    """The finished bisection if sizes from `truth` upwards reach the goal, and the sizes measured."""
     sizes = []
-    while (size := search.next_size()) is not None:
+    while (size := bisection.next_size()) is not None:
         sizes.append(size)
-        search = search.with_result(size, size >= truth)
-    return search, sizes
+        bisection = bisection.with_result(size, size >= truth)
+    return bisection, sizes
 
 
 @given(
@@ -23,7 +23,7 @@ def run_search(search: Bisection, truth: float) -> tuple[Bisection, list[int]]:
 )
 def test_any_threshold_is_enclosed(smallest, span, factor, resolution, truth):
     start = Bisection.over(smallest, round(smallest * span), factor, resolution)
-    result, sizes = run_search(start, truth)
+    result, sizes = finish(start, truth)
     assert len(set(sizes)) == len(sizes) <= start.steps_left()
     largest = start.grid[-1]
     if result.below is None:
@@ -37,17 +37,17 @@ def test_any_threshold_is_enclosed(smallest, span, factor, resolution, truth):
 
 def test_order_of_sizes_by_hand():
     """From the middle of 10, 100, 1000, 10000 outward, then halves on the log scale."""
-    result, sizes = run_search(Bisection.over(10, 10_000, 10, 2), 2000)
+    result, sizes = finish(Bisection.over(10, 10_000, 10, 2), 2000)
     assert sizes == [100, 1000, 10_000, 3162, 1778]
     assert (result.below, result.reaching) == (1778, 3162)
 
 
 @given(st.floats(1, 1e5), st.floats(1, 1e5))
-def test_another_search_gives_a_starting_point_but_no_answer(other_truth, truth):
+def test_another_bisection_gives_a_starting_point_but_no_answer(other_truth, truth):
     start = Bisection.over(10, 10_000, 10, 2)
-    leader, _ = run_search(start, other_truth)
+    leader, _ = finish(start, other_truth)
     follower = start.starting_from(leader.below, leader.reaching)
-    result, sizes = run_search(follower, truth)
+    result, sizes = finish(follower, truth)
     assert sizes[0] == (leader.reaching or leader.below)
     assert result.below is None or result.below < truth
     assert result.reaching is None or result.reaching >= truth
@@ -68,24 +68,26 @@ def test_a_starting_point_outside_the_range_is_ignored():
 def test_grid_sizes_close_to_the_starting_point_are_dropped():
     follower = Bisection.over(287, 2_870_000, 10, 4).starting_from(316_228, 1_000_000)
     assert follower.grid == (287, 2870, 28_700, 316_228, 1_000_000, 2_870_000)
-    _, sizes = run_search(follower, 200_000)
+    _, sizes = finish(follower, 200_000)
     assert sizes == [1_000_000, 316_228, 28_700, 95_267]
 
 
 def test_the_upper_bound_of_steps_falls_with_every_result():
-    search = Bisection.over(1, 64, 4, 2)
-    assert search.steps_left() == 4  # 4 fails, 16 fails, 64 reaches, 32
-    while (size := search.next_size()) is not None:
-        after = search.with_result(size, size > 20)
-        assert after.steps_left() < search.steps_left()
-        search = after
+    bisection = Bisection.over(1, 64, 4, 2)
+    assert bisection.steps_left() == 4  # 4 fails, 16 fails, 64 reaches, 32
+    while (size := bisection.next_size()) is not None:
+        after = bisection.with_result(size, size > 20)
+        assert after.steps_left() < bisection.steps_left()
+        bisection = after
 
 
 def test_a_crossing_is_linear_in_the_logarithm():
-    search = Bisection((10, 1000), 2.0, below=10, reaching=1000)
-    assert interpolate(search, {10: 0.0, 1000: 1.0}, 0.5).size == pytest.approx(100)
-    assert interpolate(search, {10: 5.0, 1000: 1.0}, 2.0).size == pytest.approx(10 ** (1 + 2 * 0.75))  # lower is better
-    assert interpolate(search, {10: None, 1000: 1.0}, 0.5).size == 1000, (
+    bisection = Bisection((10, 1000), 2.0, below=10, reaching=1000)
+    assert interpolate(bisection, {10: 0.0, 1000: 1.0}, 0.5).size == pytest.approx(100)
+    assert interpolate(bisection, {10: 5.0, 1000: 1.0}, 2.0).size == pytest.approx(
+        10 ** (1 + 2 * 0.75)
+    )  # lower is better
+    assert interpolate(bisection, {10: None, 1000: 1.0}, 0.5).size == 1000, (
         "the run at 10 failed, so there is nothing to interpolate"
     )
 

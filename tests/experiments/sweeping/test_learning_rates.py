@@ -23,7 +23,7 @@ def groups(tmp_path, tiny_task):
     task = Tiny(diary=str(tmp_path))
     seeds = [Train(device="cpu", steps=6, warmup_steps=2, seed=seed) for seed in (0, 1)]
     configs = [
-        RunConfig(group, task, train).resolved() for train in seeds for group in (Lora(rank=2), FullFinetuning())
+        RunConfig(adapter, task, train).resolved() for train in seeds for adapter in (Lora(rank=2), FullFinetuning())
     ]
     return seed_groups(configs, tmp_path / "runs", SEARCH)
 
@@ -43,7 +43,7 @@ def test_a_senseless_search_is_refused(wrong):
         LearningRateSearch(*wrong)
 
 
-def test_every_arm_has_as_many_trials_of_the_same_budget(groups):
+def test_every_setting_has_as_many_trials_of_the_same_budget(groups):
     assert [len(group.trials) for group in groups] == [3, 3]
     assert {
         (t.config.train.steps, t.config.train.warmup_steps, t.config.train.seed)
@@ -80,8 +80,8 @@ def test_the_search_uses_validation_data_only_and_is_recorded(groups, launcher, 
 
 def write(trial, loss, failure=None):
     trial.folder.path.mkdir(parents=True)
-    found = {"learning_rate": trial.config.train.learning_rate, "validation_loss": loss, "failure": failure}
-    trial.file.write_text(json.dumps(found))
+    result = {"learning_rate": trial.config.train.learning_rate, "validation_loss": loss, "failure": failure}
+    trial.file.write_text(json.dumps(result))
 
 
 def test_a_best_rate_at_the_edge_is_recorded(groups):

@@ -9,7 +9,7 @@ import torch
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.measure.memory_prediction import predict
-from experiments.records.oom_advice import free_memory, what_would_fit
+from experiments.measure.oom_advice import free_memory, what_would_fit
 from tasks.language.style import Style
 
 

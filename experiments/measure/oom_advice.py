@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import RunConfig
+from experiments.config import ResolvedTrain, RunConfig
 from experiments.records.failures import size_in_words
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def what_would_fit(config: RunConfig, free: int | None) -> str | None:
 
 
 def _sentence(config: RunConfig, free: int) -> str:
-    batch = config.train.batch_size
-    assert batch is not None, "the configuration is not resolved"
+    batch = ResolvedTrain.of_steps(config.train, 1).batch_size
     needed, least = _needed(config, batch), _peak(config, 1)
     prediction = (
         f"a step was predicted to need {size_in_words(needed)}, and {size_in_words(free)} were free before the model "
@@ -52,9 +51,9 @@ def _sentence(config: RunConfig, free: int) -> str:
         return f"{prediction}: another process may be using memory"
     if least <= free:
         # the peak is convex in the batch size, so linear interpolation never predicts too little
-        fitting = 1 + int((free - least) / (needed - least) * (batch - 1))
-        needed = size_in_words(_needed(config, fitting))
-        return f"{prediction}; --train.batch-size {fitting} is predicted to need {needed}"
+        smaller = 1 + int((free - least) / (needed - least) * (batch - 1))
+        needed = size_in_words(_needed(config, smaller))
+        return f"{prediction}; --train.batch-size {smaller} is predicted to need {needed}"
     checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
     least = _peak(checkpointed, 1)
     if least <= free:

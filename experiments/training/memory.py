@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from experiments.measure.memory_tracker import MemoryTracker
 from experiments.training.callbacks import Callback
+from experiments.training.memory_tracker import MemoryTracker
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 resets VmHWM (Linux, proc(5))
 STATUS = Path("/proc/self/status")
