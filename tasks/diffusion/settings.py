@@ -87,7 +87,7 @@ class DiffusionSettings(ABC):
 
     @abstractmethod
     def splits(self, resolution: int) -> PictureSplits:
-        """The task's pictures, `resolution` pixels wide and high. `self` is filled, here and in what follows."""
+        """The task's pictures, `resolution` pixels wide and high. `self` is what `filled` returned, as below."""
 
     @abstractmethod
     def prompts(self, splits: PictureSplits) -> list[Prompt]:

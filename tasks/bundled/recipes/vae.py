@@ -114,6 +114,11 @@ def figures(vae, distance: bool) -> dict[str, float]:
 
 
 def kid(first: Tensor, second: Tensor) -> float:
+    """KID x1000 of two sets of pictures in EfficientNet-Lite0 features, over 50 random subsets of 500.
+
+    The metric of the tasks takes one subset of precomputed features. Here the subsets depend on the random numbers that
+    the extractor draws after the seed, so that calling it would change the card's figures.
+    """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     from tasks.diffusion.evaluation.features import EfficientNetLite0

@@ -164,12 +164,15 @@ def test_an_incomplete_metric_or_task_cannot_be_instantiated():
         def base_prompts(self):
             return []
 
-    named: Any = {"name": "x", "better": "lower", "unit": "", "meaning": "x"}
-    for cls, missing, values in ((WithoutCompute, "compute", named), (WithoutDistance, "distance", named)):
-        with pytest.raises(TypeError, match=missing):
-            cls(**values)
-    with pytest.raises(TypeError, match="prompts"):
-        WithoutPrompts()  # pyright: ignore[reportAbstractUsage]
+    label: Any = {"name": "x", "better": "lower", "unit": "", "meaning": "x"}
+    incomplete: list[tuple[Any, str, dict]] = [
+        (WithoutCompute, "compute", label),
+        (WithoutDistance, "distance", label),
+        (WithoutPrompts, "prompts", {}),
+    ]
+    for cls, missing, settings in incomplete:
+        with pytest.raises(TypeError, match=f"abstract.*{missing}"):
+            cls(**settings)
 
 
 def test_metrics_without_what_they_need_are_left_out_and_named(task):
