@@ -38,10 +38,10 @@ class Adapter(ABC):
     size_field: ClassVar[str | None] = None  # the field that a sweep over sizes varies
     starts_as_identity: ClassVar[bool] = True  # whether attaching leaves the model's output unchanged
     mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights
-    mixable: ClassVar[bool] = False  # whether items of one batch may use different adapters (adapters.mixture)
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)  # settings that the contract tests cover
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings with a name in the papers: {"DID": {...}}
     other_names: ClassVar[tuple[str, ...]] = ()  # lower-case names that people type for this method
+    name_hints: ClassVar[Mapping[str, str]] = {}  # a lower-case name that needs settings too -> what to type instead
     option_hints: ClassVar[Mapping[str, str]] = {}  # a setting that people look for here -> what to use instead
     _registry: ClassVar[dict[str, type[Adapter]]] = {}
 
@@ -70,7 +70,7 @@ class Adapter(ABC):
 
     @property
     def label(self) -> str:
-        """The method's name in records and in a base's card, with whatever tells its variants apart."""
+        """The method's name in records and in a base's card, including the settings that name a variant."""
         return self.name
 
     def parameter_count(self, backbone: Backbone) -> int | None:

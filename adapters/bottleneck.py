@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adapters.backbone import Sublayer
 from adapters.base import Adapter
@@ -24,8 +25,13 @@ class Bottleneck(Adapter, name="bottleneck"):
     arXiv 2004.03829)."""
 
     size_field = "width"
-    mixable = True
     other_names = ("adapter", "adapters", "bottleneck-adapter", "houlsby", "pfeiffer")
+    option_hints: ClassVar[Mapping[str, str]] = {
+        "rank": "use --adapter.width, the width of each bottleneck",
+        "r": "use --adapter.width, the width of each bottleneck",
+        "reduction_factor": "use --adapter.width: the model's width divided by the reduction factor",
+        "non_linearity": "use --adapter.activation",
+    }
     examples = (
         {},
         {"width": 3, "placement": "pfeiffer", "layer_norm": True, "activation": "relu"},
@@ -70,18 +76,18 @@ class BottleneckUpdate(HookedUpdate):
         from torch import nn
 
         weight = next(sublayer.module.parameters())
-        place = {"dtype": weight.dtype, "device": weight.device}
+        like = {"dtype": weight.dtype, "device": weight.device}
         self.settings = settings
         parameters = {
-            "down": nn.Parameter(torch.empty(settings.width, sublayer.width, **place)),
-            "down_bias": nn.Parameter(torch.zeros(settings.width, **place)),
-            "up": nn.Parameter(torch.zeros(sublayer.width, settings.width, **place)),
-            "up_bias": nn.Parameter(torch.zeros(sublayer.width, **place)),
+            "down": nn.Parameter(torch.empty(settings.width, sublayer.width, **like)),
+            "down_bias": nn.Parameter(torch.zeros(settings.width, **like)),
+            "up": nn.Parameter(torch.zeros(sublayer.width, settings.width, **like)),
+            "up_bias": nn.Parameter(torch.zeros(sublayer.width, **like)),
         }
         nn.init.kaiming_uniform_(parameters["down"], a=math.sqrt(5))
         if settings.layer_norm:
-            parameters["norm"] = nn.Parameter(torch.ones(sublayer.width, **place))
-            parameters["norm_bias"] = nn.Parameter(torch.zeros(sublayer.width, **place))
+            parameters["norm"] = nn.Parameter(torch.ones(sublayer.width, **like))
+            parameters["norm_bias"] = nn.Parameter(torch.zeros(sublayer.width, **like))
         super().__init__(sublayer.module, parameters)
 
     def update(self, args: tuple, kwargs: dict, output):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _through_peft(option: str) -> str:
     """The hint for a variant of LoRA that peft implements."""
-    return f"use peft's LoRA instead: peft TASK --adapter.method lora --adapter.options '{{\"r\": 8, {option}}}'"
+    return f"use peft's LoRA: `peft TASK --adapter.method lora --adapter.options '{{\"r\": 8, {option}}}'`"
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Lora(Adapter, name="lora"):
 
     size_field = "rank"
     mergeable = True
-    mixable = True
     other_names = ("low-rank", "low-rank-adaptation", "loralib")
+    name_hints: ClassVar[Mapping[str, str]] = {"rslora": "use `lora TASK --adapter.use-rslora`"}
     option_hints: ClassVar[Mapping[str, str]] = {
         "dora": _through_peft('"use_dora": true'),
         "use_dora": _through_peft('"use_dora": true'),
@@ -113,7 +113,7 @@ class LowRankUpdate(HookedUpdate):
         from torch import nn
 
         weight = projection.module.weight
-        place = {"dtype": weight.dtype, "device": weight.device}
+        like = {"dtype": weight.dtype, "device": weight.device}
         self.projection, self.rank = projection, rank
         self.scaling, self.dropout = settings.scaling(rank), settings.dropout
         self.is_convolution = weight.ndim == 4
@@ -122,12 +122,12 @@ class LowRankUpdate(HookedUpdate):
                 f"LoRA cannot update the grouped convolution '{projection.name}': leave it out of --adapter.targets"
             )
         kernel = tuple(weight.shape[2:])
-        down = nn.Parameter(torch.empty(rank, projection.in_features, *kernel, **place))
+        down = nn.Parameter(torch.empty(rank, projection.in_features, *kernel, **like))
         if settings.init_lora_weights == "kaiming":
             nn.init.kaiming_uniform_(down, a=math.sqrt(5))
         else:
             nn.init.normal_(down, std=1 / rank)
-        up = nn.Parameter(torch.zeros(projection.out_features, rank, *[1] * len(kernel), **place))
+        up = nn.Parameter(torch.zeros(projection.out_features, rank, *[1] * len(kernel), **like))
         suffix = "" if projection.rows is None else f"_{projection.part}"
         self.down_name, self.up_name = f"lora_A{suffix}", f"lora_B{suffix}"
         super().__init__(projection.module, {self.down_name: down, self.up_name: up})

@@ -53,7 +53,7 @@ def mixed(attachment: Attachment, states: Sequence[State], rows: Sequence[int]) 
 
 
 class MixedUpdate:
-    """The hook that stands in for one update: a copy of it per adapter, each applied to that adapter's items."""
+    """The hook that replaces one update: a copy of the update per adapter, each applied to that adapter's items."""
 
     def __init__(self, update: HookedUpdate, name: str, states: Sequence[State], items: Sequence[Tensor]):
         self.items = items

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
-
-from tyro.constructors import PrimitiveConstructorSpec
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.backbone import count_roles
 from adapters.base import Adapter, Attachment, check_state, settings_of
@@ -29,14 +27,18 @@ INCOMPATIBLE = {
     "POLY": "it takes the number of a task with every batch",
     "XLORA": "it mixes adapters that are already trained",
 }
-# on the command line JSON in one word; in Python and in records a mapping, or JSON text
-JSON_OBJECT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="JSON",
-    instance_from_str=lambda words: words[0],
-    is_instance=lambda value: isinstance(value, str | dict),
-    str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
-)
+TYPED_AS_METHODS = ("boft", "fourierft", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera")
+
+
+def _as_option(**options: object) -> str:
+    """The hint for an option of peft's configuration class."""
+    return f"use --adapter.options '{json.dumps(options)}'"
+
+
+def _by_method(method: str, **options: object) -> str:
+    """The hint for the name of one of peft's methods."""
+    given = f" --adapter.options '{json.dumps(options)}'" if options else ""
+    return f"use `peft TASK --adapter.method {method}{given}`"
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,22 @@ class PeftMethod(Adapter, name="peft"):
     """A method of the peft library: lora, vera, ia3, hira, randlora, fourierft, loha, boft, ln_tuning and others
     (Mangrulkar et al. 2022, github.com/huggingface/peft; its documentation names each method's paper)."""
 
-    other_names = ("boft", "dora", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera")
+    name_hints: ClassVar[Mapping[str, str]] = {name: _by_method(name) for name in TYPED_AS_METHODS} | {
+        "ln-tuning": _by_method("ln_tuning"),
+        "dora": _by_method("lora", r=8, use_dora=True),
+        "pissa": _by_method("lora", r=8, init_lora_weights="pissa"),
+    }
+    option_hints: ClassVar[Mapping[str, str]] = (
+        dict.fromkeys(("r", "rank", "lora_r", "lora_rank"), _as_option(r=8))
+        | dict.fromkeys(("alpha", "lora_alpha"), _as_option(lora_alpha=16))
+        | dict.fromkeys(("dropout", "lora_dropout"), _as_option(lora_dropout=0.1))
+        | {"use_dora": _as_option(use_dora=True), "modules_to_save": _as_option(modules_to_save=["lm_head"])}
+    )
     examples = ({}, {"method": "vera", "options": {"r": 8}}, {"method": "ia3", "targets": ("linear",)})
 
     method: str = "lora"
     """peft's name for the method."""
-    options: Annotated[str | dict[str, Any], JSON_OBJECT] = field(default_factory=dict)
+    options: str | dict[str, Any] = field(default_factory=dict)
     """Settings of peft's configuration class: JSON such as '{"r": 8}' on the command line, a dict in Python."""
     targets: tuple[str, ...] = ("auto",)
     """Roles of the layers, as for lora, unless the options set target_modules; ln_tuning always takes the norms."""

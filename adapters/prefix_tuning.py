@@ -107,9 +107,9 @@ class SharedPrefix(HookedUpdate):
         self.length, self.positions = settings.length, backbone.positions
         parameters: dict[str, nn.Parameter] = {}
         if settings.reparametrisation:
-            place = dtype_and_device(backbone.model)
-            embedding = nn.Parameter(torch.randn(settings.length, backbone.width, **place))
-            weight, bias = linear(backbone.width, settings.hidden, place)
+            like = dtype_and_device(backbone.model)
+            embedding = nn.Parameter(torch.randn(settings.length, backbone.width, **like))
+            weight, bias = linear(backbone.width, settings.hidden, like)
             parameters = {"embedding": embedding, "hidden": weight, "hidden_bias": bias}
         super().__init__(backbone.model, parameters)
 
@@ -148,14 +148,14 @@ class PrefixUpdate(HookedUpdate):
         self.shared, self.settings, self.parts = shared, settings, parts
         self.shape = (layer.heads, settings.length, layer.head_width)
         self.index = layer.index
-        place = dtype_and_device(layer.module)
+        like = dtype_and_device(layer.module)
         parameters = {}
         for part in parts:
             if settings.reparametrisation:
-                weight, bias = linear(settings.hidden, layer.heads * layer.head_width, place)
+                weight, bias = linear(settings.hidden, layer.heads * layer.head_width, like)
                 parameters |= {part: weight, f"{part}_bias": bias}
             else:
-                parameters[part] = nn.Parameter(0.02 * torch.randn(*self.shape, **place))
+                parameters[part] = nn.Parameter(0.02 * torch.randn(*self.shape, **like))
         super().__init__(module, parameters)
 
     def vectors(self, part: str) -> Tensor:
@@ -249,11 +249,11 @@ def dtype_and_device(module: Module) -> dict[str, Any]:
     return {"dtype": weight.dtype, "device": weight.device}
 
 
-def linear(inputs: int, outputs: int, place: Mapping[str, Any]) -> tuple[nn.Parameter, nn.Parameter]:
+def linear(inputs: int, outputs: int, like: Mapping[str, Any]) -> tuple[nn.Parameter, nn.Parameter]:
     """Weight and bias, initialised as in torch's Linear."""
     import torch
     from torch import nn
 
     bound = 1 / math.sqrt(inputs)
-    weight, bias = torch.empty(outputs, inputs, **place), torch.empty(outputs, **place)
+    weight, bias = torch.empty(outputs, inputs, **like), torch.empty(outputs, **like)
     return nn.Parameter(weight.uniform_(-bound, bound)), nn.Parameter(bias.uniform_(-bound, bound))

@@ -82,11 +82,11 @@ class Coordinates(HookedUpdate):
         self.cached: Any = None  # theta_d, its version, and the changes computed from it
         # in the model's own dtype: diffusers takes a model's dtype from whichever parameter comes first
         weight = next(backbone.model.parameters())
-        place = {"dtype": weight.dtype, "device": weight.device}
+        like = {"dtype": weight.dtype, "device": weight.device}
         size = settings.dimension - (len(tensors) if settings.scales else 0)
-        parameters = {"theta": nn.Parameter(torch.zeros(size, **place))}
+        parameters = {"theta": nn.Parameter(torch.zeros(size, **like))}
         if settings.scales:
-            parameters["scales"] = nn.Parameter(torch.ones(len(tensors), **place))
+            parameters["scales"] = nn.Parameter(torch.ones(len(tensors), **like))
         super().__init__(backbone.model, parameters)
 
     def update(self, args: tuple, kwargs: dict, output: Any) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class LowRankUpdate(Protocol):
+class ScaledFactors(Protocol):
     """The update of one projection, scaling * up @ down, as a method hands it over."""
 
     projection: Projection
@@ -68,15 +68,15 @@ def as_integer(number: float) -> float:
     return round(number) if abs(number - round(number)) < 1e-9 * max(1.0, abs(number)) else number
 
 
-def factors_by_layer(updates: Iterable[LowRankUpdate]) -> dict[str, Factors]:
+def factors_by_layer(updates: Iterable[ScaledFactors]) -> dict[str, Factors]:
     """The factors by layer, on the CPU; the updates of one fused layer become a single one."""
-    layers: dict[str, list[LowRankUpdate]] = {}
+    layers: dict[str, list[ScaledFactors]] = {}
     for update in updates:
         layers.setdefault(update.projection.name, []).append(update)
     return {name: combine(parts) for name, parts in layers.items()}
 
 
-def combine(updates: list[LowRankUpdate]) -> Factors:
+def combine(updates: list[ScaledFactors]) -> Factors:
     """One A and one B whose rank is the sum of the ranks: the A's stacked, each B in its own rows and columns.
 
     The product is the same, entry by entry. Scales that differ (because roles have their own rank) go into B,
@@ -98,7 +98,7 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def load_factors(updates: Mapping[str, LowRankUpdate], layers: Mapping[str, Factors], model: Any, source: str) -> None:
+def load_factors(updates: Mapping[str, ScaledFactors], layers: Mapping[str, Factors], model: Any, source: str) -> None:
     """Copy the file's factors into the updates, rescaled so that the output matches the file, whatever the local alpha.
 
     `updates` are by projection key, `layers` by the model's layer names. A layer's rank may be lower than the
@@ -120,7 +120,7 @@ def load_factors(updates: Mapping[str, LowRankUpdate], layers: Mapping[str, Fact
             update.up[:, : len(down)] = up.to(update.up)
 
 
-def split(updates: Mapping[str, LowRankUpdate], name: str, factors: Factors, source: str) -> dict[str, Factors]:
+def split(updates: Mapping[str, ScaledFactors], name: str, factors: Factors, source: str) -> dict[str, Factors]:
     """The update of a fused layer by projection: its rows of B, and the ranks that are not zero in these rows."""
     fused = [update for update in updates.values() if update.projection.name == name and update.projection.rows]
     if not fused or name in updates:
@@ -141,7 +141,7 @@ def split(updates: Mapping[str, LowRankUpdate], name: str, factors: Factors, sou
     return parts
 
 
-def _check_layers(updates: Mapping[str, LowRankUpdate], parts: Mapping[str, Factors], model: Any, source: str) -> None:
+def _check_layers(updates: Mapping[str, ScaledFactors], parts: Mapping[str, Factors], model: Any, source: str) -> None:
     unexpected, missing = sorted(parts.keys() - updates.keys()), sorted(updates.keys() - parts.keys())
     modules = {name for name, _ in model.named_modules()}
     foreign = [name for name in unexpected if name.split(":")[0] not in modules]
@@ -168,7 +168,7 @@ def _listed(names: list[str]) -> str:
     return f"{len(names)} layers ({shown}{', ...' if len(names) > 3 else ''})"
 
 
-def _fit(update: LowRankUpdate, part: Factors, source: str) -> tuple[Tensor, Tensor]:
+def _fit(update: ScaledFactors, part: Factors, source: str) -> tuple[Tensor, Tensor]:
     """A and B in the update's shapes (some tools store a 1x1 convolution as a matrix), B rescaled to its scaling."""
     name, rank = update.projection.key, part.rank
     if rank > update.rank:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from adapters.errors import AdapterError
 from adapters.interchange import diffusers_file, kohya, peft_folder
-from adapters.interchange.factors import Factors, LowRankUpdate, factors_by_layer, load_factors, lora_scaling
+from adapters.interchange.factors import Factors, ScaledFactors, factors_by_layer, load_factors, lora_scaling
 from adapters.interchange.native import NATIVE_FILE, SETTINGS, check_method, saved_settings
 from adapters.interchange.tensors import adapter_file, read_tensors
 
@@ -24,7 +24,7 @@ EXPORTS = {"diffusers": diffusers_file.export, "kohya": kohya.export, "peft": pe
 
 
 def export_lora(
-    updates: Mapping[str, LowRankUpdate], backbone: Backbone, format: str | None = None
+    updates: Mapping[str, ScaledFactors], backbone: Backbone, format: str | None = None
 ) -> list[ExportedFile]:
     """The updates as files of `format`, by default the format that the model's own library loads."""
     format = format or DEFAULT_FORMATS[backbone.library]
@@ -39,7 +39,7 @@ def export_lora(
     return EXPORTS[format](layers, backbone)
 
 
-def load_lora(updates: Mapping[str, LowRankUpdate], backbone: Backbone, source: Path, method: str) -> None:
+def load_lora(updates: Mapping[str, ScaledFactors], backbone: Backbone, source: Path, method: str) -> None:
     """Copy a file or folder of any format into the updates (by projection key).
 
     `method` is the name that our own files of this method have. Raises AdapterError if the file does not fit whole.

@@ -2,16 +2,19 @@
 
 import copy
 import json
+import shlex
 from typing import Any
 
 import pytest
 import torch
-import tyro
 
 from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
+from experiments.cli.json_options import registry
+from experiments.cli.parser import parse
 from experiments.config import RunConfig
 from experiments.errors import UsageError
+from experiments.run import RunOptions
 from tasks.base import task_registry
 from tests.contract import tiny
 from tests.contract.tiny import loss, output
@@ -161,5 +164,30 @@ def test_invalid_options_in_a_record_are_one_sentence():
 
 
 def test_options_on_the_command_line():
-    adapter = tyro.cli(PeftMethod, args=["--method", "vera", "--options", '{"r": 8}'])
-    assert adapter == PeftMethod("vera", {"r": 8})
+    words = ["peft", "e2e", "--adapter.method", "vera", "--adapter.options", '{"r": 8}']
+    config, _ = parse(RunOptions, words, "python -m experiments.run")
+    assert config.adapter == PeftMethod("vera", {"r": 8})
+
+
+@pytest.mark.parametrize("hint", PeftMethod.name_hints.values(), ids=PeftMethod.name_hints)
+def test_a_hint_for_a_name_is_a_command_that_works(hint, llama):
+    command = hint.removeprefix("use `").removesuffix("`").replace("TASK", "e2e")
+    config, _ = parse(RunOptions, shlex.split(command), "python -m experiments.run")
+    assert config.adapter.configuration(llama, llama.projections("attention"))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["vera", "e2e"], "unknown method 'vera' (use `peft TASK --adapter.method vera`)"),
+        (["DoRA", "e2e"], """`peft TASK --adapter.method lora --adapter.options '{"r": 8, "use_dora": true}'`"""),
+        (["peft", "e2e", "--rank", "8"], """unknown option '--rank': use --adapter.options '{"r": 8}'"""),
+        (["peft", "e2e", "-r", "8"], """unknown option '-r': use --adapter.options '{"r": 8}'"""),
+        (["bottleneck", "e2e", "--rank", "8"], "unknown option '--rank': use --adapter.width"),
+        (["rslora", "e2e"], "(use `lora TASK --adapter.use-rslora`)"),
+    ],
+)
+def test_names_and_options_of_peft_get_the_right_hint(words, sentence, capsys):
+    with pytest.raises(SystemExit):
+        parse(RunOptions, words, "python -m experiments.run")
+    assert sentence in capsys.readouterr().err

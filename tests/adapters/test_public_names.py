@@ -44,7 +44,7 @@ def test_abstract_classes_cannot_be_instantiated():
 
 def test_other_names_belong_to_one_method_each():
     """They are lower-case, and none is a method's real name."""
-    names = [name for cls in adapter_registry().values() for name in cls.other_names]
+    names = [name for cls in adapter_registry().values() for name in (*cls.other_names, *cls.name_hints)]
     assert len(set(names)) == len(names)
     assert all(name == name.lower() for name in names)
     assert not {*names} & {*adapter_registry()}

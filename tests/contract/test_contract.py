@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from adapters.base import Attachment
+from adapters.base import Attachment, adapter_registry
 from adapters.errors import AdapterError
 from adapters.mixture import mixable, mixed
 from tests.contract.tiny import loss, output
@@ -163,25 +163,13 @@ def test_merged_has_no_hooks(mergeable, backbone):
     assert hooked_modules(backbone) == before
 
 
-def test_mixing_is_refused_for_methods_that_treat_a_batch_as_a_whole(not_mixing, backbone):
-    attachment = attach_perturbed(not_mixing, backbone)
-    states = [attachment.state(), attachment.state()]
-    assert not mixable(attachment)
-    with pytest.raises(AdapterError, match="load one at a time"), mixed(attachment, states, [0, 1]):
-        pass
-
-
-def test_mixing_is_refused_while_the_adapter_is_disabled(mixing, backbone):
-    attachment = attach_perturbed(mixing, backbone)
-    states = [attachment.state(), attachment.state()]
-    with attachment.disabled(), pytest.raises(AdapterError, match="merged or disabled"), mixed(attachment, states, [0]):
-        pass
-
-
-def test_mixed_batch_applies_to_each_item_its_adapter(mixing, backbone):
-    attachment = attach_perturbed(mixing, backbone)
-    assert mixable(attachment)
+def test_a_mixed_batch_applies_to_each_item_its_adapter_or_is_refused(adapter, backbone):
+    attachment = attach_perturbed(adapter, backbone)
     first = attachment.state()
+    if not mixable(attachment):
+        with pytest.raises(AdapterError, match="load one at a time"), mixed(attachment, [first, first], [0, 1]):
+            pass
+        return
     second = {name: value * 1.5 if value.is_floating_point() else value for name, value in first.items()}
     alone = []
     for state in (first, second):
@@ -194,6 +182,14 @@ def test_mixed_batch_applies_to_each_item_its_adapter(mixing, backbone):
     assert torch.equal(output(backbone), alone[1])
     with pytest.raises(AdapterError, match="names one of 2 adapters"), mixed(attachment, [first, second], [0, 2]):
         pass
+    refused = pytest.raises(AdapterError, match="merged or disabled")
+    with attachment.disabled(), refused, mixed(attachment, [first], [0]):
+        pass
+
+
+@pytest.mark.parametrize("name", ["lora", "bottleneck"])
+def test_methods_that_can_be_mixed(name, backbone):
+    assert mixable(adapter_registry()[name]().attach(backbone))
 
 
 def test_every_parameter_gets_a_gradient(adapter, backbone):
