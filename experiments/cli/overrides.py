@@ -65,8 +65,7 @@ def _parsed(cls: Any, setting: str, value: str) -> Any:
         raise UsageError(
             f"{cls.name} has no setting '{setting}'{did_you_mean(setting, valid)}; it has {', '.join(sorted(valid))}"
         )
-    hint = get_type_hints(cls, include_extras=True)[setting]
-    several = isinstance(getattr(cls(), setting), (tuple, dict)) and not is_json(hint)
+    several = isinstance(getattr(cls(), setting), (tuple, dict)) and not is_json(get_type_hints(cls)[setting])
     words = [f"--{setting.replace('_', '-')}", *(shlex.split(value) if several else [value])]
     try:
         with captured(io.StringIO()):

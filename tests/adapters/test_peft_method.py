@@ -10,7 +10,6 @@ import torch
 
 from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
-from experiments.cli.json_options import registry
 from experiments.cli.parser import parse
 from experiments.config import RunConfig
 from experiments.errors import UsageError
