@@ -30,3 +30,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'reports' has no attribute '{name}'; it has {', '.join(sorted(_MODULES))}")
     return getattr(importlib.import_module(f"reports.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -69,10 +69,10 @@ class CostsOptions:
 
 
 def costs(options: CostsOptions) -> None:
-    from reports.costs.table import build
+    from reports.costs.table import build_cost_table
     from reports.costs.text import render
 
-    built = build(options.runs, options.task)
+    built = build_cost_table(options.runs, options.task)
     print(render(built, options.format), end="")
     if options.output is not None:
         from reports.plots.draw import draw_costs
@@ -180,9 +180,9 @@ class PaperOptions:
 
 
 def paper(options: PaperOptions) -> None:
-    from reports.paper import read, render
+    from reports.paper import read_paper, render
 
-    print(render(read(options.runs), {"terminal": "simple", "md": "github"}[options.format]))
+    print(render(read_paper(options.runs), {"terminal": "simple", "md": "github"}[options.format]))
 
 
 @dataclass(frozen=True)

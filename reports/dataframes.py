@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports.cost_fields import COST_FIELDS, value_at
 from reports.records import Collection, Run, collect
 from reports.schema import REFERENCES, FigureRecord
 
@@ -18,29 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIGURE_FIELDS = ("low", "high", *REFERENCES, "n", "unit", "extractor", "better")
-COST_FIELDS = {  # column: place in the record
-    "parameters.trainable": ("parameters", "trainable"),
-    "parameters.total": ("parameters", "total"),
-    "adapter_bytes": ("adapter_bytes",),
-    "memory.peak_bytes": ("memory", "peak_bytes"),
-    "flops.forward": ("flops", "forward"),
-    "flops.backward": ("flops", "backward"),
-    "flops.optimizer": ("flops", "optimizer"),
-    "flops.total": ("flops", "total"),
-    "seconds.setup": ("seconds", "setup"),
-    "seconds.train": ("seconds", "train"),
-    "seconds.evaluate": ("seconds", "evaluate"),
-    "seconds.total": ("seconds", "whole"),
-    "seconds.step_median": ("seconds", "step_median"),
-    "samples_per_second": ("throughput", "samples_per_second"),
-    "tokens_per_second": ("throughput", "tokens_per_second"),
-    "share_of_peak": ("throughput", "share_of_peak"),
-    "communication.predicted_bytes": ("communication", "predicted_bytes"),
-    "communication.measured_bytes": ("communication", "measured_bytes"),
-    "device": ("device",),
-    "git.commit": ("git", "commit"),
-    "git.dirty": ("git", "dirty"),
-}
+MACHINE_FIELDS = {"device": ("device",), "git.commit": ("git", "commit"), "git.dirty": ("git", "dirty")}
 
 
 def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd.DataFrame:
@@ -52,7 +31,10 @@ def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd
     - settings: `adapter.rank`, `task.data`, `train.steps`, ...; lists and objects as JSON text;
     - figures: `kid`, and how it was measured: `kid.low`, `kid.high` (95 % interval over items), `kid.base`, `kid.n`,
       `kid.unit`, `kid.extractor`, `kid.better`, ...;
-    - costs in plain units (bytes, seconds, floating-point operations per step): the keys of `COST_FIELDS`.
+    - costs in plain units (bytes, seconds, floating-point operations per step): `parameters.trainable`,
+      `parameters.total`, `adapter_bytes`, `memory.peak_bytes`, `flops.total`, `seconds.train`, `seconds.step_median`,
+      `samples_per_second`, ...; all of them are in `reports.cost_fields.COST_FIELDS`;
+    - where it ran: `device`, `git.commit`, `git.dirty`.
 
     Columns of numbers have numeric dtypes; a missing value is NaN. `frame(...).attrs["notes"]` lists what was counted
     and left out, and an unreadable record is a warning. Raises ReportError if there are no runs.
@@ -81,10 +63,18 @@ def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd
 def table(runs: str | Path | Collection, task: str, by: str | None = None, against: str | None = None) -> pd.DataFrame:
     """One row per group of runs that differ only in the seed: the table of `python -m reports table TASK`.
 
-    Every metric has its mean over seeds (`kid`), the 95 % interval (`kid.low`, `kid.high`) and the method behind it
-    (`kid.how`), the reference values (`kid.base`, ...), `kid.n`, `kid.extractor`, and the comparison with the best:
-    `kid.difference`, `kid.p_holm`, `kid.verdict`. Costs are means over seeds. `by` orders the rows (a size field such
-    as "rank", a metric, a cost or "method"); `against`, METHOD or METHOD:SIZE, replaces the best group as reference.
+    Columns:
+
+    - the group: `task`, `method`, `size_field`, `size`, `settings` (those that differ between groups), `seeds` (the
+      number of finished runs, one per seed), `failed` (the number of failed runs);
+    - every metric: its mean over seeds (`kid`), the 95 % interval (`kid.low`, `kid.high`) and the method behind it
+      (`kid.how`), the reference values (`kid.base`, ...), `kid.n` (evaluated items), `kid.extractor`, and the
+      comparison with the best: `kid.difference`, `kid.p_holm`, `kid.verdict`;
+    - costs as means over seeds: `parameters`, `adapter_bytes`, `train_seconds`, `step_seconds`, `total_seconds`,
+      `memory_bytes`.
+
+    `by` orders the rows (a size field such as "rank", a metric, a cost or "method"); `against`, METHOD or METHOD:SIZE,
+    replaces the best group as reference. `table(...).attrs["notes"]` holds the notes and warnings of the text table.
     Raises ReportError if the task has no runs, or if `by` or `against` is not in the table.
 
     Example::
@@ -126,8 +116,9 @@ def _row(run: Run) -> dict[str, Any]:
     }
     settings = {f"{part}.{name}": v for part, name, v in _settings(run) if (part, name) not in IDENTITY_SETTINGS}
     figures = {name: value for metric, figure in record.metrics.items() for name, value in _figure(metric, figure)}
-    costs = {name: _value_at(record, path) for name, path in COST_FIELDS.items()}
-    return identity | {k: v for k, v in (settings | figures | costs).items() if k not in identity}
+    costs = {name: cost.read(record) for name, cost in COST_FIELDS.items()}
+    machine = {name: value_at(record, path) for name, path in MACHINE_FIELDS.items()}
+    return identity | {k: v for k, v in (settings | figures | costs | machine).items() if k not in identity}
 
 
 IDENTITY_SETTINGS = {("adapter", "name"), ("task", "name"), ("train", "seed")}  # columns of their own
@@ -143,12 +134,6 @@ def _figure(metric: str, figure: FigureRecord) -> Iterator[tuple[str, Any]]:
     yield metric, figure.value
     for name in FIGURE_FIELDS:
         yield f"{metric}.{name}", getattr(figure, name)
-
-
-def _value_at(record: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        record = record.get(name) if isinstance(record, Mapping) else getattr(record, name, None)
-    return record
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:

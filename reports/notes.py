@@ -106,10 +106,13 @@ def warnings(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
         lines.append(f"Warning: {dirty} of {len(runs)} runs were made with uncommitted changes.")
     for metric in metrics:
         lines += _mixed_figures(metric, [figure for group in groups for figure in group.figures(metric)])
-    repeated = [group for group in groups if len({run.record.seed for run in group.finished}) < len(group.finished)]
+    repeated = {group.label: group.repeated for group in groups if group.repeated}
     if repeated:
-        names = _join([group.label for group in repeated])
-        lines.append(f"Warning: a seed occurs twice in {names}, which makes the interval too short.")
+        count = sum(map(len, repeated.values()))
+        lines.append(
+            f"Left out: {count} older {'run' if count == 1 else 'runs'} with the settings and the seed of another run: "
+            f"{_join(f'{label} ({_join(run.folder.name for run in runs)})' for label, runs in repeated.items())}."
+        )
     return lines
 
 

@@ -42,7 +42,7 @@ class PaperRecord(msgspec.Struct, frozen=True):
         check_schema(self.schema)
 
 
-def read(runs: Path) -> PaperRecord:
+def read_paper(runs: Path) -> PaperRecord:
     """Read the record in `runs`. Raises ReportError if it is missing or invalid."""
     try:
         return msgspec.convert(load_json(runs / RECORD), PaperRecord)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from reports.cost_fields import COSTS
 from reports.records import Run
 from reports.schema import FigureRecord, Size
 from reports.statistics import Mean, mean_over_seeds
@@ -17,13 +18,17 @@ from reports.upgrade import ADDED_SETTINGS
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs over seeds. `settings` holds those that differ between the groups of a table, to tell them apart."""
+    """Runs over seeds. `settings` holds those that differ between the groups of a table, to tell them apart.
+
+    `finished` has one run per seed; `repeated` holds older runs of the same seeds, which no figure counts.
+    """
 
     method: str
     size: Size | None
     settings: Mapping[str, Any]
     finished: tuple[Run, ...]
     failed: tuple[Run, ...]
+    repeated: tuple[Run, ...] = ()
 
     @property
     def label(self) -> str:
@@ -50,37 +55,15 @@ class RunGroup:
 
     def cost(self, name: str) -> float | None:
         """Mean of one of `COSTS` over the finished runs; None if no run recorded it."""
-        values = [value for run in self.finished if (value := COSTS[name].read(run)) is not None]
+        values = [value for run in self.finished if (value := COSTS[name].read(run.record)) is not None]
         return sum(values) / len(values) if values else None
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A cost of a run: its title, its unit, and its place in the record."""
-
-    title: str
-    unit: str
-    path: tuple[str, ...]
-
-    def read(self, run: Run) -> float | None:
-        value: Any = run.record
-        for name in self.path:
-            value = getattr(value, name, None)
-        return value
-
-
-COSTS = {
-    "parameters": Cost("Trained parameters", "", ("parameters", "trainable")),
-    "adapter_bytes": Cost("Adapter file", "B", ("adapter_bytes",)),
-    "train_seconds": Cost("Training time", "s", ("seconds", "train")),
-    "step_seconds": Cost("Median step time", "s", ("seconds", "step_median")),
-    "total_seconds": Cost("Total time", "s", ("seconds", "whole")),
-    "memory_bytes": Cost("Peak memory", "B", ("memory", "peak_bytes")),
-}
-
-
 def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunGroup]:
-    """The groups of one task's runs, ordered by method, size and settings."""
+    """The groups of one task's runs, ordered by method, size and settings.
+
+    If a run was repeated with the same settings and seed (by another release, for example), the newest counts.
+    """
     finished, failed = [*finished], [*failed]
     settings = {run.folder: settings_of(run) for run in [*finished, *failed]}
     shown = _settings_shown([*finished, *failed], settings)
@@ -94,10 +77,30 @@ def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunG
             key = (run.record.method, size.field if size else "", size.value if size else 0.0, _text(differing))
             runs_by_key[key][kind].append(run)
             settings_by_key[key] = differing
-    return [
-        RunGroup(key[0], Size(key[1], key[2]) if key[1] else None, settings_by_key[key], *map(tuple, runs_by_key[key]))
-        for key in sorted(runs_by_key)
-    ]
+    groups = []
+    for key in sorted(runs_by_key):
+        newest, repeated = _one_per_seed(runs_by_key[key][0])
+        size = Size(key[1], key[2]) if key[1] else None
+        groups.append(RunGroup(key[0], size, settings_by_key[key], newest, tuple(runs_by_key[key][1]), repeated))
+    return groups
+
+
+def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+    """The newest run of each seed, by the time of its record, and the others; both in their given order."""
+    by_seed: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_seed[run.record.seed].append(run)
+    newest = {same[0].folder if len(same) == 1 else max(same, key=_written).folder for same in by_seed.values()}
+    return tuple(r for r in runs if r.folder in newest), tuple(r for r in runs if r.folder not in newest)
+
+
+def _written(run: Run) -> tuple[float, str]:
+    return (run.folder / "result.json").stat().st_mtime, run.folder.name
+
+
+def by_method(groups: Iterable[RunGroup]) -> list[RunGroup]:
+    """The groups in order of method and size."""
+    return sorted(groups, key=lambda group: (group.method, group.size.value if group.size else 0.0))
 
 
 def settings_of(run: Run) -> dict[str, Any]:

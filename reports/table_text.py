@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import notes
+from reports.cost_fields import COSTS
 from reports.records import Collection
-from reports.run_groups import COSTS, RunGroup, size_text
+from reports.run_groups import RunGroup, size_text
 from reports.statistics import Mean, decimals
 from reports.tables import Table
 
@@ -85,18 +86,10 @@ def _columns(table: Table) -> list[Column]:
         if metric == table.primary_metric:
             verdicts = [verdict_text(table, index, metric) for index in range(len(rows))]
             columns.append(column(_verdict_title(table), verdicts, right=False))
-            columns += [column(COST_TITLES[name], [cost_text(name, g.cost(name)) for g in rows]) for name in COSTS]
+            columns += [
+                column(cost.heading, [cost_text(name, g.cost(name)) for g in rows]) for name, cost in COSTS.items()
+            ]
     return [column for column in columns if any(column.cells)]
-
-
-COST_TITLES = {
-    "parameters": "trained\nparams",
-    "adapter_bytes": "file",
-    "train_seconds": "train\ntime",
-    "step_seconds": "step\ntime",
-    "total_seconds": "total\ntime",
-    "memory_bytes": "peak\nmemory",
-}
 
 
 def _references_shown(table: Table) -> list[str]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from reports.cost_fields import COSTS
 from reports.errors import ReportError
 from reports.records import Collection
-from reports.run_groups import COSTS, RunGroup, group_runs
+from reports.run_groups import RunGroup, group_runs
 from reports.statistics import LEVEL, Difference, between_seeds, holm
 
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 NATIVE_FILE = "adapter.safetensors"
 SETTINGS = "adapter"  # metadata key: the method's name and settings as JSON
 IGNORED = ("init", "dropout")  # settings that do not change what the saved numbers mean
-# names in files of release 0.1: settings, and values by setting
+# names in files of release 0.1: settings, and values by setting; as in `reports.upgrade`, which a test compares
 RENAMED = {"rank_stabilised": "use_rslora", "initialisation": "init_lora_weights"}
-RENAMED_VALUES = {"name": {"adapter": "bottleneck"}, "init_lora_weights": {"normal": "gaussian"}}
+RENAMED_VALUES = {
+    "name": {"adapter": "bottleneck", "adapter-truncated": "bottleneck-truncated"},
+    "init_lora_weights": {"normal": "gaussian"},
+}
 
 
 def metadata_of(settings: Mapping[str, Any]) -> dict[str, str]:

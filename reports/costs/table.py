@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from reports.cost_fields import COST_FIELDS, value_at
 from reports.costs.records import CostRecord, RatioRecord, read_cost_records
 from reports.errors import ReportError
 from reports.records import collect
@@ -69,7 +69,7 @@ def read_number(*path: str) -> Callable[[MethodRecord], Cell | None]:
     """A reader of the number at `path` in a record."""
 
     def read(record: MethodRecord) -> Cell | None:
-        value = _at(record, path)
+        value = value_at(record, path)
         return None if value is None else Cell(float(value))
 
     return read
@@ -81,17 +81,10 @@ def read_ratio(*path: str) -> Callable[[MethodRecord], Cell | None]:
     def read(record: MethodRecord) -> Cell | None:
         if not isinstance(record, CostRecord):
             return None
-        result: RatioRecord | None = _at(record, path)
+        result: RatioRecord | None = value_at(record, path)
         return Cell(None, text=UNSUPPORTED) if result is None else Cell(result.median, result.low, result.high)
 
     return read
-
-
-def _at(record: MethodRecord, path: Sequence[str]) -> Any:
-    value: Any = record
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-    return value
 
 
 def _sent(record: MethodRecord) -> Cell | None:
@@ -117,19 +110,25 @@ def _positions(record: MethodRecord) -> Cell | None:
     return Cell(float(left)) if isinstance(left, int | float) else None
 
 
+def _recorded(column: str) -> CostLine:
+    """The line of a cost that run records hold too."""
+    cost = COST_FIELDS[column]
+    return CostLine(cost.title, cost.unit, read_number(*cost.path))
+
+
 LINES = {
-    "parameters": CostLine("trained parameters", "", read_number("parameters", "trainable")),
-    "adapter_bytes": CostLine("adapter file", "B", read_number("adapter_bytes")),
+    "parameters": _recorded("parameters.trainable"),
+    "adapter_bytes": _recorded("adapter_bytes"),
     "sent_bytes": CostLine("gradients sent per step", "B", _sent),
-    "peak_bytes": CostLine("peak memory in training", "B", read_number("memory", "peak_bytes")),
-    "forward_flops": CostLine("forward operations per step", "FLOP", read_number("flops", "forward")),
-    "backward_flops": CostLine("backward operations per step", "FLOP", read_number("flops", "backward")),
-    "optimizer_flops": CostLine("optimizer operations per step", "FLOP", read_number("flops", "optimizer")),
-    "flops": CostLine("operations per step", "FLOP", read_number("flops", "total")),
+    "peak_bytes": _recorded("memory.peak_bytes"),
+    "forward_flops": _recorded("flops.forward"),
+    "backward_flops": _recorded("flops.backward"),
+    "optimizer_flops": _recorded("flops.optimizer"),
+    "flops": _recorded("flops.total"),
     "step_seconds": CostLine("step time", "s", _step),
-    "samples_per_second": CostLine("samples per second", "", read_number("throughput", "samples_per_second")),
-    "tokens_per_second": CostLine("tokens per second", "", read_number("throughput", "tokens_per_second")),
-    "share_of_peak": CostLine("share of the machine's peak", "%", read_number("throughput", "share_of_peak")),
+    "samples_per_second": _recorded("samples_per_second"),
+    "tokens_per_second": _recorded("tokens_per_second"),
+    "share_of_peak": _recorded("share_of_peak"),
     "base_seconds": CostLine("latency, base", "s", read_number("inference", "base_seconds")),
     "control": CostLine("latency base / base (control)", RATIO, read_ratio("inference", "control")),
     "unmerged": CostLine("latency unmerged / base", RATIO, read_ratio("inference", "unmerged")),
@@ -170,7 +169,7 @@ class CostTable:
         return list(dict.fromkeys(name for memory in memories for name in memory.categories or {}))
 
 
-def build(folder: Path, task: str) -> CostTable:
+def build_cost_table(folder: Path, task: str) -> CostTable:
     """The table of `task`. Raises ReportError if no record holds its costs."""
     rows: dict[tuple, Row] = {}
     records, unreadable = read_cost_records(folder)

@@ -21,7 +21,7 @@ def render(table: CostTable, form: str) -> str:
     cells = [[line.title, *(cell_text(line, line.cell(row)) for row in table.rows)] for line in table.lines().values()]
     rows = [[one_line(cell) for cell in row] for row in [titles, *cells]]
     align = ["left", *["right"] * len(table.rows)]
-    return tabulated(rows, align, form, [one_line(note) for note in notes(table)])
+    return tabulated(rows, align, form, [one_line(note) for note in cost_notes(table)])
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
@@ -47,7 +47,7 @@ def amount(line: CostLine, value: float) -> str:
     return f"{value:.3f}" if line.unit == RATIO else amount_text(value, line.unit)
 
 
-def notes(table: CostTable) -> list[str]:
+def cost_notes(table: CostTable) -> list[str]:
     """How the costs were measured, what the intervals mean, and what the table mixes."""
     records = [record for row in table.rows for record in row.records]
     costs = [row.costs for row in table.rows if row.costs is not None]

@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from reports.plots.sample_grid import MAX_PIXELS, first_with_samples, shared_names
-from reports.run_groups import RunGroup
+from reports.plots.sample_grid import MAX_PIXELS, NOT_A_PICTURE, first_with_samples, shared_names
+from reports.run_groups import RunGroup, by_method
 
 THUMBNAIL = 192  # pixels along the longer side
 MAX_PROMPTS = 12  # pictures per group
@@ -19,7 +19,7 @@ MAX_PROMPTS = 12  # pictures per group
 
 def gallery_rows(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
     """One row per prompt, one picture per group; the pictures of a row share prompt and sampling seed."""
-    shown = [(group, run) for group in sorted(groups, key=_by_method) if (run := first_with_samples(group))]
+    shown = [(group, run) for group in by_method(groups) if (run := first_with_samples(group))]
     captions = {name: text for _, run in reversed(shown) for name, text in run.captions().items()}
     samples = [(group, run, run.samples()) for group, run in shown]
     rows = []
@@ -34,10 +34,6 @@ def gallery_rows(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_method(group: RunGroup) -> tuple[str, float]:
-    return group.method, group.size.value if group.size else 0.0
-
-
 def thumbnail(path: Path) -> str | None:
     """A picture, scaled down, as a data: URL; None if the file is not a picture."""
     try:
@@ -47,11 +43,6 @@ def thumbnail(path: Path) -> str | None:
             small = picture.convert("RGB")
         small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         small.save(buffer := io.BytesIO(), "PNG", optimize=True)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ):  # what Pillow raises for files that are not pictures
+    except NOT_A_PICTURE:
         return None
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

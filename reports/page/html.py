@@ -13,10 +13,11 @@ import jinja2
 from markupsafe import Markup
 
 from reports import notes, tables
+from reports.cost_fields import COSTS
 from reports.page.gallery import gallery_rows
 from reports.plots.style import slug
 from reports.records import Collection
-from reports.run_groups import COSTS, RunGroup, plot_lines, size_text
+from reports.run_groups import RunGroup, plot_lines, size_text
 from reports.table_text import cost_text, mean_text, one_line, seeds_text, size_title, verdict_text
 from reports.tables import Table
 
@@ -99,7 +100,7 @@ def _data(table: Table) -> dict[str, Any]:
     }
     return {
         "metrics": [_metric(table, name) for name in table.metrics],
-        "costs": [{"name": name, "title": COSTS[name].title, "unit": COSTS[name].unit} for name in costs],
+        "costs": [{"name": name, "title": COSTS[name].title.capitalize(), "unit": COSTS[name].unit} for name in costs],
         "fields": fields,
         "methods": sorted({group.method for group in table.rows}),
         "groups": [_group(table, group, costs) | {"line": lines.get(id(group))} for group in finished],
@@ -146,7 +147,7 @@ def _columns(table: Table) -> list[dict[str, Any]]:
     for name in table.metrics:
         columns.append({"title": f"{name} {'↓' if table.lower_is_better[name] else '↑'}", "number": True})
         columns.append({"title": f"{name} against {table.reference.label if table.reference else ''}", "number": False})
-    return columns + [{"title": cost.title.lower(), "number": True} for cost in COSTS.values()]
+    return columns + [{"title": cost.title, "number": True} for cost in COSTS.values()]
 
 
 def _row(table: Table, index: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -124,7 +125,7 @@ def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> N
         value = float(np.mean(values))
         if bottom <= value <= top:
             panel.axhline(value, color=GREY, linewidth=1, linestyle=":")
-            place = {
+            place: dict[str, Any] = {
                 "xycoords": ("axes fraction", "data"),
                 "ha": "right",
                 "va": "bottom",
@@ -145,5 +146,5 @@ def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         figure.legend([handles[name] for name in names], names, loc="outside upper right", ncols=len(names), fontsize=8)
         return
     for panel, own in zip(panels, by_panel, strict=True):
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "fontsize": 8}
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "fontsize": 8}
         panel.legend([own[name] for name in sorted(own)], sorted(own), **place)

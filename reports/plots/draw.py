@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from reports import notes, tables
-from reports.costs import table as cost_tables
-from reports.costs import text as cost_text
+from reports.costs.table import CostTable, build_cost_table
+from reports.costs.text import cost_notes
 from reports.errors import ReportError
 from reports.plots import style
 from reports.plots.costs import cost_bars
@@ -20,7 +20,7 @@ from reports.plots.loss import loss_curves
 from reports.plots.pareto import pareto
 from reports.plots.sample_grid import montage
 from reports.records import Collection
-from reports.run_groups import RunGroup
+from reports.run_groups import by_method
 from reports.tables import Table
 
 
@@ -32,19 +32,19 @@ def draw(collection: Collection, out: Path) -> Iterator[Path]:
         for name, figure, lines in _figures(table, collection.of_task(task)):
             yield from style.save(figure, folder / name, lines)
         with suppress(ReportError):  # no run of the task has finished
-            yield from draw_costs(cost_tables.build(collection.folder, task), folder)
-        grid = montage(sorted(table.rows, key=_by_method), folder / "samples.png")
+            yield from draw_costs(build_cost_table(collection.folder, task), folder)
+        grid = montage(by_method(table.rows), folder / "samples.png")
         yield from [grid] if grid else []
 
 
-def draw_costs(table: cost_tables.CostTable, folder: Path) -> list[Path]:
+def draw_costs(table: CostTable, folder: Path) -> list[Path]:
     """The files written: FOLDER/costs, or none if the records hold too little."""
     with style.style_context():
         figure = cost_bars(table)
         if figure is None:
             return []
         _add_title(figure, f"{table.task}: costs")
-    return style.save(figure, folder / "costs", cost_text.notes(table))
+    return style.save(figure, folder / "costs", cost_notes(table))
 
 
 def _figures(table: Table, part: Collection) -> Iterator[tuple[str, Figure, list[str]]]:
@@ -74,10 +74,6 @@ def _titled(plot: Callable[[], Figure | None], title: str) -> Figure | None:
 
 def _add_title(figure: Figure, text: str) -> None:
     figure.suptitle(style.escape(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
-
-
-def _by_method(group: RunGroup) -> tuple[str, float]:
-    return group.method, group.size.value if group.size else 0.0
 
 
 def _notes(table: Table, part: Collection, metric: str | None) -> list[str]:

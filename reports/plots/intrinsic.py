@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -86,5 +88,5 @@ def _horizontal_lines(panel: Axes, record: IntrinsicRecord) -> None:
         if values:
             level = float(np.mean(values))
             panel.axhline(level, color=GREY, linestyle=dashes, linewidth=1)
-            place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
             panel.annotate(escape(name), (0.995, level), **place, fontsize=7, color=QUIET)

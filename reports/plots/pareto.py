@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from reports.cost_fields import COSTS
 from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
-from reports.run_groups import COSTS, RunGroup
+from reports.run_groups import RunGroup
 from reports.table_text import cost_text
 
 PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
@@ -112,4 +113,4 @@ def _axis(panel: Axes, cost: str, minutes: bool) -> None:
         panel.set_xlim(max(low * 0.5, low - margin), high + margin)
         panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} min" if minutes else cost_text(cost, x)))
-    panel.set_xlabel(COSTS[cost].title)
+    panel.set_xlabel(COSTS[cost].title.capitalize())

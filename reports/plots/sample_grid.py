@@ -16,6 +16,8 @@ CELL, GAP, LABEL, LINE = 128, 6, 132, 14  # pixels
 COLUMNS = 8  # pictures per row
 CAPTION_LINES = 8
 MAX_PIXELS = 64_000_000  # larger pictures are not opened
+# what Pillow raises for files that are not pictures
+NOT_A_PICTURE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def montage(groups: Sequence[RunGroup], path: Path) -> Path | None:
@@ -62,12 +64,7 @@ def _cell(path: Path | None) -> Image.Image:
                     return picture.convert("RGB").resize(
                         (CELL, CELL), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
                     )
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            Image.DecompressionBombError,
-        ):  # what Pillow raises for files that are not pictures
+        except NOT_A_PICTURE:
             pass
     blank = Image.new("RGB", (CELL, CELL), "#f1f2f4")
     ImageDraw.Draw(blank).text((CELL // 2, CELL // 2), "no picture", "#8a8f98", _font(11), anchor="mm")

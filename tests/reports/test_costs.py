@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reports.__main__ import main
-from reports.costs.table import build
+from reports.costs.table import build_cost_table
 from reports.costs.text import render
 from reports.errors import ReportError
 from tests.reports.synthetic import record, write
@@ -79,7 +79,9 @@ def runs(tmp_path: Path) -> Path:
 
 
 def rows(runs: Path) -> dict[str, dict[str, str]]:
-    return {row["method"]: row for row in csv.DictReader(io.StringIO(render(build(runs, "drawings"), "csv")))}
+    return {
+        row["method"]: row for row in csv.DictReader(io.StringIO(render(build_cost_table(runs, "drawings"), "csv")))
+    }
 
 
 def test_csv_has_one_row_per_method_with_every_number(runs):
@@ -121,7 +123,7 @@ def test_mixed_devices_and_unreadable_records_are_reported(runs):
     broken = runs / "drawings" / "lora" / "broken"
     broken.mkdir()
     (broken / "costs.json").write_text('{"schema": 1, "task": "drawings"')
-    text = render(build(runs, "drawings"), "md")
+    text = render(build_cost_table(runs, "drawings"), "md")
     assert "this mixes 2 devices: cpu (4), cuda (1)" in text
     assert "broken/costs.json: not a cost record" in text
 

@@ -93,7 +93,10 @@ def test_a_given_reference_corrects_for_fewer_pairs(runs, capsys):
         ({"metrics": {"kid": figure(1, base=1400.0)}}, "kid of the untuned base differs"),
         ({"device": "cuda"}, "mixes 2 devices"),
         ({"source": "elsewhere"}, "mixes 2 sources"),
-        ({"fingerprint": "copy", "seed": 1}, "a seed occurs twice"),
+        (
+            {"fingerprint": "copy", "seed": 1},
+            "Left out: 1 older run with the settings and the seed of another run: lora 8",
+        ),
     ],
 )
 def test_mixed_conditions_are_reported(runs, capsys, changes, sentence):

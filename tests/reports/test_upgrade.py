@@ -8,6 +8,7 @@ settings of every method and task of that release.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -16,15 +17,23 @@ import msgspec
 import pytest
 
 from adapters.base import adapter_registry
+from adapters.interchange import native
 from experiments.config import RunConfig, Train
-from reports import frame
+from reports import frame, table
 from reports.__main__ import main
-from reports.costs.table import build as build_costs
+from reports.costs.table import build_cost_table
 from reports.errors import ReportError
-from reports.paper import read as read_paper
+from reports.paper import read_paper
 from reports.records import collect, read_run
 from reports.tables import build
-from reports.upgrade import ADDED_SETTINGS, RENAMED_SETTINGS, RENAMED_VALUES, upgrade, upgrade_config
+from reports.upgrade import (
+    ADDED_SETTINGS,
+    JSON_TEXTS,
+    RENAMED_SETTINGS,
+    RENAMED_VALUES,
+    upgrade,
+    upgrade_config,
+)
 from tasks.base import task_registry
 from tests.reports.synthetic import record, write
 
@@ -91,6 +100,17 @@ def test_renamed_values(part, setting, old, new):
     assert upgrade_config({part: {setting: [old]}}) == {part: {setting: [old]}}  # only a value as a whole
 
 
+def test_adapter_files_and_records_are_upgraded_alike():
+    """`adapters` cannot import `reports`, so `native` has its own copy of the table for the settings of methods."""
+    assert RENAMED_SETTINGS["adapter"] == native.RENAMED
+    values = {setting: names for (part, setting), names in RENAMED_VALUES.items() if part == "adapter"}
+    assert values == native.RENAMED_VALUES
+    saved = {"name": "adapter", "initialisation": "normal", "rank_stabilised": True, "options": '{"r": 8}'}
+    metadata = {native.SETTINGS: json.dumps(saved)}
+    assert native.saved_settings(metadata, Path("x")) == upgrade_config({"adapter": saved})["adapter"]
+    assert {("adapter", "options")} == JSON_TEXTS
+
+
 def as_schema_2(folder: Path, seed: int) -> Path:
     """The same run as today's release writes it, with another seed."""
     path = folder / "result.json"
@@ -115,6 +135,24 @@ def both(tmp_path: Path) -> Path:
 def test_runs_of_both_schemas_share_a_row(both):
     rows = {group.label: len(group.finished) for group in build(collect(both), "e2e").rows}
     assert rows == {"lora 4": 2, "bottleneck 16": 2, "bottleneck-truncated 2": 1, "prefix 16": 1, "subspace 10000": 1}
+
+
+@pytest.mark.parametrize(("old_is_newer", "value"), [(False, 7.0), (True, None)])
+def test_a_run_repeated_by_todays_release_counts_once(tmp_path, old_is_newer, value):
+    runs = tmp_path / "runs"
+    shutil.copytree(RUNS, runs)
+    old = runs / "e2e" / "lora" / "e69b555c8545"
+    new = as_schema_2(old, 0)
+    content = json.loads((new / "result.json").read_text())
+    content["metrics"]["bleu"]["value"] = 7.0
+    (new / "result.json").write_text(json.dumps(content))
+    os.utime((old if old_is_newer else new) / "result.json", (2e9, 2e9))
+    rows = table(runs, "e2e").set_index("method")
+    assert rows.loc["lora", "seeds"] == 1
+    assert rows.loc["lora", "bleu"] == (value or read_run(old).record.metrics["bleu"].value)
+    left_out = new if old_is_newer else old
+    note = f"Left out: 1 older run with the settings and the seed of another run: lora 4 ({left_out.name})."
+    assert note in rows.attrs["notes"]
 
 
 def test_a_setting_added_later_does_not_split_a_row(both, monkeypatch):
@@ -161,9 +199,9 @@ def test_compare(capsys):
 
 
 def test_costs_and_paper():
-    table = build_costs(RUNS, "e2e")
-    assert [row.costs.method for row in table.rows if row.costs] == ["bottleneck"]
-    assert not table.unreadable
+    costs = build_cost_table(RUNS, "e2e")
+    assert [row.costs.method for row in costs.rows if row.costs] == ["bottleneck"]
+    assert not costs.unreadable
     assert read_paper(RUNS).counts[0].ours == 393216
 
 
