@@ -29,23 +29,23 @@ class Augmentation:
         window, mirrored = divmod(number, 2) if self.flip else (number, 0)
         pixels = pictures.pixels
         if pictures.whole and self.crops > 1:
-            place = window / (self.crops - 1)
-            pixels = torch.stack([cropped(whole, place) for whole in pictures.whole])
+            position = window / (self.crops - 1)
+            pixels = torch.stack([cropped(whole, position) for whole in pictures.whole])
         return pixels.flip(-1) if mirrored else pixels
 
-    def drawn(self, pictures: Pictures, index: Tensor, places: Tensor, mirrored: Tensor) -> Tensor:
-        """The pictures `index`, each cropped at its place in [0, 1) and flipped if `mirrored`."""
+    def drawn(self, pictures: Pictures, index: Tensor, positions: Tensor, mirrored: Tensor) -> Tensor:
+        """The pictures `index`, each cropped at its position in [0, 1) and flipped if `mirrored`."""
         pixels = pictures.pixels[index]
         if pictures.whole and self.crops > 1:
-            chosen = zip(index.tolist(), places.tolist(), strict=True)
-            pixels = torch.stack([cropped(pictures.whole[i], place) for i, place in chosen])
+            chosen = zip(index.tolist(), positions.tolist(), strict=True)
+            pixels = torch.stack([cropped(pictures.whole[i], position) for i, position in chosen])
         if not self.flip:
             return pixels
         return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
 
 
-def cropped(whole: Tensor, place: float) -> Tensor:
-    """The square window of a picture (3, height, width) at `place`: 0 is the left or upper end, 1 the other."""
+def cropped(whole: Tensor, position: float) -> Tensor:
+    """The square window of a picture (3, height, width) at `position`: 0 is the left or upper end, 1 the other."""
     side = min(whole.shape[1:])
-    top, left = (round(place * (length - side)) for length in whole.shape[1:])
+    top, left = (round(position * (length - side)) for length in whole.shape[1:])
     return whole[:, top : top + side, left : left + side]

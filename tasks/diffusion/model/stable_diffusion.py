@@ -197,8 +197,8 @@ class StableDiffusion:
     def predict_noise(self, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """The prediction for noisy latents (n, channels, h, w) in fp32: the noise, or what `prediction_type` names."""
         noisy = noisy.to(self.device, memory_format=torch.channels_last)
-        moved = {name: tensor.to(self.device) for name, tensor in conditions.items()}
-        return self.backbone.model(noisy, timestep.to(self.device), **moved).sample.float()
+        inputs = {name: tensor.to(self.device) for name, tensor in conditions.items()}
+        return self.backbone.model(noisy, timestep.to(self.device), **inputs).sample.float()
 
     def pipeline(self) -> Any:
         """A StableDiffusionPipeline over the loaded parts, with the solver that this project samples with."""

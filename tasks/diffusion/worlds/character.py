@@ -28,7 +28,7 @@ FEET = {  # of the left and the right foot: distance from the middle, height abo
 
 
 class Character(DrawnWorld):
-    """4 poses x 3 leanings x 4 backgrounds of the same figure, with jitter of place and size."""
+    """4 poses x 3 leanings x 4 backgrounds of the same figure, with jitter of position and size."""
 
     attributes: ClassVar = {
         "pose": tuple(HANDS),

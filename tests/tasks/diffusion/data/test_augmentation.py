@@ -47,10 +47,10 @@ def test_cached_latents_equal_those_encoded_on_the_fly(base):
     fresh = OnTheFlyLatents(base, wide, augmentation)
     assert stored.shape == fresh.shape
     index = torch.tensor([1])
-    for number, (place, chance) in enumerate([(0.0, 0.9), (0.0, 0.1), (0.9999, 0.9), (0.9999, 0.1)]):
+    for number, (position, chance) in enumerate([(0.0, 0.9), (0.0, 0.1), (0.9999, 0.9), (0.9999, 0.1)]):
         expected = stored.variants[index, number]
         torch.testing.assert_close(
-            fresh.moments(index, torch.tensor([[place, chance]])), expected, atol=1e-4, rtol=1e-4
+            fresh.moments(index, torch.tensor([[position, chance]])), expected, atol=1e-4, rtol=1e-4
         )
 
 

@@ -122,9 +122,9 @@ def parquet(tmp_path):
 
 
 def test_a_dataset_of_the_hub_by_our_name(parquet, monkeypatch):
-    def fetch(option, name, places, files, kind):
+    def fetch(option, name, sources, files, kind):
         assert (option, name, kind) == ("--task.data", "pokemon", "dataset")
-        return Snapshot(parquet, places[1], "abc")
+        return Snapshot(parquet, sources[1], "abc")
 
     monkeypatch.setattr(captioned.hub, "fetch", fetch)
     with pytest.raises(TaskError, match=r"text columns \(english, chinese\): choose one with --task\.caption-column"):
