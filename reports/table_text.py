@@ -183,8 +183,8 @@ def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
     hidden = [column.title.rstrip("↓↑ ").replace("\n", " ") for column in columns if column not in shown]
     lines = _notes(table, part, [metric for metric in table.metrics if metric not in hidden])
     lines += [f"Too wide for the terminal: {', '.join(hidden)}. See --format csv or md."] if hidden else []
-    whole_words = {"break_long_words": False, "break_on_hyphens": False}  # a path stays in one piece
-    wrapped = [textwrap.fill(one_line(line), width, **whole_words) for line in lines]
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)  # a path stays in one piece
+    wrapped = [wrapper.fill(one_line(line)) for line in lines]
     return "\n".join([*(row.rstrip() for row in out.getvalue().splitlines()), *wrapped]) + "\n"
 
 

@@ -105,8 +105,8 @@ def _upgrade_figures(metrics: Any) -> Any:
     if not isinstance(metrics, dict):
         return metrics
     return {
-        name: figure | {"extractor": RENAMED_EXTRACTORS.get(figure.get("extractor"), figure.get("extractor"))}
-        if isinstance(figure, dict) and isinstance(figure.get("extractor"), str)
+        name: figure | {"extractor": RENAMED_EXTRACTORS.get(extractor, extractor)}
+        if isinstance(figure, dict) and isinstance(extractor := figure.get("extractor"), str)
         else figure
         for name, figure in metrics.items()
     }

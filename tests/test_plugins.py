@@ -48,7 +48,8 @@ def test_a_run_of_both_writes_a_record(installed, tmp_path):
 
 
 def test_they_are_unknown_without_the_package():
-    program = "from adapters.base import adapter_registry; from tasks.base import task_registry; print(*adapter_registry(), *task_registry())"
+    program = "from adapters.base import adapter_registry; from tasks.base import task_registry\n"
+    program += "print(*adapter_registry(), *task_registry())"
     names = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "lora" in names.split()
     assert not {"scaled-output", "counting"} & set(names.split())

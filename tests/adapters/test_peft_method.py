@@ -172,7 +172,8 @@ def test_options_on_the_command_line():
 def test_a_hint_for_a_name_is_a_command_that_works(hint, llama):
     command = hint.removeprefix("use `").removesuffix("`").replace("TASK", "e2e")
     config, _ = parse(RunOptions, shlex.split(command), "python -m experiments.run")
-    assert config.adapter.configuration(llama, llama.projections("attention"))
+    adapter: Any = config.adapter
+    assert adapter.configuration(llama, llama.projections("attention"))
 
 
 @pytest.mark.parametrize(
