@@ -64,10 +64,10 @@ class Lora(Adapter, name="lora"):
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
     def attach(self, backbone: Backbone) -> LoraAttachment:
-        if self.rank < 1 or any(rank < 0 for rank in self.ranks.values()):
-            raise AdapterError(
-                f"--adapter.rank must be at least 1 and --adapter.ranks at least 0, not {self.rank} and {self.ranks}"
-            )
+        if self.rank < 1:
+            raise AdapterError(f"--adapter.rank must be at least 1, not {self.rank}")
+        if any(rank < 0 for rank in self.ranks.values()):
+            raise AdapterError(f"--adapter.ranks must be at least 0, not {self.ranks}")
         if not 0 <= self.dropout < 1:
             raise AdapterError(f"--adapter.dropout must be at least 0 and below 1, not {self.dropout}")
         try:

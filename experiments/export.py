@@ -45,6 +45,8 @@ def main() -> None:
         files = export(run, options.format, folder)
     except DiskFull as full:
         raise UsageError(str(full)) from None
+    except OSError as error:
+        raise UsageError(f"--output '{folder}' is not writable ({error.strerror}): choose another folder") from None
     for file in files:
         print(file)
 

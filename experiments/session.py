@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sys
 import time
@@ -57,7 +58,7 @@ def run(
     record = distributed.on_main(folder.result)
     if record is None or overwrite:
         record = execute(config, folder, prepared, overwrite, callbacks)
-    return RunRecord(folder.path, record)
+    return RunRecord(folder.path, json.loads(json.dumps(record, default=str)))  # as a later call reads it
 
 
 def execute(

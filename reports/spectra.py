@@ -76,7 +76,7 @@ def spectra(run: Run) -> dict[str, Spectrum]:
     if not stored:
         raise ReportError(
             f"'{run.folder}' has no low-rank factors and no spectra.safetensors: "
-            f"`python -m experiments.truncate {run.folder} --ranks` writes one if the method can be merged"
+            f"`python -m experiments.truncate {run.folder}` writes one if the method can be merged"
         )
     return stored
 
@@ -169,7 +169,7 @@ def _spectra_table(by_matrix: Mapping[str, Spectrum]) -> list[str]:
         "smallest number of directions with 90 % of sum s^2.",
         "Amplification: ||dW||_F / ||U^T W V||_F over the first r directions of the update (LoRA paper, section 7.3)."
         if width == len(titles)
-        else "Norms and amplification need the base's weights: run `python -m experiments.truncate RUN --ranks` first.",
+        else "Norms and amplification need the base's weights: run `python -m experiments.truncate RUN` first.",
     ]
 
 

@@ -51,11 +51,10 @@ def build(collection: Collection, task: str, by: str | None = None, against: str
     """
     part = collection.of_task(task)
     if not (part.finished or part.failed):
-        known = ", ".join(collection.tasks()) or "none yet"
+        tasks = ", ".join(collection.tasks())
+        known = f"the tasks with runs are {tasks}" if tasks else "no task has one yet"
         others = f" ({len(part.unfinished)} unfinished, {len(part.unreadable)} unreadable)"
-        raise ReportError(
-            f"no finished or failed run of '{task}' in '{collection.folder}'{others}; the tasks with runs are {known}"
-        )
+        raise ReportError(f"no finished or failed run of '{task}' in '{collection.folder}'{others}; {known}")
     metrics, lower = _metrics(part)
     table = Table(task, group_runs(part.finished, part.failed), metrics, lower, None)
     _sort(table, by)

@@ -32,9 +32,10 @@ EXCEPTIONS = {
     ("experiments", "reports.upgrade"),
 }
 EXCEPTIONS_OF_A_MODULE = {
-    # the one parser of all commands, and how they end
-    ("reports.__main__", "experiments.cli.errors"),
-    ("reports.__main__", "experiments.cli.parser"),
+    # the one parser of all commands, and how they end; these are programs, so nothing below them depends on it
+    (program, f"experiments.cli.{module}")
+    for program in ("reports.__main__", "tasks.bundled.build", "tasks.pretrained.published.write")
+    for module in ("errors", "parser")
 }
 MOST_MODULES = 16  # side by side in one folder
 

@@ -50,9 +50,10 @@ def export(layers: Mapping[str, Factors], backbone: Backbone) -> list[ExportedFi
 def model_settings(backbone: Backbone) -> dict[str, Any]:
     """The settings about the model that every configuration of peft has."""
     language = backbone.library == "transformers"
+    name = getattr(backbone.model.config, "_name_or_path", None) or None
     return {
         "task_type": "CAUSAL_LM" if language else None,
-        "base_model_name_or_path": getattr(backbone.model.config, "_name_or_path", None) or None,
+        "base_model_name_or_path": None if name is None else str(name),  # diffusers keeps a Path
         "inference_mode": True,
     }
 

@@ -33,4 +33,4 @@ def command(main: Callable[[], None], *user_errors: type[Exception]) -> None:
     except Interrupted as interrupted:
         stop(str(interrupted), interrupted.status)
     except KeyboardInterrupt:
-        stop("interrupted; the same command resumes from the last checkpoint", status=130)
+        stop("interrupted; the same command continues with what is on disk", status=130)

@@ -219,7 +219,9 @@ def _leading_words(arguments: Sequence[str], most: int) -> list[str]:
 
 def _chosen(registry: Mapping[str, type], name: str, kind: str) -> type:
     if name not in registry:
-        stop(unknown_name(registry, name, kind))
+        swapped = kind == "method" and name in task_registry()
+        order = f"'{name}' is a task: METHOD comes first, then TASK; " if swapped else ""
+        stop(f"{order}{unknown_name(registry, name, kind)}")
     return registry[name]
 
 

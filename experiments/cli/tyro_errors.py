@@ -15,6 +15,8 @@ REWORDED = (
     (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)", r"\1 must be an integer, not \2"),
     (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1 must be a number, not \2"),
     (r"Error parsing (\S+): Failed to parse key-value pairs!", r"\1 needs pairs of a name and a value"),
+    (r"Error parsing (\S+): no type matching (?:\{None\}\|)?INT .* \['(.*)'\].*", r"\1 must be an integer, not '\2'"),
+    (r"Error parsing (\S+): no type matching (?:\{None\}\|)?FLOAT .* \['(.*)'\].*", r"\1 must be a number, not '\2'"),
     (r"Error parsing (\S+): no type matching (?:\{None\}\|)?(\S+) .* \['(.*)'\].*", r"\1 must be \2, not '\3'"),
     (r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 does not accept \2"),
     (r"Error parsing (\S+): (.*)", r"\1 cannot be read: \2"),
@@ -46,7 +48,7 @@ def sentence(box: str) -> str:
         text, count = re.subn(f"^{pattern}$", replacement, text)
         if count:
             break
-    return text.replace("'None', ", "")
+    return text.replace("'None', ", "").removeprefix("options.")  # the name of a positional argument
 
 
 def _paragraphs(box: str) -> list[list[str]]:

@@ -102,6 +102,9 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite:
     if min(ranks, default=1) < 1:
         raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
     run = decompose_run(Path(folder))
+    size = run.record["size"]
+    if size is not None and size["field"] == "rank" and max(ranks, default=1) > size["value"]:
+        raise UsageError(f"--ranks must be at most the run's own rank, {size['value']}, not {max(ranks)}")
     print(f"spectra of {len(run.matrices)} matrices: {write_spectra(run)}", file=sys.stderr)
     for rank in ranks:
         yield evaluate_rank(run, rank, overwrite)

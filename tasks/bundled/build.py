@@ -7,13 +7,20 @@ from its last checkpoint.
 import importlib
 import json
 import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+import tyro
+
+from experiments.cli.errors import command, stop
+from experiments.cli.parser import parse_options
 from tasks.bundled.bundled_bases import CLASSIFIER, LANGUAGE_MODEL, SCORER, STABLE_DIFFUSION
-from tasks.command_parser import CommandParser
 
 HERE = Path(__file__).parent
-RECIPES = {  # module in tasks/bundled/recipes
+Part = Literal["text-encoder", "vae", "unet", "scorer", "classifier", "gpt-mini"]
+RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
     "text-encoder": "text_encoder",
     "vae": "vae",
     "unet": "unet",
@@ -38,17 +45,25 @@ def build(part: str, work: Path, target: Path = HERE) -> None:
     print(json.dumps(figures, indent=2))
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
+
+    part: Annotated[Part, tyro.conf.Positional]
+    """The part to build; the UNet needs the VAE and the text encoder."""
+    work: Path = Path("build")
+    """Folder for checkpoints and logs."""
+    target: Path = HERE
+    """Folder to write the part to."""
+
+
 def main() -> None:
-    parser = CommandParser("python -m tasks.bundled.build", "Pretrain one part of the bundled bases.")
-    parser.add_argument("part", choices=RECIPES, help="the part; the UNet needs the VAE and the text encoder")
-    parser.add_argument("--work", type=Path, default=Path("build"), help="folder for checkpoints and logs")
-    parser.add_argument("--target", type=Path, default=HERE, help="folder to write the part to")
-    options = parser.parse_args()
+    options = parse_options(BuildOptions, sys.argv[1:], "python -m tasks.bundled.build")
     missing = [part for part in NEEDED.get(options.part, ()) if not (options.target / STABLE_DIFFUSION / part).is_dir()]
     if missing:
-        parser.error(f"{options.part} needs {' and '.join(missing)} in {options.target}: build them first")
+        stop(f"{options.part} needs {' and '.join(missing)} in {options.target}: build them first")
     build(options.part, options.work, options.target)
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -6,12 +6,17 @@ weights' values and the tokenizer's vocabulary differ, so memory and time cost w
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from experiments.cli.errors import command, stop
+from experiments.cli.parser import parse_options
 from tasks.bundled import bundled_bases
-from tasks.command_parser import CommandParser
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names, published
 
 FEWEST_LAYERS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2}
@@ -86,20 +91,31 @@ def _reduced(config: dict[str, Any], shallow: bool) -> dict[str, Any]:
     return config | {name: layers for name, layers in FEWEST_LAYERS.items() if shallow and name in config}
 
 
+@dataclass(frozen=True)
+class WriteOptions:
+    """Write a published model with random weights."""
+
+    base: Annotated[str, tyro.conf.Positional]
+    """Name of the published base."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder to write it to."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Precision of the files."""
+    shallow: bool = False
+    """Keep every width but use the fewest layers."""
+    seed: int = 0
+    """Seed of the random weights."""
+
+
 def main() -> None:
-    description = "Write a published model with random weights."
-    parser = CommandParser("python -m tasks.pretrained.published.write", description)
+    options = parse_options(WriteOptions, sys.argv[1:], "python -m tasks.pretrained.published.write")
     known = [*names(LANGUAGE_MODEL), *names(STABLE_DIFFUSION)]
-    parser.add_argument("base", choices=known, help="name of the published base")
-    parser.add_argument("folder", type=Path, help="where to write it")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="precision of the files")
-    parser.add_argument("--shallow", action="store_true", help="keep every width but use the fewest layers")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
-    options = parser.parse_args()
+    if options.base not in known:
+        stop(f"unknown base '{options.base}'; the published bases are {', '.join(known)}")
     if options.folder.is_file():
-        parser.error(f"'{options.folder}' is a file; expected a folder")
+        stop(f"'{options.folder}' is a file; expected a folder")
     write(options.base, options.folder, options.precision, options.shallow, options.seed)
 
 
 if __name__ == "__main__":
-    main()
+    command(main)
