@@ -49,8 +49,8 @@ def build(part: str, work: Path, target: Path = HERE) -> None:
 class BuildOptions:
     """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
 
-    part: Annotated[Part, tyro.conf.Positional]
-    """The part to build; the UNet needs the VAE and the text encoder."""
+    part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
+    """The part to build: text-encoder, vae, unet, scorer, classifier or gpt-mini. The UNet needs the VAE and the text encoder."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE

@@ -11,12 +11,12 @@ from tasks.pretrained.published import write
 @pytest.mark.parametrize(
     ("module", "words", "message"),
     [
-        (build, ["scheduler"], "invalid choice: 'scheduler'"),
-        (build, [], "required: part"),
+        (build, ["scheduler"], "not 'scheduler'"),
+        (build, [], "missing required arguments: PART"),
         (build, ["vae", "--wrok", "x"], "--wrok"),
         (build, ["unet", "--target", "nowhere"], "unet needs vae and text_encoder in nowhere: build them first"),
-        (write, ["gpt3", "x"], "invalid choice: 'gpt3'"),
-        (write, ["gpt2", "x", "--seed", "one"], "--seed: invalid int value: 'one'"),
+        (write, ["gpt3", "x"], "unknown base 'gpt3'"),
+        (write, ["gpt2", "x", "--seed", "one"], "--seed must be an integer, not 'one'"),
         (write, ["gpt2", __file__], "is a file; expected a folder"),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_name_can_have_its_own_hint():
         ("lora sd-pokemon --resume_from_checkpoint latest", "resumes"),
         ("lora sd-pokemon --adapter.rnak 8", "did you mean '--adapter.rank'"),
         ("lora sd-pokemon --rnus 8", "did you mean '--runs'"),
-        ("lora sd-pokemon --train.steps x", "--train.steps must be INT, not 'x'"),
+        ("lora sd-pokemon --train.steps x", "--train.steps must be an integer, not 'x'"),
         ("lora sd-pokemon --train.seed x", "--train.seed must be an integer, not 'x'"),
         ("lora sd-pokemon --train.steps", "--train.steps needs a value"),
         ("lora sd-pokemon --train.device tpu", "--train.device must be one of 'auto', 'cpu', 'cuda', not 'tpu'"),
