@@ -50,7 +50,7 @@ class BuildOptions:
     """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
 
     part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
-    """The part to build: text-encoder, vae, unet, scorer, classifier or gpt-mini. The UNet needs the VAE and the text encoder."""
+    """The part to build: text-encoder, vae, unet (which needs those two), scorer, classifier or gpt-mini."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE
