@@ -155,6 +155,19 @@ class RunConfig:
     task: Task
     train: Train = field(default_factory=Train)
 
+    def __post_init__(self) -> None:
+        examples = {
+            "adapter": ("an", Adapter, "Lora(rank=4)"),
+            "task": ("a", Task, "Pokemon()"),
+            "train": ("a", Train, "Train(steps=100)"),
+        }
+        for name, (article, expected, example) in examples.items():
+            value = getattr(self, name)
+            if not isinstance(value, expected):
+                raise UsageError(
+                    f"{name} must be {article} {expected.__name__} object such as {example}, not {value!r}"
+                )
+
     def resolved(self) -> RunConfig:
         """The configuration with every default filled in: the user's value, else the card's, else the fallback.
 

@@ -21,7 +21,7 @@ from tasks.base import Task
 def sweep(
     adapters: Adapter | Sequence[Adapter],
     tasks: Task | Sequence[Task],
-    seeds: Sequence[int] = (0,),
+    seeds: int | Sequence[int] = (0,),
     train: Train | None = None,
     *,
     runs: str | Path = "runs",
@@ -43,7 +43,7 @@ def sweep(
     if isinstance(search_lr, int):
         search_lr = LearningRateSearch(search_lr)
     base = with_settings(train, settings)
-    configs = resolved(crossed(_listed(tasks), seeds, _listed(adapters), base))
+    configs = resolved(crossed(_listed(tasks), _listed(seeds), _listed(adapters), base))
     groups = seed_groups(configs, Path(runs), search_lr)
     launcher = InProcessLauncher() if jobs == 1 else LocalLauncher(jobs)
     find_rates(groups, launcher)

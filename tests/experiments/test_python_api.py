@@ -102,6 +102,12 @@ def test_wrong_settings_are_usage_errors(tiny_task, tmp_path, settings, message)
         run(Lora(), tiny_task(), runs=tmp_path, **settings)
 
 
+@pytest.mark.parametrize("adapter", ["lora", Lora])
+def test_a_name_or_a_class_instead_of_an_adapter_is_a_usage_error(adapter, tiny_task, tmp_path):
+    with pytest.raises(UsageError, match="adapter must be an Adapter object"):
+        run(adapter, tiny_task(), runs=tmp_path)
+
+
 @pytest.mark.parametrize("adapter", [Lora(rank=2), FullFinetuning()], ids=["lora", "full"])
 def test_an_adapter_measured_without_training_has_the_figures_of_its_run(adapter, tiny_task, tmp_path, capsys):
     from dataclasses import replace

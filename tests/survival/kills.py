@@ -10,6 +10,7 @@ soon as it sees the n-th checkpoint being written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -115,7 +116,8 @@ def killed_while_writing(runner: Runner, name: str, method: int, number: int) ->
     pid = in_child(lambda: runner.run(name, method), runner.folder / f"{name}.log")
     seen: set[str] = set()
     while os.waitpid(pid, os.WNOHANG)[0] == 0:
-        seen.update(file.name for file in folder.checkpoint.glob("*.writing"))
+        with contextlib.suppress(FileNotFoundError):  # the run has ended and removed the folder meanwhile
+            seen.update(file.name for file in folder.checkpoint.glob("*.writing"))
         if len(seen) >= number:
             os.kill(pid, signal.SIGKILL)
             exit_status(pid)
