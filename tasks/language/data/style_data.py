@@ -33,7 +33,7 @@ def load(data: str, test_items: int) -> TextSplits:
     parts = cut_into_parts(text)
     if len(parts) < RUN * RUNS:
         raise TaskError(
-            f"--task.data '{data}' is too short: expected at least {RUN * RUNS} parts of {PART} characters, found "
+            f"--task.data {data!r} is too short: expected at least {RUN * RUNS} parts of {PART} characters, found "
             f"{len(parts)} ({len(text)} characters); use a longer text"
         )
     from tasks.cache import digest
@@ -57,7 +57,7 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise TaskError(
-            f"--task.data '{file}' cannot be read ({error}): expected 'python-reference' or a text file in UTF-8"
+            f"--task.data {str(file)!r} cannot be read ({error}): expected 'python-reference' or a text file in UTF-8"
         ) from error
 
 
