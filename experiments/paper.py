@@ -80,13 +80,12 @@ def claims_text(claims: Sequence[dict[str, str]]) -> str:
 
 def write(data: dict[str, Any], counts: Sequence[Any], claims: Sequence[Any], runs: Path) -> Path:
     """Write the result and the environment to `runs`; returns the file."""
-    from experiments.records.folder import environment, write_json
-    from reports.upgrade import SCHEMA
+    from experiments.records.folder import provenance, write_json
 
     runs.mkdir(parents=True, exist_ok=True)
     sources = {"source": data["source"], "bases_note": data["bases_note"]}
-    result = {"schema": SCHEMA, "source": "paper", **sources, "counts": counts, "claims": claims}
-    write_json(runs / RECORD, result | environment("meta"))
+    result = {"source": "paper", **sources, "counts": counts, "claims": claims}
+    write_json(runs / RECORD, result | provenance("meta"))
     return runs / RECORD
 
 

@@ -8,19 +8,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.cli.errors import command
 from experiments.cli.parser import parse, parse_options
 from experiments.config import RunConfig
-from experiments.errors import UsageError
 from experiments.measure.gradient_bytes import LAUNCH, Communication, count_gradient_bytes
-from experiments.records.folder import write_json
-from reports.upgrade import upgrade_config
+from experiments.records.folder import read_config, write_json
 from tasks import distributed
 
 
@@ -39,7 +36,8 @@ class CommunicationOptions:
 def main() -> None:
     arguments = sys.argv[1:]
     if arguments and arguments[0].endswith(".json"):
-        config = read_configuration(Path(arguments[0]))
+        config = read_config(Path(arguments[0]))
+        config = replace(config, train=replace(config.train, num_processes=1))  # those of this launch count
         options = parse_options(CommunicationOptions, arguments[1:], LAUNCH)
     else:
         config, options = parse(CommunicationOptions, arguments, LAUNCH)
@@ -52,21 +50,6 @@ def main() -> None:
         if options.output is not None:
             write_json(options.output, result.as_record())
     distributed.leave()
-
-
-def read_configuration(file: Path) -> RunConfig:
-    """The configuration in a run's `config.json`, also of an earlier release, whatever number of processes it had.
-
-    Raises UsageError if the file holds no configuration.
-    """
-    try:
-        record = upgrade_config(json.loads(file.read_text()))
-        train = record["train"] | {"num_processes": 1}
-    except OSError as error:
-        raise UsageError(f"'{file}' cannot be read ({error.strerror}): expected a run's config.json") from None
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise UsageError(f"'{file}' is not a run configuration: expected a run's config.json") from None
-    return RunConfig.from_record(record | {"train": train})
 
 
 def count_bytes(config: RunConfig) -> Communication:

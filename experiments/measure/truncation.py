@@ -26,10 +26,9 @@ from experiments.measure.weight_delta import (
     weight_changes,
     weight_matrices,
 )
-from experiments.records.folder import RunFolder, environment, replacing, write_items, write_json
+from experiments.records.folder import RunFolder, provenance, replacing, write_items, write_json
 from experiments.records.load_run import finished_record
 from experiments.records.run_record import RunRecord
-from reports.upgrade import SCHEMA
 from tasks.cache import digest
 
 if TYPE_CHECKING:
@@ -176,7 +175,6 @@ def _record_of(run: DecomposedRun, rank: int, folder: RunFolder, config: Mapping
     in_matrices = sum(part.parameter_count(rank) for part in run.matrices)
     in_vectors = sum(change.numel() for change in run.vectors.values())
     return {
-        "schema": SCHEMA,
         "status": "finished",
         "reason": None,
         "source": run.record["source"],
@@ -189,7 +187,7 @@ def _record_of(run: DecomposedRun, rank: int, folder: RunFolder, config: Mapping
         "config": config,
         "parameters": {"trainable": in_matrices + in_vectors, "total": run.record["parameters"]["total"]},
         "facts": run.prepared.facts | _truncation_facts(run, rank),
-        **environment(str(next(run.prepared.backbone.model.parameters()).device)),
+        **provenance(str(next(run.prepared.backbone.model.parameters()).device)),
     }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
-from experiments.records.folder import RunFolder, environment
-from reports.upgrade import SCHEMA
+from experiments.records.folder import RunFolder, provenance
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +19,6 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
     size_field = config.adapter.size_field
     size = None if size_field is None else getattr(config.adapter, size_field)
     return {
-        "schema": SCHEMA,
         "source": "run",
         "task": config.task.name,
         "method": config.adapter.label,
@@ -29,7 +27,7 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
         "size": None if size is None else {"field": size_field, "value": size},
         "primary_metric": config.task.primary_metric,
         "config": config.as_record(),
-        **environment(str(device)),
+        **provenance(str(device)),
     }
 
 

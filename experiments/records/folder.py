@@ -18,13 +18,28 @@ from typing import Any
 from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.records.failures import DiskFull, is_disk_full
-from reports.upgrade import upgrade
+from reports.upgrade import SCHEMA, upgrade, upgrade_config
 from tasks import atomic
 from tasks.atomic import WRITING
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "torchmetrics", "numpy")
 RESERVE = 2**16  # bytes, enough for any record
 ROOT = Path(__file__).parents[2]
+
+
+def read_config(file: Path) -> RunConfig:
+    """The configuration in a run's `config.json`, also of an earlier release.
+
+    Raises UsageError if the file holds no configuration.
+    """
+    try:
+        config = upgrade_config(json.loads(file.read_text()))
+        parts = {part: config[part] for part in ("adapter", "task", "train")}
+    except OSError as error:
+        raise UsageError(f"'{file}' cannot be read ({error.strerror}): expected a run's config.json") from None
+    except (ValueError, AttributeError, KeyError):
+        raise UsageError(f"'{file}' is not a run configuration: expected a run's config.json") from None
+    return RunConfig.from_record(parts)
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -149,9 +164,10 @@ def write_items(file: Path, items: list[dict[str, Any]]) -> None:
     write_bytes(file, pd.DataFrame(items).to_parquet())
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Versions, machine, and the project's commit and whether its working tree was dirty."""
+def provenance(device: str) -> dict[str, Any]:
+    """Schema, package versions, machine, and the project's commit and whether its working tree was dirty."""
     return {
+        "schema": SCHEMA,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": device,
         "host": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from adapters.base import adapter_registry
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, did_you_mean
-from experiments.records.folder import environment
+from experiments.records.folder import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
 from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
 from experiments.sweeping.jobs import RunJob
-from reports.upgrade import SCHEMA
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
@@ -107,7 +106,6 @@ def intrinsic_dimension(
         raise UsageError(f"there is no gain to compare with: {seeds[goals[0]]['reason']}")
     SizeSearches(searches).run(launcher)
     return {
-        "schema": SCHEMA,
         "task": config.task.name,
         "method": config.adapter.name,
         "metric": metric,
@@ -117,7 +115,7 @@ def intrinsic_dimension(
         "settings": config.identity() | {"options": settings.as_record()},
         "seeds": list(seeds.values()),
         "curves": [_combined(method, searches) for method in methods],
-        **environment(device),
+        **provenance(device),
     }
 
 

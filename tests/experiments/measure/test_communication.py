@@ -14,8 +14,9 @@ import torch
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.measure.communication import count_bytes, read_configuration
+from experiments.measure.communication import count_bytes
 from experiments.measure.gradient_bytes import predicted_bytes
+from experiments.records.folder import read_config
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +54,7 @@ def test_the_command_counts_the_bundled_base(tmp_path, method):
 
 def test_the_configuration_of_a_run_of_the_first_release_is_read():
     (file,) = (ROOT / "tests/reports/golden/schema_1/e2e/lora").glob("*/config.json")
-    config = read_configuration(file)
+    config = read_config(file)
     assert (config.adapter, config.task.name) == (Lora(rank=4), "e2e")
     assert (config.train.steps, config.train.batch_size, config.train.mixed_precision) == (300, 8, "no")
 
@@ -64,7 +65,7 @@ def test_a_file_without_a_configuration_is_refused(tmp_path, text):
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=r"expected a run's config\.json"):
-        read_configuration(file)
+        read_config(file)
 
 
 def test_the_prediction_follows_the_dtype():
