@@ -6,24 +6,16 @@ file names methods: the claims are about LoRA and full fine-tuning.
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import ResolvedTrain, RunConfig, Train
-from experiments.measure.method_costs import COSTS_FILE
-from experiments.papers.parameter_counts import adapter_of
-from experiments.planning.memory_plan import Plan, plan
-from experiments.records.folder import RunFolder
-from tasks.base import task_registry
+from experiments.papers.configurations import Configurations
+from experiments.papers.recorded_runs import FULL, LORA, RecordedRuns
 
 MIB = 2**20
-LORA, FULL = "lora", "full"
 RANK_1 = {"field": "rank", "value": 1}
 SUFFICIENT = 0.9  # share of full fine-tuning's gain over the base; the threshold of the intrinsic dimension d90
 NEGLIGIBLE = 0.01  # latency of a merged adapter beyond the base's, as a share, that counts as none
@@ -51,7 +43,7 @@ class Claims:
     """All claims, checked with the numbers of the data file and the records below `runs`."""
 
     def __init__(self, data: Mapping[str, Any], runs: Path):
-        self.data, self.runs, self.records = data, runs, finished_records(runs)
+        self.data, self.configs, self.recorded = data, Configurations(data["runs"]), RecordedRuns(runs)
 
     def all(self) -> list[Claim]:
         return [*self.paper(), *self.guides()]
@@ -77,16 +69,16 @@ class Claims:
         """Predicted memory of a step, full fine-tuning over LoRA."""
         numbers = self.data["gpt-3"]
         printed = numbers["memory_full_bytes"] / numbers["memory_lora_bytes"]
-        one, eight = (self.peak(f"gpt full {n}") / self.peak(f"gpt lora {n}") for n in (1, 8))
+        one, eight = (self.configs.peak(f"gpt full {n}") / self.configs.peak(f"gpt lora {n}") for n in (1, 8))
         text = f"GPT-2 M, 512 tokens, full / LoRA: {one:.2f} at batch 1, {eight:.2f} at batch 8"
         holds = min(one, eight) >= numbers["times_less_memory"]
         verdict = "holds" if holds else "less here, because activations remain"
         claim = f"{numbers['times_less_memory']} times less memory (1.2 TB to 350 GB: {printed:.2f})"
-        return Claim(source, claim, text, "predicted", self.plan_command("gpt lora 1"), verdict)
+        return Claim(source, claim, text, "predicted", self.configs.plan_command("gpt lora 1"), verdict)
 
     def faster(self, source: str, claim: str, times: float) -> Claim:
         """Measured seconds per step, full fine-tuning over LoRA, for runs with the same task, base and settings."""
-        pairs = self.compare_runs(
+        pairs = self.recorded.compare(
             lambda record: record["seconds"]["step_median"],
             lambda record: f"batch {_train(record, 'batch_size')}, {_train(record, 'mixed_precision')} autocast",
         )
@@ -102,8 +94,8 @@ class Claims:
     def guides(self) -> Iterator[Claim]:
         """diffusers' guides to LoRA, for Stable Diffusion 2.1 at 512 pixels."""
         source, numbers = "diffusers' LoRA guide", self.data["tutorial"]
-        lora, full = self.plans["sd lora"], self.plans["sd full"]
-        command = self.plan_command("sd lora")
+        lora, full = self.configs.plans["sd lora"], self.configs.plans["sd full"]
+        command = self.configs.plan_command("sd lora")
         size = list(lora.prediction.files.values())[-1]
         verdict = "holds" if round(size / 1e6) == numbers["file_mb"] else "does not hold"
         text = f"{size:,} bytes, fp32, including alpha and ranks"
@@ -123,7 +115,7 @@ class Claims:
     def low_rank(self, source: str) -> Claim:
         """Rank 1's share of full fine-tuning's gain over the base in the primary metric."""
         claim = "a rank as low as 1 suffices"
-        pairs = self.compare_runs(
+        pairs = self.recorded.compare(
             _gain, lambda record: record["primary_metric"], lambda record: record["size"] == RANK_1
         )
         shares = {
@@ -139,24 +131,9 @@ class Claims:
         verdict = "holds" if min(shares.values()) >= SUFFICIENT else f"does not hold: below {SUFFICIENT:.0%}"
         return Claim(source, claim, text, "measured", "python -m reports table TASK --by rank", verdict)
 
-    def compare_runs(
-        self,
-        value: Callable[[Mapping[str, Any]], float | None],
-        condition: Callable[[Mapping[str, Any]], str],
-        select_lora: Callable[[Mapping[str, Any]], bool] = lambda record: True,
-    ) -> dict[str, dict[str, list[float]]]:
-        """Values of LoRA's and full fine-tuning's runs, by task, base and condition; only those that have both."""
-        pairs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for record in self.records:
-            method, number = record["method"], value(record)
-            if number is not None and (method == FULL or (method == LORA and select_lora(record))):
-                label = f"{record['task']} ({record['config']['task'].get('base')}, {condition(record)})"
-                pairs[label][method].append(number)
-        return {label: values for label, values in pairs.items() if values.keys() == {LORA, FULL}}
-
     def compute(self, source: str) -> Claim:
         """FLOPs of a step, LoRA over full fine-tuning."""
-        lora, full = self.step_flops("sd lora"), self.step_flops("sd full")
+        lora, full = self.configs.step_flops("sd lora"), self.configs.step_flops("sd full")
         forward, step = lora.forward / full.forward, lora.total / full.total
         text = f"LoRA / full: forward {forward:.3f}, whole step {step:.3f}"
         verdict = "holds for the forward pass; the weights' gradients, about a third of the step, are saved"
@@ -166,108 +143,31 @@ class Claims:
 
     def merged(self, source: str) -> Claim:
         """Cost of a merged adapter at inference: FLOPs, and measured latencies if there are any."""
-        base, unmerged, merged = self.forward_flops("sd lora")
+        base, unmerged, merged = self.configs.forward_flops("sd lora")
         text = f"FLOPs of a forward pass: merged / base {merged / base:.4f}, unmerged / base {unmerged / base:.4f}"
         verdict = "holds for arithmetic" if merged == base else "does not hold"
         how, command = "counted", f"{PAPER_COMMAND}; seconds: python -m experiments.costs sd-pokemon"
-        if self.latencies:
+        if self.recorded.latencies:
             how = "counted and measured"
             text += "; seconds, merged / base: " + ", ".join(
                 f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] on {label}, n={ratio['n']} rounds"
-                for label, ratio in self.latencies.items()
+                for label, ratio in self.recorded.latencies.items()
             )
-            verdict = latency_verdict(self.latencies.values()) if merged == base else "does not hold"
+            verdict = latency_verdict(self.recorded.latencies.values()) if merged == base else "does not hold"
         return Claim(source, "merged it costs nothing", text, how, command, verdict)
-
-    @cached_property
-    def latencies(self) -> dict[str, dict[str, float]]:
-        """Merged LoRA's seconds over the base's in the cost records, by task and size."""
-        ratios = {}
-        for file in sorted(self.runs.glob(f"*/{LORA}/*/{COSTS_FILE}")):
-            record = json.loads(file.read_text())
-            size = record["size"]
-            ratios[f"{record['task']} ({size['field']} {size['value']})"] = record["inference"]["merged"]
-        return ratios
 
     def positions(self) -> Claim:
         """How many positions of the model a prefix leaves for input."""
-        config = self.configuration("gpt prefix")
+        config = self.configs.resolved("gpt prefix")
         backbone = config.task.meta_model().backbone
         left: Any = config.adapter.attach(backbone).facts["positions_left"]
         text = f"{left:,} of {backbone.positions:,} positions are left to GPT-2 M"
         verdict = "holds" if backbone.positions and left < backbone.positions else "does not hold"
-        command = self.plan_command("gpt prefix")
+        command = self.configs.plan_command("gpt prefix")
         return Claim("LoRA, section 3", "a prefix shortens the input", text, "counted", command, verdict)
 
     def not_measured(self, source: str, claim: str) -> Claim:
         return Claim(source, claim, NOT_MEASURED, NOT_MEASURED, RUN_COMMANDS, "open")
-
-    def configuration(self, name: str) -> RunConfig:
-        """A configuration of the data file, resolved."""
-        run = self.data["runs"][name]
-        task = task_registry()[run["task"]](**run["task_settings"])
-        return RunConfig(adapter_of(run), task, Train(**run["train"])).resolved()
-
-    @cached_property
-    def plans(self) -> Mapping[str, Plan]:
-        names = [name for name, run in self.data["runs"].items() if run["planned"]]
-        return {name: plan(self.configuration(name)) for name in names}
-
-    def peak(self, name: str) -> int:
-        return self.plans[name].prediction.peak
-
-    def plan_command(self, name: str) -> str:
-        """The command line that plans a configuration of the data file."""
-        config, words = self.configuration(name), []
-        default = RunConfig(type(config.adapter)(), type(config.task)())
-        for part in ("adapter", "task"):
-            settings, defaults = getattr(config, part), getattr(default, part)
-            for f in fields(settings):
-                if getattr(settings, f.name) != getattr(defaults, f.name):
-                    words.append(f"--{part}.{f.name.replace('_', '-')} {getattr(settings, f.name)}")
-        train = self.data["runs"][name]["train"]
-        words += [f"--train.{setting.replace('_', '-')} {value}" for setting, value in train.items()]
-        return " ".join(["python -m experiments.plan", config.adapter.name, config.task.name, *words])
-
-    def step_flops(self, name: str):
-        from experiments.measure.flops import count_step
-
-        meta_model, attachment, batch = self.on_meta(name)
-        return count_step(lambda: meta_model.loss(batch), attachment.parameters().values())
-
-    def forward_flops(self, name: str) -> tuple[int, int, int]:
-        """FLOPs of a forward pass: the base's, with the adapter unmerged, and merged."""
-        from torch import no_grad
-        from torch.utils.flop_counter import FlopCounterMode
-
-        meta_model, attachment, batch = self.on_meta(name)
-
-        def count() -> int:
-            with no_grad(), FlopCounterMode(display=False) as counter:
-                meta_model.loss(batch)
-            return counter.get_total_flops()
-
-        with attachment.disabled():
-            base = count()
-        unmerged = count()
-        attachment.merge()
-        return base, unmerged, count()
-
-    def on_meta(self, name: str) -> tuple[Any, Any, Any]:
-        """Meta model, attachment and one batch of a configuration, all on the meta device."""
-        import torch
-
-        config = self.configuration(name)
-        meta_model = config.task.meta_model()
-        attachment = config.adapter.attach(meta_model.backbone)
-        batch_size = ResolvedTrain.of_steps(config.train, 1).batch_size
-        return meta_model, attachment, meta_model.batch(batch_size, torch.device("meta"))
-
-
-def finished_records(runs: Path) -> list[dict[str, Any]]:
-    """The records of all finished runs below `runs/TASK/METHOD/`."""
-    records = (RunFolder(file.parent).result() for file in sorted(runs.glob("*/*/*/result.json")))
-    return [record for record in records if record is not None and record["status"] == "finished"]
 
 
 def latency_verdict(ratios: Collection[Mapping[str, float]]) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +18,14 @@ if TYPE_CHECKING:
 UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
-@contextmanager
-def base_folder(shape: Mapping[str, Any]) -> Iterator[str]:
-    """A folder with a configuration but no weights, which a task accepts as its base."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(shape))
-        yield folder
-
-
 def meta_model_of(base: str, description: Mapping[str, Any]) -> MetaModel:
     """The meta model of a base in the data file: a published base by its name, or a configuration given there."""
-    task = task_registry()[description["task"]]
+    task: Any = task_registry()[description["task"]]
     if "shape" not in description:
-        return task(**{"base": base}).meta_model()
-    with base_folder(description["shape"]) as folder:
-        settings: dict[str, Any] = {"base": folder}
-        return task(**settings).meta_model()
+        return task(base=base).meta_model()
+    with tempfile.TemporaryDirectory() as folder:  # a configuration without weights is a base too
+        (Path(folder) / "config.json").write_text(json.dumps(description["shape"]))
+        return task(base=folder).meta_model()
 
 
 def adapter_of(row: Mapping[str, Any]) -> Adapter:
