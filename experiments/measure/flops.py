@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from experiments.measure.timing import time_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,20 +113,6 @@ def measured_peak(device_type: str, dtype: torch.dtype = torch.float32) -> Peak:
     kind = str(dtype).removeprefix("torch.")
     how = f"best of {REPETITIONS} products of two {size} x {size} {kind} matrices on {device_type}{threads}"
     return Peak(2 * size**3 / seconds, how)
-
-
-def time_call(call: Callable[[], object], device_type: str) -> float:
-    """Wall-clock seconds of one call, including the work that it queues on the device."""
-    synchronise(device_type)
-    start = time.perf_counter()
-    call()
-    synchronise(device_type)
-    return time.perf_counter() - start
-
-
-def synchronise(device_type: str) -> None:
-    if device_type == "cuda":
-        torch.cuda.synchronize()
 
 
 @dataclass(frozen=True)

@@ -1,86 +1,24 @@
-"""The cost of an adapter at inference: latency unmerged and merged against the base, switching, mixed batches.
-
-The load of the machine varies, so every round measures all variants one after another, in rotating order, and ratios
-are taken within the round.
-"""
+"""The cost of an adapter at inference: latency unmerged and merged against the base, switching, mixed batches."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from adapters.mixture import mixable, mixed
-from experiments.measure.flops import time_call
+from experiments.measure.timing import Ratio, Variant, paired_ratio, time_call, time_interleaved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from adapters.base import Attachment
-    from tasks.base import PreparedTask
 
-LEVEL = 0.95
-# Merging rewrites every weight, so the first calls after it miss the caches, unlike those of a server
-WARMUP_CALLS = 10  # untimed calls per variant and round
-TIMED_CALLS = 10
 State = Mapping[str, "Tensor"]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to do the same work: `call` is timed inside `context`; entering and leaving the context is not timed."""
-
-    call: Callable[[], object]
-    context: Callable[[], AbstractContextManager] = nullcontext
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Median over `n` rounds of one variant's seconds divided by another's, with a 95 % interval of the median."""
-
-    median: float
-    low: float
-    high: float
-    n: int
-
-
-def time_interleaved(variants: Mapping[str, Variant], rounds: int, device_type: str) -> dict[str, list[float]]:
-    """Seconds per call, by variant and round; each is the median of `TIMED_CALLS` calls."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    names = list(variants)
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            variant = variants[name]
-            with variant.context(), torch.no_grad():
-                for _ in range(WARMUP_CALLS):
-                    variant.call()
-                seconds[name].append(
-                    statistics.median(time_call(variant.call, device_type) for _ in range(TIMED_CALLS))
-                )
-    return seconds
-
-
-def paired_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
-    """The ratio over paired rounds. Its interval is the sign test's, which assumes only that rounds are i.i.d."""
-    ratios = sorted(a / b for a, b in zip(seconds, reference, strict=True))
-    low, high = median_interval(len(ratios))
-    return Ratio(statistics.median(ratios), ratios[low], ratios[high], len(ratios))
-
-
-def median_interval(n: int) -> tuple[int, int]:
-    """Indices, in sorted order, of the values that bound the median at `LEVEL`; the extremes if n < 6."""
-    from scipy.stats import binom
-
-    below = int(binom.ppf((1 - LEVEL) / 2, n, 0.5))  # P(X < below) <= 2.5 %
-    index = max(0, below - 1)
-    return index, n - 1 - index
 
 
 @dataclass(frozen=True)
@@ -214,43 +152,3 @@ def measure_mixed_batch(
         one_by_one_seconds=medians["one by one"],
         one_by_one=ratios["one by one"],
     )
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """The model's arguments for one of the task's own batches, so that inference is measured on real shapes."""
-
-    model: Any
-    args: tuple
-    kwargs: dict[str, Any]
-    items: int
-
-    @classmethod
-    def of(cls, prepared: PreparedTask, items: int, seed: int = 0) -> ModelInput:
-        """Capture the arguments of the first model call that the loss of a training batch makes."""
-        model, calls = prepared.backbone.model, list[tuple[tuple, dict]]()
-        hook = model.register_forward_pre_hook(
-            lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True, prepend=True
-        )
-        try:
-            with torch.no_grad():
-                prepared.loss(next(prepared.batches(seed, 0, items)))
-        finally:
-            hook.remove()
-        args, kwargs = calls[0]
-        return cls(model, args, kwargs, items)
-
-    def forward(self) -> Tensor:
-        """The model's output (logits or predicted noise), without the scalar loss that labels add in front of it."""
-        output = self.model(*self.args, **self.kwargs)
-        parts = output if isinstance(output, tuple) else output.to_tuple()
-        return next(part for part in parts if isinstance(part, torch.Tensor) and part.ndim > 0)
-
-    def item(self, index: int) -> ModelInput:
-        """The input of one item; arguments without a batch dimension are unchanged."""
-
-        def one(value: Any) -> Any:
-            has_items = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == self.items
-            return value[index : index + 1] if has_items else value
-
-        return ModelInput(self.model, tuple(map(one, self.args)), {k: one(v) for k, v in self.kwargs.items()}, 1)

@@ -86,7 +86,8 @@ def _inference_costs(
     config: RunConfig, settings: CostSettings, prepared: PreparedTask, attachment: Attachment
 ) -> dict[str, Any]:
     """Latency and merge error, then the cost of switching between adapters, alone and within a batch."""
-    from experiments.measure.latency import ModelInput, measure_inference, measure_mixed_batch, measure_switch
+    from experiments.measure.latency import measure_inference, measure_mixed_batch, measure_switch
+    from experiments.measure.model_input import ModelInput
 
     one, batch = (ModelInput.of(prepared, items) for items in (settings.items, settings.mixed))
     inference = measure_inference(attachment, one.forward, settings.items, config.adapter.mergeable, settings.rounds)

@@ -11,20 +11,15 @@ import torch
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
-from experiments.measure import latency
-from experiments.measure.latency import (
-    ModelInput,
-    Variant,
-    measure_inference,
-    median_interval,
-    merge_error,
-    time_interleaved,
-)
+from experiments.measure import timing
+from experiments.measure.latency import measure_inference, measure_mixed_batch, measure_switch, merge_error
+from experiments.measure.model_input import ModelInput
+from experiments.measure.timing import Variant, median_interval, paired_ratio, time_interleaved
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 
 def test_ratio_by_hand():
-    ratio = latency.paired_ratio([2.0, 3.0, 8.0, 5.0, 6.0, 7.0], [1.0, 1.0, 2.0, 1.0, 1.0, 1.0])
+    ratio = paired_ratio([2.0, 3.0, 8.0, 5.0, 6.0, 7.0], [1.0, 1.0, 2.0, 1.0, 1.0, 1.0])
     assert (ratio.median, ratio.low, ratio.high, ratio.n) == (4.5, 2.0, 7.0, 6)
 
 
@@ -38,7 +33,7 @@ def test_the_interval_has_its_nominal_coverage():
 
 def test_order_rotates_and_contexts_are_not_timed(monkeypatch):
     calls = []
-    monkeypatch.setattr(latency, "time_call", lambda call, device: call())
+    monkeypatch.setattr(timing, "time_call", lambda call, device: call())
 
     @contextmanager
     def entered():
@@ -48,7 +43,7 @@ def test_order_rotates_and_contexts_are_not_timed(monkeypatch):
 
     variants = {"a": Variant(lambda: calls.append("a") or 1.0), "b": Variant(lambda: calls.append("b") or 2.0, entered)}
     assert time_interleaved(variants, 2, "cpu") == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
-    each = latency.WARMUP_CALLS + latency.TIMED_CALLS
+    each = timing.WARMUP_CALLS + timing.TIMED_CALLS
     first, second = ["a"] * each, ["in", *["b"] * each, "out"]
     assert calls == [*first, *second, *second, *first]
 
@@ -112,7 +107,7 @@ def test_switching_reads_the_bytes_of_a_state(prepared, adapter):
     attachment = attached(adapter, prepared)
     first = attachment.state()
     second = {name: value + 1 for name, value in first.items()}
-    measured = latency.measure_switch(attachment, [second, first], rounds=2)
+    measured = measure_switch(attachment, [second, first], rounds=2)
     assert measured.bytes == 4 * sum(p.numel() for p in attachment.parameters().values())
     assert measured.n == 4
     assert measured.low <= measured.seconds <= measured.high
@@ -124,9 +119,7 @@ def test_mixed_batches_are_measured_for_methods_that_support_them(prepared, adap
     whole = ModelInput.of(prepared, 2)
     attachment = attached(adapter, prepared)
     states = [attachment.state(), {name: value + 0.01 for name, value in attachment.state().items()}]
-    measured = latency.measure_mixed_batch(
-        attachment, whole.forward, lambda i: whole.item(i).forward(), states, rounds=6
-    )
+    measured = measure_mixed_batch(attachment, whole.forward, lambda i: whole.item(i).forward(), states, rounds=6)
     assert (measured.items, measured.adapters) == (2, 2)
     assert (measured.seconds is not None) == can == (measured.ratio is not None)
     assert measured.one_by_one_seconds > 0
