@@ -48,44 +48,78 @@ def pretrain(
     `writes` the checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported,
     and `folder/log.jsonl`.
     """
-    from diffusers.training_utils import EMAModel
-
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
-    )
-    schedule = _warmup_then_cosine(optimizer, recipe)
-    ema = EMAModel(model.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3 / 4)
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema}
-    start, spent = _resume(folder / "checkpoint.pt", parts)
+    training = _Training(model, recipe)
+    start, spent = training.resume(folder / "checkpoint.pt")
     started = time.monotonic()
-    bar = tqdm(
-        range(start, recipe.steps),
-        initial=start,
-        total=recipe.steps,
-        desc=folder.name,
-        mininterval=5,
-        disable=not writes,
-    )
-    for step in bar:
+    steps = range(start, recipe.steps)
+    for step in tqdm(steps, folder.name, initial=start, total=recipe.steps, mininterval=5, disable=not writes):
+        loss = training.take_step(step, loss_of_step, averager)
+        if writes and ((step + 1) % recipe.checkpointing_steps == 0 or step + 1 == recipe.steps):
+            seconds = spent + time.monotonic() - started
+            _log(folder / "log.jsonl", step + 1, loss, seconds, training.probe_average(probe))
+            training.save(folder / "checkpoint.pt", step + 1, seconds)
+    training.ema.copy_to(model.parameters())
+    return spent + time.monotonic() - started
+
+
+class _Training:
+    """A model with its optimizer, learning-rate schedule and moving average, which are saved and resumed together."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe):
+        from diffusers.training_utils import EMAModel
+
+        self.model, self.recipe = model, recipe
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+        )
+        self.schedule = _warmup_then_cosine(self.optimizer, recipe)
+        self.ema = EMAModel(model.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3 / 4)
+        self.parts = {"model": model, "optimizer": self.optimizer, "schedule": self.schedule, "ema": self.ema}
+
+    def take_step(
+        self, step: int, loss_of_step: Callable[[int], Tensor], averager: Callable[[nn.Module], None] | None
+    ) -> Tensor:
         torch.manual_seed(step)
         # at these sizes, the CPU's fused bf16 attention is ten times slower than two matrix products
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16), sdpa_kernel(SDPBackend.MATH):
             loss = loss_of_step(step)
         loss.backward()
         if averager is not None:
-            averager(model)
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        ema.step(model.parameters())
-        if writes and ((step + 1) % recipe.checkpointing_steps == 0 or step + 1 == recipe.steps):
-            seconds = spent + time.monotonic() - started
-            _log(folder / "log.jsonl", step + 1, loss, seconds, _probed(model, ema, probe))
-            _save(folder / "checkpoint.pt", parts, step + 1, seconds)
-    ema.copy_to(model.parameters())
-    return spent + time.monotonic() - started
+            averager(self.model)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self.ema.step(self.model.parameters())
+        return loss
+
+    def probe_average(self, probe: Callable[[], dict[str, float]] | None) -> dict[str, float]:
+        """The probe's figures for the averaged weights."""
+        if probe is None:
+            return {}
+        self.ema.store(self.model.parameters())
+        self.ema.copy_to(self.model.parameters())
+        self.model.eval()
+        with torch.no_grad():
+            figures = probe()
+        self.model.train()
+        self.ema.restore(self.model.parameters())
+        return figures
+
+    def save(self, file: Path, step: int, seconds: float) -> None:
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        with replacing(file) as temporary:
+            torch.save({"step": step, "seconds": seconds, **states}, temporary)
+
+    def resume(self, file: Path) -> tuple[int, float]:
+        """Load a checkpoint, if there is one; the number of steps already taken, and the seconds that they took."""
+        if not file.exists():
+            return 0, 0.0
+        saved = torch.load(file, weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(saved[name])
+        return saved["step"], saved["seconds"]
 
 
 def channels_last(model: Any) -> Any:
@@ -101,36 +135,7 @@ def _warmup_then_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> tor
     return torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, falling], [recipe.warmup_steps])
 
 
-def _probed(model: nn.Module, ema, probe: Callable[[], dict[str, float]] | None) -> dict[str, float]:
-    """The probe's figures for the averaged weights."""
-    if probe is None:
-        return {}
-    ema.store(model.parameters())
-    ema.copy_to(model.parameters())
-    model.eval()
-    with torch.no_grad():
-        figures = probe()
-    model.train()
-    ema.restore(model.parameters())
-    return figures
-
-
 def _log(file: Path, step: int, loss: Tensor, seconds: float, figures: dict[str, float]) -> None:
     line = {"step": step, "loss": round(loss.item(), 5), "seconds": round(seconds, 1), **figures}
     with file.open("a") as log:
         log.write(json.dumps(line) + "\n")
-
-
-def _save(file: Path, parts: dict, step: int, seconds: float) -> None:
-    states = {name: part.state_dict() for name, part in parts.items()}
-    with replacing(file) as temporary:
-        torch.save({"step": step, "seconds": seconds, **states}, temporary)
-
-
-def _resume(file: Path, parts: dict) -> tuple[int, float]:
-    if not file.exists():
-        return 0, 0.0
-    saved = torch.load(file, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(saved[name])
-    return saved["step"], saved["seconds"]
