@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from tasks.base import Metric
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt
 from tasks.errors import TaskError
-from tasks.pretrained.published.shapes import short_name
+from tasks.pretrained.settings import PretrainedSettings
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +33,7 @@ DEFAULTS = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # w
 
 
 @dataclass(frozen=True)
-class DiffusionSettings(ABC):
+class DiffusionSettings(PretrainedSettings, ABC):
     """Fields left at None take what the base's card recommends for the task, else `defaults`.
 
     A task is a subclass that is a `Task` too.
@@ -44,7 +43,7 @@ class DiffusionSettings(ABC):
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
-    minimums: ClassVar[Mapping[str, int]] = {"crops": 1, "num_inference_steps": 1}  # smallest valid values
+    minimums: ClassVar[Mapping[str, int]] = {"crops": 1, "num_inference_steps": 1}
 
     base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
@@ -80,10 +79,6 @@ class DiffusionSettings(ABC):
     gives CMMD instead of KID and FID."""
     scorer: str = "bundled"
     """The CLIP of the CLIP score, never the one that conditions the UNet: "bundled", a folder or a hub name."""
-
-    def __post_init__(self) -> None:
-        if not Path(self.base).is_dir():
-            object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
 
     @abstractmethod
     def splits(self, resolution: int) -> PictureSplits:
@@ -135,10 +130,7 @@ class DiffusionSettings(ABC):
 
     def check(self) -> None:
         """Raise TaskError for a setting that cannot work. `self` is filled."""
-        for name, minimum in self.minimums.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise TaskError(f"{_option(name)} must be at least {minimum}, not {value}")
+        self.check_minimums()
         if not 0 <= value_of(self.caption_dropout) < 1:
             raise TaskError(f"--task.caption-dropout must be at least 0 and below 1, not {self.caption_dropout}")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
@@ -152,7 +144,3 @@ def value_of(setting: Value | None) -> Value:
     if setting is None:
         raise ValueError("the task has an unresolved setting: use the task that filled() returns")
     return setting
-
-
-def _option(name: str) -> str:
-    return f"--task.{name.replace('_', '-')}"

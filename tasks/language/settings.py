@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
-from tasks.errors import TaskError
-from tasks.pretrained.published.shapes import short_name
+from tasks.pretrained.settings import PretrainedSettings
 
 
 @dataclass(frozen=True)
-class LanguageSettings:
+class LanguageSettings(PretrainedSettings):
     """The base and how drift is measured; a task is a subclass that is also a `Task`."""
 
     name: ClassVar[str]
-    minimums: ClassVar[Mapping[str, int]] = MappingProxyType({"drift_items": 2})  # smallest valid values
+    minimums: ClassVar[Mapping[str, int]] = MappingProxyType({"drift_items": 2})
 
     base: str = LANGUAGE_MODEL
     """Language model: the bundled "gpt-mini", a published one by name ("gpt2", "gpt2-medium", "llama-3.2-1b",
@@ -28,19 +26,8 @@ class LanguageSettings:
     drift_items: int = 60
     """Texts of each kind of general English on which drift (forgetting) is measured."""
 
-    def __post_init__(self) -> None:
-        if not Path(self.base).is_dir():
-            object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
-
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""
         from tasks.language.model.cards import recommended
 
         return recommended(self.base, self.name, adapter)
-
-    def check_minimums(self) -> None:
-        """Raise TaskError for a setting below its minimum."""
-        for name, minimum in self.minimums.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise TaskError(f"--task.{name.replace('_', '-')} must be at least {minimum}, not {value}")
