@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from adapters.base import Adapter, adapter_registry
-from experiments.errors import UsageError, did_you_mean
+from experiments.errors import UsageError, check_names, did_you_mean
 from tasks.base import Task, task_registry
 from tasks.distributed import num_launched
 
@@ -66,10 +66,7 @@ class Train:
 
 def with_settings(train: Train | None, settings: Mapping[str, Any]) -> Train:
     """`train`, or the defaults, with some fields changed. Raises UsageError for an unknown field."""
-    valid = [f.name for f in fields(Train)]
-    unknown = sorted(set(settings) - set(valid))
-    if unknown:
-        raise UsageError(f"Train has no setting '{unknown[0]}'{did_you_mean(unknown[0], valid)}")
+    check_names(settings, (f.name for f in fields(Train)), "Train")
     return replace(train or Train(), **settings)
 
 
@@ -256,10 +253,7 @@ def _converted(cls: type, values: Mapping[str, Any]) -> Any:
     """An instance from JSON values, checked against the types that the dataclass declares."""
     import msgspec
 
-    valid = {f.name for f in fields(cls)}
-    unknown = sorted(set(values) - valid)
-    if unknown:
-        raise UsageError(f"{cls.__name__} has no setting '{unknown[0]}'{did_you_mean(unknown[0], valid)}")
+    check_names(values, (f.name for f in fields(cls)), cls.__name__)
     try:
         return msgspec.convert(values, cls)
     except msgspec.ValidationError as error:

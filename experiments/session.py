@@ -70,7 +70,7 @@ def execute(
 ) -> dict[str, Any]:
     """Run a resolved configuration, from its checkpoint unless `overwrite`; writes and returns the record.
 
-    The record of a run that has ended is returned as it is. `prepared` shares a loaded task between runs of one
+    A run that has ended is not repeated: its record is returned. `prepared` shares a loaded task between runs of one
     process; its backbone is restored at the end. Raises UsageError if another process runs this configuration, and
     Interrupted after a signal.
     """

@@ -160,10 +160,11 @@ class _Line:
         import tyro
 
         own = ("options", Annotated[self.options, tyro.conf.arg(name="")])
-        described = [self._described(name, part) for name, part in self.parts.items()]
+        described = [self._prefixed(name, part) for name, part in self.parts.items()]
         return make_dataclass("Command", [*described, own], kw_only=True)
 
-    def _described(self, name: str, part: type) -> tuple[str, Any] | tuple[str, Any, Any]:
+    def _prefixed(self, name: str, part: type) -> tuple[str, Any] | tuple[str, Any, Any]:
+        """A field of the form: its name is the prefix of the part's options."""
         import tyro
 
         titles = {"train": "Training settings."}

@@ -23,7 +23,7 @@ class RunRecord:
 
     @property
     def status(self) -> str:
-        """ "finished" or "failed"."""
+        """Either "finished" or "failed"."""
         return self.data["status"]
 
     @property
@@ -66,7 +66,10 @@ class RunRecord:
         return sorted([*super().__dir__(), *self.figures])
 
     def __repr__(self) -> str:
-        main = {name: figure for name, figure in self.figures.items() if "_" not in name}
-        figures = ", ".join(f"{name}={figure.value:.4g}" for name, figure in main.items())
         run = f"{self.data['method']} on {self.data['task']}, {self.status}"
-        return f"RunRecord({run}: {figures or self.reason}; {self.folder})"
+        if self.status == "failed":
+            return f"RunRecord({run}: {self.reason}; {self.folder})"
+        name = self.data["primary_metric"]
+        figure = self.figure(name)
+        measured = f"{name} {figure.value:.4g} {figure.unit} (n={figure.n}, {figure.extractor})"
+        return f"RunRecord({run}: {measured}; {self.folder})"

@@ -45,6 +45,9 @@ def test_run_returns_the_record_that_it_writes(tiny_task, tmp_path):
     assert (record.data["seed"], record.data["training"]["steps"]) == (1, 3)
     assert json.loads((record.folder / "result.json").read_text())["metrics"] == record.data["metrics"]
     assert "test_loss" in dir(record)
+    figure = record.figure("test_loss")
+    assert f"{figure.unit} (n={figure.n}, {figure.extractor})" in repr(record)
+    assert run(Lora(rank=2), tiny_task(), CPU, runs=tmp_path, seed=1) == record
     with pytest.raises(UsageError, match="did you mean 'test_loss'"):
         record.figure("tset_loss")
     with pytest.raises(AttributeError):
