@@ -1,13 +1,14 @@
 """Named studies: each function returns the run configurations that answer one question; its docstring has the outcome.
 
-This file is data that `experiments.sweep` reads, and apart from `papers/claims.py` the only one in `experiments` that
-names methods and tasks. Options given with `--study NAME` (--task.*, --train.*, --set, --seeds) override the settings
+This file is data that `experiments.sweep` reads, and apart from `papers/` the only code in `experiments` that names
+methods and tasks. Options given with `--study NAME` (--task.*, --train.*, --set, --seeds) override the settings
 below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from adapters.base import Adapter
 from adapters.bottleneck import Bottleneck
@@ -98,19 +99,18 @@ def paper_e2e(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     train = Train(
         steps=26_290, batch_size=8, learning_rate=2e-4, lr_scheduler="linear", warmup_steps=500, weight_decay=0.01
     )
-    settings = {
-        "test_items": 1_000,
-        "num_beams": 10,
-        "length_penalty": 0.9,
-        "no_repeat_ngram_size": 4,
-        "label_smoothing": 0.1,
-    }
+    task = EndToEnd(
+        data="tuetschek/e2e_nlg",
+        test_items=1_000,
+        num_beams=10,
+        length_penalty=0.9,
+        no_repeat_ngram_size=4,
+        label_smoothing=0.1,
+    )
     return [
         config
         for base, adapters in tables.items()
-        for config in crossed(
-            [EndToEnd(base=base, data="tuetschek/e2e_nlg", **settings)], seeds or SEEDS, adapters, train
-        )
+        for config in crossed([replace(task, base=base)], seeds or SEEDS, adapters, train)
     ]
 
 
