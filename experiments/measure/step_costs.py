@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def step_costs(trainer: Trainer) -> dict[str, Any]:
     batches = settings.gradient_accumulation_steps * distributed.world_size()
     tokens = trainer.prepared.tokens(batch)
     speed = throughput(
-        seconds=[json.loads(line)["seconds"] for line in trainer.log_file.read_text().splitlines()],
+        seconds=[line["seconds"] for line in trainer.log.lines()],
         samples=settings.batch_size * batches,
         tokens=None if tokens is None else tokens * batches,
         flops=flops.total,

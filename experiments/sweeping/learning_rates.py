@@ -1,4 +1,4 @@
-"""The search of a learning rate: every setting tries the same number of rates, on a share of its steps.
+"""Search for the learning rate: every setting tries the same number of rates, on a share of its steps.
 
 A setting is a method at one size on one task; its rates lie around the one that it would take without a search. The
 choice uses the task's validation loss alone: a trial is never evaluated on test items and is not a run of a report.
@@ -77,21 +77,16 @@ class Trial(Job):
         folder, attachment = self.folder.path, attach_seeded(self.config, prepared)
         try:
             with failures_are_records(folder, lambda: None):
-                Trainer(prepared, attachment, self.config.train, folder, interruption, check_writer).run()
+                trainer = Trainer(prepared, attachment, self.config.train, folder, interruption, check_writer)
+                trainer.run()
         except DiskFull:
             raise  # not the rate's fault
         except RunFailure as failed:
             return None, str(failed)
         finally:
             attachment.detach()
-        loss = last_validation_loss(folder / "steps.jsonl")
-        return loss, "the validation loss is not finite" if loss is None else None
-
-
-def last_validation_loss(log: Path) -> float | None:
-    """The validation loss in the last line of a step log; None if it is not finite."""
-    loss = json.loads(log.read_text().splitlines()[-1])["validation_loss"]
-    return loss if math.isfinite(loss) else None
+        loss = trainer.log.lines()[-1]["validation_loss"]
+        return (loss, None) if math.isfinite(loss) else (None, "the validation loss is not finite")
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ class LearningRateSearch:
     def trials(self, config: RunConfig, runs: Path) -> list[Trial]:
         """The trials for a resolved configuration. Raises UsageError if it has no number of steps."""
         if not config.train.steps:
-            raise UsageError("a search of learning rates needs --train.steps: a trial takes a share of them")
+            raise UsageError("a learning-rate search needs --train.steps: each trial takes a share of them")
         train = ResolvedTrain.of(config.train)
         steps = max(1, round(self.share * train.steps))
         warmup_steps = round(self.share * train.warmup_steps)
@@ -161,7 +156,7 @@ class SeedGroup:
         if self.search is None:
             return None
         if not all(trial.done for trial in self.trials):
-            raise UsageError("the search of its learning rate is not complete")
+            raise UsageError("its learning-rate search is not complete")
         search = self.search.chosen(self.trials)
         if search["chosen"] is None:
             reasons = sorted({result["failure"] for result in search["trials"]})

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.errors import UsageError
-from experiments.records.folder import replacing
+from experiments.records.folder import processor, replacing
 
 if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer
@@ -41,7 +41,7 @@ class Progress:
     log_bytes: int = 0  # length of the step log
     seconds: float = 0.0
     peak: Mapping[str, Any] | None = None
-    made_with: Mapping[str, Any] | None = None  # torch, threads and device, on which the last bits depend
+    made_with: Mapping[str, Any] | None = None  # its `conditions`
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class Parts:
     schedule: LRScheduler
     scaler: GradScaler | None
     averages: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def conditions(device: torch.device) -> dict[str, str | int]:
+    """What the last bits of a result depend on besides the configuration."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": f"{device.type}: {kind}"}
 
 
 def save(folder: Path, parts: Parts, progress: Progress) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +17,7 @@ from tqdm import tqdm
 
 from adapters.base import Attachment
 from experiments.config import ResolvedTrain, Train
-from experiments.errors import UsageError
 from experiments.records.failures import Diverged
-from experiments.records.folder import processor
 from experiments.training import checkpoint
 from experiments.training.accelerator import LossModule, make_accelerator
 from experiments.training.callbacks import Callback
@@ -29,6 +25,7 @@ from experiments.training.divergence import first_not_finite
 from experiments.training.memory import TrainingMemory
 from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
 from experiments.training.signals import Interrupted, Interruption
+from experiments.training.step_log import StepLog, flush_to_disk, write_line
 from tasks import distributed
 from tasks.base import PreparedTask
 
@@ -80,7 +77,7 @@ class Trainer:
         self.loss_module, self.optimizer = self.accelerator.prepare(
             LossModule(prepared.backbone.model, prepared.loss), optimizer
         )
-        self.log_file, self.checkpoint = folder / "steps.jsonl", folder / "checkpoint"
+        self.log, self.checkpoint = StepLog(folder / "steps.jsonl"), folder / "checkpoint"
         averages = {} if self.average is None else dict(zip(self.owned, self.average.shadow_params, strict=True))
         self.parts = checkpoint.Parts(self.owned, self.optimizer, self.schedule, self.accelerator.scaler, averages)
 
@@ -96,7 +93,7 @@ class Trainer:
         self.prepared.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
-        with self._log() as log, self._bar() as bar, self.interruption.deferred(), self._callbacks():
+        with self.log.open() as log, self._bar() as bar, self.interruption.deferred(), self._callbacks():
             for step in range(self.start.step, settings.steps):
                 self._after_step(step, self.step(step), log, bar)
         for tracker in self.accelerator.trackers:  # not end_training(), which ends the process group too early
@@ -193,7 +190,7 @@ class Trainer:
             line["validation_loss"] = loss = self._validate(done)
             for callback in self.callbacks:
                 callback.on_validation(self, done, loss)
-        log.write(json.dumps(line) + "\n")
+        write_line(log, line)
         if self.accelerator.log_with:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
         bar.update()
@@ -205,10 +202,6 @@ class Trainer:
             distributed.on_main(lambda: self._save(done, log))
         if signal is not None:
             raise Interrupted(signal, f"step {done} of {settings.steps} is saved; the same command resumes from there")
-
-    def _log(self) -> TextIO:
-        """The step log; only the main process writes it."""
-        return (self.log_file if distributed.is_main() else Path(os.devnull)).open("a", buffering=1)
 
     def _validate(self, step: int) -> float:
         """The validation loss of the weights that a run ending now would save; its samples go to samples/."""
@@ -227,15 +220,14 @@ class Trainer:
     def _save(self, step: int, log: TextIO) -> None:
         """Save a checkpoint. The log is flushed to disk first, so that it is never shorter than a checkpoint says."""
         self.check_writer()
-        log.flush()
-        os.fsync(log.fileno())
+        log_bytes = flush_to_disk(log)
         progress = checkpoint.Progress(
             step=step,
             batches=step * self.settings.gradient_accumulation_steps * distributed.world_size(),
-            log_bytes=os.fstat(log.fileno()).st_size,
+            log_bytes=log_bytes,
             seconds=self._seconds(),
             peak=self._peak(),
-            made_with=self._conditions(),
+            made_with=checkpoint.conditions(self.device),
         )
         checkpoint.save(self.checkpoint, self.parts, progress)
 
@@ -244,18 +236,13 @@ class Trainer:
         progress = checkpoint.load(self.checkpoint, self.parts)
         if self.average is not None:
             self.average.optimization_step = progress.step
-        if not distributed.is_main():
-            return progress
-        self.log_file.touch()
-        if self.log_file.stat().st_size < progress.log_bytes:
-            raise UsageError(f"'{self.log_file}' is shorter than its checkpoint says: --overwrite repeats the run")
-        os.truncate(self.log_file, progress.log_bytes)
+        self.log.truncate(progress.log_bytes)
         return progress
 
     def _trained(self) -> Trained:
-        lines = [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        lines = self.log.lines()
         durations = [line["seconds"] for line in lines]
-        now = self._conditions()
+        now = checkpoint.conditions(self.device)
         differs = [f"{k}: {v}, then {now[k]}" for k, v in (self.start.made_with or now).items() if v != now[k]]
         return Trained(
             self._seconds(), statistics.median(durations), lines[-1]["loss"], self.start.step, self._peak(), differs
@@ -268,9 +255,3 @@ class Trainer:
         """The largest peak of all sessions."""
         now = self.memory.as_record()
         return max(now, self.start.peak or {"peak_bytes": 0}, key=lambda peak: peak["peak_bytes"])
-
-    def _conditions(self) -> dict[str, Any]:
-        """What the last bits of a result depend on besides the configuration."""
-        device = self.accelerator.device
-        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": f"{device.type}: {kind}"}

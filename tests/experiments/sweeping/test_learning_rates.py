@@ -1,4 +1,4 @@
-"""The search of learning rates: equal budgets, validation data only, recorded completely."""
+"""The learning-rate search: equal budgets, validation data only, recorded completely."""
 
 import itertools
 import json
