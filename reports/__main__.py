@@ -43,8 +43,8 @@ class TableOptions:
 
 def table(options: TableOptions) -> None:
     from reports.records import collect
-    from reports.table_text import render
     from reports.tables import build
+    from reports.text.table import render
 
     collection = collect(options.runs)
     built = build(collection, options.task, options.by, options.against)
@@ -70,7 +70,7 @@ class CostsOptions:
 
 def costs(options: CostsOptions) -> None:
     from reports.costs.table import build_cost_table
-    from reports.costs.text import render
+    from reports.text.costs import render
 
     built = build_cost_table(options.runs, options.task)
     print(render(built, options.format), end="")

@@ -11,6 +11,8 @@ from reports.records import Run, read_run
 from reports.run_groups import settings_of, value_text
 from reports.schema import FigureRecord
 from reports.statistics import LEVEL, Difference, decimals, holm, paired_on_items
+from reports.text import notes
+from reports.text.format import interval_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +54,7 @@ def compare(first: Path, second: Path) -> str:
         )
     paired = pair(runs, (items[0].loc[shared], items[1].loc[shared]))
     return "\n".join(
-        [*_head(runs), "", *_items_table(paired), "", *_unpaired(runs, paired), *_notes(items, shared, paired)]
+        [*_head(runs), "", *_items_table(paired), "", *_figures(runs, paired), *_notes(items, shared, paired)]
     )
 
 
@@ -128,23 +130,23 @@ def _items_table(paired: list[ItemComparison]) -> list[str]:
     ).splitlines()
 
 
-def _unpaired(runs: tuple[Run, Run], paired: list[ItemComparison]) -> list[str]:
-    """Figures of the whole set (such as FID) have no value per item: both are shown, without a verdict."""
-    columns = {row.column for row in paired}
-    lines = []
-    for name, a in runs[0].record.metrics.items():
-        b = runs[1].record.metrics.get(name)
-        if b is not None and name not in columns:
-            lines.append(f"{name} (whole set, not paired): A {_figure(a)}, B {_figure(b)}")
-    return lines
+def _figures(runs: tuple[Run, Run], paired: list[ItemComparison]) -> list[str]:
+    """How each paired metric was measured; then the figures of the whole set (such as FID), which have no verdict."""
+    shared = {name: [a, b] for name, a in runs[0].record.metrics.items() if (b := runs[1].record.metrics.get(name))}
+    measured = [notes.metric_note(row.column, shared[row.column]) for row in paired if row.column in shared]
+    whole = shared.keys() - {row.column for row in paired}
+    return measured + [_whole_set(name, *figures) for name, figures in shared.items() if name in whole]
+
+
+def _whole_set(name: str, first: FigureRecord, second: FigureRecord) -> str:
+    unit = notes.unit_text([first, second])
+    end = f"; unit: {unit}" if unit else ""
+    return f"{name} (whole set, not paired): A {_figure(first)}, B {_figure(second)}{end}"
 
 
 def _figure(figure: FigureRecord) -> str:
-    places = decimals(figure.value, figure.low, figure.high)
-    interval = ""
-    if figure.low is not None and figure.high is not None:
-        interval = f" ({figure.low:.{places}f}, {figure.high:.{places}f})"
-    return f"{figure.value:.{places}f}{interval} n={figure.n} {figure.extractor}".rstrip()
+    value = interval_text(figure.value, figure.low, figure.high, "()")
+    return f"{value} {notes.n_text([figure])} {figure.extractor}".rstrip()
 
 
 def _notes(items: tuple[pd.DataFrame, pd.DataFrame], shared: pd.Index, paired: list[ItemComparison]) -> list[str]:

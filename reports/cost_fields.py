@@ -1,4 +1,4 @@
-"""The one list of the costs that a record holds: where each stands, its unit, and its titles in tables and plots."""
+"""The only list of the costs in a record: the path, the unit, and the titles in tables and plots of each."""
 
 from __future__ import annotations
 

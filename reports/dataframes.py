@@ -48,7 +48,7 @@ def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd
     """
     import pandas as pd
 
-    from reports.notes import counts
+    from reports.text.notes import counts
 
     collection = runs if isinstance(runs, Collection) else collect(runs)
     part = collection if task is None else collection.of_task(task)
@@ -85,18 +85,14 @@ def table(runs: str | Path | Collection, task: str, by: str | None = None, again
     """
     import pandas as pd
 
-    from reports import notes
-    from reports.table_text import group_rows
     from reports.tables import build
+    from reports.text.notes import table_notes
+    from reports.text.table import group_rows
 
     collection = runs if isinstance(runs, Collection) else collect(runs)
     groups = build(collection, task, by, against)
     result = _typed(pd.DataFrame(group_rows(groups)))
-    result.attrs["notes"] = [
-        *notes.counts(collection.of_task(task)),
-        *notes.methods_used(groups),
-        *notes.warnings(groups.rows, groups.metrics),
-    ]
+    result.attrs["notes"] = table_notes(groups, collection.of_task(task), groups.metrics)
     return result
 
 

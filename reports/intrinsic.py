@@ -40,10 +40,10 @@ class CrossingRecord(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """The crossing, or the end of the range beyond which it lies."""
         if self.crossing is not None:
-            return size_text(self.crossing)
+            return rounded_text(self.crossing)
         if self.below:
-            return f"above {size_text(self.below)}"
-        return f"at most {size_text(self.reaching)}" if self.reaching else ""
+            return f"above {rounded_text(self.below)}"
+        return f"at most {rounded_text(self.reaching)}" if self.reaching else ""
 
 
 class CurveRecord(msgspec.Struct, frozen=True):
@@ -66,12 +66,12 @@ class CurveRecord(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """The size with its interval; "above" or "at most" marks an end of the range searched."""
         smallest, largest = self.range
-        low = f"at most {size_text(smallest)}" if self.low is None else size_text(self.low)
-        high = f"above {size_text(largest)}" if self.high is None else size_text(self.high)
+        low = f"at most {rounded_text(smallest)}" if self.low is None else rounded_text(self.low)
+        high = f"above {rounded_text(largest)}" if self.high is None else rounded_text(self.high)
         if self.n and self.n in (self.above, self.at_or_below):
             return high if self.above else low
         outside = high if 2 * self.above > self.n else low if 2 * self.at_or_below > self.n else "unknown"
-        return f"{outside if self.value is None else size_text(self.value)} [{low}, {high}]"
+        return f"{outside if self.value is None else rounded_text(self.value)} [{low}, {high}]"
 
 
 class GoalRecord(msgspec.Struct, frozen=True):
@@ -130,6 +130,6 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
         return lines + [f"Left out: {seed.reason}." for seed in self.seeds if seed.reason]
 
 
-def size_text(value: float) -> str:
+def rounded_text(value: float) -> str:
     """Three digits; whole numbers from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from reports.errors import ReportError
-from reports.records import first_line, load_json
+from reports.records import first_line, load_record
 from reports.schema import check_schema
 from reports.upgrade import SCHEMA
 
@@ -45,7 +45,7 @@ class PaperRecord(msgspec.Struct, frozen=True):
 def read_paper(runs: Path) -> PaperRecord:
     """Read the record in `runs`. Raises ReportError if it is missing or invalid."""
     try:
-        return msgspec.convert(load_json(runs / RECORD), PaperRecord)
+        return load_record(runs / RECORD, PaperRecord)
     except FileNotFoundError:
         raise ReportError(
             f"'{runs / RECORD}' is missing: create it with `python -m experiments.paper --runs {runs}`"

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from reports.errors import ReportError
-from reports.records import first_line, load_json
+from reports.records import first_line, load_record
 from reports.schema import Amount, Count, Record
 from reports.upgrade import SCHEMA
 
@@ -87,7 +87,7 @@ def import_records(folder: Path, runs: Path) -> tuple[list[Path], list[tuple[Pat
     problems: list[tuple[Path, str]] = []
     for file in files:
         try:
-            published = msgspec.convert(load_json(file), PeftRecord)
+            published = load_record(file, PeftRecord)
             record = _record(published, file)
             written.append(_write(record, _steps(published), runs))
             problems += [(file, f"imported without a figure: {reason}") for reason in record["facts"]["left_out"]]

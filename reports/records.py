@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from reports.upgrade import upgrade
 
 if TYPE_CHECKING:
     import pandas as pd
+
+AnyRecord = TypeVar("AnyRecord")
 
 MAX_RECORD_BYTES = 64 * 2**20  # a record is a few kilobytes
 
@@ -134,8 +136,8 @@ def _add_run(collection: Collection, path: Path) -> None:
 
 def _add_intrinsic(collection: Collection, path: Path) -> None:
     try:
-        collection.intrinsic[path] = msgspec.convert(load_json(path), IntrinsicRecord)
-    except (OSError, ValueError, OverflowError) as error:
+        collection.intrinsic[path] = load_record(path, IntrinsicRecord)
+    except (OSError, ValueError) as error:
         collection.unreadable.append((path, f"not a record of experiments.intrinsic: {first_line(error)}"))
 
 
@@ -146,16 +148,24 @@ def read_run(folder: str | Path, root: Path | None = None) -> Run:
     if path is None or (root is not None and inside(root, folder) is None):
         raise ReportError("the files of the run lie outside its folder; copy them there instead of linking")
     try:
-        return Run(folder, msgspec.convert(load_json(path), Record))
+        return Run(folder, load_record(path, Record))
     except FileNotFoundError:
         raise ReportError(
             f"'{folder}' has no result.json, so it is not a finished run; expected RUNS/TASK/METHOD/FINGERPRINT"
         ) from None
-    except (OSError, ValueError, OverflowError) as error:  # msgspec's and json's errors are ValueErrors
+    except (OSError, ValueError) as error:
         raise ReportError(f"result.json is not a valid record: {first_line(error)}") from None
 
 
-def load_json(path: Path) -> Any:
+def load_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """The file's record of type `kind`. Raises OSError or ValueError (msgspec's and json's errors) if it has none."""
+    try:
+        return msgspec.convert(_load_json(path), kind)
+    except OverflowError as error:  # a number that is too large for its type
+        raise ValueError(str(error)) from None
+
+
+def _load_json(path: Path) -> Any:
     """The file's JSON; a record of an earlier schema is upgraded. Raises ValueError for huge or deeply nested files."""
     if path.stat().st_size > MAX_RECORD_BYTES:
         raise ValueError(f"{path.stat().st_size} bytes, expected at most {MAX_RECORD_BYTES}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from reports.errors import ReportError
 from reports.records import Run, first_line, inside
-from reports.table_text import one_line
+from reports.text.format import one_line
 
 ENERGY = 0.9
 ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors

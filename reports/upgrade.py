@@ -93,7 +93,7 @@ def _upgrade_part(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(value: Any) -> Any:
-    """A value that schema 1 wrote as JSON text; text that cannot be parsed stays as it is."""
+    """A value that schema 1 wrote as JSON text; text that is not JSON is returned unchanged."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:

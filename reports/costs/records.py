@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from reports.records import first_line, inside, load_json
+from reports.records import first_line, inside, load_record
 from reports.schema import Amount, Count, MethodRecord
 
 FILE = "costs.json"
@@ -75,8 +75,8 @@ def read_cost_records(folder: Path) -> tuple[list[CostRecord], list[tuple[Path, 
     records, unreadable = [], []
     for path in _cost_files(folder):
         try:
-            records.append(msgspec.convert(load_json(path), CostRecord))
-        except (OSError, ValueError, OverflowError) as error:
+            records.append(load_record(path, CostRecord))
+        except (OSError, ValueError) as error:
             unreadable.append((path, f"not a cost record: {first_line(error)}"))
     return records, unreadable
 

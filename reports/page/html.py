@@ -12,14 +12,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports import notes, tables
+from reports import tables
 from reports.cost_fields import COSTS
 from reports.page.gallery import gallery_rows
 from reports.plots.style import slug
 from reports.records import Collection
 from reports.run_groups import RunGroup, plot_lines, size_text
-from reports.table_text import cost_text, mean_text, one_line, seeds_text, size_title, verdict_text
 from reports.tables import Table
+from reports.text import notes
+from reports.text.format import one_line
+from reports.text.table import cost_text, mean_text, seeds_text, size_title, verdict_text
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -78,7 +80,7 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
         "rows": [_row(table, index) for index in range(len(table.rows))],
         "notes": [
             *notes.counts(part),
-            *(note for metric in table.metrics for note in notes.measured_with(table.rows, [metric])),
+            *notes.measured_with(table.rows, table.metrics),
             *filter(None, (notes.references_text(table.rows, name) for name in table.metrics)),
             *notes.methods_used(table),
         ],

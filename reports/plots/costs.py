@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports.costs.table import CostLine, CostTable, Row
-from reports.costs.text import amount, labels
 from reports.plots.style import COLOURS, GREY, escape, new_figure
+from reports.text.costs import amount, labels
 
 COLUMNS = 3
 SINGLE = (

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
-from reports import notes
-from reports.plots.style import GREY, QUIET, escape, method_colours, method_markers, new_figure
+from reports.plots.style import GREY, escape, label_level, method_colours, method_markers, new_figure
 from reports.run_groups import RunGroup, plot_lines
+from reports.text import notes
 
 DASHES = ("-", "--", ":", "-.")  # for the lines of one method
 LEGEND_CHARACTERS_PER_INCH = 13
@@ -44,10 +44,8 @@ def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
 
 
 def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> None:
-    paint, shape = (
-        method_colours([group.method for group in groups]),
-        method_markers([group.method for group in groups]),
-    )
+    methods = [group.method for group in groups]
+    paint, shape = method_colours(methods), method_markers(methods)
     sized = [group for group in groups if group.size and group.size.field == field]
     drawn: dict[str, int] = defaultdict(int)  # number of lines by method
     for name, line in plot_lines(sized).items():
@@ -125,14 +123,7 @@ def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> N
         value = float(np.mean(values))
         if bottom <= value <= top:
             panel.axhline(value, color=GREY, linewidth=1, linestyle=":")
-            place: dict[str, Any] = {
-                "xycoords": ("axes fraction", "data"),
-                "ha": "right",
-                "va": "bottom",
-                "fontsize": 7,
-                "color": QUIET,
-            }
-            panel.annotate(notes.REFERENCE_TITLES[name], (0.995, value), **place)
+            label_level(panel, notes.REFERENCE_TITLES[name], value)
 
 
 def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:

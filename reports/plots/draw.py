@@ -8,9 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reports import notes, tables
+from reports import tables
 from reports.costs.table import CostTable, build_cost_table
-from reports.costs.text import cost_notes
 from reports.errors import ReportError
 from reports.plots import style
 from reports.plots.costs import cost_bars
@@ -22,6 +21,9 @@ from reports.plots.sample_grid import montage
 from reports.records import Collection
 from reports.run_groups import by_method
 from reports.tables import Table
+from reports.text import notes
+from reports.text.costs import cost_notes
+from reports.text.format import range_text
 
 
 def draw(collection: Collection, out: Path) -> Iterator[Path]:
@@ -93,7 +95,7 @@ LOSS_NOTE = "One line per run, coloured by method; a stronger shade is a larger 
 
 def _seeds_note(table: Table) -> str:
     seeds = sorted({len(group.finished) for group in table.rows if group.finished})
-    span = " to ".join(str(n) for n in dict.fromkeys([*seeds[:1], *seeds[-1:]])) or "no"
+    shown = range_text(seeds[0], seeds[-1]) if seeds else "no"
     if seeds[-1:] > [1]:
-        return f"Seeds per point: {span}; bars are 95 % intervals of the mean over seeds; long ones may be cut off."
-    return f"Seeds per point: {span}; bars are 95 % intervals over items; the noise between seeds is unknown."
+        return f"Seeds per point: {shown}; bars are 95 % intervals of the mean over seeds; long ones may be cut off."
+    return f"Seeds per point: {shown}; bars are 95 % intervals over items; the noise between seeds is unknown."

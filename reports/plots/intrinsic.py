@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from reports.intrinsic import CurveRecord, IntrinsicRecord
-from reports.plots.style import COLOURS, GREY, MARKERS, QUIET, escape, new_figure
+from reports.plots.style import COLOURS, GREY, MARKERS, escape, label_level, new_figure
 
 
 def crossings(record: IntrinsicRecord) -> Figure:
@@ -88,5 +86,4 @@ def _horizontal_lines(panel: Axes, record: IntrinsicRecord) -> None:
         if values:
             level = float(np.mean(values))
             panel.axhline(level, color=GREY, linestyle=dashes, linewidth=1)
-            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-            panel.annotate(escape(name), (0.995, level), **place, fontsize=7, color=QUIET)
+            label_level(panel, name, level)

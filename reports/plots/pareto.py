@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from reports.cost_fields import COSTS
 from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
 from reports.run_groups import RunGroup
-from reports.table_text import cost_text
+from reports.text.table import cost_text
 
 PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
 
@@ -47,10 +47,8 @@ def pareto(groups: Sequence[RunGroup], metric: str) -> Figure | None:
 
 def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, cost: str) -> None:
     lower = groups[0].figures(metric)[0].better == "lower"
-    paint, shape = (
-        method_colours([group.method for group in groups]),
-        method_markers([group.method for group in groups]),
-    )
+    methods = [group.method for group in groups]
+    paint, shape = method_colours(methods), method_markers(methods)
     many = GREY in paint.values()
     minutes = COSTS[cost].unit == "s" and max(group.cost(cost) or 0.0 for group in groups) > 600
     scale = 60 if minutes else 1
@@ -83,20 +81,12 @@ def _label_front(panel: Axes, front_points: Sequence[tuple[RunGroup, tuple[float
     bottom, top = panel.get_ylim()
     left, right = panel.get_xlim()
     taken: list[tuple[float, float]] = []
-
     for group, (x, y) in reversed(front_points):
         at = (log(x / left) / log(right / left), (y - bottom) / (top - bottom))
         if all(abs(at[0] - u) > 0.3 or abs(at[1] - v) > 0.06 for u, v in taken):
             taken.append(at)
-            offset = (4, -9) if left_of else (-4, 5)
-            side = "left" if left_of else "right"
-            side, offset = (
-                ("left", (4, offset[1]))
-                if at[0] < 0.25
-                else ("right", (-4, offset[1]))
-                if at[0] > 0.75
-                else (side, offset)
-            )
+            side, shift = ("left", 4) if at[0] < 0.25 or (left_of and at[0] <= 0.75) else ("right", -4)
+            offset = (shift, -9 if left_of else 5)
             panel.annotate(escape(group.label), (x, y), offset, textcoords="offset points", ha=side, fontsize=7)
 
 

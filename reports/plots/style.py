@@ -69,6 +69,12 @@ def _add_notes(figure: Figure, notes: Sequence[str]) -> None:
         figure.set_figheight(figure.get_figheight() + 0.135 * len(lines))
 
 
+def label_level(panel: Axes, text: str, level: float) -> None:
+    """Label a horizontal line at `level`, above its right end."""
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+    panel.annotate(escape(text), (0.995, level), **place, fontsize=7, color=QUIET)
+
+
 def style_context() -> Any:
     return matplotlib.rc_context(cast(Any, STYLE))
 

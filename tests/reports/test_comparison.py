@@ -24,7 +24,8 @@ def test_pairing_detects_a_small_difference_between_items_of_varying_difficulty(
     text = capsys.readouterr().out
     assert "A better" in text  # clip: higher is better
     assert "adapter.rank" not in text  # the size is in the label
-    assert "kid (whole set, not paired): A 300.0 n=500 net-a, B 300.0" in text
+    assert "kid (whole set, not paired): A 300.0 n=500 net-a, B 300.0 n=500 net-a; unit: " in text
+    assert "clip: higher is better" in text
 
 
 def test_swapping_the_runs_swaps_the_verdict(two_runs, capsys):

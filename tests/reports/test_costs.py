@@ -13,8 +13,8 @@ import pytest
 
 from reports.__main__ import main
 from reports.costs.table import build_cost_table
-from reports.costs.text import render
 from reports.errors import ReportError
+from reports.text.costs import render
 from tests.reports.synthetic import record, write
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.costs.records import CostRecord
 from reports.costs.table import RATIO, Cell, CostLine, CostTable, Row
-from reports.schema import MethodRecord
-from reports.table_text import amount_text, one_line, tabulated
+from reports.text.format import amount_text, count_text, mixture_warning, one_line, range_text, tabulated
 
 
 def render(table: CostTable, form: str) -> str:
@@ -60,47 +59,32 @@ def cost_notes(table: CostTable) -> list[str]:
     lines += _how("Operations", (r.flops.how for r in records if r.flops))
     lines += _how("The machine's peak", (r.throughput.peak.how for r in records if r.throughput))
     steps = [r.throughput.n for r in records if r.throughput]
-    lines += [f"Step time: median of {span(steps)} steps [quartiles]."] if steps else []
+    lines += [f"Step time: median of {range_of(steps)} steps [quartiles]."] if steps else []
     if costs:
         lines += _latency_notes(costs)
-    return lines + warnings(records)
+    warnings = (mixture_warning(what, map(read, records)) for what, read in MUST_AGREE.items())
+    return lines + [warning for warning in warnings if warning]
 
 
 def _latency_notes(costs: Sequence[CostRecord]) -> list[str]:
-    rounds, items = span([c.inference.unmerged.n for c in costs]), span([c.inference.items for c in costs])
-    mixed = span([c.mixed_batch.items for c in costs])
+    rounds, items = range_of([c.inference.unmerged.n for c in costs]), range_of([c.inference.items for c in costs])
+    mixed = range_of([c.mixed_batch.items for c in costs])
     return [
         f"Latency: one forward pass, batch size {items}; ratios are medians over {rounds} interleaved rounds "
         "[95 % interval, sign test]; base / base shows the uncertainty of the measurement itself; "
         "'unsupported': the method cannot do this.",
         "Merge error: merged against unmerged output, as |difference| / |output| and as the largest difference.",
-        f"Switch: loading another adapter's state from memory, median of {span([c.switch.n for c in costs])} "
+        f"Switch: loading another adapter's state from memory, median of {range_of([c.switch.n for c in costs])} "
         f"[quartiles]. Mixed batch: {mixed} items, each with a different adapter.",
     ]
-
-
-def count_text(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _how(what: str, ways: Iterable[str]) -> list[str]:
     return [f"{what}: {way}." for way in sorted(filter(None, {*ways}))]
 
 
-def span(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def warnings(records: Sequence[MethodRecord]) -> list[str]:
-    """One sentence for everything that differs between records and affects costs."""
-    lines = []
-    for what, read in MUST_AGREE.items():
-        kinds = Counter(str(read(record)) for record in records)
-        if len(kinds) > 1:
-            shown = ", ".join(f"{kind} ({n})" for kind, n in sorted(kinds.items()))
-            lines.append(f"Warning: this mixes {len(kinds)} {what}: {shown}.")
-    return lines
+def range_of(numbers: Sequence[int]) -> str:
+    return range_text(min(numbers), max(numbers))
 
 
 MUST_AGREE = {

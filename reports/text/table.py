@@ -1,4 +1,4 @@
-"""Render a table as text: for the terminal, Markdown, LaTeX and CSV."""
+"""Render the table of a task as text: for the terminal, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports import notes
 from reports.cost_fields import COSTS
 from reports.records import Collection
 from reports.run_groups import RunGroup, size_text
-from reports.statistics import Mean, decimals
+from reports.statistics import Mean
 from reports.tables import Table
+from reports.text import notes
+from reports.text.format import amount_text, interval_text, number_range_text, one_line, tabulated
 
 MAX_SETTINGS_WIDTH = 26  # characters in the terminal; longer texts wrap
 MIN_TERMINAL_WIDTH = 100
@@ -48,22 +49,8 @@ def render(table: Table, part: Collection, form: str) -> str:
     titles = [column.title.replace("\n", " ") for column in columns]
     cells = [*zip(*(column.cells for column in columns), strict=True)]
     align = ["right" if column.right else "left" for column in columns]
-    lines = [one_line(note) for note in _notes(table, part, table.metrics)]
+    lines = [one_line(note) for note in notes.table_notes(table, part, table.metrics)]
     return tabulated([titles, *cells], align, form, lines)
-
-
-def tabulated(rows: Sequence[Sequence[str]], align: Sequence[str], form: str, lines: Sequence[str]) -> str:
-    """A table whose first row is its header, in the form "md", "latex" or "terminal", and notes below it."""
-    from tabulate import tabulate
-
-    if form == "md":
-        rows = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
-    style = {"md": "github", "latex": "latex_booktabs", "terminal": "simple"}[form]
-    text = tabulate(rows[1:], rows[0], tablefmt=style, disable_numparse=True, colalign=align)
-    if form == "latex":  # pdflatex rejects the arrows as characters
-        text = text.replace("↓", "$\\downarrow$").replace("↑", "$\\uparrow$")
-    gap, mark = {"md": (["", ""], "- "), "latex": ([""], "% "), "terminal": (["", ""], "")}[form]
-    return "\n".join(gap).join([text, "".join(f"{mark}{line}\n" for line in lines)])
 
 
 def _columns(table: Table) -> list[Column]:
@@ -113,19 +100,12 @@ def seeds_text(group: RunGroup) -> str:
 def mean_text(mean: Mean | None) -> str:
     if mean is None:
         return ""
-    places = decimals(mean.value, mean.low, mean.high)
-    if mean.low is None or mean.high is None:
-        return f"{mean.value:.{places}f}"
-    start, end = "()" if mean.how == "items of one run" else "[]"
-    return f"{mean.value:.{places}f} {start}{mean.low:.{places}f}, {mean.high:.{places}f}{end}"
+    return interval_text(mean.value, mean.low, mean.high, "()" if mean.how == "items of one run" else "[]")
 
 
 def _reference(table: Table, metric: str, name: str) -> str:
     values = notes.references(table.rows, metric).get(name, [])
-    if not values:
-        return ""
-    low, high = (f"{value:.{decimals(value)}f}" for value in (values[0], values[-1]))
-    return low if low == high else f"{low} to {high}"
+    return number_range_text(values) if values else ""
 
 
 def verdict_text(table: Table, row: int, metric: str) -> str:
@@ -138,29 +118,7 @@ def verdict_text(table: Table, row: int, metric: str) -> str:
 
 
 def cost_text(name: str, value: float | None) -> str:
-    """A cost with a unit prefix that makes it short: 3.75 MB, 937 k, 101 s."""
     return "" if value is None else amount_text(value, COSTS[name].unit)
-
-
-def amount_text(value: float, unit: str) -> str:
-    """Three digits, with the unit prefix that makes them short."""
-    if unit == "s" and value >= 0.1:
-        return f"{value:.3g} s" if value < 1000 else f"{value / 60:.0f} min"
-    for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= power and unit != "s":
-            return f"{value / power:.3g} {prefix}{unit}"
-    if unit == "s" and value > 0:
-        return f"{value * 1e3:.3g} ms"
-    return f"{value:.3g} {unit}".strip()
-
-
-def _notes(table: Table, part: Collection, metrics: Sequence[str]) -> list[str]:
-    return [
-        *notes.counts(part),
-        *notes.measured_with(table.rows, metrics),
-        *notes.methods_used(table),
-        *notes.warnings(table.rows, table.metrics),
-    ]
 
 
 def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
@@ -181,7 +139,7 @@ def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
     console = Console(file=(out := io.StringIO()), width=width, color_system=None)
     console.print(grid)
     hidden = [column.title.rstrip("↓↑ ").replace("\n", " ") for column in columns if column not in shown]
-    lines = _notes(table, part, [metric for metric in table.metrics if metric not in hidden])
+    lines = notes.table_notes(table, part, [metric for metric in table.metrics if metric not in hidden])
     lines += [f"Too wide for the terminal: {', '.join(hidden)}. See --format csv or md."] if hidden else []
     wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)  # a path stays in one piece
     wrapped = [wrapper.fill(one_line(line)) for line in lines]
@@ -237,8 +195,3 @@ def as_csv(table: Table) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
-
-
-def one_line(text: str) -> str:
-    """Replace control characters (a name may hold an escape sequence) and collapse whitespace."""
-    return " ".join("".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text).split())

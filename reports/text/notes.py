@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from reports.records import Collection, Run
 from reports.run_groups import RunGroup, settings_of
 from reports.schema import REFERENCES, FigureRecord
-from reports.statistics import decimals
 from reports.tables import Table
+from reports.text.format import count_text, join_sorted, mixture_warning, number_range_text, range_text
 
 REFERENCE_TITLES = {
     "base": "untuned base",
@@ -19,6 +19,16 @@ REFERENCE_TITLES = {
     "ceiling": "real data (ceiling)",
     "shuffled": "captions shuffled",
 }
+
+
+def table_notes(table: Table, part: Collection, metrics: Iterable[str]) -> list[str]:
+    """All notes on the table of `part`, the runs of one task; `metrics` are the ones shown."""
+    return [
+        *counts(part),
+        *measured_with(table.rows, metrics),
+        *methods_used(table),
+        *warnings(table.rows, table.metrics),
+    ]
 
 
 def counts(part: Collection) -> list[str]:
@@ -37,29 +47,30 @@ def counts(part: Collection) -> list[str]:
 
 
 def measured_with(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
-    """One line per metric: direction, unit, n, extractor, meaning."""
-    lines = []
-    for metric in metrics:
-        figures = [figure for group in groups for figure in group.figures(metric)]
-        if figures:
-            parts = [f"{figures[0].better} is better", unit_text(figures), n_text(figures), extractor_text(figures)]
-            meaning = f"; {figures[0].meaning}" if figures[0].meaning else ""
-            lines.append(f"{metric}: {', '.join(filter(None, parts))}{meaning}.")
-    return lines
+    """One line per metric that a run has."""
+    by_metric = {metric: [figure for group in groups for figure in group.figures(metric)] for metric in metrics}
+    return [metric_note(metric, figures) for metric, figures in by_metric.items() if figures]
+
+
+def metric_note(metric: str, figures: Sequence[FigureRecord]) -> str:
+    """Direction, unit, n, extractor and meaning of a metric."""
+    parts = [f"{figures[0].better} is better", unit_text(figures), n_text(figures), extractor_text(figures)]
+    meaning = f"; {figures[0].meaning}" if figures[0].meaning else ""
+    return f"{metric}: {', '.join(filter(None, parts))}{meaning}."
 
 
 def unit_text(figures: Sequence[FigureRecord]) -> str:
-    return _join({figure.unit for figure in figures if figure.unit}, " or ")
+    return join_sorted({figure.unit for figure in figures if figure.unit}, " or ")
 
 
 def n_text(figures: Sequence[FigureRecord]) -> str:
     numbers = sorted({figure.n for figure in figures if figure.n is not None})
-    return f"n={numbers[0]}{f' to {numbers[-1]}' if len(numbers) > 1 else ''}" if numbers else "n not recorded"
+    return f"n={range_text(numbers[0], numbers[-1])}" if numbers else "n not recorded"
 
 
 def extractor_text(figures: Sequence[FigureRecord]) -> str:
     names = {figure.extractor for figure in figures if figure.extractor}
-    return f"measured with {_join(names, ' and ')}" if names else ""
+    return f"measured with {join_sorted(names, ' and ')}" if names else ""
 
 
 def references(groups: Sequence[RunGroup], metric: str) -> dict[str, list[float]]:
@@ -71,10 +82,8 @@ def references(groups: Sequence[RunGroup], metric: str) -> dict[str, list[float]
 
 def references_text(groups: Sequence[RunGroup], metric: str) -> str:
     """The reference values of a metric on one line; empty if the records have none."""
-    parts = []
-    for name, values in references(groups, metric).items():
-        ends = [f"{value:.{decimals(value)}f}" for value in (values[0], values[-1])]
-        parts.append(f"{REFERENCE_TITLES[name]} {' to '.join(dict.fromkeys(ends))}")
+    values = references(groups, metric)
+    parts = [f"{REFERENCE_TITLES[name]} {number_range_text(distinct)}" for name, distinct in values.items()]
     return f"For comparison, {metric}: {', '.join(parts)}." if parts else ""
 
 
@@ -100,7 +109,7 @@ INTERVALS = {
 def warnings(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
     """One sentence for everything that differs between runs but must agree for a fair comparison."""
     runs = [run for group in groups for run in group.finished]
-    lines = [line for what, read in MUST_AGREE.items() if (line := _mixed(what, [read(run) for run in runs]))]
+    lines = [line for what, read in MUST_AGREE.items() if (line := mixture_warning(what, [read(run) for run in runs]))]
     dirty = sum(bool(run.record.git and run.record.git.dirty) for run in runs)
     if dirty:
         lines.append(f"Warning: {dirty} of {len(runs)} runs were made with uncommitted changes.")
@@ -108,11 +117,10 @@ def warnings(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
         lines += _mixed_figures(metric, [figure for group in groups for figure in group.figures(metric)])
     repeated = {group.label: group.repeated for group in groups if group.repeated}
     if repeated:
-        count = sum(map(len, repeated.values()))
-        lines.append(
-            f"Left out: {count} older {'run' if count == 1 else 'runs'} with the settings and the seed of another run: "
-            f"{_join(f'{label} ({_join(run.folder.name for run in runs)})' for label, runs in repeated.items())}."
-        )
+        count = count_text(sum(map(len, repeated.values())), "older run")
+        names = {label: join_sorted(run.folder.name for run in older) for label, older in repeated.items()}
+        listed = join_sorted(f"{label} ({folders})" for label, folders in names.items())
+        lines.append(f"Left out: {count} with the settings and the seed of another run: {listed}.")
     return lines
 
 
@@ -134,24 +142,12 @@ MUST_AGREE = {
 }
 
 
-def _mixed(what: str, values: Sequence[object]) -> str | None:
-    kinds = Counter(str(value) if value is not None else "none recorded" for value in values)
-    if len(kinds) < 2:
-        return None
-    shown = f": {_join(f'{kind} ({n})' for kind, n in kinds.items())}" if max(map(len, kinds)) <= 60 else ""
-    return f"Warning: this mixes {len(kinds)} {what}{shown}."
-
-
 def _mixed_figures(metric: str, figures: Sequence[FigureRecord]) -> list[str]:
-    lines = [_mixed(f"extractors of {metric}", [figure.extractor for figure in figures])]
-    lines += [_mixed(f"sample counts of {metric}", [figure.n for figure in figures])]
+    lines = [mixture_warning(f"extractors of {metric}", [figure.extractor for figure in figures])]
+    lines += [mixture_warning(f"sample counts of {metric}", [figure.n for figure in figures])]
     bases = [figure.base for figure in figures if figure.base is not None]
     if bases and max(bases) - min(bases) > 1e-6 * max(map(abs, bases)):
         lines.append(
             f"Warning: {metric} of the untuned base differs between runs, from {min(bases):g} to {max(bases):g}."
         )
     return [line for line in lines if line]
-
-
-def _join(words: Iterable[str], separator: str = ", ") -> str:
-    return separator.join(sorted(words))
