@@ -143,7 +143,7 @@ class Backbone(ABC):
             checkpoint_transformer(self.model, on)
 
     def projections(self, *roles: str) -> list[Projection]:
-        """The projections with one of the `roles`, in the model's order; "auto" stands for `recommended_targets`.
+        """The projections with one of the `roles`, in the model's order; "auto" means `recommended_targets`.
 
         A role is a word of ROLE_GROUPS, a part ("query", "value", "output", ...) or both ("self-attention.query").
         Raises LookupError for a role that the model does not have; the message suggests valid ones.

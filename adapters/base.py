@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -21,7 +21,7 @@ from adapters.errors import AdapterError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adapters.backbone import Backbone
+    from adapters.backbone import Backbone, Projection
     from adapters.interchange.exported_file import ExportedFile
 
 ENTRY_POINTS = "adapter_testbed.adapters"
@@ -202,6 +202,14 @@ def attach(adapter: Adapter, backbone: Backbone) -> Attachment:
             raise
         attachment.facts["init"] = adapter.init
     return attachment
+
+
+def targeted_projections(backbone: Backbone, targets: Iterable[str]) -> list[Projection]:
+    """The projections that `--adapter.targets` names. Raises AdapterError for a role that the model does not have."""
+    try:
+        return backbone.projections(*targets)
+    except LookupError as unknown:
+        raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from adapters.backbone import Sublayer
 from adapters.base import Adapter
 from adapters.errors import AdapterError
-from adapters.hooks import HookedAttachment, HookedUpdate
+from adapters.hooks import HookedAttachment, HookedUpdate, dtype_and_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,8 +75,7 @@ class BottleneckUpdate(HookedUpdate):
         import torch
         from torch import nn
 
-        weight = next(sublayer.module.parameters())
-        like = {"dtype": weight.dtype, "device": weight.device}
+        like = dtype_and_device(sublayer.module)
         self.settings = settings
         parameters = {
             "down": nn.Parameter(torch.empty(settings.width, sublayer.width, **like)),

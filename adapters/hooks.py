@@ -144,3 +144,9 @@ class MergeableAttachment(HookedAttachment[Update]):
     def detach(self) -> None:
         self.unmerge()
         super().detach()
+
+
+def dtype_and_device(module: nn.Module) -> dict[str, Any]:
+    """dtype and device of the module's first parameter, as keyword arguments of torch's constructors."""
+    weight = next(module.parameters())
+    return {"dtype": weight.dtype, "device": weight.device}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adapters.backbone import Projection, count_roles, plays
-from adapters.base import Adapter
+from adapters.base import Adapter, targeted_projections
 from adapters.errors import AdapterError
 from adapters.hooks import HookedUpdate, MergeableAttachment
 
@@ -70,10 +70,7 @@ class Lora(Adapter, name="lora"):
             raise AdapterError(f"--adapter.ranks must be at least 0, not {self.ranks}")
         if not 0 <= self.dropout < 1:
             raise AdapterError(f"--adapter.dropout must be at least 0 and below 1, not {self.dropout}")
-        try:
-            chosen = backbone.projections(*self.targets)
-        except LookupError as unknown:
-            raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
+        chosen = targeted_projections(backbone, self.targets)
         for role in self.ranks:
             if not any(plays(projection, role) for projection in chosen):
                 raise AdapterError(

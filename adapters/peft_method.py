@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.backbone import count_roles
-from adapters.base import Adapter, Attachment, check_state, settings_of
-from adapters.errors import AdapterError
+from adapters.base import Adapter, Attachment, check_state, settings_of, targeted_projections
+from adapters.errors import AdapterError, first_line
 from adapters.model_snapshot import ModelSnapshot
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ class PeftMethod(Adapter, name="peft"):
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
         """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
-        try:
-            chosen = backbone.projections(*self.targets)
-        except LookupError as unknown:
-            raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
+        chosen = targeted_projections(backbone, self.targets)
         try:
             return self.attach_to(backbone, chosen)
         except AdapterError:
@@ -98,8 +95,7 @@ class PeftMethod(Adapter, name="peft"):
             before.restore()
             if isinstance(failure, AdapterError):
                 raise
-            reason = str(failure).strip().split("\n")[0]
-            raise AdapterError(f"peft's {self.method} does not work on this model: {reason}") from failure
+            raise AdapterError(f"peft's {self.method} does not work on this model: {first_line(failure)}") from failure
 
     def configuration(self, backbone: Backbone, chosen: list[Projection]) -> Any:
         """peft's configuration object. Raises AdapterError for a method that our training loop cannot train."""
@@ -122,8 +118,7 @@ class PeftMethod(Adapter, name="peft"):
         try:
             return classes[kind](**options)
         except (TypeError, ValueError) as failure:
-            reason = str(failure).strip().split("\n")[0]
-            raise AdapterError(f"--adapter.options for peft's {self.method}: {reason}") from None
+            raise AdapterError(f"--adapter.options for peft's {self.method}: {first_line(failure)}") from None
 
     def checked_options(self, valid: set[str]) -> dict[str, Any]:
         options = cast(dict[str, Any], self.options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters.base import Adapter, check_state
 from adapters.errors import AdapterError
-from adapters.hooks import HookedUpdate, MergeableAttachment
+from adapters.hooks import HookedUpdate, MergeableAttachment, dtype_and_device
 from adapters.random_projections import DenseProjection, Fastfood
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class Coordinates(HookedUpdate):
         self.projections: dict[Any, Any] = {}  # by device
         self.cached: Any = None  # theta_d, its version, and the changes computed from it
         # in the model's own dtype: diffusers takes a model's dtype from whichever parameter comes first
-        weight = next(backbone.model.parameters())
-        like = {"dtype": weight.dtype, "device": weight.device}
+        like = dtype_and_device(backbone.model)
         size = settings.dimension - (len(tensors) if settings.scales else 0)
         parameters = {"theta": nn.Parameter(torch.zeros(size, **like))}
         if settings.scales:

@@ -38,12 +38,13 @@ def main() -> None:
 
 
 def describe_record(record: RunRecord) -> str:
-    """One line: the rank and the primary metric with its interval."""
+    """One line: the rank and the primary metric with its interval, n and extractor."""
     name = record.data["primary_metric"]
     figure = record.figure(name)
     interval = "" if figure.low is None else f" ({figure.low:.4g} to {figure.high:.4g})"
     rank = record.data["size"]["value"]
-    return f"rank {rank}: {name} {figure.value:.4g}{interval}, n={figure.n}: {record.folder / 'result.json'}"
+    measured = f"{name} {figure.value:.4g} {figure.unit}{interval}, n={figure.n}, {figure.extractor}"
+    return f"rank {rank}: {measured}: {record.folder / 'result.json'}"
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ class Figure:
 
     `low` and `high` bound a 95 % interval over the `n` items. The others are references, present where they apply:
     `base` is the untuned base measured the same way, `floor` real data against real data of the same sizes,
-    `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` what real data
-    with shuffled captions reaches.
+    `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` the generated
+    pictures against other prompts.
     """
 
     value: float
@@ -57,9 +57,9 @@ class Figure:
 class Metric:
     """A measured quantity, declared once, in the module that computes it; tasks list the metrics they report.
 
-    `needs` names the packages and programs that compute it (for example "nltk" or "java"); without them the figure is
-    left out. An `ImageMetric`'s needs name what an evaluation provides instead (for example "10 pictures"). Raise
-    `version` whenever the computation changes: the base's cached evaluation is keyed by it.
+    `needs` names the packages and programs that compute it (for example "nltk" or "java"). An `ImageMetric`'s needs
+    name what an evaluation must provide instead (for example "10 pictures"). Raise `version` whenever the computation
+    changes: the base's cached evaluation is keyed by it, and by the releases of what is needed.
     """
 
     name: str

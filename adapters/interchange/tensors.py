@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,9 +30,8 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  (not a mapping)
             metadata = dict(reader.metadata() or {})
     except (SafetensorError, OSError, ValueError) as damage:
-        reason = str(damage).strip().split("\n")[0]
         raise AdapterError(
-            f"'{file}' is not a complete safetensors file ({reason}): download or save it again"
+            f"'{file}' is not a complete safetensors file ({first_line(damage)}): download or save it again"
         ) from None
     check_numbers(tensors, file)
     return tensors, metadata

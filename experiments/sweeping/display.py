@@ -38,7 +38,7 @@ class Display(Progress):
             return
         self.remove_task(self.running.pop(job))
         self.advance(self.overall)
-        outcome = job.outcome() if event.reason is None else f"[red]failed[/]: {escape(event.reason)}"
+        outcome = escape(job.outcome()) if event.reason is None else f"[red]failed[/]: {escape(event.reason)}"
         self.console.print(f"{escape(job.label)}: {outcome}")
 
 

@@ -23,6 +23,7 @@ from experiments.device import device_of
 from experiments.errors import UsageError
 from experiments.records.failures import RunFailure
 from experiments.records.folder import RunFolder, write_json
+from experiments.records.run_record import RunRecord
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -102,11 +103,12 @@ class RunJob(Job):
         return "finished" if record["status"] == "finished" else f"failed: {record['reason']}"
 
     def outcome(self) -> str:
-        record = self.folder.result() or {}
-        figure = record["metrics"].get(record["primary_metric"])
-        shown = "not evaluated" if figure is None else f"{record['primary_metric']} {figure['value']:.4g}"
-        base = f" (untuned base {figure['base']:.4g})" if figure is not None and "base" in figure else ""
-        return f"{shown}{base}, training {record['seconds']['train']:.0f} s"
+        record = RunRecord(self.folder.path, self.folder.result() or {})
+        name = record.data["primary_metric"]
+        figure = record.figure(name)
+        base = "" if figure.base is None else f"untuned base {figure.base:.4g}, "
+        measured = f"{name} {figure.value:.4g} {figure.unit} ({base}n={figure.n}, {figure.extractor})"
+        return f"{measured}, training {record.data['seconds']['train']:.0f} s"
 
     def perform(self, prepared: PreparedTask) -> str | None:
         from experiments.session import execute

@@ -88,7 +88,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     num_class_images: int = 100
     """Number of class pictures, sampled once from the base."""
     train_items: int = 6
-    """Number of pictures of the drawn character for training; a folder is used whole."""
+    """Number of pictures of the drawn character for training; a folder is used in full."""
     held_out: int | None = None
     """Number of the subject's pictures held out for evaluation. Default: 24 drawn ones, or every fifth of a folder."""
     test_items: int | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.text_to_image import TextToImage
 
-ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")  # of a creature, as its world has them
+ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")  # those of `Creatures`
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     """What to do with a picture that cannot be read or has no caption: fail and name it, or skip it and count it in
     the record."""
     train_items: int | None = None
-    """Number of creatures drawn for training; other data are used whole. Default: 1500 (published base on a CPU: 8)."""
+    """Number of creatures to draw for training; other data are used in full.
+    Default: 1500 (published base on a CPU: 8)."""
     validation_items: int | None = None
     """Maximum number of held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
     test_items: int | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
-from tasks.diffusion.data.splits import SUFFIXES, Pictures, check_count, resized, square, stack
+from tasks.diffusion.data.splits import SUFFIXES, Pictures, resized, square, stack
 from tasks.errors import TaskError
 from tasks.pretrained import hub
 
@@ -51,7 +51,6 @@ def load(
     bad = BadItems(on_bad_item)
     pictures = _pictures(_Rows(dataset, data, image_column, caption_column), resolution, bad, whole)
     facts |= {"image_column": image_column, "caption_column": caption_column} | bad.facts()
-    check_count(len(pictures), facts)
     return pictures, facts
 
 

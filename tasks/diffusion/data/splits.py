@@ -120,14 +120,6 @@ def square(picture: Image.Image, resolution: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS))
 
 
-def check_count(count: int, facts: dict) -> None:
-    """Raise TaskError if there are too few pictures to hold one out for the test."""
-    if count < 5:
-        raise TaskError(
-            f"{facts['data']} has {count} pictures; at least 5 are needed, as every fifth is held out for the test"
-        )
-
-
 def character(count: int, held_out: int, resolution: int, caption: str, shown: Attributes) -> PictureSplits:
     """DreamBooth's drawn subject: `count` training pictures on some backgrounds, `held_out` ones on all.
 
@@ -190,10 +182,13 @@ def resized(picture: Image.Image, shorter: int) -> Tensor:
 def split(pictures: Pictures, validation: int, test: int, facts: dict) -> PictureSplits:
     """Hold out every fifth picture: at most `validation` of them for the validation loss and `test` for the test.
 
-    With fewer than 100 test pictures, the reference is all pictures.
+    With fewer than 100 test pictures, the reference is all pictures. Raises TaskError if there are fewer than 5.
     """
     count = len(pictures)
-    check_count(count, facts)
+    if count < 5:
+        raise TaskError(
+            f"{facts['data']} has {count} pictures; at least 5 are needed, as every fifth is held out for the test"
+        )
     held_out = list(range(0, count, 5))[: max(validation, test)]
     tested, trained = held_out[:test], [i for i in range(count) if i not in set(held_out)]
     reference = tested if len(tested) >= 100 else list(range(count))

@@ -23,7 +23,8 @@ class ImageEvaluation:
 
     def __init__(self, metrics: Sequence[Metric], inputs: MetricInputs):
         self.inputs = inputs
-        missing = {metric.name: [need for need in metric.needs if need not in self._met()] for metric in metrics}
+        met = self._met()
+        missing = {metric.name: [need for need in metric.needs if need not in met] for metric in metrics}
         self.metrics = [cast(ImageMetric, metric) for metric in metrics if not missing[metric.name]]
         self.left_out = {name: needs for name, needs in missing.items() if needs}
 

@@ -41,11 +41,15 @@ def save_pictures(pixels: Tensor, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{i}.png" for i in range(len(pixels))]
     for file, picture in zip(files, pixels, strict=True):
-        Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(file)
+        _image(picture).save(file)
     return files
 
 
+def _image(picture: Tensor) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
+
+
 def _cell(picture: Tensor, size: int) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
+    image = _image(picture)
     small = max(image.size) < size
     return image.resize((size, size), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS)

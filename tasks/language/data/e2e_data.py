@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
+from tasks.cache import file_digest
 from tasks.errors import TaskError
 
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
@@ -31,7 +32,7 @@ class Item:
 
 @dataclass(frozen=True)
 class MeaningSplits:
-    """MeaningSplits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
+    """Splits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
 
     train: list[Item]
     validation: list[Item]
@@ -113,7 +114,7 @@ def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
     parts = {split: grouped(read_csv(file), str(file), bad) for split, file in files.items()}
     held_out = {item.line for split in ("validation", "test") for item in parts[split]}
     train = [item for item in parts["train"] if item.line not in held_out]
-    return MeaningSplits(train, parts["validation"], parts["test"], str(folder), _digest(*files.values()))
+    return MeaningSplits(train, parts["validation"], parts["test"], str(folder), file_digest(*files.values()))
 
 
 def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
@@ -126,7 +127,7 @@ def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
         )
     Random(0).shuffle(items)
     tenth = len(items) // 10
-    return MeaningSplits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), _digest(file))
+    return MeaningSplits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), file_digest(file))
 
 
 def _from_hub(name: str, bad: BadItems) -> MeaningSplits:
@@ -203,9 +204,3 @@ def _item(line: str, texts: Iterable[str], source: str) -> Item:
             "'name[The Mill], food[Thai]'; correct that row"
         )
         raise BadItem("unreadable meanings", line[:40], sentence) from None
-
-
-def _digest(*files: Path) -> str:
-    from tasks.cache import file_digest
-
-    return file_digest(*files)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.cache import digest
 from tasks.errors import TaskError
 
 PART = 1000  # minimum characters; parts end at line ends
@@ -36,8 +37,6 @@ def load(data: str, test_items: int) -> TextSplits:
             f"--task.data {data!r} is too short: expected at least {RUN * RUNS} parts of {PART} characters, found "
             f"{len(parts)} ({len(text)} characters); use a longer text"
         )
-    from tasks.cache import digest
-
     splits: dict[int, list[str]] = {}
     for index, part in enumerate(parts):
         splits.setdefault(min(index // RUN % RUNS, 2), []).append(part)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,16 +14,7 @@ from experiments.measure.communication import count_bytes
 from experiments.measure.gradient_bytes import predicted_bytes
 from experiments.records.folder import read_config
 from tests.experiments.tiny_task import PreparedTiny, Tiny
-
-ROOT = Path(__file__).parents[3]
-
-
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    completed = subprocess.run([str(w) for w in words], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert completed.returncode == 0, completed.stderr[-3000:]
-    return completed
+from tests.experiments.torchrun import ROOT, torchrun
 
 
 def test_two_processes_reduce_four_bytes_per_trained_parameter(tmp_path):

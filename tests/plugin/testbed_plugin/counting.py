@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 SYMBOLS = 16
-LOSS = Metric("loss", "lower", "nats", "loss on sequences with other beginnings")
+LOSS = Metric("loss", "lower", "nats", "loss on one sequence per first number")
 
 
 @dataclass(frozen=True)

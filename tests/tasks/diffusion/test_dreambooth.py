@@ -88,8 +88,9 @@ def test_mean_cosine_by_hand():
     ],
 )
 def test_settings_that_cannot_work_are_one_sentence(settings, message):
-    with pytest.raises(TaskError, match=message):
+    with pytest.raises(TaskError, match=message) as refusal:
         replace(SMALL, **settings).prepare(CPU)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):

@@ -106,5 +106,6 @@ def test_diffusers_loads_the_text_encoders_updates(with_text_encoder, tmp_path):
     ],
 )
 def test_settings_that_cannot_work_are_one_sentence(settings, message):
-    with pytest.raises(TaskError, match=message):
+    with pytest.raises(TaskError, match=message) as refusal:
         replace(SMALL, **settings).prepare(CPU)
+    assert "\n" not in str(refusal.value)

@@ -47,9 +47,10 @@ def test_every_failed_source_is_reported_in_one_sentence(cache):
 
 def test_an_unreachable_hub_is_tried_once(tmp_path):
     program = (
-        "from tasks.pretrained import hub\ntry:\n    hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
+        "from tasks.pretrained import hub\n"
+        "try: hub.fetch('--task.data', 'p', ['a/b', 'c/d'], None, 'dataset')\n"
+        "except Exception as e: print(type(e).__name__, e)"
     )
-    program += "except Exception as e: print(type(e).__name__, e)"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.stdout.startswith("TaskError --task.data 'p' was not found in a/b"), done.stderr

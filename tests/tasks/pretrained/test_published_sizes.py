@@ -28,31 +28,20 @@ def run(monkeypatch, runs, *words):
 
 def test_stable_diffusion_reduced_in_depth_alone(tmp_path, monkeypatch):
     """Two steps, sampling, the diffusers file, and diffusers' own pipeline giving the picture that we gave."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
     from PIL import Image
 
     from tasks.diffusion.model.sampling import noise_seed
 
     base = tmp_path / "sd-1-5"
     write("sd-1-5", base, precision="fp16", shallow=True)
-    sizes = ["--task.resolution", "512", "--task.train-items", "2", "--task.validation-items", "1"]
-    sizes += [
-        "--task.test-items",
-        "1",
-        "--task.drift-items",
-        "0",
-        "--task.num-inference-steps",
-        "2",
-        "--task.guidance-scale",
-        "1",
-    ]
-    words = ["lora", "sd-pokemon", "--task.base", str(base), "--adapter.rank", "4", *sizes]
+    sizes = "--task.resolution 512 --task.train-items 2 --task.validation-items 1 --task.test-items 1"
+    sampling = "--task.drift-items 0 --task.num-inference-steps 2 --task.guidance-scale 1 --adapter.rank 4"
+    words = ["lora", "sd-pokemon", "--task.base", str(base), *sizes.split(), *sampling.split()]
     folder, record = run(monkeypatch, tmp_path / "runs", *words)
     assert record["metrics"]["clip_score"]["n"] == 1
     assert sum(t.numel() for t in load_file(folder / "adapter.safetensors").values()) == _lora_parameters(base, 4)
     pipeline: Any = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32)
-    from diffusers import DPMSolverMultistepScheduler
-
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.load_lora_weights(folder)
     generator = torch.Generator().manual_seed(noise_seed(0, 0))

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.base import Figure
 from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ class DistanceMetric(ImageMetric):
 
         generated, real = inputs.features, inputs.real.features
         low, high = jackknife(self.distance, generated, real["reference"])
-        figure = Figure(
+        figure = self.figure(
             self.distance(generated, real["reference"]),
-            self.unit,
             len(generated),
             inputs.models.extractor.name,
             low,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tasks.base import Figure
 from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
 
 if TYPE_CHECKING:
@@ -22,4 +21,4 @@ class ValidationLoss(ImageMetric):
 
     def compute(self, inputs: MetricInputs) -> Measurement:
         count = len(inputs.real.splits.validation)
-        return Measurement(Figure(inputs.validation_loss(), self.unit, count, "the UNet's own loss, fixed noise"))
+        return Measurement(self.figure(inputs.validation_loss(), count, "the UNet's own loss, fixed noise"))

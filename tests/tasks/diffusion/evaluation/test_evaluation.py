@@ -94,7 +94,7 @@ def test_an_unchanged_configuration_uses_the_cache(task):
 
 @dataclass(frozen=True)
 class Brightness(ImageMetric):
-    """A metric as somebody adds it: one class, and its name in the task's list."""
+    """A metric as a user adds one: a class, and its name in the task's list."""
 
     name: str = "brightness"
     better: Literal["lower", "higher"] = "higher"
