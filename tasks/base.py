@@ -148,6 +148,14 @@ class Task(ABC):
         """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
         return self
 
+    def content_digests(self) -> Mapping[str, str]:
+        """Digests of what settings name, by setting ("base", "data", ...): a run is identified by content, not by paths.
+
+        Reads files (large ones once, until they change) and loads no model. A setting is left out if its value alone
+        identifies the content, as for data that this package draws. Raises TaskError if something is not available.
+        """
+        return {}
+
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:
         """Load the base and the data. Raises TaskError if either is not available."""
