@@ -16,6 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapters.backbone import impossible_role
+from adapters.bounds import violations
 from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Adapter(ABC):
     other_names: ClassVar[tuple[str, ...]] = ()  # lower-case names that people type for this method
     name_hints: ClassVar[Mapping[str, str]] = {}  # a lower-case name that needs settings too -> what to type instead
     option_hints: ClassVar[Mapping[str, str]] = {}  # a setting that people look for here -> what to use instead
+    formats: ClassVar[tuple[str, ...]] = ()  # formats of other tools that an attachment exports on some model
     _registry: ClassVar[dict[str, type[Adapter]]] = {}
 
     init: str | None = field(default=None, kw_only=True)
@@ -67,6 +70,30 @@ class Adapter(ABC):
 
         Raises AdapterError if the settings cannot work on this model.
         """
+
+    def check_settings(self) -> None:
+        """Raise AdapterError for settings that cannot work on any model: all that can be checked before loading one.
+
+        Numbers have their bounds where they are declared (`adapters.bounds.bounded`). A method that checks more
+        extends this.
+        """
+        if wrong := violations(self, "adapter"):
+            raise AdapterError(wrong)
+        if self.init is not None:
+            from adapters.interchange.content import check_exists
+
+            check_exists(Path(self.init))
+
+    def init_digest(self) -> str | None:
+        """SHA-256 of the content of `init`; None without it. Raises AdapterError if it cannot be read."""
+        from adapters.interchange.content import content_digest
+
+        return None if self.init is None else content_digest(Path(self.init))
+
+    @property
+    def positions_taken(self) -> int:
+        """Number of a language model's positions that the method takes from its input."""
+        return 0
 
     @property
     def label(self) -> str:
@@ -188,11 +215,17 @@ class Attachment(ABC):
                 parameter.requires_grad_(self._requires_grad[name])
 
 
-def attach(adapter: Adapter, backbone: Backbone) -> Attachment:
+def attach(adapter: Adapter, backbone: Backbone, seed: int | None = None) -> Attachment:
     """Attach the adapter and load `adapter.init` if it is set. Raises AdapterError if either cannot work.
 
-    The backbone is unchanged after an error.
+    `seed` sets every generator first (Python's and numpy's too: another package's method may use them), so that what
+    the method draws and does not save can be drawn again. The backbone is unchanged after an error.
     """
+    adapter.check_settings()
+    if seed is not None:
+        from accelerate.utils import set_seed
+
+        set_seed(seed)
     attachment = adapter.attach(backbone)
     if adapter.init is not None:
         try:
@@ -210,6 +243,13 @@ def targeted_projections(backbone: Backbone, targets: Iterable[str]) -> list[Pro
         return backbone.projections(*targets)
     except LookupError as unknown:
         raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
+
+
+def check_roles(option: str, roles: Iterable[str]) -> None:
+    """Raise AdapterError for a word that is a role on no model."""
+    for role in roles:
+        if message := impossible_role(role):
+            raise AdapterError(f"{option}: {message}")
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

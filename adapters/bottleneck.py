@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adapters.backbone import Sublayer
 from adapters.base import Adapter
-from adapters.errors import AdapterError
+from adapters.bounds import LARGEST_WIDTH, bounded
 from adapters.hooks import HookedAttachment, HookedUpdate, dtype_and_device
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Bottleneck(Adapter, name="bottleneck"):
         {"width": 3, "placement": "pfeiffer", "layer_norm": True, "activation": "relu"},
     )
 
-    width: int = 16
+    width: int = bounded(16, at_least=1, at_most=LARGEST_WIDTH)
     """Width of the bottleneck."""
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     """"houlsby": after each sublayer (attention and feed-forward; in a UNet self-attention, cross-attention and
@@ -48,8 +48,7 @@ class Bottleneck(Adapter, name="bottleneck"):
     """The non-linearity f."""
 
     def attach(self, backbone: Backbone) -> HookedAttachment:
-        if self.width < 1:
-            raise AdapterError(f"--adapter.width must be at least 1, not {self.width}")
+        self.check_settings()
         chosen = self.sublayers(backbone)
         updates = {sublayer.name: BottleneckUpdate(sublayer, self) for sublayer in chosen}
         return HookedAttachment(backbone, updates, {"bottlenecks": len(chosen)})

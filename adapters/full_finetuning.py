@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adapters.base import Adapter, Attachment
+from adapters.bounds import LARGEST_WIDTH, bounded
 from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ class FullFinetuning(Adapter, name="full"):
     )
     examples = ({}, {"top_blocks": 1}, {"biases_only": True})
 
-    top_blocks: int | None = None
+    top_blocks: int | None = bounded(None, at_least=1, at_most=LARGEST_WIDTH)
     """Train only this many of the last transformer blocks. Default: all weights."""
     biases_only: bool = False
     """Train only the bias vectors (of the top blocks, if --adapter.top-blocks is set)."""
 
     def attach(self, backbone: Backbone) -> FullAttachment:
+        self.check_settings()
         chosen = dict(backbone.model.named_parameters())
         if self.top_blocks is not None:
             blocks = backbone.blocks()
-            if not 1 <= self.top_blocks <= len(blocks):
+            if self.top_blocks > len(blocks):
                 raise AdapterError(
                     f"--adapter.top-blocks must be 1 to {len(blocks)} on this model, not {self.top_blocks}"
                 )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adapters.backbone import Projection, count_roles, plays
-from adapters.base import Adapter, targeted_projections
+from adapters.base import Adapter, check_roles, targeted_projections
+from adapters.bounds import BOUNDS, LARGEST_WIDTH, Bounds, bounded
 from adapters.errors import AdapterError
 from adapters.hooks import HookedUpdate, MergeableAttachment
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from adapters.backbone import Backbone
     from adapters.interchange.exported_file import ExportedFile
+
+LARGEST_ALPHA = 1e18  # a scale above it is infinite in half precision or soon in training
 
 
 def _through_peft(option: str) -> str:
@@ -31,6 +34,7 @@ class Lora(Adapter, name="lora"):
 
     size_field = "rank"
     mergeable = True
+    formats = ("diffusers", "kohya", "peft")
     other_names = ("low-rank", "low-rank-adaptation", "loralib")
     name_hints: ClassVar[Mapping[str, str]] = {"rslora": "use `lora TASK --adapter.use-rslora`"}
     option_hints: ClassVar[Mapping[str, str]] = {
@@ -47,29 +51,29 @@ class Lora(Adapter, name="lora"):
         {"ranks": {"query": 1, "value": 3, "output": 0}, "use_rslora": True},
     )
 
-    rank: int = 4
+    rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
     """Rank of each update; the paper uses 4 for GPT-2, and diffusers uses 4 for Stable Diffusion."""
-    alpha: float | None = None
+    alpha: float | None = bounded(None, above=0, at_most=LARGEST_ALPHA)
     """Numerator of the scale alpha / rank of each update. Default: the rank, so that the scale is 1."""
-    dropout: float = 0.0
+    dropout: float = bounded(0.0, at_least=0, below=1)
     """Dropout probability of each update's inputs in training."""
     targets: tuple[str, ...] = ("auto",)
     """Roles of the layers to update: attention, self-attention, cross-attention, query, key, value, output,
     feed-forward, convolution, embedding, linear, all; "auto" takes what the base's card recommends."""
-    ranks: dict[str, int] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict, metadata={BOUNDS: Bounds(at_least=0, at_most=LARGEST_WIDTH)})
     """Ranks that differ from --adapter.rank, by role, for example "query 8 value 2"; 0 skips the role."""
     init_lora_weights: Literal["kaiming", "gaussian"] = "kaiming"
     """Initialisation of A: "kaiming" uniform, as in loralib and peft, or "gaussian" with deviation 1 / rank."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
+    def check_settings(self) -> None:
+        super().check_settings()
+        check_roles("--adapter.targets", self.targets)
+        check_roles("--adapter.ranks", self.ranks)
+
     def attach(self, backbone: Backbone) -> LoraAttachment:
-        if self.rank < 1:
-            raise AdapterError(f"--adapter.rank must be at least 1, not {self.rank}")
-        if any(rank < 0 for rank in self.ranks.values()):
-            raise AdapterError(f"--adapter.ranks must be at least 0, not {self.ranks}")
-        if not 0 <= self.dropout < 1:
-            raise AdapterError(f"--adapter.dropout must be at least 0 and below 1, not {self.dropout}")
+        super().check_settings()  # without the roles, for which the model has a better sentence
         chosen = targeted_projections(backbone, self.targets)
         for role in self.ranks:
             if not any(plays(projection, role) for projection in chosen):

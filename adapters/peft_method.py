@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.backbone import count_roles
-from adapters.base import Adapter, Attachment, check_state, settings_of, targeted_projections
+from adapters.base import Adapter, Attachment, check_roles, check_state, settings_of, targeted_projections
+from adapters.changed_base import ChangedBase
 from adapters.errors import AdapterError, first_line
 from adapters.model_snapshot import ModelSnapshot
 
@@ -27,6 +28,7 @@ INCOMPATIBLE = {
     "POLY": "it takes the number of a task with every batch",
     "XLORA": "it mixes adapters that are already trained",
 }
+NEEDS_DATA = ("eva", "corda", "lora_ga")  # initialisations from activations or gradients on training data
 TYPED_AS_METHODS = ("boft", "fourierft", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera")
 
 
@@ -46,6 +48,7 @@ class PeftMethod(Adapter, name="peft"):
     """A method of the peft library: lora, vera, ia3, hira, randlora, fourierft, loha, boft, ln_tuning and others
     (Mangrulkar et al. 2022, github.com/huggingface/peft; its documentation names each method's paper)."""
 
+    formats = ("peft",)
     name_hints: ClassVar[Mapping[str, str]] = {name: _by_method(name) for name in TYPED_AS_METHODS} | {
         "ln-tuning": _by_method("ln_tuning"),
         "dora": _by_method("lora", r=8, use_dora=True),
@@ -70,8 +73,16 @@ class PeftMethod(Adapter, name="peft"):
         """Store the options in one form, whichever way they were written: the fingerprint is then the same."""
         object.__setattr__(self, "options", parse_options(self.options))
 
+    def check_settings(self) -> None:
+        super().check_settings()
+        check_roles("--adapter.targets", self.targets)
+        config_class = self.config_class()
+        layers = {"target_modules", "feedforward_modules"} & {f.name for f in fields(config_class)}
+        self.configure(config_class, {key: ["layer"] for key in layers})
+
     def attach(self, backbone: Backbone) -> PeftAttachment:
         """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
+        super().check_settings()  # the rest follows with the model's layers
         chosen = targeted_projections(backbone, self.targets)
         try:
             return self.attach_to(backbone, chosen)
@@ -98,7 +109,13 @@ class PeftMethod(Adapter, name="peft"):
             raise AdapterError(f"peft's {self.method} does not work on this model: {first_line(failure)}") from failure
 
     def configuration(self, backbone: Backbone, chosen: list[Projection]) -> Any:
-        """peft's configuration object. Raises AdapterError for a method that our training loop cannot train."""
+        """peft's configuration object for these layers. Raises AdapterError as `config_class` and `configure` do."""
+        config_class = self.config_class()
+        valid = {f.name for f in fields(config_class)}
+        return self.configure(config_class, self.defaults(backbone, chosen, self.method.upper(), valid))
+
+    def config_class(self) -> Any:
+        """peft's configuration class. Raises AdapterError for a method that our training loop cannot train."""
         from peft.config import PromptLearningConfig
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -113,20 +130,35 @@ class PeftMethod(Adapter, name="peft"):
                 f"peft's {self.method} lengthens the model's sequence, which the tasks' losses do not expect: "
                 "use the method `prefix`"
             )
-        valid = {f.name for f in fields(classes[kind])}
-        options = {**self.defaults(backbone, chosen, kind, valid), **self.checked_options(valid)}
+        return classes[kind]
+
+    def configure(self, config_class: Any, defaults: Mapping[str, Any]) -> Any:
+        """The configuration with our options over the defaults. Raises AdapterError if they cannot work."""
+        options = {**defaults, **self.checked_options({f.name for f in fields(config_class)})}
         try:
-            return classes[kind](**options)
-        except (TypeError, ValueError) as failure:
+            return config_class(**options)
+        except ImportError as missing:
+            raise AdapterError(f"peft's {self.method} needs another package: {first_line(missing)}") from None
+        except Exception as failure:  # each of peft's classes has checks of its own
             raise AdapterError(f"--adapter.options for peft's {self.method}: {first_line(failure)}") from None
 
     def checked_options(self, valid: set[str]) -> dict[str, Any]:
+        """The options. Raises AdapterError for an unknown one, a scale of zero, or an initialisation from data."""
         options = cast(dict[str, Any], self.options)
         unknown = sorted(options.keys() - valid)
         if unknown:
             raise AdapterError(
                 f"--adapter.options: peft's {self.method} has no option '{unknown[0]}'; "
                 f"it has {', '.join(sorted(valid))}"
+            )
+        for name, value in options.items():
+            if name.endswith("alpha") and isinstance(value, int | float) and not value > 0:
+                raise AdapterError(f"--adapter.options: {name} must be above 0, not {value}")
+        start = options.get("init_lora_weights")
+        if isinstance(start, str) and start.lower().startswith(NEEDS_DATA):
+            raise AdapterError(
+                f"--adapter.options: init_lora_weights '{start}' needs training data before the run, which is not "
+                "supported: choose true, gaussian, orthogonal, pissa, pissa_niter_4, olora or loftq"
             )
         return options
 
@@ -169,32 +201,51 @@ class PeftAttachment(Attachment):
         targets = count_roles(p for p in projections if p.name in targeted)
         super().__init__(backbone, owned, {"peft_type": str(wrapped.peft_type.value), "targets": targets})
         base.forget_unchanged()
+        self.changed = ChangedBase(wrapped, base)
 
     def state(self) -> dict[str, Tensor]:
+        return self._peft_state() | self.changed.state()
+
+    def _peft_state(self) -> dict[str, Tensor]:
         from peft import get_peft_model_state_dict
 
         state: dict[str, Tensor] = get_peft_model_state_dict(self.wrapped, save_embedding_layers=False)
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
+        """Load a `state()`; one of release 0.1 has no changed weights, and those drawn at attaching stay."""
         from peft import set_peft_model_state_dict
 
-        check_state(state, self.state())
-        set_peft_model_state_dict(self.wrapped, dict(state))
+        own, changed = self._peft_state(), self.changed.state()
+        of_changed = {name: tensor for name, tensor in state.items() if name in changed}
+        check_state(state, own | changed if of_changed else own)
+        if of_changed:
+            self.changed.load(of_changed)
+        set_peft_model_state_dict(self.wrapped, {name: tensor for name, tensor in state.items() if name in own})
 
     def initialise_from(self, source: Path, adapter: Adapter) -> None:
         from adapters.interchange.peft_folder import read_state
 
-        self.load(read_state(source, self.wrapped.active_peft_config, settings_of(adapter)))
+        changes_base = bool(self.changed.layers)
+        self.load(read_state(source, self.wrapped.active_peft_config, settings_of(adapter), changes_base))
 
     def export(self, format: str | None = None) -> list[ExportedFile]:
         from adapters.interchange.peft_folder import files
 
         if format not in (None, "peft"):
             raise AdapterError(f"methods of peft have no format '{format}': choose peft")
-        config = copy(self.wrapped.active_peft_config)
+        config, state = copy(self.wrapped.active_peft_config), self.state()
         config.inference_mode = True
-        return files(config, self.state())
+        if self.changed.layers:
+            if not self.changed.is_low_rank:
+                if format is None:
+                    return []
+                raise AdapterError(
+                    f"init_lora_weights '{config.init_lora_weights}' quantises the base's weights, which no format of "
+                    "peft expresses: choose another initialisation"
+                )
+            config, state = self.changed.converted(config, state)
+        return files(config, state)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -209,12 +260,17 @@ def parse_options(options: str | Mapping[str, Any]) -> dict[str, Any]:
     """The options as a JSON object, from JSON text or a mapping. Raises AdapterError if they are neither."""
     expected = "--adapter.options must be a JSON object such as '{\"r\": 8}'"
     try:
-        parsed = json.loads(options if isinstance(options, str) else json.dumps(options))
+        text = options if isinstance(options, str) else json.dumps(options)
+        parsed = json.loads(text, parse_constant=_refuse_constant)
     except (TypeError, ValueError) as failure:
         raise AdapterError(f"{expected}: {failure}") from None
     if not isinstance(parsed, dict):
         raise AdapterError(f"{expected}, not {json.dumps(parsed)}")
     return parsed
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a finite number")
 
 
 def module_names(projections: list[Projection]) -> list[str]:

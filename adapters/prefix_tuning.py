@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.base import Adapter, settings_of
+from adapters.bounds import LARGEST_WIDTH, bounded
 from adapters.errors import AdapterError
 from adapters.hooks import HookedAttachment, HookedUpdate
 from adapters.prefix_updates import PrefixUpdate, SharedPrefix, cache_prefixes, projection_prefixes
@@ -24,18 +25,24 @@ class PrefixTuning(Adapter, name="prefix"):
     (Li & Liang 2021, arXiv 2101.00190)."""
 
     size_field = "length"
+    formats = ("peft",)
     starts_as_identity = False  # even an untrained prefix takes a share of the attention
     other_names = ("prefix-tuning", "prefix_tuning", "prefixtuning", "soft-prompt")
     examples = ({}, {"length": 3, "reparametrisation": True, "hidden": 8})
 
-    length: int = 16
+    length: int = bounded(16, at_least=1, at_most=LARGEST_WIDTH)
     """Number of prefix positions. A language model loses as many positions for its input."""
     reparametrisation: bool = False
     """Compute the prefix from a smaller matrix by an MLP shared between layers (section 4.3 of the paper)."""
-    hidden: int = 512
+    hidden: int = bounded(512, at_least=1, at_most=LARGEST_WIDTH)
     """Hidden width of that MLP."""
 
+    @property
+    def positions_taken(self) -> int:
+        return self.length
+
     def attach(self, backbone: Backbone) -> PrefixAttachment:
+        self.check_settings()
         self.check(backbone)
         prefixes = {"transformers": cache_prefixes, "diffusers": projection_prefixes}[backbone.library]
         shared = SharedPrefix(backbone, self.length, self.hidden if self.reparametrisation else None)
@@ -46,10 +53,6 @@ class PrefixTuning(Adapter, name="prefix"):
     def check(self, backbone: Backbone) -> None:
         """Raise AdapterError if this prefix cannot work on this model."""
         positions, kind = backbone.positions, getattr(backbone.model.config, "_attn_implementation", "sdpa")
-        if self.length < 1 or self.hidden < 1:
-            raise AdapterError(
-                f"--adapter.length and --adapter.hidden must be at least 1, not {self.length} and {self.hidden}"
-            )
         if positions is not None and self.length >= positions:
             raise AdapterError(
                 f"a prefix of {self.length} leaves no room for input: this model has {positions} positions; "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters.base import Adapter, check_state
+from adapters.bounds import LARGEST_COUNT, bounded
 from adapters.errors import AdapterError
 from adapters.hooks import HookedUpdate, MergeableAttachment, dtype_and_device
 from adapters.random_projections import DenseProjection, Fastfood
@@ -30,7 +31,7 @@ class Subspace(Adapter, name="subspace"):
     examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"DID": {"scales": False}, "SAID": {"scales": True}}
 
-    dimension: int = 10_000
+    dimension: int = bounded(10_000, at_least=1, at_most=LARGEST_COUNT)
     """d, the number of trained numbers."""
     scales: bool = False
     """Use one of the d numbers per tensor of the model as that tensor's learned scale (SAID). Default: none (DID)."""
@@ -40,6 +41,7 @@ class Subspace(Adapter, name="subspace"):
     def attach(self, backbone: Backbone) -> SubspaceAttachment:
         import torch
 
+        self.check_settings()
         tensors = _projected(backbone)
         total = sum(p.numel() for p in tensors.values())
         least = self.least_size(backbone)

@@ -164,10 +164,7 @@ def _save_last_checkpoint(session: _Session, attachment: Attachment) -> str:
 
 def attach_seeded(config: RunConfig, prepared: PreparedTask) -> Attachment:
     """Attach the adapter to the task's backbone, initialised from the run's seed."""
-    from accelerate.utils import set_seed
-
-    set_seed(config.train.seed)  # Python's and numpy's generators too: someone else's method may use them
-    return attach(config.adapter, prepared.backbone)
+    return attach(config.adapter, prepared.backbone, config.train.seed)
 
 
 def base_evaluation(prepared: PreparedTask) -> Evaluation:

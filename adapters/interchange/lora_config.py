@@ -47,10 +47,16 @@ def check_plain(settings: Mapping[str, Any], file: Path) -> None:
             raise AdapterError(f"'{file}' is not a plain LoRA, it uses {name}: only plain LoRA files are read")
     if settings.get("bias", "none") != "none":
         raise AdapterError(f"'{file}' also trains biases, which LoRA does not do here: only plain LoRA files are read")
+    check_initialisation(settings, file)
+
+
+def check_initialisation(settings: Mapping[str, Any], file: Path) -> None:
+    """Raise AdapterError if LoraConfig's settings start from changed weights of the base, which the file lacks."""
     start = str(settings.get("init_lora_weights", "")).lower()
     if start.startswith(CHANGED_WEIGHTS):
         raise AdapterError(
-            f"'{file}' was initialised by {start}, which changes the base's own weights: convert it with peft first"
+            f"'{file}' was initialised by {start}, which changes the base's own weights: convert it with peft first "
+            "(save_pretrained with path_initial_model_for_weight_conversion)"
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.errors import AdapterError
 from adapters.interchange.exported_file import ExportedFile, JsonFile, SafetensorsFile
 from adapters.interchange.factors import Factors
-from adapters.interchange.lora_config import check_plain, lora_settings, scale_by_settings
+from adapters.interchange.lora_config import check_initialisation, check_plain, lora_settings, scale_by_settings
 from adapters.interchange.lora_keys import layers_in
 from adapters.interchange.native import NATIVE_FILE, SETTINGS, read_native
 from adapters.interchange.tensors import adapter_file, read_tensors
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
+HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
 # settings of peft that do not change what the saved tensors mean, or that the tensors' names imply
 DESCRIPTIVE = (
     "auto_mapping", "base_model_name_or_path", "feedforward_modules", "inference_mode", "init_lora_weights",
@@ -50,17 +53,30 @@ def export(layers: Mapping[str, Factors], backbone: Backbone) -> list[ExportedFi
 def model_settings(backbone: Backbone) -> dict[str, Any]:
     """The settings about the model that every configuration of peft has."""
     language = backbone.library == "transformers"
-    name = getattr(backbone.model.config, "_name_or_path", None) or None
     return {
         "task_type": "CAUSAL_LM" if language else None,
-        "base_model_name_or_path": None if name is None else str(name),  # diffusers keeps a Path
+        "base_model_name_or_path": getattr(backbone.model.config, "_name_or_path", None),
         "inference_mode": True,
     }
+
+
+def shareable_name(name: object) -> str | None:
+    """The model's name on the Hub, also from its folder in the Hub's cache; None for any other folder of this machine.
+
+    diffusers keeps a Path.
+    """
+    text = str(name or "")
+    if cached := HUB_CACHE.search(text):
+        return cached[1].replace("--", "/")
+    is_folder = Path(text).is_absolute() or text.startswith((".", "~")) or Path(text).exists()
+    return None if not text or is_folder else text
 
 
 def files(config: Any, tensors: Mapping[str, Tensor]) -> list[ExportedFile]:
     """peft's two files; peft itself encodes the configuration."""
     with TemporaryDirectory() as folder:
+        config = copy(config)
+        config.base_model_name_or_path = shareable_name(config.base_model_name_or_path)
         config.save_pretrained(folder)
         text = (Path(folder) / PEFT_CONFIG).read_text()
     return [JsonFile(PEFT_CONFIG, text), SafetensorsFile(PEFT_FILE, tensors)]
@@ -74,18 +90,25 @@ def read(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Factors]:
     return {name: scale_by_settings(name, layer, settings) for name, layer in layers.items()}
 
 
-def read_state(source: Path, config: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+def read_state(source: Path, config: Any, settings: Mapping[str, Any], changes_base: bool) -> dict[str, Tensor]:
     """The state of any method of peft, from its folder or our own file.
 
-    `config` is peft's configuration and `settings` are ours, both of the adapter to load into. Raises AdapterError
-    if the source was saved with others.
+    `config` is peft's configuration and `settings` are ours, both of the adapter to load into; `changes_base` tells
+    that its initialisation has changed the base's weights. Raises AdapterError if the source was saved with others.
     """
     file = adapter_file(source, (NATIVE_FILE, PEFT_FILE))
     tensors, metadata = read_tensors(file)
     if SETTINGS in metadata:
         return read_native(file, settings)
     expected = json.loads(json.dumps(config.to_dict(), default=sorted))
-    for name, value in config_beside(file, expected["peft_type"]).items():
+    saved = config_beside(file, expected["peft_type"])
+    check_initialisation(saved, file)
+    if changes_base:
+        raise AdapterError(
+            f"'{source}' is for the base's own weights, which init_lora_weights {expected['init_lora_weights']} "
+            "changes: remove init_lora_weights from --adapter.options"
+        )
+    for name, value in saved.items():
         if name not in DESCRIPTIVE and expected.get(name, value) != value:
             raise AdapterError(
                 f"'{source}' was saved with {name} {value}, not {expected[name]}: set it with --adapter.options"

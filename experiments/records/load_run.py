@@ -58,6 +58,7 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
 
     Raises UsageError if it has not finished, or if its base has changed since.
     """
+    from adapters.base import attach
     from adapters.interchange.tensors import read_tensors
 
     folder = RunFolder(Path(path))
@@ -71,7 +72,8 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
             f"'{path}' was trained on revision {trained_on} of its base, which is now {base.revision}: "
             "restore that base"
         )
-    attachment = config.adapter.attach(base.backbone)
+    # with the run's seed, in case the method drew something that it does not save; the file holds what `init` began
+    attachment = attach(replace(config.adapter, init=None), base.backbone, config.train.seed)
     attachment.load(read_tensors(folder.adapter_file)[0])
     base.backbone.model.eval()
     return LoadedRun(folder, record, config, base, attachment)

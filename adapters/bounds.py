@@ -1,0 +1,61 @@
+"""Bounds of numeric settings, declared where the setting is: `rank: int = bounded(4, at_least=1)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+BOUNDS = "bounds"  # key of a field's metadata
+LARGEST_WIDTH = 2**16  # above the widest layer of published models: more is a slip of the keyboard
+LARGEST_COUNT = 10**12
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The valid values of a number, or of each number in a mapping."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def hold(self, value: object) -> bool:
+        """Whether the value is a number within the bounds; false for NaN."""
+        return (
+            isinstance(value, Real)
+            and value == value
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        limits = {
+            "at least": self.at_least,
+            "above": self.above,
+            "at most": self.at_most,
+            "below": self.below,
+        }
+        return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+
+
+def bounded(default: float | None, **limits: float) -> Any:
+    """A dataclass field whose number has the `Bounds`; None is always valid."""
+    return field(default=default, metadata={BOUNDS: Bounds(**limits)})
+
+
+def violations(settings: Any, part: str) -> str | None:
+    """One sentence that names every setting of a dataclass outside its bounds, as options `--PART.SETTING`; or None."""
+    return "; ".join(_violations(settings, part)) or None
+
+
+def _violations(settings: Any, part: str) -> Iterator[str]:
+    for setting in fields(settings):
+        bounds = setting.metadata.get(BOUNDS)
+        value = getattr(settings, setting.name)
+        numbers = value.values() if isinstance(value, Mapping) else [value]
+        if bounds is not None and not all(number is None or bounds.hold(number) for number in numbers):
+            yield f"--{part}.{setting.name.replace('_', '-')} must be {bounds}, not {value}"
