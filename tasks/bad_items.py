@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tasks.distributed import is_main
 from tasks.errors import TaskError
 
 OnBadItem = Literal["fail", "skip"]
 MAX_NAMES = 10  # of skipped items, in the record and on the terminal
+
+
+def say_left_out(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts above 0 by kind, also printed to standard error."""
+    counts = {kind: count for kind, count in counts.items() if count}
+    for kind, count in counts.items():
+        if is_main():
+            print(f"left out {count} {kind}", file=sys.stderr)
+    return counts
 
 
 class BadItem(TaskError):
@@ -24,7 +34,7 @@ class BadItem(TaskError):
 
 @dataclass
 class BadItems:
-    """Names of the items skipped so far, by kind."""
+    """Names of the items left out so far, by kind."""
 
     policy: OnBadItem = "fail"
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -39,11 +49,15 @@ class BadItems:
                 raise
             self.names.setdefault(bad.kind, []).append(bad.name)
 
+    def leave_out(self, kind: str, names: Sequence[str]) -> None:
+        """Count items that are left out whatever the policy."""
+        self.names.setdefault(kind, []).extend(names)
+
     def facts(self) -> dict[str, Any]:
         """Counts by kind and the first names, for the record; also printed to standard error."""
         for kind, names in self.names.items():
             more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-            print(f"skipped {len(names)} {kind}: {', '.join(names[:MAX_NAMES])}{more}", file=sys.stderr)
+            print(f"left out {len(names)} {kind}: {', '.join(names[:MAX_NAMES])}{more}", file=sys.stderr)
         counts = {kind: len(names) for kind, names in self.names.items()}
         first_names = {kind: names[:MAX_NAMES] for kind, names in self.names.items()}
         return {"left_out": counts, "left_out_items": first_names} if counts else {}

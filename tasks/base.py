@@ -6,6 +6,7 @@ Importing this module imports no torch; a task imports torch and the model libra
 from __future__ import annotations
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from shutil import which
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from adapters.bounds import violations
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -50,7 +52,12 @@ class Figure:
     shuffled: float | None = None
 
     def as_record(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """All that is known; a bound or a reference that is not a finite number is not."""
+        return {name: value for name, value in asdict(self).items() if name == "value" or _is_known(value)}
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,10 @@ class Evaluation:
     items: list[dict[str, Any]] = field(default_factory=list)
     artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # for `finish`: compared with the base's
 
+    def undefined(self) -> list[str]:
+        """Metrics whose value is not a finite number: a record cannot hold them."""
+        return [name for name, figure in self.figures.items() if not math.isfinite(figure.value)]
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -148,8 +159,17 @@ class Task(ABC):
         """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
         return self
 
+    def check_settings(self) -> None:
+        """Raise TaskError for settings that cannot work: all that can be checked without the data and the base.
+
+        Numbers have their bounds where they are declared (`adapters.bounds.bounded`). A task that checks more extends
+        this.
+        """
+        if wrong := violations(self, "task"):
+            raise TaskError(wrong)
+
     def content_digests(self) -> Mapping[str, str]:
-        """Digests of what settings name, by setting ("base", "data", ...): a run is identified by content, not by paths.
+        """Digests of what settings name, by setting ("base", "data", ...): content, not paths, identifies a run.
 
         Reads files (large ones once, until they change) and loads no model. A setting is left out if its value alone
         identifies the content, as for data that this package draws. Raises TaskError if something is not available.
@@ -186,6 +206,9 @@ class LoadedBase(ABC):
     revision: str  # digest or commit of the base's files, as in a run's facts
     sampling: Mapping[str, Any] = MappingProxyType({})
     generation: Mapping[str, Any] = MappingProxyType({})
+
+    def reserve_positions(self, count: int) -> None:  # noqa: B027  (pictures have no positions)
+        """Leave `count` of a language model's positions to the method that is attached."""
 
     def is_revision(self, recorded: str) -> bool:
         """Whether a record's `base_revision` names these files; override it to accept earlier releases' digests."""
@@ -257,6 +280,13 @@ class PreparedTask(ABC):
     @abstractmethod
     def loss(self, batch: Any) -> torch.Tensor:
         """The training loss of one batch, a scalar."""
+
+    def reserve_positions(self, count: int) -> None:  # noqa: B027  (pictures have no positions)
+        """Leave `count` of a language model's positions to the method: items that no longer fit are left out.
+
+        Called before anything is measured, so that the untuned base is measured on the same items. Raises TaskError if
+        no item fits.
+        """
 
     def weight(self, batch: Any) -> float:
         """Denominator of the mean loss if it differs between batches of one size (number of target tokens)."""

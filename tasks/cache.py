@@ -79,12 +79,3 @@ def tensor_digest(tensor: Tensor) -> str:
     """Digest of a tensor's type, shape and values."""
     head = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
     return digest(head + tensor.detach().cpu().contiguous().numpy().tobytes())
-
-
-def file_digest(*files: Path) -> str:
-    """Digest of the files' contents, in the order given."""
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            total.update(hashlib.file_digest(content, "sha256").digest())
-    return total.hexdigest()[:24]

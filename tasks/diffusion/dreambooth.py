@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from adapters.bounds import bounded
 from tasks.base import Task, declare
 from tasks.diffusion.evaluation.metrics.alignment import Alignment
 from tasks.diffusion.evaluation.metrics.base_alignment import BaseAlignment
@@ -18,6 +19,7 @@ from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
 from tasks.errors import TaskError
+from tasks.pretrained.settings import LARGEST_COUNT
 
 if TYPE_CHECKING:
     import torch
@@ -65,15 +67,6 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         "validation_items": "--task.held-out pictures serve validation and test alike",
     }
     defaults: ClassVar = DEFAULTS | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
-    minimums: ClassVar = {
-        "crops": 1,
-        "num_inference_steps": 1,
-        "num_class_images": 1,
-        "train_items": 1,
-        "held_out": 1,
-        "test_items": 1,
-        "drift_items": 1,
-    }
 
     data: str = "character"
     """The subject's pictures: "character" (drawn: one mushroom with a face, in several poses), or a folder."""
@@ -83,24 +76,24 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     """Names its class: "a photo of a dog". Default: the drawn character's."""
     prior_preservation: bool | None = None
     """Also train on the base's own pictures of the class prompt. Default: the base's card; the tutorial does not."""
-    prior_loss_weight: float = 1.0
+    prior_loss_weight: float = bounded(1.0, above=0, at_most=LARGEST_COUNT)
     """Weight of the class pictures' loss."""
-    num_class_images: int = 100
+    num_class_images: int = bounded(100, at_least=1, at_most=LARGEST_COUNT)
     """Number of class pictures, sampled once from the base."""
-    train_items: int = 6
+    train_items: int = bounded(6, at_least=1, at_most=LARGEST_COUNT)
     """Number of pictures of the drawn character for training; a folder is used in full."""
-    held_out: int | None = None
+    held_out: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Number of the subject's pictures held out for evaluation. Default: 24 drawn ones, or every fifth of a folder."""
-    test_items: int | None = None
+    test_items: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Number of the subject's prompts to sample. Default: the base's card."""
-    drift_items: int = 50
+    drift_items: int = bounded(50, at_least=1, at_most=LARGEST_COUNT)
     """Maximum number of prompts of the base's pretraining domain for drift."""
 
     def prepare(self, device: torch.device) -> SubjectDriven:
         from tasks.diffusion.dreambooth_task import Subject, SubjectDriven
 
         task = self.filled()
-        task.check()
+        task.check_settings()
         class_images = task.num_class_images if task.prior_preservation else 0
         subject = Subject(task.subject_prompt, task.described_prompt, class_images, task.prior_loss_weight)
         return SubjectDriven(task, device, subject)
@@ -109,17 +102,15 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     def is_drawn(self) -> bool:
         return self.data == "character"
 
-    def check(self) -> None:
-        super().check()
+    def check_settings(self) -> None:
+        super().check_settings()
         if not self.is_drawn and not self.instance_prompt:
             raise TaskError("name the subject, for example --task.instance-prompt 'a photo of sks dog'")
-        if self.prior_preservation and not self._class_prompt:
+        if self.filled().prior_preservation and not self._class_prompt:
             raise TaskError(
                 "prior preservation needs the class, for example --task.class-prompt 'a photo of a dog'; "
-                "--task.no-prior-preservation turns it off"
+                "--task.prior-preservation False turns it off"
             )
-        if self.prior_loss_weight <= 0:
-            raise TaskError(f"--task.prior-loss-weight must be above 0, not {self.prior_loss_weight}")
 
     @property
     def subject_prompt(self) -> str:
@@ -148,6 +139,15 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
 
     def base_prompts(self) -> list[Prompt]:
         return base_prompts(self.base, self.drift_items)
+
+    def data_digest(self) -> str | None:
+        from tasks.diffusion.data.splits import subject_files
+        from tasks.file_digests import named_digest
+
+        if self.is_drawn:
+            return None
+        folder = Path(self.data)
+        return named_digest(folder, subject_files(folder, self.held_out))
 
     def splits(self, resolution: int) -> PictureSplits:
         """The subject's pictures: for training, and held out for validation and test."""

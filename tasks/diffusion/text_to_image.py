@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.diffusion.evaluation.evaluation import ImageEvaluation
 from tasks.diffusion.evaluation.grid import save_pictures
 from tasks.diffusion.evaluation.inputs import MetricInputs, RealPictures, SampledPrompts
 from tasks.diffusion.evaluation.models import EvaluationModels
+from tasks.diffusion.model import bases
 from tasks.diffusion.model.latents import OnTheFlyLatents, cached_conditions, cached_latents
 from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 from tasks.diffusion.model.noising import MAX_SEED, Noising, NoisyBatch, diffusion_loss
@@ -33,10 +35,11 @@ class TextToImage(PreparedTask):
 
     def __init__(self, task: DiffusionSettings, device: torch.device, class_prompt: str | None = None):
         self.task = task
+        # the data first: loading a base takes longer than finding a broken picture
+        self.splits = task.splits(task.resolution or bases.resolution_of(task.base))
         loaded = LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
         self.base, self.backbone = loaded.base, loaded.backbone
         self.revision, self.resolution = loaded.revision, loaded.resolution
-        self.splits = task.splits(self.resolution)
         self.sampling = self._sampling()
         self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, value_of(task.random_flip))
         self.training = self.noising(self.splits.train, training=True)
@@ -83,7 +86,21 @@ class TextToImage(PreparedTask):
             },
             "text_encoder": "trained" if task.train_text_encoder else "frozen",
             "not_measured": self.evaluation.reasons(),
+            **self._cut_captions(),
         }
+
+    def _cut_captions(self) -> dict[str, Any]:
+        """How many captions of each split are longer than the text encoder reads; also printed."""
+        prompts = [prompt.text for prompt in self.task.prompts(self.splits)]
+        captions = {"train": self.splits.train.captions, "validation": self.splits.validation.captions, "test": prompts}
+        cut = {split: len(self.base.cut_captions(texts)) for split, texts in captions.items()}
+        if not any(cut.values()):
+            return {}
+        limit = self.base.tokenizer.model_max_length
+        if is_main():
+            numbers = ", ".join(f"{count} of {len(captions[split])} in {split}" for split, count in cut.items())
+            print(f"captions of more than {limit} tokens, cut there: {numbers}", file=sys.stderr)
+        return {"captions_cut": {"limit_tokens": limit, **cut}}
 
     def noising(self, pictures: Pictures, training: bool) -> Noising:
         """Encoded pictures and captions to draw batches from; validation has neither augmentation nor dropout."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapters.bounds import bounded
 from tasks.bad_items import OnBadItem
 from tasks.base import Task, declare
 from tasks.errors import TaskError
@@ -14,6 +15,7 @@ from tasks.language.metrics.nist import NIST
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, REFERENCE_PERPLEXITY, VALIDATION_LOSS
 from tasks.language.metrics.slot_error_rate import SLOT_ACCURACY, SLOTS_ADDED, SLOTS_MISSING, SLOTS_WRONG
 from tasks.language.settings import LanguageSettings
+from tasks.pretrained.settings import LARGEST_COUNT
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +37,6 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         *(REFERENCE_PERPLEXITY, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS),
     )
     primary_metric = "bleu"
-    minimums: ClassVar = {
-        "train_items": 1,
-        "test_items": 2,
-        "num_beams": 1,
-        "no_repeat_ngram_size": 0,
-        "max_new_tokens": 1,
-        "drift_items": 2,
-    }
     option_hints: ClassVar = {
         "max_length": "--task.max-new-tokens limits the length of a generated text",
         "max_seq_length": "rows are as long as the data; --task.max-new-tokens limits a generated text",
@@ -58,20 +52,20 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     meaning), or a hub dataset "org/name"."""
     on_bad_item: OnBadItem = "fail"
     """For a row without text or with an unreadable meaning: fail and name it, or skip and count it in the record."""
-    train_items: int = 1000
+    train_items: int = bounded(1000, at_least=1, at_most=LARGEST_COUNT)
     """Synthetic meanings for training; other data are used in full."""
-    test_items: int = 60
+    test_items: int = bounded(60, at_least=2, at_most=LARGEST_COUNT)
     """Maximum number of meanings in validation, and in test."""
-    label_smoothing: float = 0.1
+    label_smoothing: float = bounded(0.1, at_least=0, below=1)
     """Share of the training target that is spread over the vocabulary."""
-    num_beams: int = 4
+    num_beams: int = bounded(4, at_least=1, at_most=1000)
     """Beams in generation (10 in the paper)."""
-    length_penalty: float = 0.9
+    length_penalty: float = bounded(0.9, at_least=-100, at_most=100)
     """Exponent of the length that divides a beam's score (0.9 in the paper; 0.8 in its released code)."""
-    no_repeat_ngram_size: int | None = None
+    no_repeat_ngram_size: int | None = bounded(None, at_least=0, at_most=1000)
     """No n-gram of this many tokens occurs twice in a text; 0 allows repeats. Default: the base's card (4 in the
     paper)."""
-    max_new_tokens: int = 80
+    max_new_tokens: int = bounded(80, at_least=1, at_most=LARGEST_COUNT)
     """Maximum length of a generated text."""
 
     def prepare(self, device: torch.device) -> DataToText:
@@ -79,12 +73,17 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         from tasks.language.e2e_task import DataToText
         from tasks.language.model import bases
 
-        if not 0 <= self.label_smoothing < 1:
-            raise TaskError(f"--task.label-smoothing must be at least 0 and below 1, not {self.label_smoothing}")
-        self.check_minimums()
-        base = bases.load(self.base, device, self.allow_pickle)
+        self.check_settings()
         splits = e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item)
+        base = bases.load(self.base, device, self.allow_pickle)
         return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, self.metrics)
+
+    def data_digest(self) -> str | None:
+        from tasks.language.data import e2e_data
+
+        if self.data == e2e_data.DRAWN:
+            return None
+        return e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item).revision
 
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.model.meta_model import LanguageMetaModel

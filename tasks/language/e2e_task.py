@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.bad_items import say_left_out
 from tasks.base import Evaluation, Figure, Metric
 from tasks.errors import TaskError
 from tasks.language.data.e2e_data import Item, MeaningSplits, prompt_of
 from tasks.language.language_task import LanguageTask
 from tasks.language.metrics.perplexity import REFERENCE_PERPLEXITY, perplexity
-from tasks.language.metrics.slot_error_rate import SlotErrors, slot_errors, slot_figures
-from tasks.language.metrics.slot_patterns import known_names
-from tasks.language.metrics.text_metric import text_figures
+from tasks.language.metrics.slot_error_rate import SLOT_METRICS, SlotErrors, slot_errors, slot_figures
+from tasks.language.metrics.slot_patterns import SLOTS, known_names
+from tasks.language.metrics.text_metric import TextMetric, text_figures
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
 from tasks.language.model.likelihood import Row
+
+SLOT_NAMES = {metric.name for metric in SLOT_METRICS}
+ADVICE = ": choose a smaller size of the method, shorter texts, or a base with more positions"
 
 
 class DataToText(LanguageTask):
@@ -35,26 +39,35 @@ class DataToText(LanguageTask):
         drift_items: int,
         metrics: Mapping[str, Metric],
     ):
-        super().__init__(base, metrics, drift_items, base.positions // 2, label_smoothing)
+        super().__init__(base, metrics, drift_items, label_smoothing)
         self.splits = splits
         self.beam_search = BeamSearch(**base.generation_settings(generation))
-        self.training, too_long = self._usable(self._rows(splits.train))
-        self.validation, _ = self._usable(self._rows(splits.validation))
-        if not self.training or not self.validation:
-            raise TaskError(
-                f"no meaning with its text fits the {base.positions} positions of '{base.name}': use a base with more"
-            )
         self.names = known_names(item.meaning for item in (*splits.train, *splits.test))
+        self.select_items()
+
+    def select_items(self) -> None:
+        splits, positions = self.splits, self.base.positions
+        half = (positions + self.base.reserved_positions) // 2  # of the model's, whatever the method takes
+        self.familiar = self.familiar_rows(min(half, positions))
+        train, validation = self._rows(splits.train), self._rows(splits.validation)
+        self.training, self.validation = ([row for row in rows if self._fits(row)] for rows in (train, validation))
+        self.test = [item for item in splits.test if len(self._prompt(item)) < positions]
+        if not self.training or not self.validation or not self.test:
+            raise TaskError(f"no meaning with its text fits the {positions} positions of '{self.base.name}'{ADVICE}")
         self.train_items = len(self.training)
+        left_out = {
+            "training pairs longer than the base's positions": len(train) - len(self.training),
+            "validation pairs longer than the base's positions": len(validation) - len(self.validation),
+            "test meanings longer than the base's positions": len(splits.test) - len(self.test),
+        }
         self.facts = self.base_facts() | {
             "data": splits.source,
             "data_revision": splits.revision,
             "train_items": len(self.training),
             "train_meanings": len(splits.train),
-            "test_items": len(splits.test),
+            "test_items": len(self.test),
             "generation": asdict(self.beam_search),
-            "left_out": {"training pairs longer than the base's positions": too_long}
-            | splits.facts.get("left_out", {}),
+            "left_out": say_left_out(left_out) | splits.facts.get("left_out", {}),
             "left_out_items": splits.facts.get("left_out_items", {}),
         }
 
@@ -71,27 +84,33 @@ class DataToText(LanguageTask):
     def _fits(self, row: Row) -> bool:
         return len(row[0]) + len(row[1]) <= self.base.positions
 
-    def _usable(self, rows: list[Row]) -> tuple[list[Row], int]:
-        """The rows that fit the model's positions, and the number of those that do not."""
-        usable = [row for row in rows if self._fits(row)]
-        return usable, len(rows) - len(usable)
-
     def evaluation_inputs(self) -> dict[str, Any]:
         return {
-            "test": [(item.line, item.references) for item in self.splits.test],
+            "test": [(item.line, item.references) for item in self.test],
             "names": self.names,
             "generation": asdict(self.beam_search),
         }
 
+    def not_measured(self, figures: Container[str]) -> dict[str, str]:
+        """Why each metric of the task that has no figure was left out."""
+        reasons = {}
+        for name, metric in self.metrics.items():
+            if name in SLOT_NAMES:
+                reasons[name] = f"no test meaning has any of the slots {', '.join(SLOTS)}"
+            elif isinstance(metric, TextMetric):
+                reasons[name] = f"could not be computed from these texts with {' and '.join(metric.needs)}"
+        return {name: reason for name, reason in reasons.items() if name not in figures}
+
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.base.model.eval()
-        test = self.splits.test
+        test = self.test
         texts = generate(self.base, [self._prompt(item) for item in test], self.beam_search)
         figures, columns = text_figures(self.metrics.values(), texts, [item.references for item in test])
         errors = self._slot_errors(texts)
         figures |= slot_figures(self.metrics, errors, self._slot_errors([item.references[0] for item in test]))
         if REFERENCE_PERPLEXITY.name in self.metrics:
             figures[REFERENCE_PERPLEXITY.name] = self._reference_perplexity()
+        self.facts["not_measured"] = self.not_measured(figures)
         likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
         items = [
             {"item": i, "meaning": item.line, "text": text, "reference": item.references[0]}
@@ -105,15 +124,15 @@ class DataToText(LanguageTask):
 
     def _reference_perplexity(self) -> Figure:
         """Over the test meanings; the interval resamples a meaning with all its references."""
-        rows = self._rows(self.splits.test)
-        meanings = np.repeat(np.arange(len(self.splits.test)), [len(item.references) for item in self.splits.test])
+        rows = self._rows(self.test)
+        meanings = np.repeat(np.arange(len(self.test)), [len(item.references) for item in self.test])
         fits = np.array([self._fits(row) for row in rows])
         losses = likelihood.losses(self.base, [row for row, fit in zip(rows, fits, strict=True) if fit])
         groups = np.unique(meanings[fits], return_inverse=True)[1]
         return perplexity(REFERENCE_PERPLEXITY, losses, self.extractor, groups)
 
     def _slot_errors(self, texts: Sequence[str]) -> list[SlotErrors]:
-        pairs = zip(self.splits.test, texts, strict=True)
+        pairs = zip(self.test, texts, strict=True)
         return [slot_errors(item.meaning, text, self.names) for item, text in pairs]
 
 

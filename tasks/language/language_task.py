@@ -28,19 +28,31 @@ class LanguageTask(PreparedTask):
 
     training: list[Row]
     validation: list[Row]
+    familiar: list[Row]  # on which drift is measured
 
     def __init__(
         self,
         base: LanguageModel,
         metrics: Mapping[str, Metric],
         drift_items: int,
-        max_length: int,
         label_smoothing: float = 0.0,
     ):
-        """`max_length` limits the texts on which drift is measured, in tokens; `label_smoothing` is for training."""
-        self.base, self.metrics, self.label_smoothing = base, metrics, label_smoothing
+        """`label_smoothing` is for training."""
+        self.base, self.metrics, self.drift_items, self.label_smoothing = base, metrics, drift_items, label_smoothing
         self.backbone = CausalLanguageModel(base.model, tuple(base.card["targets"]))
-        self.familiar = likelihood.document_rows(base, general_english.texts(drift_items), max_length)
+
+    @abstractmethod
+    def select_items(self) -> None:
+        """Set all items and `facts` to what fits the base's positions. Raises TaskError if nothing does."""
+
+    def reserve_positions(self, count: int) -> None:
+        if count != self.base.reserved_positions:
+            self.base.reserve_positions(count)
+            self.select_items()
+
+    def familiar_rows(self, max_length: int) -> list[Row]:
+        """General English, at most `max_length` tokens of each text."""
+        return likelihood.document_rows(self.base, general_english.texts(self.drift_items), max_length)
 
     def base_facts(self) -> dict[str, Any]:
         return {"base": self.base.name, "base_revision": self.base.revision}

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar
 
+from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
-from tasks.pretrained.settings import PretrainedSettings
+from tasks.pretrained.settings import LARGEST_COUNT, PretrainedSettings
 
 
 @dataclass(frozen=True)
-class LanguageSettings(PretrainedSettings):
+class LanguageSettings(PretrainedSettings, ABC):
     """The base and how drift is measured; a task is a subclass that is also a `Task`."""
 
     name: ClassVar[str]
-    minimums: ClassVar[Mapping[str, int]] = MappingProxyType({"drift_items": 2})
-
     base: str = LANGUAGE_MODEL
     """Language model: the bundled "gpt-mini", a published one by name ("gpt2", "gpt2-medium", "llama-3.2-1b",
     "smollm2-135m", ...), a folder, or a hub repository "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's pickle format if the base has no safetensors. Only for files that you trust."""
-    drift_items: int = 60
+    drift_items: int = bounded(60, at_least=2, at_most=LARGEST_COUNT)
     """Texts of each kind of general English on which drift (forgetting) is measured."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:
@@ -31,3 +29,8 @@ class LanguageSettings(PretrainedSettings):
         from tasks.language.model.cards import recommended
 
         return recommended(self.base, self.name, adapter)
+
+    def base_revision(self) -> str:
+        from tasks.language.model.bases import find_source
+
+        return find_source(self.base, self.allow_pickle).revision

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from adapters.bounds import bounded
 from tasks.base import Task, declare
 from tasks.language.metrics.perplexity import BITS_PER_BYTE, DRIFT, FAMILIAR_PERPLEXITY, PERPLEXITY, VALIDATION_LOSS
 from tasks.language.settings import LanguageSettings
+from tasks.pretrained.settings import LARGEST_COUNT
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +27,6 @@ class Style(LanguageSettings, Task, name="style"):
     metrics = declare(PERPLEXITY, BITS_PER_BYTE, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS)
     primary_metric = "perplexity"
     input_size_field = "max_length"
-    minimums: ClassVar = {"max_length": 2, "test_items": 2, "drift_items": 2}
     option_hints: ClassVar = {
         "block_size": "it is called --task.max-length here",
         "max_seq_length": "it is called --task.max-length here",
@@ -37,9 +38,9 @@ class Style(LanguageSettings, Task, name="style"):
 
     data: str = "python-reference"
     """Text: "python-reference" (Python's language reference, absent from gpt-mini's pretraining), or a UTF-8 file."""
-    max_length: int = 128
+    max_length: int = bounded(128, at_least=2, at_most=LARGEST_COUNT)
     """Maximum length of a training row, in tokens."""
-    test_items: int = 60
+    test_items: int = bounded(60, at_least=2, at_most=LARGEST_COUNT)
     """Maximum number of parts (about 1,000 characters each) in validation, and in test."""
 
     def prepare(self, device: torch.device) -> TextModelling:
@@ -47,10 +48,15 @@ class Style(LanguageSettings, Task, name="style"):
         from tasks.language.model import bases
         from tasks.language.style_task import TextModelling
 
-        self.check_minimums()
-        base = bases.load(self.base, device, self.allow_pickle)
+        self.check_settings()
         splits = style_data.load(self.data, self.test_items)
+        base = bases.load(self.base, device, self.allow_pickle)
         return TextModelling(base, splits, self.max_length, self.drift_items, self.metrics)
+
+    def data_digest(self) -> str:
+        from tasks.language.data import style_data
+
+        return style_data.load(self.data, self.test_items).revision
 
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.model.meta_model import LanguageMetaModel

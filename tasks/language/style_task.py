@@ -28,9 +28,14 @@ class TextModelling(LanguageTask):
         drift_items: int,
         metrics: Mapping[str, Metric],
     ):
-        self.max_length = min(max_length, base.positions)
-        super().__init__(base, metrics, drift_items, self.max_length)
-        self.splits = splits
+        super().__init__(base, metrics, drift_items)
+        self.splits, self.requested_length = splits, max_length
+        self.select_items()
+
+    def select_items(self) -> None:
+        splits = self.splits
+        self.max_length = min(self.requested_length, self.base.positions)
+        self.familiar = self.familiar_rows(self.max_length)
         self.training, _ = self._rows(splits.train)
         self.validation, _ = self._rows(splits.validation)
         self.test, self.test_parts = self._rows(splits.test)

@@ -43,6 +43,16 @@ def load_data_only(kind: Any, source: Path | str, base: str, **options: Any) -> 
         raise TaskError(_cannot_load(base, error)) from error
 
 
+def check_vocabulary(tokenizer: Any, embeddings: int, base: str) -> None:
+    """Raise TaskError if the tokenizer has a token that the model has no embedding for."""
+    token, index = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if index >= embeddings:
+        raise TaskError(
+            f"--task.base '{base}': its tokenizer has the token '{token}' with number {index}, but its model has "
+            f"{embeddings} embeddings: remove the token, or call model.resize_token_embeddings(len(tokenizer)) and save"
+        )
+
+
 def quiet(kind: Any) -> None:
     """Silence the library of `kind`: no progress bars, and no warning that the unneeded torchvision is missing."""
     library = import_module(kind.__module__.partition(".")[0])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from tasks.cache import file_digest
+from tasks.file_digests import file_digest, named_digest
 
 READ_BY_LIBRARIES = (".json", ".txt", ".model", ".jinja", ".safetensors", ".bin", ".gguf")
 WEIGHTS = (".safetensors", ".bin", ".gguf")
@@ -18,13 +17,8 @@ def folder_revision(folder: Path, recursive: bool = False) -> str:
     The base's card is excluded: the settings that it recommends are part of a run's configuration. `recursive`
     includes subfolders (diffusers' layout); hidden files and folders never count.
     """
-    total = hashlib.sha256()
-    for file in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        name = file.relative_to(folder)
-        if file.suffix in READ_BY_LIBRARIES and file.name not in NOT_OF_THE_MODEL and not _is_hidden(name):
-            with file.open("rb") as content:
-                total.update(f"{name.as_posix()}\0".encode() + hashlib.file_digest(content, "sha256").digest())
-    return total.hexdigest()[:24]
+    files = sorted(folder.rglob("*") if recursive else folder.glob("*"))
+    return named_digest(folder, (file for file in files if _is_of_the_model(file, folder)))
 
 
 def weights_digest(folder: Path, recursive: bool = False) -> str:
@@ -33,5 +27,6 @@ def weights_digest(folder: Path, recursive: bool = False) -> str:
     return file_digest(*sorted(file for file in files if file.suffix in WEIGHTS))
 
 
-def _is_hidden(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts)
+def _is_of_the_model(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix in READ_BY_LIBRARIES and file.name not in NOT_OF_THE_MODEL and not hidden

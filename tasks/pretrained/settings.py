@@ -1,28 +1,35 @@
-"""What the settings of all tasks with a pretrained base share: one name per base, and checks of minimums."""
+"""What the settings of all tasks with a pretrained base share: one name per base, and what their content is."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
-from tasks.errors import TaskError
 from tasks.pretrained.published.shapes import short_name
 
+LARGEST_COUNT = 10**6  # of items: more is a slip of the keyboard
 
-class PretrainedSettings:
-    """A mixin for dataclasses with a field `base`."""
+
+class PretrainedSettings(ABC):
+    """A mixin for dataclasses with the fields `base` and `data`."""
 
     base: str
-    minimums: ClassVar[Mapping[str, int]]  # smallest valid values, by field
+    data: str
 
     def __post_init__(self) -> None:
         if not Path(self.base).is_dir():
             object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
 
-    def check_minimums(self) -> None:
-        """Raise TaskError for a setting below its minimum; None is valid."""
-        for name, minimum in self.minimums.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise TaskError(f"--task.{name.replace('_', '-')} must be at least {minimum}, not {value}")
+    def content_digests(self) -> Mapping[str, str]:
+        """The base's revision and a digest of the data, by setting; data that the package draws have none."""
+        digests = {"data": self.data_digest(), "base": self.base_revision()}
+        return {name: digest for name, digest in digests.items() if digest is not None}
+
+    @abstractmethod
+    def base_revision(self) -> str:
+        """The hub's commit, or a digest of all files of the base. Raises TaskError if it is not available."""
+
+    @abstractmethod
+    def data_digest(self) -> str | None:
+        """Digest of the data; None if their name says it all. Raises TaskError if they are not available."""

@@ -1,23 +1,25 @@
-"""Captioned pictures of the user's own: an image folder, or a hub dataset by its name or by our name for it."""
+"""Captioned pictures of the user's own: a folder, or a hub dataset by its name or by our name for it."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
-from tasks.diffusion.data.splits import SUFFIXES, Pictures, resized, square, stack
+from tasks.diffusion.data.caption_files import FORMS, Row, find_table, picture_files, texts_beside, visible_files
+from tasks.diffusion.data.open_picture import SUFFIXES, UnreadablePicture, open_picture
+from tasks.diffusion.data.splits import Pictures, resized, square, stack
 from tasks.errors import TaskError
+from tasks.file_digests import named_digest
 from tasks.pretrained import hub
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-DATA_FILES = ("*.parquet", "*.jsonl", "*.csv", "*.arrow", "*.zip", "*.tar", "*.tar.gz", *(f"*{s}" for s in SUFFIXES))
+ARCHIVES = ("*.zip", "*.tar", "*.tar.gz")
+CAPTIONS = (".jsonl", ".json", ".csv", ".txt", ".caption")
+DATA_FILES = ("*.parquet", *ARCHIVES, *(f"*{suffix}" for suffix in (*CAPTIONS, *SUFFIXES)))
 # The tutorial's own dataset was taken down in 2024; copies in a cache still work.
 KNOWN = {
     "pokemon": (
@@ -37,6 +39,15 @@ class Columns:
     caption: str | None = None
 
 
+@dataclass(frozen=True)
+class CaptionedRows:
+    """All rows of the data, not opened yet; `facts` say where they are from, `left_out` names pictures by reason."""
+
+    rows: Sequence[Row]
+    facts: Mapping[str, Any]
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 def load(
     data: str, resolution: int, columns: Columns, on_bad_item: OnBadItem = "fail", whole: bool = False
 ) -> tuple[Pictures, dict[str, Any]]:
@@ -44,26 +55,57 @@ def load(
 
     With `whole`, also the uncropped pictures, for random crops. Raises TaskError that names what cannot be read.
     """
+    source, bad = find_rows(data, columns), BadItems(on_bad_item)
+    pictures = _pictures(source.rows, data, resolution, bad, whole)
+    for kind, names in source.left_out.items():
+        bad.leave_out(kind, names)
+    return pictures, {**source.facts, **bad.facts()}
+
+
+def find_rows(data: str, columns: Columns) -> CaptionedRows:
+    """The rows that `--task.data` names; no picture is opened. Raises TaskError if they cannot be read."""
     folder, facts = _folder(data)
-    dataset = _read_dataset(folder, data)
-    image_column = _column(dataset, data, columns.image, "image", "--task.image-column")
-    caption_column = _column(dataset, data, columns.caption, "text", "--task.caption-column")
-    bad = BadItems(on_bad_item)
-    pictures = _pictures(_Rows(dataset, data, image_column, caption_column), resolution, bad, whole)
-    facts |= {"image_column": image_column, "caption_column": caption_column} | bad.facts()
-    return pictures, facts
+    tables = [file for file in visible_files(folder) if file.suffix == ".parquet"]
+    if tables or not picture_files(folder):
+        return _from_dataset(folder, tables, data, columns, facts)
+    return _from_folder(folder, columns, facts)
 
 
-def _pictures(rows: _Rows, resolution: int, bad: BadItems, whole: bool) -> Pictures:
+def content_digest(data: str, columns: Columns) -> str:
+    """The commit of a hub dataset, or a digest of a folder's pictures and captions.
+
+    Raises TaskError if the rows cannot be found.
+    """
+    facts = find_rows(data, columns).facts
+    if "data_revision" in facts:
+        return facts["data_revision"]
+    counted = {*SUFFIXES, *CAPTIONS, ".parquet", ".zip", ".tar", ".gz"}
+    return named_digest(Path(data), (file for file in visible_files(Path(data)) if file.suffix.lower() in counted))
+
+
+def _pictures(rows: Sequence[Row], data: str, resolution: int, bad: BadItems, whole: bool) -> Pictures:
     pixels, captions, uncropped = [], [], []
-    for position in tqdm(range(len(rows)), "pictures", leave=False):
+    for row in tqdm(rows, "pictures", leave=False):
         with bad.skipped():
-            image, caption = rows[position]
-            pixels.append(square(image, resolution))
+            caption = caption_of(row, data)
+            try:
+                picture = open_picture(row.source)
+            except UnreadablePicture as broken:
+                sentence = f"the picture '{row.name}' of {data} cannot be read ({broken}): repair or remove it"
+                raise BadItem(broken.kind, row.name, sentence) from None
+            pixels.append(square(picture, resolution))
             captions.append(caption)
             if whole:
-                uncropped.append(resized(image, resolution))
+                uncropped.append(resized(picture, resolution))
     return Pictures(stack(pixels), captions, whole=uncropped)
+
+
+def caption_of(row: Row, data: str) -> str:
+    """The caption without spaces around it. Raises BadItem if it is empty."""
+    if not isinstance(row.caption, str) or not row.caption.strip():
+        sentence = f"the picture '{row.name}' of {data} has an empty caption: write one"
+        raise BadItem("pictures with an empty caption", row.name, sentence)
+    return row.caption.strip()
 
 
 def _folder(data: str) -> tuple[Path, dict[str, Any]]:
@@ -76,28 +118,60 @@ def _folder(data: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise TaskError unless the folder has pictures and a metadata file."""
+    """Raise TaskError unless the folder has pictures, or a table that contains them."""
     if not folder.is_dir():
         known = ", ".join(f"'{name}'" for name in ("creatures", "openmoji", *KNOWN))
         raise TaskError(f"--task.data '{folder}' is neither one of {known}, nor a hub dataset, nor an existing folder")
-    if not any(file.suffix.lower() in SUFFIXES for file in folder.rglob("*")):
+    if not picture_files(folder) and not any(next(folder.rglob(form), None) for form in ("*.parquet", *ARCHIVES)):
         raise TaskError(f"--task.data '{folder}' has no pictures; expected {', '.join(sorted(SUFFIXES))} files")
-    if not any(folder.glob("metadata.*")):
-        raise TaskError(
-            f"--task.data '{folder}' has no metadata.jsonl; write one with a line per picture such as "
-            '{"file_name": "cat.png", "text": "a cat"}'
-        )
 
 
-def _read_dataset(folder: Path, data: str) -> Any:
+def _from_folder(folder: Path, columns: Columns, facts: Mapping[str, Any]) -> CaptionedRows:
+    """Loose pictures with a table of captions, or with a text beside each."""
+    pictures, table = picture_files(folder), find_table(folder)
+    if table is None:
+        rows = texts_beside(folder, pictures)
+        if not rows:
+            raise TaskError(f"--task.data '{folder}' has no captions; expected {FORMS}")
+        source, kind = "a text beside each picture", "pictures without a text beside them"
+    else:
+        image = _column(list(table.picture_columns), str(folder), columns.image, "image", "--task.image-column")
+        caption = _column(table.text_columns, str(folder), columns.caption, "text", "--task.caption-column")
+        rows = table.captioned(folder, image, caption)
+        source, kind = table.files[0].name, f"pictures without a line in {table.files[0].name}"
+        facts = {**facts, "image_column": image, "caption_column": caption}
+    named = {row.source for row in rows}
+    missing = [str(file.relative_to(folder)) for file in pictures if file not in named]
+    return CaptionedRows(rows, {**facts, "captions": source}, {kind: missing} if missing else {})
+
+
+def _from_dataset(
+    folder: Path, tables: Sequence[Path], data: str, columns: Columns, facts: Mapping[str, Any]
+) -> CaptionedRows:
+    """Parquet files that contain the pictures, or archives of pictures, as `datasets` reads them."""
+    from datasets import Image
+
+    dataset = _read_dataset(folder, tables, data)
+    kinds = {name: _kind(feature) for name, feature in dataset.features.items()}
+    images, texts = ([name for name, each in kinds.items() if each == kind] for kind in ("image", "text"))
+    image = _column(images, data, columns.image, "image", "--task.image-column", list(kinds))
+    caption = _column(texts, data, columns.caption, "text", "--task.caption-column", list(kinds))
+    chosen = dataset.select_columns([image, caption]).cast_column(image, Image(decode=False))
+    return CaptionedRows(
+        _DatasetRows(chosen, image, caption), {**facts, "image_column": image, "caption_column": caption}
+    )
+
+
+def _read_dataset(folder: Path, tables: Sequence[Path], data: str) -> Any:
     """The training split (or the only one) that `datasets` reads from the folder; it runs no script of the folder."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    tables = sorted(map(str, folder.rglob("*.parquet")))
     try:
         splits: Any = (
-            load_dataset("parquet", data_files=tables) if tables else load_dataset("imagefolder", data_dir=str(folder))
+            load_dataset("parquet", data_files=[str(file) for file in tables])
+            if tables
+            else load_dataset("imagefolder", data_dir=str(folder))
         )
     except (DatasetsError, ValueError, OSError, LookupError, TypeError) as broken:  # from a broken metadata file
         reason = str(broken.__cause__ or broken).splitlines()[0]
@@ -105,14 +179,21 @@ def _read_dataset(folder: Path, data: str) -> Any:
     return splits["train"] if "train" in splits else next(iter(splits.values()))
 
 
-def _column(dataset: Any, data: str, wanted: str | None, kind: str, option: str) -> str:
+def _column(
+    candidates: Sequence[str],
+    data: str,
+    wanted: str | None,
+    kind: str,
+    option: str,
+    present: Sequence[str] = (),
+) -> str:
     """The requested column, or the only one of its kind: "image" or "text"."""
-    candidates = [name for name, feature in dataset.features.items() if _kind(feature) == kind]
     if wanted is not None and wanted not in candidates:
         valid = ", ".join(candidates) or "none"
         raise TaskError(f"{option} '{wanted}' is not a column of {kind}s in {data}; valid: {valid}")
     if wanted is None and not candidates:
-        raise TaskError(f"--task.data '{data}' has no {kind} column; it has {', '.join(dataset.features)}")
+        has = f"it has {', '.join(present)}" if present else f"expected {FORMS}"
+        raise TaskError(f"--task.data '{data}' has no {kind} column; {has}")
     if wanted is None and len(candidates) > 1:
         raise TaskError(f"{data} has several {kind} columns ({', '.join(candidates)}): choose one with {option}")
     return wanted or candidates[0]
@@ -126,35 +207,21 @@ def _kind(feature: Any) -> str | None:
     return "text" if isinstance(feature, Value) and feature.dtype in ("string", "large_string") else None
 
 
-class _Rows:
-    """Pictures with their captions, by position. A row that cannot be used raises BadItem."""
+class _DatasetRows(Sequence[Row]):
+    """The rows of a dataset of `datasets`, read one by one."""
 
-    def __init__(self, dataset: Any, data: str, image_column: str, caption_column: str):
-        from datasets import Image
-
-        columns = dataset.select_columns([image_column, caption_column])
-        self.dataset = columns.cast_column(image_column, Image(decode=False))
-        self.data, self.image_column, self.caption_column = data, image_column, caption_column
+    def __init__(self, dataset: Any, image_column: str, caption_column: str):
+        self.dataset, self.image_column, self.caption_column = dataset, image_column, caption_column
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, position: int) -> tuple[Image.Image, str]:
+    def __iter__(self) -> Iterator[Row]:
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, position: Any) -> Row:
         row = self.dataset[position]
-        source, caption = row[self.image_column], row[self.caption_column]
-        name = source["path"] or f"number {position}"
-        image = self._open(source["bytes"], name)
-        if not isinstance(caption, str) or not caption.strip():
-            sentence = f"the picture '{name}' of {self.data} has an empty caption in '{self.caption_column}': write one"
-            raise BadItem("pictures with an empty caption", name, sentence)
-        return image, caption.strip()
-
-    def _open(self, content: bytes | None, name: str) -> Image.Image:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            return Image.open(io.BytesIO(content or Path(name).read_bytes())).convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
-            reason = "not an image format" if isinstance(broken, UnidentifiedImageError) else broken
-            sentence = f"the picture '{name}' of {self.data} cannot be read ({reason}): repair or remove it"
-            raise BadItem("unreadable pictures", name, sentence) from None
+        picture = row[self.image_column] or {"path": None, "bytes": b""}
+        name = picture["path"] or f"number {position}"
+        content = picture["bytes"]
+        return Row(name, Path(name) if content is None else content, row[self.caption_column])

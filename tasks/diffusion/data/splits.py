@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tasks.diffusion.data.open_picture import SUFFIXES, UnreadablePicture, open_picture
 from tasks.diffusion.worlds.character import Character
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, DrawnWorld
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 # Seeds of drawings; the bundled models were trained and tested on others (tasks/bundled/pictures.py).
 TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 
 @dataclass(frozen=True)
@@ -138,20 +139,13 @@ def subject_folder(
 
     Raises TaskError that names what cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    test_count = max(1, len(files) // 5) if held_out is None else held_out
-    if len(files) <= test_count:
-        raise TaskError(
-            f"--task.data '{folder}' must be 'character' or a folder with at least {test_count + 1} pictures "
-            f"({', '.join(sorted(SUFFIXES))}), {test_count} of them held out for the evaluation; it has {len(files)}"
-        )
+    files = subject_files(folder, held_out)
+    test_count = _held_out(files, held_out)
     pixels, whole = [], []
     for file in files:
         try:
-            picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as broken:
+            picture = open_picture(file)
+        except UnreadablePicture as broken:
             raise TaskError(f"the picture '{file}' cannot be read ({broken}): repair or remove it") from None
         pixels.append(square(picture, resolution))
         if keep_whole:
@@ -160,6 +154,23 @@ def subject_folder(
     test = [i * len(files) // test_count for i in range(test_count)]
     train = [i for i in range(len(files)) if i not in test]
     return _subject(pictures[train], pictures[test], caption, resolution, str(folder))
+
+
+def subject_files(folder: Path, held_out: int | None) -> list[Path]:
+    """The pictures of a subject's folder, in order of their names. Raises TaskError if there are too few."""
+    found = folder.glob("[!.]*") if folder.is_dir() else ()
+    files = sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+    test_count = _held_out(files, held_out)
+    if len(files) <= test_count:
+        raise TaskError(
+            f"--task.data '{folder}' must be 'character' or a folder with at least {test_count + 1} pictures "
+            f"({', '.join(sorted(SUFFIXES))}), {test_count} of them held out for the evaluation; it has {len(files)}"
+        )
+    return files
+
+
+def _held_out(files: Sequence[Path], held_out: int | None) -> int:
+    return max(1, len(files) // 5) if held_out is None else held_out
 
 
 def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> PictureSplits:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.cache import cached, file_digest, tensor_digest
+from tasks.cache import cached, tensor_digest
 from tasks.distributed import map_across_ranks
 from tasks.errors import TaskError
+from tasks.file_digests import file_digest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from tasks.bundled import bundled_bases
-from tasks.cache import file_digest
 from tasks.diffusion.evaluation.attributes import AttributeClassifier
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
 from tasks.diffusion.evaluation.features import ClipFeatures, Extractor, extractor_of
+from tasks.file_digests import file_digest
 
 
 @dataclass(frozen=True)

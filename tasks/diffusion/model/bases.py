@@ -135,6 +135,23 @@ def configurations(base: str) -> Mapping[str, Any]:
     return {part: json.loads(file.read_text()) for part, file in files.items()}
 
 
+def resolution_of(base: str) -> int:
+    """The width and height in pixels that a base was trained on, from its configurations. Raises TaskError."""
+    models = configurations(base)
+    try:
+        return models["unet"]["sample_size"] * 2 ** (len(models["vae"]["block_out_channels"]) - 1)
+    except (KeyError, TypeError):
+        raise TaskError(
+            f"--task.base '{base}': its configuration names no sample_size; give --task.resolution"
+        ) from None
+
+
+def load_tokenizer(base: str) -> Any:
+    """The tokenizer of a base, without its weights. Raises TaskError."""
+    folder = folder_of(base, weights=False)
+    return model_class(folder, base).load_tokenizer(folder, base)
+
+
 def parts_digest(folder: Path, *parts: str) -> str:
     """A digest of every file of these parts of a base, configurations included."""
     return digest(json.dumps([[part, folder_revision(folder / part, recursive=True)] for part in parts]).encode())

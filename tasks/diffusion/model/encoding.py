@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,6 +60,12 @@ def tokenize(tokenizer: Any, captions: list[str]) -> Tensor:
         captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
     )
     return tokens.input_ids
+
+
+def cut_captions(tokenizer: Any, captions: Sequence[str]) -> list[str]:
+    """The captions of which `tokenize` cuts the end."""
+    tokens = tokenizer(list(captions), verbose=False).input_ids if captions else []
+    return [text for text, ids in zip(captions, tokens, strict=True) if len(ids) > tokenizer.model_max_length]
 
 
 @torch.no_grad()

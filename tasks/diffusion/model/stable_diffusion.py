@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tasks.diffusion.model.backbone import StableDiffusionBackbone
 from tasks.diffusion.model.encoding import (
+    cut_captions,
     decode_latents,
     encode_captions,
     encode_pictures,
@@ -25,7 +26,7 @@ from tasks.diffusion.model.encoding import (
     tokenize,
 )
 from tasks.errors import TaskError
-from tasks.pretrained.loading import load_data_only, load_model, quiet
+from tasks.pretrained.loading import check_vocabulary, load_data_only, load_model, quiet
 
 Conditions = dict[str, Tensor]  # what the denoiser takes beside noisy latents and timesteps, one row per picture
 
@@ -78,14 +79,24 @@ class StableDiffusion:
     ) -> Self:
         """All parts from a folder in diffusers' layout. Raises TaskError if one is broken."""
         from diffusers import DDPMScheduler
-        from transformers import CLIPTokenizer
 
         unet, vae, text_encoder = (cls._read(folder, name, part, allow_pickle).to(device) for part in cls.models)
         unet.to(memory_format=torch.channels_last)
-        tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", name)
+        tokenizer = cls.load_tokenizer(folder, name)
         scheduler = load_data_only(DDPMScheduler, folder / "scheduler", name)
         parts = (unet, vae, text_encoder, tokenizer, scheduler)
         return cls(*parts, card, name, folder, allow_pickle, train_text_encoder)
+
+    @staticmethod
+    def load_tokenizer(folder: Path, name: str) -> Any:
+        """The tokenizer, whose `model_max_length` is what the text encoder reads. Raises TaskError."""
+        from transformers import CLIPTextConfig, CLIPTokenizer
+
+        tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", name)
+        config = load_data_only(CLIPTextConfig, folder / "text_encoder", name)
+        check_vocabulary(tokenizer, config.vocab_size, name)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+        return tokenizer
 
     @classmethod
     def from_configurations(
@@ -169,6 +180,10 @@ class StableDiffusion:
     def encode_text(self, captions: list[str]) -> Conditions:
         """The frozen text encoder's states, (n, positions, width)."""
         return {"encoder_hidden_states": encode_captions(self.text_encoder, self.tokenizer, captions)}
+
+    def cut_captions(self, captions: list[str]) -> list[str]:
+        """The captions that have more tokens than the text encoder reads."""
+        return cut_captions(self.tokenizer, captions)
 
     def tokenize(self, captions: list[str]) -> Conditions:
         """Token ids (n, positions), for a denoiser that contains the text encoder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,11 @@ from random import Random
 from typing import Any
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
-from tasks.cache import file_digest
 from tasks.errors import TaskError
+from tasks.file_digests import file_digest
+from tasks.tables import read_csv
 
+DRAWN = "restaurants"  # by this package
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
 HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}
 SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
@@ -67,7 +68,7 @@ def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = 
 
     Raises TaskError if the data cannot be read.
     """
-    if data == "restaurants":
+    if data == DRAWN:
         return _restaurants(train_items, test_items)
     path, bad = Path(data).expanduser(), BadItems(on_bad_item)
     if path.is_dir():
@@ -111,7 +112,7 @@ def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
             f"files ({', '.join(OFFICIAL_FILES.values())}), or one CSV file"
         )
     files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
-    parts = {split: grouped(read_csv(file), str(file), bad) for split, file in files.items()}
+    parts = {split: grouped(read_pairs(file), str(file), bad) for split, file in files.items()}
     held_out = {item.line for split in ("validation", "test") for item in parts[split]}
     train = [item for item in parts["train"] if item.line not in held_out]
     return MeaningSplits(train, parts["validation"], parts["test"], str(folder), file_digest(*files.values()))
@@ -119,7 +120,7 @@ def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
 
 def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
     """Assign a tenth of the meanings to validation and a tenth to test."""
-    items = grouped(read_csv(file), str(file), bad)
+    items = grouped(read_pairs(file), str(file), bad)
     if len(items) < 10:
         raise TaskError(
             f"--task.data '{file}' has {len(items)} meanings; expected at least 10, to be split by meaning "
@@ -158,23 +159,20 @@ def _hub_pairs(rows, name: str) -> list[tuple[str, str]]:
     return list(zip(rows[chosen[0]], rows[chosen[1]], strict=True))
 
 
-def read_csv(file: Path) -> list[tuple[str, str]]:
-    """The (meaning, reference) pairs of a file. Raises TaskError if its format is wrong."""
+def read_pairs(file: Path) -> list[tuple[str, str]]:
+    """The (meaning, reference) pairs of a CSV file. Raises TaskError if its format is wrong."""
     advice = "expected a CSV file in UTF-8 with the columns mr and ref"
     try:
-        with file.open(encoding="utf-8-sig", newline="") as content:
-            reader = csv.DictReader(content, strict=True)
-            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-            if not {"mr", "ref"} <= columns.keys():
-                raise TaskError(
-                    f"--task.data '{file}' lacks the column {'mr' if 'mr' not in columns else 'ref'}: {advice}"
-                )
-            pairs = [((row[columns["mr"]] or "").strip(), (row[columns["ref"]] or "").strip()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = [{name.lower(): value.strip() for name, value in row.items()} for row in read_csv(file)]
+    except (OSError, ValueError) as error:
         raise TaskError(f"--task.data '{file}' cannot be read ({error}): {advice}") from error
-    if not pairs:
+    if not rows:
         raise TaskError(f"--task.data '{file}' has no rows: {advice} and at least 10 meanings")
-    return pairs
+    for column in ("mr", "ref"):
+        if column not in rows[0]:
+            has = ", ".join(rows[0])
+            raise TaskError(f"--task.data '{file}' lacks the column {column} (it has {has}): {advice}")
+    return [(row["mr"], row["ref"]) for row in rows]
 
 
 def grouped(pairs: Iterable[tuple[str, str]], source: str, bad: BadItems) -> list[Item]:

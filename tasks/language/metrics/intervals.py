@@ -17,6 +17,7 @@ def bootstrap_interval(
 ) -> tuple[float | None, float | None]:
     """95 % percentile interval of `statistic(indices)`, with `items` items resampled; (None, None) for one item.
 
+    Resamples in which the statistic is undefined (NaN) do not count.
     For a statistic that resampling biases, `centre` shifts the interval so that the resamples' mean lies there.
     """
     if items < 2:
@@ -32,6 +33,9 @@ def bootstrap_interval(
         method="percentile",
         rng=np.random.default_rng(SEED),
     )
-    shift = 0.0 if centre is None else centre - result.bootstrap_distribution.mean()
-    low, high = np.percentile(result.bootstrap_distribution, [2.5, 97.5]) + shift
+    defined = result.bootstrap_distribution[~np.isnan(result.bootstrap_distribution)]
+    if not len(defined):
+        return None, None
+    shift = 0.0 if centre is None else centre - defined.mean()
+    low, high = np.percentile(defined, [2.5, 97.5]) + shift
     return float(low), float(high)

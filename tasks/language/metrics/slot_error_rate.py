@@ -5,6 +5,7 @@ Values are found by the patterns of `slot_patterns`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ def slot_errors(meaning: Mapping[str, str], text: str, names: Mapping[str, list[
 def slot_figures(
     metrics: Container[str], texts: Sequence[SlotErrors], references: Sequence[SlotErrors]
 ) -> dict[str, Figure]:
-    """Slot errors as shares of the meanings' slots, of the metrics named in `metrics`.
+    """Slot errors as shares of the meanings' slots, of the metrics named in `metrics`; none if there are no slots.
 
     `ceiling` is what one reference of each meaning reaches.
     """
@@ -66,13 +67,16 @@ def slot_figures(
 
     counts, reference_counts = _as_array(texts), _as_array(references)
     slots = counts[:, :3].sum(axis=1)  # right, wrong and missing
-    figures = {}
+    figures: dict[str, Figure] = {}
+    if not slots.any():
+        return figures
     for column, metric in enumerate(SLOT_METRICS):
         if metric.name not in metrics:
             continue
 
         def share(indices: np.ndarray, values: np.ndarray = counts[:, column]) -> float:
-            return values[indices].sum() / slots[indices].sum()
+            total = slots[indices].sum()
+            return values[indices].sum() / total if total else math.nan  # a resample of meanings without slots
 
         everything = np.arange(len(counts))
         low, high = bootstrap_interval(share, len(counts))

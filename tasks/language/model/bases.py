@@ -15,7 +15,7 @@ from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
 from tasks.errors import TaskError
 from tasks.language.model.cards import card_of
 from tasks.pretrained import hub
-from tasks.pretrained.loading import load_data_only, load_model
+from tasks.pretrained.loading import check_vocabulary, load_data_only, load_model
 from tasks.pretrained.published import shapes
 from tasks.pretrained.revision import folder_revision, weights_digest
 
@@ -52,6 +52,7 @@ class LanguageModel:
     card: dict[str, Any]
     name: str
     revision: str
+    reserved_positions: int = 0  # for the method, such as a prefix
 
     @property
     def device(self) -> torch.device:
@@ -59,9 +60,18 @@ class LanguageModel:
 
     @property
     def positions(self) -> int:
-        """Maximum sequence length, in tokens."""
+        """Maximum sequence length, in tokens, without the reserved positions."""
         config: Any = self.model.config
-        return config.max_position_embeddings
+        return config.max_position_embeddings - self.reserved_positions
+
+    def reserve_positions(self, count: int) -> None:
+        """Leave `count` positions to the method. Raises TaskError if fewer than two remain."""
+        self.reserved_positions = count
+        if self.positions < 2:
+            raise TaskError(
+                f"'{self.name}' has {self.positions + count} positions, of which the method takes {count}: choose a "
+                "smaller size, or a base with more positions"
+            )
 
     def prompt_ids(self, text: str) -> list[int]:
         """Token ids of a prompt, including the special tokens that the tokenizer puts in front."""
@@ -103,6 +113,7 @@ def load(base: str, device: torch.device, allow_pickle: bool = False) -> Languag
     model: Any = load_model(AutoModelForCausalLM, folder, base, **options, **model_options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], base)
     model.to(device).eval().requires_grad_(False)
     return LanguageModel(model, tokenizer, card_of(base), base, source.revision)
 

@@ -46,6 +46,9 @@ class LoadedLanguageModel(LoadedBase):
             return True
         return recorded == weights_digest(bases.find_source(self.base.name, self.allow_pickle).folder)
 
+    def reserve_positions(self, count: int) -> None:
+        self.base.reserve_positions(count)
+
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[str]:
         self.base.model.eval()
         beam_search = BeamSearch(**{**self.generation, **settings})

@@ -67,7 +67,7 @@ def no_pictures(folder):
         (corrupt, "2.png"),
         (empty_caption, "empty caption"),
         (no_metadata, "metadata.jsonl"),
-        (empty_metadata, "cannot be read"),
+        (empty_metadata, "has no rows"),
         (no_pictures, "has no pictures"),
     ],
 )

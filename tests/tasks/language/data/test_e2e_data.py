@@ -65,7 +65,7 @@ def test_training_meanings_that_are_tested_too_are_left_out(e2e_csv, tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "lacks the column mr"),
+        (b"", "it is empty"),
         (b"mr,text\nname[a],b\n", "lacks the column ref"),
         (b"mr,ref\n", "has no rows"),
         (b"mr,ref\nname[a],\n", "empty reference"),
