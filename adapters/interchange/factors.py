@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from adapters.backbone import Projection
 from adapters.errors import AdapterError
+from adapters.interchange.layer_names import in_text_encoder, kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,14 +146,21 @@ def _check_layers(updates: Mapping[str, ScaledFactors], parts: Mapping[str, Fact
     unexpected, missing = sorted(parts.keys() - updates.keys()), sorted(updates.keys() - parts.keys())
     modules = {name for name, _ in model.named_modules()}
     foreign = [name for name in unexpected if name.split(":")[0] not in modules]
+    trained = any(update.projection.name.startswith("text_encoder.") for update in updates.values())
+    if foreign and in_text_encoder(foreign) and not trained:
+        raise AdapterError(
+            f"'{source}' also updates the text encoder ({_listed(foreign)}), which is not trained here: set "
+            "--task.train-text-encoder, or remove these tensors from the file"
+        )
     if len(foreign) == len(parts):
         raise AdapterError(
-            f"'{source}' matches no layer of this model: it has '{foreign[0]}', the adapter '{next(iter(updates))}'; "
-            "choose the base that it was trained on"
+            f"'{source}' matches no layer of this model: it is for {kind_of(foreign)}, and has '{foreign[0]}' where "
+            f"the adapter has '{next(iter(updates))}'; choose the base that it was trained on"
         )
     if foreign:
         raise AdapterError(
-            f"'{source}' updates {_listed(foreign)} that this model does not have: choose another base or file"
+            f"'{source}' updates {_listed(foreign)} of {kind_of(foreign)}, which this model does not have: choose the "
+            "base that it was trained on"
         )
     if unexpected:
         raise AdapterError(f"'{source}' also updates {_listed(unexpected)}: add their roles to --adapter.targets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 from adapters.errors import AdapterError
 from adapters.interchange import diffusers_file, kohya, peft_folder
 from adapters.interchange.factors import Factors, ScaledFactors, factors_by_layer, load_factors, lora_scaling
+from adapters.interchange.layer_names import renamed
+from adapters.interchange.lora_keys import layers_in
+from adapters.interchange.lora_scales import Scales
 from adapters.interchange.native import NATIVE_FILE, SETTINGS, check_method, saved_settings
 from adapters.interchange.tensors import adapter_file, read_tensors
 
@@ -55,9 +59,18 @@ def _read_layers(file: Path, backbone: Backbone, method: str) -> dict[str, Facto
         return _read_native(tensors, metadata, file, method)
     if any(name.startswith(peft_folder.PREFIX) for name in tensors):
         return peft_folder.read(tensors, file)
-    if any(name.startswith(("lora_unet_", "lora_te")) for name in tensors):
-        return kohya.read(tensors, file, backbone)
-    return diffusers_file.read(tensors, metadata, file, backbone)
+    layers, scales = layers_in(tensors, file), Scales(metadata, file)
+    names = renamed(layers, backbone)
+    _check_unique(names, file)
+    return {names[name]: scales.factors(name, layer) for name, layer in layers.items()}
+
+
+def _check_unique(names: Mapping[str, str], file: Path) -> None:
+    """Raise AdapterError if two of the file's names are the same layer."""
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            twice = " and ".join(f"'{alias}'" for alias, own in names.items() if own == name)
+            raise AdapterError(f"'{file}' updates one layer twice, as {twice}: save it again with one name per layer")
 
 
 def _read_native(tensors: dict[str, Tensor], metadata: dict[str, str], file: Path, method: str) -> dict[str, Factors]:

@@ -1,4 +1,4 @@
-"""Tensor names of LoRA files: which layer and which factor they are, and the model's name of that layer."""
+"""Tensor names of LoRA files: which layer and which factor they are."""
 
 from __future__ import annotations
 
@@ -13,16 +13,35 @@ from adapters.errors import AdapterError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adapters.backbone import Backbone
-
-# A and B as named by peft and today's diffusers, by kohya, and by early diffusers
+# A and B as named by peft and today's diffusers, by kohya, and by early diffusers; peft may add the adapter's name
 ENDINGS = re.compile(
     r"(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|lora_linear_layer\.down"
-    r"|lora_linear_layer\.up)(\.default)?\.weight"
+    r"|lora_linear_layer\.up)(\.(?P<adapter>[^.]+))?\.weight"
 )
 PROCESSOR = re.compile(r"(?P<attention>.+)\.processor\.to_(?P<part>q|k|v|out)_lora\.(?P<side>down|up)\.weight")
 DOWN = ("lora_A", "down")
-COMPONENTS = ("unet", "text_encoder")  # of a StableDiffusionPipeline
+# tensors of other methods, by a part of their names
+OTHER_METHODS = {
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    "hada_": "a LoHa",
+    "lokr_": "a LoKr",
+    "lora_mid": "a LoCon with a Tucker decomposition",
+    "oft_": "an OFT",
+    "boft_": "a BOFT",
+    ".on_input": "an IA3",
+    "ia3_": "an IA3",
+    "vera_": "a VeRA",
+    "lora_E": "an AdaLoRA",
+    "lora_embedding_": "a LoRA of token embeddings",
+    "modules_to_save": "a LoRA with whole layers beside it",
+    ".diff": "a difference of whole weights",
+    "w_norm": "a difference of norms",
+    "b_norm": "a difference of norms",
+    ".bias": "a LoRA with biases",
+    "bundle_emb": "a LoRA with embeddings of new words",
+    "emb_params": "an embedding of new words (textual inversion)",
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +56,10 @@ class Layer:
 def layers_in(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Layer]:
     """A, B and alpha by the file's name of each layer.
 
-    Raises AdapterError for a tensor that plain LoRA does not have (DoRA's magnitude, a factor of LoHa), for an A
-    without its B, and if the ranks of the two differ.
+    Raises AdapterError for a tensor that plain LoRA does not have (DoRA's magnitude, a factor of LoHa), for several
+    adapters in one file, for an A without its B, and if the ranks of the two differ.
     """
+    _check_one_adapter(tensors, file)
     sides: dict[str, dict[str, Tensor]] = {}
     alphas: dict[str, float] = {}
     for name, tensor in tensors.items():
@@ -69,10 +89,21 @@ def _parse(name: str, file: Path) -> tuple[str, str]:
         return f"{match['attention']}.{part}", match["side"]
     match = ENDINGS.fullmatch(name)
     if match is None:
+        kind = next((kind for part, kind in OTHER_METHODS.items() if part in name), "more than a plain LoRA")
         raise AdapterError(
-            f"'{file}' holds '{name}', which is not part of a plain LoRA: only plain LoRA files are read"
+            f"'{file}' is {kind} (it holds '{name}'), and only plain LoRA files are read: merge it into its base with "
+            "the tool that wrote it, and train on that base"
         )
     return match["layer"], "down" if match["part"].endswith(DOWN) else "up"
+
+
+def _check_one_adapter(tensors: Mapping[str, Tensor], file: Path) -> None:
+    matches = [match for name in tensors if (match := ENDINGS.fullmatch(name))]
+    adapters = sorted({match["adapter"] or "one without a name" for match in matches})
+    if len(adapters) > 1:
+        raise AdapterError(
+            f"'{file}' holds several adapters ({', '.join(adapters)}): save one of them in a file of its own"
+        )
 
 
 def _check_shapes(layer: str, factors: Mapping[str, Tensor], file: Path) -> None:
@@ -83,23 +114,3 @@ def _check_shapes(layer: str, factors: Mapping[str, Tensor], file: Path) -> None
             f"'{file}' has A of shape {tuple(down.shape)} and B of shape {tuple(up.shape)} in '{layer}': "
             "expected (rank, in) and (out, rank), in floating point"
         )
-
-
-def qualified(name: str, backbone: Backbone) -> str:
-    """The name of a layer within a whole pipeline: "unet.down_blocks...", "text_encoder.encoder..."."""
-    inside = name.split(".")[0] in COMPONENTS
-    return name if inside or backbone.library != "diffusers" else f"unet.{name}"
-
-
-def model_names(backbone: Backbone) -> dict[str, str]:
-    """The model's layer names by every dotted name that files use for them.
-
-    transformers before 5 had a text encoder's layers below `text_model`, and files still do.
-    """
-    names = {}
-    for name, _ in backbone.model.named_modules():
-        in_pipeline = qualified(name, backbone)
-        component, _, rest = in_pipeline.partition(".")
-        for alias in (name, in_pipeline, f"{component}.text_model.{rest}"):
-            names[alias] = name
-    return names

@@ -27,7 +27,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         )
     try:
         with safe_open(file, framework="pt", device="cpu") as reader:
-            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  (not a mapping)
+            tensors = {name: readable(reader.get_tensor(name)) for name in reader.keys()}  # noqa: SIM118  (not a mapping)
             metadata = dict(reader.metadata() or {})
     except (SafetensorError, OSError, ValueError) as damage:
         raise AdapterError(
@@ -35,6 +35,11 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
     check_numbers(tensors, file)
     return tensors, metadata
+
+
+def readable(tensor: Tensor) -> Tensor:
+    """float8 in fp32, since torch computes nothing with it; other formats unchanged."""
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
 
 
 def check_numbers(tensors: Mapping[str, Tensor], file: Path) -> None:

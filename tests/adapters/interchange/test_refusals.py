@@ -97,7 +97,7 @@ def test_missing_b(file):
 
 def test_file_of_another_method(file):
     assert_refused(
-        edited(file, lambda t: t.update({"unet.conv_in.hada_w1_a": torch.zeros(2, 2)})), "not part of a plain LoRA"
+        edited(file, lambda t: t.update({"unet.conv_in.hada_w1_a": torch.zeros(2, 2)})), "is a LoHa .* only plain LoRA files are read"
     )
 
 
