@@ -104,7 +104,7 @@ def bench_loop(method: str, task: str, rounds: int, steps: int) -> float:
         for number in range(rounds + 1):  # the first round warms up
             round_folder = Path(folder) / str(number)  # a new one, since a finished training resumes at its end
             round_folder.mkdir()
-            trainer = Trainer(prepared, attachment, config.train, round_folder)
+            trainer = Trainer(prepared, attachment, config.for_items(prepared.train_items), round_folder)
             bare = _bare_seconds(prepared, attachment, trainer.settings)
             loop = _loop_seconds(trainer)
             if number:

@@ -2,144 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 from adapters.base import Adapter, adapter_registry
 from experiments.errors import UsageError, check_names, did_you_mean
+from experiments.training.settings import (
+    FALLBACK,
+    ResolvedTrain,
+    Train,
+    check_train,
+    steps_of_epochs,
+    validation_steps,
+)
 from tasks.base import Task, task_registry
 from tasks.distributed import num_launched
 
-LRScheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
-MixedPrecision = Literal["no", "bf16", "fp16"]
-
-
-@dataclass(frozen=True)
-class Train:
-    """Training settings, which every method shares. Defaults of None come from the card of the base."""
-
-    steps: int | None = None
-    """Optimizer steps."""
-    epochs: int | None = None
-    """Passes over the training data, an alternative to steps."""
-    batch_size: int | None = None
-    """Micro-batch size per process. N processes of size b match one process of size N*b, except for dropout masks."""
-    num_processes: int = 1
-    """Number of data-parallel processes, set by torchrun: torchrun --nproc_per_node 2 -m experiments.run ..."""
-    learning_rate: float | None = None
-    """Peak learning rate of AdamW."""
-    lr_scheduler: LRScheduler | None = None
-    """Learning-rate schedule after warmup."""
-    warmup_steps: int | None = None
-    """Steps of linear learning-rate warmup."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of AdamW."""
-    optimizer: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
-    """AdamW, AdamW with a fused kernel, or AdamW with 8-bit moments (bitsandbytes, Dettmers et al. 2021)."""
-    ema_decay: float | None = None
-    """Decay, for example 0.9999, of an exponential moving average of the trained parameters; the run evaluates and
-    saves the averaged weights. Default: no average."""
-    gradient_accumulation_steps: int = 1
-    """Number of micro-batches whose gradients are averaged in one optimizer step."""
-    max_grad_norm: float = 1.0
-    """Clip gradients to this total norm."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass, which saves memory and takes more time."""
-    mixed_precision: MixedPrecision | None = None
-    """Autocast dtype of the forward pass; weights stay in fp32. Default: the base's card on CUDA, "no" elsewhere."""
-    checkpointing_steps: int | None = None
-    """Steps between checkpoints, from which an interrupted run resumes. Default: the base's card, else 100."""
-    validation_steps: int | None = None
-    """Steps between validation losses. Default: a tenth of the steps."""
-    seed: int = 0
-    """Seed of everything random in the run: initialisation, data order, noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device to run on; "auto" uses CUDA if there is a GPU."""
-    deterministic: bool = False
-    """Use only bit-reproducible algorithms on CUDA (slower); on a CPU they always are."""
-    report_to: Literal["none", "tensorboard", "wandb"] = "none"
-    """Experiment tracker that also logs the steps, through accelerate."""
-
-
-def with_settings(train: Train | None, settings: Mapping[str, Any]) -> Train:
-    """`train`, or the defaults, with some fields changed. Raises UsageError for an unknown field."""
-    check_names(settings, (f.name for f in fields(Train)), "Train")
-    return replace(train or Train(), **settings)
-
-
-@dataclass(frozen=True)
-class ResolvedTrain(Train):
-    """Training settings as the loop, the optimizer and the cost models read them: every default filled in.
-
-    The length is a number of steps (`epochs` is None), and `ema_decay` None means no average. The defaults below apply
-    if neither the user nor the card of the base sets a value.
-    """
-
-    steps: int = 1000
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    lr_scheduler: LRScheduler = "constant"
-    warmup_steps: int = 0
-    mixed_precision: MixedPrecision = "no"
-    checkpointing_steps: int = 100
-    validation_steps: int = 100
-
-    @classmethod
-    def of(cls, train: Train, train_items: int | None = None) -> ResolvedTrain:
-        """The settings of a resolved configuration, with epochs converted to steps of `train_items` items.
-
-        The last batch of an epoch is filled from the next epoch. Raises UsageError if a setting has no value, or if
-        epochs are requested of a task that does not know its number of items.
-        """
-        settings = asdict(train)
-        if train.epochs is not None:
-            settings |= {"epochs": None, "steps": _steps_of_epochs(train, train_items)}
-        settings["validation_steps"] = _validation_steps(replace(train, steps=settings["steps"]))
-        missing = [name for name in cls.__annotations__ if settings[name] is None]
-        if missing:
-            raise UsageError(f"training settings without a value: {', '.join(missing)}; call RunConfig.resolved()")
-        return cls(**settings)
-
-    @classmethod
-    def of_steps(cls, train: Train, steps: int) -> ResolvedTrain:
-        """The settings of this number of steps, whatever the length: converting epochs would need the data."""
-        return cls.of(replace(train, steps=steps, epochs=None))
-
-
-def _validation_steps(train: Train) -> int | None:
-    """The user's, else a tenth of the steps; None while the number of steps is unknown."""
-    if train.validation_steps is not None or train.steps is None:
-        return train.validation_steps
-    return max(1, train.steps // 10)
-
-
-def _steps_of_epochs(train: Train, train_items: int | None) -> int:
-    if train_items is None:
-        raise UsageError("this task has no epochs because it does not know its number of items: give --train.steps")
-    assert train.epochs is not None
-    assert train.batch_size is not None, "the configuration is not resolved"
-    per_step = train.batch_size * train.gradient_accumulation_steps * train.num_processes
-    return train.epochs * math.ceil(train_items / per_step)
-
-
-FALLBACK = {
-    name: getattr(ResolvedTrain(), name) for name in ResolvedTrain.__annotations__ if name != "validation_steps"
-}
 LENGTHS = ("steps", "epochs")  # a resolved configuration sets exactly one
-MINIMUM = {
-    "steps": 0,
-    "epochs": 1,
-    "batch_size": 1,
-    "warmup_steps": 0,
-    "weight_decay": 0,
-    "gradient_accumulation_steps": 1,
-    "checkpointing_steps": 1,
-    "validation_steps": 1,
-    "seed": 0,
-}
 WITHOUT_EFFECT = ("checkpointing_steps", "report_to")  # training settings that do not change the result
 FINGERPRINT_DEFAULTS = Train(mixed_precision="no")  # values that a fingerprint omits
 
@@ -168,14 +49,15 @@ class RunConfig:
     def resolved(self) -> RunConfig:
         """The configuration with every default filled in: the user's value, else the card's, else the fallback.
 
-        On a CPU a task may reduce its defaults to what a CPU can do (`Task.on_cpu`). Raises UsageError for a value
-        that cannot work.
+        On a CPU a task may reduce its defaults to what a CPU can do (`Task.on_cpu`). With epochs, two settings wait for
+        the data: the warmup of the card, and the steps between validation losses (`for_items`). Raises UsageError,
+        AdapterError or TaskError for a value that cannot work.
         """
-        card = self.task.recommended(self.adapter.label)
-        _check_card(card)
+        check_train(self.train)
+        self.adapter.check_settings()
+        card = self._card()
         recommended = FALLBACK | card
-        if self.train.steps is not None and "steps" in card:  # a short training has a short warmup
-            recommended["warmup_steps"] = round(recommended["warmup_steps"] * min(1, self.train.steps / card["steps"]))
+        recommended["warmup_steps"] = _warmup_steps(card, self.train.steps, self.train.epochs)
         if any(getattr(self.train, length) is not None for length in LENGTHS):
             recommended |= dict.fromkeys(LENGTHS)
         elif "epochs" in card:
@@ -185,9 +67,27 @@ class RunConfig:
             recommended["mixed_precision"], task = FALLBACK["mixed_precision"], task.on_cpu()
         open_fields = {name: value for name, value in recommended.items() if getattr(self.train, name) is None}
         train = replace(self.train, num_processes=_num_processes(self.train), **open_fields)
-        train = replace(train, validation_steps=_validation_steps(train))
-        _check_train(train)
+        train = replace(train, validation_steps=validation_steps(train))
+        check_train(train)
+        task.check_settings()
         return replace(self, task=task, train=train)
+
+    def for_items(self, train_items: int | None) -> ResolvedTrain:
+        """The training settings of a resolved configuration on that many items, with nothing left open.
+
+        Raises UsageError as `ResolvedTrain.of` does.
+        """
+        train = self.train
+        if train.epochs is not None and train.warmup_steps is None:
+            steps = steps_of_epochs(train, train_items)
+            train = replace(train, warmup_steps=_warmup_steps(self._card(), steps, None))
+        return ResolvedTrain.of(train, train_items)
+
+    def _card(self) -> dict[str, Any]:
+        """The training settings that the base's card recommends."""
+        card = self.task.recommended(self.adapter.label)
+        _check_card(card)
+        return card
 
     def as_record(self) -> dict[str, Any]:
         """All settings, for the record."""
@@ -197,11 +97,22 @@ class RunConfig:
             "train": asdict(self.train),
         }
 
-    def identity(self) -> dict[str, Any]:
-        """What identifies this run: its size, and every setting that can change the result and is not at its default.
+    @cached_property
+    def content(self) -> dict[str, dict[str, str]]:
+        """Digests of the files that settings name, by part and setting: the data, the base, `--adapter.init`.
 
-        Its hash is the run's fingerprint. Settings at their defaults are omitted, so that a setting added by a later
-        release does not rename finished runs.
+        Read once, so that a run's name, its config.json and its record agree. Raises TaskError or AdapterError if the
+        files are not available.
+        """
+        init = self.adapter.init_digest()
+        return {"adapter": {} if init is None else {"init": init}, "task": dict(self.task.content_digests())}
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies this run's settings: its size, and every setting that can change the result and is not at its
+        default.
+
+        The run's fingerprint is its hash, with the content of files in place of their paths. Settings at their defaults
+        are omitted, so that a setting added by a later release does not rename finished runs.
         """
         default = RunConfig(type(self.adapter)(), type(self.task)(), FINGERPRINT_DEFAULTS).as_record()
         always = ("name", self.adapter.size_field)
@@ -289,21 +200,11 @@ def _check_card(recommended: Mapping[str, Any]) -> None:
         )
 
 
-def _check_train(train: Train) -> None:
-    for name, least in MINIMUM.items():
-        value = getattr(train, name)
-        if value is not None and not value >= least:  # also true of NaN
-            raise UsageError(f"--train.{name.replace('_', '-')} must be at least {least}, not {value}")
-    if train.steps is not None and train.epochs is not None:
-        raise UsageError("give --train.steps or --train.epochs, not both")
-    if train.ema_decay is not None and not 0 < train.ema_decay < 1:
-        raise UsageError(f"--train.ema-decay must be above 0 and below 1, not {train.ema_decay}")
-    if train.optimizer == "adamw-8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        raise UsageError(
-            "--train.optimizer adamw-8bit needs bitsandbytes, which is not installed: pip install bitsandbytes, "
-            "or choose adamw-fused"
-        )
-    if train.learning_rate is None or not 0 < train.learning_rate <= 10:
-        raise UsageError(f"--train.learning-rate must be above 0 and at most 10, not {train.learning_rate}")
-    if not train.max_grad_norm > 0:
-        raise UsageError(f"--train.max-grad-norm must be above 0, not {train.max_grad_norm}")
+def _warmup_steps(card: Mapping[str, Any], steps: int | None, epochs: int | None) -> int | None:
+    """The card's warmup, in proportion for a training that is shorter than the card's; None while that is unknown."""
+    whole = card.get("warmup_steps", FALLBACK["warmup_steps"])
+    if steps is None and epochs is not None and "steps" in card:
+        return None
+    given = {"steps": steps, "epochs": epochs}
+    shares = [length / card[name] for name, length in given.items() if length is not None and name in card]
+    return round(whole * min([1, *shares]))

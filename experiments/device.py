@@ -1,11 +1,11 @@
-"""The device of a run."""
+"""The device of a run, and what it can compute with."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from experiments.config import RunConfig
+from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from tasks import distributed
 
@@ -28,3 +28,11 @@ def device_of(config: RunConfig) -> torch.device:
     if name == "cuda" and distributed.num_launched() > 1:
         return torch.device(name, int(os.environ["LOCAL_RANK"]))
     return torch.device(name)
+
+
+def check_precision(train: Train, device: torch.device) -> None:
+    """Raise UsageError for fp16 on a CPU: accelerate would ignore it and compute in fp32."""
+    if train.mixed_precision == "fp16" and device.type == "cpu":
+        raise UsageError(
+            "--train.mixed-precision fp16 is not supported on a CPU: use bf16, or leave it out for full precision"
+        )

@@ -80,7 +80,8 @@ def claims_text(claims: Sequence[dict[str, str]]) -> str:
 
 def write(data: dict[str, Any], counts: Sequence[Any], claims: Sequence[Any], runs: Path) -> Path:
     """Write the result and the environment to `runs`; returns the file."""
-    from experiments.records.folder import provenance, write_json
+    from experiments.records.folder import write_json
+    from experiments.records.provenance import provenance
 
     runs.mkdir(parents=True, exist_ok=True)
     sources = {"source": data["source"], "bases_note": data["bases_note"]}

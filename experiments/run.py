@@ -30,20 +30,23 @@ def main() -> None:
     from experiments.device import device_of
     from experiments.records.folder import RunFolder
     from experiments.records.summary import show
+    from experiments.records.unfinished import changed_since
     from experiments.session import execute
     from tasks import distributed
 
     config = requested.resolved()
     if distributed.num_launched() > 1:
         distributed.join(on_cpu=device_of(config).type == "cpu")
-    folder = distributed.on_main(lambda: RunFolder.create(options.runs, config))
-    record = distributed.on_main(folder.result)
-    if record is not None and not options.overwrite:
+    folder = distributed.on_main(lambda: RunFolder.of(options.runs, config))
+    record = None if options.overwrite else distributed.on_main(folder.result)
+    if record is not None:
         if distributed.is_main():
             print(f"already finished (--overwrite repeats it): {folder.path}")
     else:
         if distributed.is_main():
             _print_reduced_defaults(requested, config)
+            if changed := changed_since(folder, config):
+                print(changed, file=sys.stderr)
         record = execute(config, folder, overwrite=options.overwrite)
     if distributed.is_main():
         show(record, folder.path)

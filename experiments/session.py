@@ -10,18 +10,19 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import Adapter, attach
-from experiments.config import ResolvedTrain, RunConfig, Train, with_settings
+from experiments.config import RunConfig, Train
 from experiments.device import device_of
 from experiments.records.adapter_file import save_adapter
 from experiments.records.contents import facts_of, figures_of, head_of, parameters_of
 from experiments.records.folder import RunFolder, remove_unfinished, write_items, write_json
 from experiments.records.run_record import RunRecord
+from experiments.training.settings import with_settings
 from tasks import distributed
 from tasks.base import Task
 
@@ -54,9 +55,9 @@ def run(
     Raises UsageError, AdapterError or TaskError if the settings cannot work.
     """
     config = RunConfig(adapter, task, with_settings(train, settings)).resolved()
-    folder = distributed.on_main(lambda: RunFolder.create(Path(runs), config))
-    record = distributed.on_main(folder.result)
-    if record is None or overwrite:
+    folder = distributed.on_main(lambda: RunFolder.of(Path(runs), config))
+    record = None if overwrite else distributed.on_main(folder.result)
+    if record is None:
         record = execute(config, folder, prepared, overwrite, callbacks)
     return RunRecord(folder.path, json.loads(json.dumps(record, default=str)))  # as a later call reads it
 
@@ -70,37 +71,76 @@ def execute(
 ) -> dict[str, Any]:
     """Run a resolved configuration, from its checkpoint unless `overwrite`; writes and returns the record.
 
-    A run that has ended is not repeated: its record is returned. `prepared` shares a loaded task between runs of one
-    process; its backbone is restored at the end. Raises UsageError if another process runs this configuration, and
-    Interrupted after a signal.
+    A run that has ended is not repeated: its record is returned. A finished run that is overwritten stays until its
+    replacement has finished. `prepared` shares a loaded task between runs of one process; its backbone is restored at
+    the end. Raises UsageError if another process runs this configuration, or if it cannot work, and Interrupted after a
+    signal; a folder in which nothing has been done is then removed.
     """
-    from experiments.records.run_lock import only_writer
+    from experiments.training.preflight import check_before_loading
     from experiments.training.signals import Interruption
 
-    writing = only_writer(folder.path) if distributed.is_main() else contextlib.nullcontext(lambda: None)
-    with Interruption() as interruption, writing as check_writer:
-        record = distributed.on_main(lambda: _existing(folder, overwrite))
-        if record is None:
-            session = _Session(config, folder, interruption, check_writer, callbacks)
-            with folder.reserve() if distributed.is_main() else contextlib.nullcontext():
-                record = _record(session, prepared)
-            if distributed.is_main():
-                check_writer()
-                write_json(folder.result_file, record)
-        if distributed.is_main() and record["status"] == "finished":
-            shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    check_before_loading(config)
+    with _used(config, folder), Interruption() as interruption, _writing(folder) as check_writer:
+        record, target = distributed.on_main(lambda: _prepared_folder(config, folder, overwrite))
+        if record is not None:
+            return record
+        session = _Session(config, target, interruption, check_writer, callbacks)
+        with target.reserve() if distributed.is_main() else contextlib.nullcontext():
+            record = _record(session, prepared)
+        if distributed.is_main():
+            check_writer()
+            _write_record(folder, target, record)
     return record
 
 
-def _existing(folder: RunFolder, overwrite: bool) -> dict[str, Any] | None:
-    """The record of a run that has ended; else None, with the folder ready to start or resume."""
-    if overwrite:
-        folder.clear()
-    record = folder.result()
+@contextlib.contextmanager
+def _used(config: RunConfig, folder: RunFolder) -> Iterator[None]:
+    """A context for work in a run's folder, which is created; after an error it is removed if nothing has been done."""
+    if not distributed.is_main():
+        yield
+        return
+    folder.write_config(config)
+    try:
+        yield
+    except BaseException:
+        folder.replacement.remove_if_unused()
+        folder.remove_if_unused()
+        raise
+
+
+def _writing(folder: RunFolder) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    """The lock of the folder, which the main process holds."""
+    from experiments.records.run_lock import only_writer
+
+    return only_writer(folder.path) if distributed.is_main() else contextlib.nullcontext(lambda: None)
+
+
+def _prepared_folder(config: RunConfig, folder: RunFolder, overwrite: bool) -> tuple[dict[str, Any] | None, RunFolder]:
+    """The record of a run that has ended, or None and the folder that is ready to start or resume the run."""
+    folder.adopt_replacement()
+    target = folder.replacement if overwrite and folder.has_finished else folder
+    if target != folder:
+        target.write_config(config)
+    if overwrite and not (target != folder and target.checkpoint.exists()):  # an interrupted repetition resumes
+        target.clear()
+    record = target.result()
     if record is None:
-        folder.result_file.unlink(missing_ok=True)
-        remove_unfinished(folder.path)
-    return record
+        target.result_file.unlink(missing_ok=True)
+        remove_unfinished(target.path)
+    elif record["status"] == "finished":
+        shutil.rmtree(target.checkpoint, ignore_errors=True)
+    return record, target
+
+
+def _write_record(folder: RunFolder, target: RunFolder, record: dict[str, Any]) -> None:
+    """Write the record to `target`; a replacement that has finished then takes the place of the run in `folder`."""
+    if target != folder and record["status"] != "finished":
+        record["reason"] += f"; the finished run stays as it was, and the failed one is in {target.path}"
+    write_json(target.result_file, record)
+    if record["status"] == "finished":
+        shutil.rmtree(target.checkpoint, ignore_errors=True)
+        if target != folder:
+            folder.adopt_replacement()
 
 
 @dataclass(frozen=True)
@@ -131,6 +171,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             failures_are_records(folder.path, lambda: what_would_fit(config, free)),
         ):
             prepared = prepared or config.task.prepare(device)
+            prepared.reserve_positions(config.adapter.positions_taken)
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
             attachment = attach_seeded(config, prepared)
@@ -200,7 +241,7 @@ def _train_and_measure(
         "adapter_bytes": adapter_bytes,
         **training,
         "seconds": training["seconds"] | {"evaluate": round(time.perf_counter() - started, 2)},
-        "facts": facts_of(prepared, attachment),
+        "facts": facts_of(prepared, attachment, tuned),
     }
 
 
@@ -209,12 +250,13 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
     from experiments.measure.step_costs import step_costs
     from experiments.training.loop import Trainer
 
-    if ResolvedTrain.of(session.config.train, prepared.train_items).steps == 0:
+    settings = session.config.for_items(prepared.train_items)
+    if settings.steps == 0:
         return {"seconds": {"train": 0.0}, "training": {"steps": 0}}
     trainer = Trainer(
         prepared,
         attachment,
-        session.config.train,
+        settings,
         session.folder.path,
         session.interruption,
         session.check_writer,
@@ -226,7 +268,8 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
         **distributed.on_main(lambda: step_costs(trainer)),
         "seconds": {"train": round(trained.seconds, 2), "step_median": round(trained.step_median, 5)},
         "training": {
-            "steps": trainer.settings.steps,
+            "steps": settings.steps,
+            "warmup_steps": settings.warmup_steps,
             "final_loss": trained.final_loss,
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,

@@ -24,17 +24,19 @@ PROGRAMS = {
     *(f"experiments.{name}" for name in COMMANDS),
     "experiments.measure.communication",
     "reports.__main__",
+    "tasks.__main__",
     "tasks.bundled.build",
     "tasks.pretrained.published.write",
 }
 EXCEPTIONS = {
     # the one list of renamed settings: records are upgraded by it, and the command line names the new names from it
     ("experiments.records.folder", "reports.upgrade"),
+    ("experiments.records.provenance", "reports.upgrade"),
     ("experiments.cli.hints", "reports.upgrade"),
     # the one parser of all commands, and how they end; these are programs, so nothing below them depends on it
     *(
         (program, f"experiments.cli.{module}")
-        for program in ("reports.__main__", "tasks.bundled.build", "tasks.pretrained.published.write")
+        for program in ("reports.__main__", "tasks.__main__", "tasks.bundled.build", "tasks.pretrained.published.write")
         for module in ("errors", "parser")
     ),
 }

@@ -64,7 +64,7 @@ def count_bytes(config: RunConfig) -> Communication:
     prepared = config.task.prepare(device)
     attachment = attach_seeded(config, prepared)
     with tempfile.TemporaryDirectory() as folder:
-        return count_gradient_bytes(Trainer(prepared, attachment, config.train, Path(folder)))
+        return count_gradient_bytes(Trainer(prepared, attachment, config.for_items(prepared.train_items), Path(folder)))
 
 
 if __name__ == "__main__":

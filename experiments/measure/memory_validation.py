@@ -36,7 +36,7 @@ def measure_peak(config: RunConfig, prepared: PreparedTask) -> Measurement:
     """Run the training loop's first steps on the CPU and measure their peak; restores the backbone afterwards."""
     attachment = attach_seeded(config, prepared)
     with TemporaryDirectory() as folder:
-        trainer = Trainer(prepared, attachment, config.train, Path(folder))
+        trainer = Trainer(prepared, attachment, config.for_items(prepared.train_items), Path(folder))
         weights = storage_bytes([*trainer.loss_module.parameters(), *trainer.loss_module.buffers()])
         tracker = MemoryTracker()
         tracker.watch(trainer.loss_module, trainer.optimizer)

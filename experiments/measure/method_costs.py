@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig
+from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
 
@@ -71,7 +71,7 @@ def _training_costs(
     from experiments.records.adapter_file import save_adapter
     from experiments.training.loop import Trainer
 
-    train = replace(config.train, steps=settings.steps, epochs=None, validation_steps=settings.steps)
+    train = replace(ResolvedTrain.of_steps(config.train, settings.steps), validation_steps=settings.steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, train, Path(folder))
         trained = trainer.run()

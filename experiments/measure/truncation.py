@@ -26,8 +26,9 @@ from experiments.measure.weight_delta import (
     weight_changes,
     weight_matrices,
 )
-from experiments.records.folder import RunFolder, provenance, replacing, write_items, write_json
+from experiments.records.folder import RunFolder, replacing, write_items, write_json
 from experiments.records.load_run import finished_record
+from experiments.records.provenance import provenance
 from experiments.records.run_record import RunRecord
 from tasks.cache import digest
 

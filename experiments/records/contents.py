@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
-from experiments.records.folder import RunFolder, provenance
+from experiments.records.folder import RunFolder
+from experiments.records.provenance import provenance
 
 if TYPE_CHECKING:
     import torch
@@ -27,16 +28,18 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
         "size": None if size is None else {"field": size_field, "value": size},
         "primary_metric": config.task.primary_metric,
         "config": config.as_record(),
+        "content": config.content,
         **provenance(str(device)),
     }
 
 
 def figures_of(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:
-    """Every figure with its metric's unit, direction and meaning, and the one that tables sort by."""
+    """Every finite figure with its metric's unit, direction and meaning, and the one that tables sort by."""
     metrics, primary = config.task.metrics, config.task.primary_metric
-    figures = evaluation.figures
+    undefined = evaluation.undefined()
+    figures = {name: figure for name, figure in evaluation.figures.items() if name not in undefined}
     return {
-        "primary_metric": primary if primary in figures else next(iter(figures)),
+        "primary_metric": primary if primary in figures else next(iter(figures), primary),
         "metrics": {name: figure.as_record() | metrics[name].as_record() for name, figure in figures.items()},
     }
 
@@ -50,6 +53,8 @@ def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, i
     return {"trainable": trainable, "total": frozen + trainable}
 
 
-def facts_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, Any]:
+def facts_of(prepared: PreparedTask, attachment: Attachment, evaluation: Evaluation | None = None) -> dict[str, Any]:
     """The facts of task and method. The model's positions are left for input unless the method takes some."""
-    return prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
+    facts = prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
+    undefined = {} if evaluation is None else dict.fromkeys(evaluation.undefined(), "its value is not a finite number")
+    return facts | {"not_measured": facts.get("not_measured", {}) | undefined} if undefined else facts

@@ -1,30 +1,27 @@
-"""A run's folder: its fingerprint, its files written atomically, and the environment in which it ran."""
+"""A run's folder: its fingerprint, and its files, which are written atomically."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.records.failures import DiskFull, is_disk_full
-from reports.upgrade import SCHEMA, upgrade, upgrade_config
+from reports.upgrade import upgrade, upgrade_config
 from tasks import atomic
 from tasks.atomic import WRITING
 
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "datasets", "torchmetrics", "numpy")
 RESERVE = 2**16  # bytes, enough for any record
-ROOT = Path(__file__).parents[2]
+CONFIG = "config.json"  # the settings, and digests of what they name
+RESULT = "result.json"  # the record: written last
+REPLACEMENT = "replacement"  # in a finished run's folder: the folder of the run that will replace it
 
 
 def read_config(file: Path) -> RunConfig:
@@ -43,8 +40,12 @@ def read_config(file: Path) -> RunConfig:
 
 
 def fingerprint(config: RunConfig) -> str:
-    """The name of a resolved configuration's folder: the first 12 hex digits of the SHA-256 of its identity."""
-    text = json.dumps(config.identity(), sort_keys=True, default=str)
+    """The name of a resolved configuration's folder: 12 hex digits of the SHA-256 of its settings and their content.
+
+    A setting that names files counts with their content instead: moved data give the same name, changed data another.
+    """
+    identity = {part: settings | config.content.get(part, {}) for part, settings in config.identity().items()}
+    text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -62,21 +63,25 @@ class RunFolder:
     @classmethod
     def create(cls, runs: Path, config: RunConfig) -> RunFolder:
         """Create the folder of a configuration with its `config.json`. Raises UsageError if it cannot be written."""
-        path = cls.of(runs, config).path
+        folder = cls.of(runs, config)
+        folder.write_config(config)
+        return folder
+
+    def write_config(self, config: RunConfig) -> None:
+        """Create the folder if there is none, and write `config.json`. Raises UsageError if it cannot be written."""
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "config.json", config.as_record())
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / CONFIG, config.as_record() | {"content": config.content})
         except DiskFull as full:
             raise UsageError(str(full)) from None
         except OSError as unwritable:
             raise UsageError(
-                f"--runs '{runs}' cannot be written ({unwritable.strerror}): choose another folder"
+                f"'{self.path}' cannot be written ({unwritable.strerror}): choose another folder with --runs"
             ) from None
-        return cls(path)
 
     @property
     def result_file(self) -> Path:
-        return self.path / "result.json"
+        return self.path / RESULT
 
     @property
     def checkpoint(self) -> Path:
@@ -103,6 +108,42 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError):
             raise UsageError(f"'{self.result_file}' is not a record: --overwrite repeats the run") from None
         return None if resumable else record
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the folder holds the record of a finished run."""
+        try:
+            record = self.result()
+        except UsageError:
+            return False
+        return record is not None and record["status"] == "finished"
+
+    @property
+    def replacement(self) -> RunFolder:
+        """Where a finished run is repeated; the folder keeps its files until the repetition has finished too."""
+        return RunFolder(self.path / REPLACEMENT / self.path.name)
+
+    def adopt_replacement(self) -> None:
+        """Move the files of a replacement here, its record last, if it has finished.
+
+        A move that was interrupted is completed by the next call.
+        """
+        if not self.replacement.has_finished:
+            return
+        for file in sorted(self.replacement.path.iterdir(), key=lambda file: file.name == RESULT):
+            target = self.path / file.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            file.replace(target)
+        shutil.rmtree(self.replacement.path.parent)
+
+    def remove_if_unused(self) -> None:
+        """Remove a folder in which nothing has been done, and those of its method and task if they are then empty."""
+        with contextlib.suppress(OSError):
+            if {file.name for file in self.path.iterdir()} <= {CONFIG}:
+                (self.path / CONFIG).unlink(missing_ok=True)
+                for folder in (self.path, *self.path.parents[:2]):
+                    folder.rmdir()
 
     def clear(self) -> None:
         """Remove what a run has written here."""
@@ -162,44 +203,3 @@ def write_items(file: Path, items: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     write_bytes(file, pd.DataFrame(items).to_parquet())
-
-
-def provenance(device: str) -> dict[str, Any]:
-    """Schema, package versions, machine, and the project's commit and whether its working tree was dirty."""
-    return {
-        "schema": SCHEMA,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "device": device,
-        "host": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
-        "git": _git(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        if lines:
-            return lines[0].split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def _git() -> dict[str, Any]:
-    """The commit of this project's checkout and whether it is dirty; None without a checkout."""
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.base import adapter_registry
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, did_you_mean
-from experiments.records.folder import provenance
+from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
 from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
 from experiments.sweeping.jobs import RunJob

@@ -156,6 +156,8 @@ class Worker:
 
     def run(self, job: Job) -> str | None:
         """Perform a job unless it is done; returns the reason if it failed, and is then ready for the next job."""
+        from experiments.training.preflight import check_before_loading
+
         if job.done:
             return None
         RunFolder.create(job.root, job.config)
@@ -163,6 +165,7 @@ class Worker:
         with output.open("a", buffering=1) as target, self._redirect(target):
             print(f"{datetime.now().astimezone():%F %T%z} on {socket.gethostname()}, process {os.getpid()}", flush=True)
             try:
+                check_before_loading(job.config)
                 return job.perform(self._prepare(job.config))
             except Exception as error:
                 self._prepared = None  # an adapter may still be attached to it
@@ -173,9 +176,10 @@ class Worker:
 
     def _prepare(self, config: RunConfig) -> PreparedTask:
         device = device_of(config)
-        if self._prepared is None or self._prepared[0] != (config.task, device):
+        key = (config.task, config.content, device)
+        if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # frees its memory before the next one is loaded
-            self._prepared = (config.task, device), config.task.prepare(device)
+            self._prepared = key, config.task.prepare(device)
         return self._prepared[1]
 
 

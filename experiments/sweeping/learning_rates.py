@@ -116,7 +116,7 @@ class LearningRateSearch:
             raise UsageError("a learning-rate search needs --train.steps: each trial takes a share of them")
         train = ResolvedTrain.of(config.train)
         steps = max(1, round(self.share * train.steps))
-        warmup_steps = round(self.share * train.warmup_steps)
+        warmup_steps = 0 if steps == 1 else round(self.share * train.warmup_steps)
         short = replace(config.train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps)
         return [
             Trial(replace(config, train=replace(short, learning_rate=rate)), runs / FOLDER)

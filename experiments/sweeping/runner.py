@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from adapters.base import Adapter
-from experiments.config import RunConfig, Train, with_settings
+from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.run_record import RunRecord
 from experiments.sweeping.grid import crossed, resolved
 from experiments.sweeping.jobs import Job, RunJob, describe_adapter
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.local_launcher import InProcessLauncher, Launcher, LocalLauncher
+from experiments.training.settings import with_settings
 from tasks.base import Task
 
 

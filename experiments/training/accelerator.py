@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from experiments.config import ResolvedTrain
+from experiments.device import check_precision
 
 
 class LossModule(nn.Module):
@@ -29,10 +30,15 @@ class LossModule(nn.Module):
 
 
 def make_accelerator(settings: ResolvedTrain, folder: Path | None = None) -> Accelerator:
-    """An Accelerator for these settings; one process may create several with different precisions."""
+    """An Accelerator for these settings; one process may create several with different precisions.
+
+    Raises UsageError for a precision that the device does not have.
+    """
+    on_cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    check_precision(settings, torch.device("cpu" if on_cpu else "cuda"))
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
-        cpu=settings.device == "cpu" or not torch.cuda.is_available(),
+        cpu=on_cpu,
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         log_with=None if settings.report_to == "none" else settings.report_to,

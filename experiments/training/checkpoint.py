@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.errors import UsageError
-from experiments.records.folder import processor, replacing
+from experiments.records.folder import replacing
+from experiments.records.provenance import processor
 
 if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer

@@ -2,11 +2,13 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from adapters.base import adapter_registry
 from adapters.lora import Lora
@@ -16,7 +18,9 @@ from experiments.config import ResolvedTrain, RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
+from experiments.training.optimizer import optimizer_of, schedule_of
 from tasks.diffusion.pokemon import Pokemon
+from tasks.language.style import Style
 
 
 def test_a_command_line_becomes_a_configuration():
@@ -69,7 +73,8 @@ def test_the_fingerprint_distinguishes_settings():
     assert fingerprint(other) == fingerprint(first), "the number of checkpoints does not change the result"
 
 
-def test_settings_added_later_do_not_rename_finished_runs():
+def test_settings_added_later_do_not_rename_finished_runs(monkeypatch):
+    monkeypatch.setattr(Pokemon, "content_digests", lambda self: {})  # the settings alone, whatever the base holds
     task = Pokemon(train_items=40, test_items=12, drift_items=10, num_inference_steps=2)
     config = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=4, device="cpu")).resolved()
     assert fingerprint(config) == "f31814166996"
@@ -119,13 +124,69 @@ def test_a_published_base_has_the_tutorials_settings(tmp_path):
 def test_steps_or_epochs(tmp_path):
     task = published_base(tmp_path)
     assert RunConfig(Lora(), task, Train(steps=7)).resolved().train.epochs is None
-    train = RunConfig(Lora(), Pokemon(), Train(epochs=3, batch_size=4, gradient_accumulation_steps=2)).resolved().train
-    assert train.steps is None
-    done = ResolvedTrain.of(replace(train, num_processes=2), train_items=41)  # 16 items a step
+    config = RunConfig(Lora(), Pokemon(), Train(epochs=3, batch_size=4, gradient_accumulation_steps=2)).resolved()
+    assert config.train.steps is None
+    done = replace(config, train=replace(config.train, num_processes=2)).for_items(41)  # 16 items a step
     assert (done.steps, done.validation_steps) == (9, 1)
     assert ResolvedTrain.of(RunConfig(Lora(), Pokemon(), Train(steps=5)).resolved().train).steps == 5
     with pytest.raises(UsageError, match=r"give --train\.steps"):
-        ResolvedTrain.of(train)
+        config.for_items(None)
+    with pytest.raises(UsageError, match=r"RunConfig\.for_items"):
+        ResolvedTrain.of(config.train, 41)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 40, 100, 400, 900])
+def test_epochs_have_the_warmup_of_as_many_steps(steps):
+    of_steps = RunConfig(Lora(), Pokemon(), Train(steps=steps, batch_size=10)).resolved()
+    of_epochs = RunConfig(Lora(), Pokemon(), Train(epochs=1, batch_size=10)).resolved()
+    assert of_epochs.for_items(10 * steps) == of_steps.for_items(None)
+    given = RunConfig(Lora(), Pokemon(), Train(epochs=1, batch_size=10, warmup_steps=7)).resolved()
+    assert given.train.warmup_steps == 7
+
+
+def test_one_epoch_of_ten_rows_trains_something():
+    """With the card's whole warmup the only step would have a learning rate of 0."""
+    settings = RunConfig(Lora(), Pokemon(), Train(epochs=1, batch_size=10)).resolved().for_items(10)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = optimizer_of(settings, [weight])
+    schedule_of(settings, optimizer)
+    assert optimizer.param_groups[0]["lr"] > 0
+    with pytest.raises(UsageError, match="leaves nothing of a training of 1 step"):
+        RunConfig(Lora(), Pokemon(), Train(epochs=1, batch_size=10, warmup_steps=7)).resolved().for_items(10)
+
+
+def name_of(data: str, init: str | None = None) -> str:
+    return fingerprint(RunConfig(Lora(init=init), Style(data=data)).resolved())
+
+
+def test_a_run_is_named_by_the_content_of_its_data(tmp_path):
+    text = "".join(f"Paragraph {i} of a text that is long enough to be split. {'word ' * 200}\n\n" for i in range(60))
+    first, copy, other = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))
+    for file in (first, copy):
+        file.write_text(text)
+    other.write_text(text.replace("long", "tall", 1))
+    assert name_of(str(first)) == name_of(str(copy))
+    before = name_of(str(first))
+    assert name_of(str(other)) != before
+    first.write_text(text + "One more line.")
+    assert name_of(str(first)) != before
+
+
+def test_a_run_is_named_by_the_content_of_its_initial_adapter(tmp_path):
+    file = tmp_path / "adapter.safetensors"
+    save_file({"a": torch.zeros(2)}, file)
+    before = name_of("python-reference", str(file))
+    assert before != name_of("python-reference")
+    save_file({"a": torch.ones(2)}, file)
+    assert name_of("python-reference", str(file)) != before
+
+
+def test_a_run_is_named_by_the_content_of_its_base(monkeypatch):
+    names = set()
+    for revision in ("one", "two"):
+        monkeypatch.setattr(Pokemon, "content_digests", lambda self, revision=revision: {"base": revision})
+        names.add(fingerprint(RunConfig(Lora(), Pokemon()).resolved()))
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize(
@@ -134,10 +195,13 @@ def test_steps_or_epochs(tmp_path):
         (Train(steps=5, epochs=5), "not both"),
         (Train(ema_decay=1.0), "ema-decay must be"),
         (Train(optimizer="adamw-8bit"), "pip install bitsandbytes"),
+        (Train(report_to="tensorboard"), r"needs tensorboard, which is not installed: .*adapter-testbed\[trackers\]"),
+        (Train(report_to="wandb"), r"needs wandb, which is not installed: .*adapter-testbed\[trackers\]"),
     ],
 )
 def test_settings_that_cannot_work_are_one_sentence(train, message, monkeypatch):
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    for package in ("bitsandbytes", "tensorboard", "wandb"):
+        monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=message):
         RunConfig(Lora(), Pokemon(), train).resolved()
 
@@ -161,13 +225,36 @@ def test_a_typo_names_the_nearest_name(arguments, hint, capsys):
     assert message.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "train",
-    [Train(steps=-1), Train(batch_size=0), Train(learning_rate=-1.0), Train(seed=-1), Train(checkpointing_steps=0)],
-)
-def test_settings_that_cannot_work_are_refused(train):
-    with pytest.raises(UsageError, match="must be"):
+NUMBERS = [f.name for f in fields(Train) if "int" in str(f.type) or "float" in str(f.type)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 10**25])
+def test_no_setting_takes_a_number_that_cannot_work(name, value):
+    train: Any = replace(Train(), **{name: value})
+    with pytest.raises(UsageError, match=f"--train.{name.replace('_', '-')} must be .*, not {value}"):
         RunConfig(Lora(), Pokemon(), train).resolved()
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (Train(batch_size=0), "--train.batch-size must be at least 1"),
+        (Train(learning_rate=0), "--train.learning-rate must be above 0"),
+        (Train(validation_steps=0), "--train.validation-steps must be at least 1"),
+        (Train(checkpointing_steps=0), "--train.checkpointing-steps must be at least 1"),
+        (Train(seed=2**32), "--train.seed must be at least 0 and at most 4294967295, not 4294967296"),
+    ],
+)
+def test_bounds(train, message):
+    with pytest.raises(UsageError, match=message):
+        RunConfig(Lora(), Pokemon(), train).resolved()
+    assert RunConfig(Lora(), Pokemon(), Train(seed=2**32 - 1)).resolved().train.seed == 2**32 - 1
+
+
+def test_all_wrong_numbers_are_named_at_once():
+    with pytest.raises(UsageError, match=r"--train\.batch-size must .*; --train\.seed must"):
+        RunConfig(Lora(), Pokemon(), Train(batch_size=0, seed=-1)).resolved()
 
 
 def test_an_unknown_setting_in_a_record_is_refused():

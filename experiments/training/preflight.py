@@ -1,0 +1,51 @@
+"""What can be checked of a run before its base is loaded and its folder exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adapters.base import attach
+from adapters.errors import AdapterError
+from experiments.config import RunConfig
+from experiments.device import check_precision, device_of
+from tasks.base import Task
+from tasks.errors import TaskError
+
+if TYPE_CHECKING:
+    from adapters.backbone import Backbone
+
+
+def check_before_loading(config: RunConfig) -> None:
+    """Raise UsageError or AdapterError if a resolved configuration cannot work on this machine or on its model."""
+    check_precision(config.train, device_of(config))
+    backbone = _shapes(config.task)
+    if backbone is not None:
+        _check_attaching(config, backbone)
+
+
+def _shapes(task: Task) -> Backbone | None:
+    """The task's model on the meta device; None if the task does not describe it."""
+    if type(task).meta_model is Task.meta_model:
+        return None
+    try:
+        return task.meta_model().backbone
+    except TaskError:  # the real base may be available without a description of its shapes
+        return None
+
+
+def _check_attaching(config: RunConfig, backbone: Backbone) -> None:
+    """Attach the adapter to a model without weights, in milliseconds.
+
+    Another library may fail there and work on the real model (which has values), so that only errors of our own count:
+    those have no cause.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            attach(config.adapter, backbone)
+        except AdapterError as error:
+            if error.__cause__ is None:
+                raise
+        except Exception:  # another package's method: the run itself shows what is wrong
+            return
