@@ -96,9 +96,8 @@ def test_missing_b(file):
 
 
 def test_file_of_another_method(file):
-    assert_refused(
-        edited(file, lambda t: t.update({"unet.conv_in.hada_w1_a": torch.zeros(2, 2)})), "is a LoHa .* only plain LoRA files are read"
-    )
+    foreign = {"unet.conv_in.hada_w1_a": torch.zeros(2, 2)}
+    assert_refused(edited(file, lambda t: t.update(foreign)), "is a LoHa .* only plain LoRA files are read")
 
 
 def test_file_for_another_model(file):
