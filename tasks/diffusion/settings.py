@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
@@ -17,6 +17,7 @@ from tasks.pretrained.settings import LARGEST_COUNT, PretrainedSettings
 if TYPE_CHECKING:
     import torch
 
+    from tasks.data_report import DataReport
     from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
@@ -41,6 +42,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     """
 
     name: ClassVar[str]
+    generates: ClassVar[Literal["pictures"]] = "pictures"
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
@@ -91,6 +93,29 @@ class DiffusionSettings(PretrainedSettings, ABC):
     @abstractmethod
     def base_prompts(self) -> list[Prompt]:
         """Prompts of the base's pretraining domain, on which drift is measured."""
+
+    def sources(self) -> tuple[Sequence[Path | bytes], Collection[str]]:
+        """The files of the data as they are, or their contents, and the kinds that a run leaves out unasked."""
+        return (), ()
+
+    def describe_data(self) -> DataReport:
+        from tasks.diffusion.data.report import report_of
+        from tasks.diffusion.model.bases import resolution_of
+
+        task = self.filled()
+        task.check_settings()
+        resolution = task.resolution or resolution_of(task.base)
+        sources, unasked = task.sources()
+        lenient = task._lenient()
+        report = report_of(lenient.splits(resolution), task.base, resolution, sources)
+        if lenient != task:
+            report.add_stops(unasked)
+        return report
+
+    def _lenient(self) -> Self:
+        """These settings with bad items left out, if the task has that choice."""
+        policy = {"on_bad_item": "skip"} if "on_bad_item" in {f.name for f in fields(self)} else {}
+        return replace(self, **policy)
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""

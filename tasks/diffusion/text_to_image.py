@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasks.bad_items import say_left_out
 from tasks.base import Evaluation, PreparedTask
 from tasks.diffusion.data.augmentation import Augmentation
 from tasks.diffusion.data.splits import Pictures
@@ -47,6 +48,7 @@ class TextToImage(PreparedTask):
         self.evaluation = self._evaluation(class_prompt)
         self.train_items = len(self.splits.train)
         self.facts = self.splits.facts | self._facts()
+        say_left_out(self.facts)
 
     def _sampling(self) -> Sampling:
         return Sampling(

@@ -20,6 +20,7 @@ from tasks.pretrained.settings import LARGEST_COUNT
 if TYPE_CHECKING:
     import torch
 
+    from tasks.data_report import DataReport
     from tasks.language.e2e_task import DataToText
     from tasks.language.model.bases import LanguageModel
     from tasks.language.model.loaded_base import LoadedLanguageModel
@@ -77,6 +78,17 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         splits = e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item)
         base = bases.load(self.base, device, self.allow_pickle)
         return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, self.metrics)
+
+    def describe_data(self) -> DataReport:
+        from tasks.language.data import e2e_data
+        from tasks.language.data.report import report_of_meanings
+
+        self.check_settings()
+        splits = e2e_data.load(self.data, self.train_items, self.test_items, "skip")
+        report = report_of_meanings(splits, self.base)
+        if self.on_bad_item == "fail":
+            report.add_stops()
+        return report
 
     def data_digest(self) -> str | None:
         from tasks.language.data import e2e_data

@@ -67,9 +67,10 @@ class DataToText(LanguageTask):
             "train_meanings": len(splits.train),
             "test_items": len(self.test),
             "generation": asdict(self.beam_search),
-            "left_out": say_left_out(left_out) | splits.facts.get("left_out", {}),
+            "left_out": {kind: count for kind, count in left_out.items() if count} | splits.facts.get("left_out", {}),
             "left_out_items": splits.facts.get("left_out_items", {}),
         }
+        say_left_out(self.facts)
 
     def _prompt(self, item: Item) -> list[int]:
         return self.base.prompt_ids(prompt_of(item.line))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
@@ -16,6 +16,7 @@ class LanguageSettings(PretrainedSettings, ABC):
     """The base and how drift is measured; a task is a subclass that is also a `Task`."""
 
     name: ClassVar[str]
+    generates: ClassVar[Literal["texts"]] = "texts"
     base: str = LANGUAGE_MODEL
     """Language model: the bundled "gpt-mini", a published one by name ("gpt2", "gpt2-medium", "llama-3.2-1b",
     "smollm2-135m", ...), a folder, or a hub repository "org/name" or "org/name@revision"."""

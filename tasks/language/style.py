@@ -14,6 +14,7 @@ from tasks.pretrained.settings import LARGEST_COUNT
 if TYPE_CHECKING:
     import torch
 
+    from tasks.data_report import DataReport
     from tasks.language.model.loaded_base import LoadedLanguageModel
     from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.style_task import TextModelling
@@ -52,6 +53,13 @@ class Style(LanguageSettings, Task, name="style"):
         splits = style_data.load(self.data, self.test_items)
         base = bases.load(self.base, device, self.allow_pickle)
         return TextModelling(base, splits, self.max_length, self.drift_items, self.metrics)
+
+    def describe_data(self) -> DataReport:
+        from tasks.language.data import style_data
+        from tasks.language.data.report import report_of_text
+
+        self.check_settings()
+        return report_of_text(style_data.load(self.data, self.test_items), self.base, self.max_length)
 
     def data_digest(self) -> str:
         from tasks.language.data import style_data

@@ -23,6 +23,14 @@ FORMS = (
 
 
 @dataclass(frozen=True)
+class Columns:
+    """The dataset's columns of pictures and captions; None for the only one of its kind."""
+
+    image: str | None = None
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """A picture, as a file or its content, and its caption, if it has one; `name` identifies it in messages."""
 
@@ -140,3 +148,23 @@ def _text_of(file: Path) -> str:
         return " ".join(file.read_text(encoding="utf-8-sig").split())
     except (OSError, ValueError) as broken:
         raise TaskError(f"the caption '{file}' cannot be read ({broken}): save it in UTF-8") from None
+
+
+def choose_column(
+    candidates: Sequence[str],
+    data: str,
+    wanted: str | None,
+    kind: str,
+    option: str,
+    present: Sequence[str] = (),
+) -> str:
+    """The requested column, or the only one of its kind: "image" or "text"."""
+    if wanted is not None and wanted not in candidates:
+        valid = ", ".join(candidates) or "none"
+        raise TaskError(f"{option} '{wanted}' is not a column of {kind}s in {data}; valid: {valid}")
+    if wanted is None and not candidates:
+        has = f"it has {', '.join(present)}" if present else f"expected {FORMS}"
+        raise TaskError(f"--task.data '{data}' has no {kind} column; {has}")
+    if wanted is None and len(candidates) > 1:
+        raise TaskError(f"{data} has several {kind} columns ({', '.join(candidates)}): choose one with {option}")
+    return wanted or candidates[0]

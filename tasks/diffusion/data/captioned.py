@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
-from tasks.diffusion.data.caption_files import FORMS, Row, find_table, picture_files, texts_beside, visible_files
+from tasks.diffusion.data.caption_files import (
+    FORMS,
+    Columns,
+    Row,
+    choose_column,
+    find_table,
+    picture_files,
+    texts_beside,
+    visible_files,
+)
+from tasks.diffusion.data.dataset_rows import read_dataset
 from tasks.diffusion.data.open_picture import SUFFIXES, UnreadablePicture, open_picture
 from tasks.diffusion.data.splits import Pictures, resized, square, stack
 from tasks.errors import TaskError
 from tasks.file_digests import named_digest
 from tasks.pretrained import hub
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ARCHIVES = ("*.zip", "*.tar", "*.tar.gz")
 CAPTIONS = (".jsonl", ".json", ".csv", ".txt", ".caption")
@@ -29,14 +42,6 @@ KNOWN = {
     ),
     "naruto": ("lambdalabs/naruto-blip-captions",),
 }
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The dataset's columns of pictures and captions; None for the only one of its kind."""
-
-    image: str | None = None
-    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ def find_rows(data: str, columns: Columns) -> CaptionedRows:
     folder, facts = _folder(data)
     tables = [file for file in visible_files(folder) if file.suffix == ".parquet"]
     if tables or not picture_files(folder):
-        return _from_dataset(folder, tables, data, columns, facts)
+        rows, chosen = read_dataset(folder, tables, data, columns)
+        return CaptionedRows(rows, facts | chosen)
     return _from_folder(folder, columns, facts)
 
 
@@ -84,20 +90,26 @@ def content_digest(data: str, columns: Columns) -> str:
 
 
 def _pictures(rows: Sequence[Row], data: str, resolution: int, bad: BadItems, whole: bool) -> Pictures:
-    pixels, captions, uncropped = [], [], []
+    pixels, captions, uncropped, names = [], [], [], []
     for row in tqdm(rows, "pictures", leave=False):
         with bad.skipped():
-            caption = caption_of(row, data)
-            try:
-                picture = open_picture(row.source)
-            except UnreadablePicture as broken:
-                sentence = f"the picture '{row.name}' of {data} cannot be read ({broken}): repair or remove it"
-                raise BadItem(broken.kind, row.name, sentence) from None
+            picture, caption = _checked(row, data)
             pixels.append(square(picture, resolution))
             captions.append(caption)
+            names.append(row.name)
             if whole:
                 uncropped.append(resized(picture, resolution))
-    return Pictures(stack(pixels), captions, whole=uncropped)
+    return Pictures(stack(pixels), captions, whole=uncropped, names=names)
+
+
+def _checked(row: Row, data: str) -> tuple[Image, str]:
+    """A row's picture and caption. Raises BadItem."""
+    caption = caption_of(row, data)
+    try:
+        return open_picture(row.source), caption
+    except UnreadablePicture as broken:
+        sentence = f"the picture '{row.name}' of {data} cannot be read ({broken}): repair or remove it"
+        raise BadItem(broken.kind, row.name, sentence) from None
 
 
 def caption_of(row: Row, data: str) -> str:
@@ -135,93 +147,11 @@ def _from_folder(folder: Path, columns: Columns, facts: Mapping[str, Any]) -> Ca
             raise TaskError(f"--task.data '{folder}' has no captions; expected {FORMS}")
         source, kind = "a text beside each picture", "pictures without a text beside them"
     else:
-        image = _column(list(table.picture_columns), str(folder), columns.image, "image", "--task.image-column")
-        caption = _column(table.text_columns, str(folder), columns.caption, "text", "--task.caption-column")
+        image = choose_column(list(table.picture_columns), str(folder), columns.image, "image", "--task.image-column")
+        caption = choose_column(table.text_columns, str(folder), columns.caption, "text", "--task.caption-column")
         rows = table.captioned(folder, image, caption)
         source, kind = table.files[0].name, f"pictures without a line in {table.files[0].name}"
         facts = {**facts, "image_column": image, "caption_column": caption}
     named = {row.source for row in rows}
     missing = [str(file.relative_to(folder)) for file in pictures if file not in named]
     return CaptionedRows(rows, {**facts, "captions": source}, {kind: missing} if missing else {})
-
-
-def _from_dataset(
-    folder: Path, tables: Sequence[Path], data: str, columns: Columns, facts: Mapping[str, Any]
-) -> CaptionedRows:
-    """Parquet files that contain the pictures, or archives of pictures, as `datasets` reads them."""
-    from datasets import Image
-
-    dataset = _read_dataset(folder, tables, data)
-    kinds = {name: _kind(feature) for name, feature in dataset.features.items()}
-    images, texts = ([name for name, each in kinds.items() if each == kind] for kind in ("image", "text"))
-    image = _column(images, data, columns.image, "image", "--task.image-column", list(kinds))
-    caption = _column(texts, data, columns.caption, "text", "--task.caption-column", list(kinds))
-    chosen = dataset.select_columns([image, caption]).cast_column(image, Image(decode=False))
-    return CaptionedRows(
-        _DatasetRows(chosen, image, caption), {**facts, "image_column": image, "caption_column": caption}
-    )
-
-
-def _read_dataset(folder: Path, tables: Sequence[Path], data: str) -> Any:
-    """The training split (or the only one) that `datasets` reads from the folder; it runs no script of the folder."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        splits: Any = (
-            load_dataset("parquet", data_files=[str(file) for file in tables])
-            if tables
-            else load_dataset("imagefolder", data_dir=str(folder))
-        )
-    except (DatasetsError, ValueError, OSError, LookupError, TypeError) as broken:  # from a broken metadata file
-        reason = str(broken.__cause__ or broken).splitlines()[0]
-        raise TaskError(f"--task.data '{data}' cannot be read as captioned pictures: {reason}") from None
-    return splits["train"] if "train" in splits else next(iter(splits.values()))
-
-
-def _column(
-    candidates: Sequence[str],
-    data: str,
-    wanted: str | None,
-    kind: str,
-    option: str,
-    present: Sequence[str] = (),
-) -> str:
-    """The requested column, or the only one of its kind: "image" or "text"."""
-    if wanted is not None and wanted not in candidates:
-        valid = ", ".join(candidates) or "none"
-        raise TaskError(f"{option} '{wanted}' is not a column of {kind}s in {data}; valid: {valid}")
-    if wanted is None and not candidates:
-        has = f"it has {', '.join(present)}" if present else f"expected {FORMS}"
-        raise TaskError(f"--task.data '{data}' has no {kind} column; {has}")
-    if wanted is None and len(candidates) > 1:
-        raise TaskError(f"{data} has several {kind} columns ({', '.join(candidates)}): choose one with {option}")
-    return wanted or candidates[0]
-
-
-def _kind(feature: Any) -> str | None:
-    from datasets import Image, Value
-
-    if isinstance(feature, Image):
-        return "image"
-    return "text" if isinstance(feature, Value) and feature.dtype in ("string", "large_string") else None
-
-
-class _DatasetRows(Sequence[Row]):
-    """The rows of a dataset of `datasets`, read one by one."""
-
-    def __init__(self, dataset: Any, image_column: str, caption_column: str):
-        self.dataset, self.image_column, self.caption_column = dataset, image_column, caption_column
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self[position] for position in range(len(self)))
-
-    def __getitem__(self, position: Any) -> Row:
-        row = self.dataset[position]
-        picture = row[self.image_column] or {"path": None, "bytes": b""}
-        name = picture["path"] or f"number {position}"
-        content = picture["bytes"]
-        return Row(name, Path(name) if content is None else content, row[self.caption_column])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 BACKGROUND = "white"  # behind transparent pixels
+ORIENTATION = 0x0112  # the EXIF tag
 MAX_16_BITS = 2**16 - 1
 
 
@@ -28,10 +31,17 @@ class UnreadablePicture(ValueError):
 
 def open_picture(source: Path | bytes) -> Image:
     """The picture in a file, or in its content, in RGB. Raises UnreadablePicture with the reason."""
+    with refusals():
+        return _rgb(opened(source))
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turn whatever Pillow raises into UnreadablePicture."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return _rgb(opened(source))
+        yield
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         reason = f"more than {most} million pixels, which can be a decompression bomb; make it smaller"
@@ -53,6 +63,30 @@ def opened(source: Path | bytes) -> Image:
         # twice this many pixels are an error
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A picture file as it is, and what `open_picture` does to its pixels."""
+
+    size: tuple[int, int]
+    mode: str
+    treatments: tuple[str, ...]
+
+
+def described(source: Path | bytes) -> Description:
+    """The file's header; the pixels are not decoded. Raises UnreadablePicture."""
+    with refusals():
+        picture = opened(source)
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        conditions = {
+            f"transparency on {BACKGROUND}": picture.has_transparency_data,
+            "16 bits scaled to 8": picture.mode.startswith("I"),
+            "turned as EXIF says": orientation not in (0, 1),
+            "first frame only": getattr(picture, "n_frames", 1) > 1,
+        }
+        treatments = tuple(name for name, holds in conditions.items() if holds)
+        return Description(picture.size, picture.mode, treatments)
 
 
 def _rgb(picture: Image) -> Image:

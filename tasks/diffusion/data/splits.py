@@ -37,6 +37,7 @@ class Pictures:
     captions: list[str]
     attributes: list[Attributes] = field(default_factory=list)
     whole: list[Tensor] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of the files, if they are files
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -44,7 +45,8 @@ class Pictures:
     def __getitem__(self, index: list[int]) -> Pictures:
         attributes = [self.attributes[i] for i in index] if self.attributes else []
         whole = [self.whole[i] for i in index] if self.whole else []
-        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole)
+        names = [self.names[i] for i in index] if self.names else []
+        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole, names)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def subject_folder(
         pixels.append(square(picture, resolution))
         if keep_whole:
             whole.append(resized(picture, resolution))
-    pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole)
+    pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole, names=[file.name for file in files])
     test = [i * len(files) // test_count for i in range(test_count)]
     train = [i for i in range(len(files)) if i not in test]
     return _subject(pictures[train], pictures[test], caption, resolution, str(folder))

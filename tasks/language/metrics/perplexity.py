@@ -21,7 +21,12 @@ REFERENCE_PERPLEXITY = Metric(
 FAMILIAR_PERPLEXITY = Metric(
     "familiar_perplexity", "lower", "per token", "perplexity of general English, held out from the base's pretraining"
 )
-DRIFT = Metric("drift", "lower", "nats per token", "loss on general English, tuned model minus base (forgetting)")
+DRIFT = Metric(
+    "drift",
+    "lower",
+    "nats per token",
+    "loss on general English, tuned model minus base: above 0 it forgets, below 0 it improves",
+)
 VALIDATION_LOSS = Metric(
     "validation_loss", "lower", "nats per token", "loss on the validation items, without label smoothing"
 )

@@ -75,11 +75,11 @@ class LanguageModel:
 
     def prompt_ids(self, text: str) -> list[int]:
         """Token ids of a prompt, including the special tokens that the tokenizer puts in front."""
-        return self.tokenizer(text).input_ids
+        return self.tokenizer(text, verbose=False).input_ids
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a continuation, without special tokens."""
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def document_ids(self, text: str) -> list[int]:
         """A start token and the text's tokens, so that every token of the text is predicted."""
@@ -97,7 +97,7 @@ def load(base: str, device: torch.device, allow_pickle: bool = False) -> Languag
     Raises TaskError if the base is not available or incomplete.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     source = find_source(base, allow_pickle)
     options: dict[str, Any] = {"trust_remote_code": False}
@@ -109,13 +109,22 @@ def load(base: str, device: torch.device, allow_pickle: bool = False) -> Languag
         # otherwise the model stays quantised and can be neither trained nor saved
         model_options |= {"use_safetensors": None, "quantization_config": GgufConfig(dequantize=True)}
     folder = str(source.folder)
-    tokenizer = load_data_only(AutoTokenizer, folder, base, **options)
+    tokenizer = load_tokenizer(source, base)
     model: Any = load_model(AutoModelForCausalLM, folder, base, **options, **model_options)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], base)
     model.to(device).eval().requires_grad_(False)
     return LanguageModel(model, tokenizer, card_of(base), base, source.revision)
+
+
+def load_tokenizer(source: Source, base: str) -> Any:
+    """A base's tokenizer, with a padding token."""
+    from transformers import AutoTokenizer
+
+    options = {} if source.gguf_file is None else {"gguf_file": source.gguf_file}
+    tokenizer = load_data_only(AutoTokenizer, str(source.folder), base, trust_remote_code=False, **options)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def find_source(base: str, allow_pickle: bool = False) -> Source:

@@ -14,10 +14,12 @@ from transformers import masking_utils
 from tasks.base import MetaModel
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.errors import TaskError
-from tasks.language.model import likelihood
+from tasks.language.model import bases, likelihood
 from tasks.language.model.backbone import CausalLanguageModel
+from tasks.language.model.bases import LanguageModel
 from tasks.language.model.cards import card_of, folder_of
 from tasks.language.model.likelihood import TokenBatch
+from tasks.pretrained.loading import check_vocabulary
 from tasks.pretrained.published import shapes
 
 
@@ -78,6 +80,15 @@ def model_of(base: str) -> nn.Module:
         ) from error
     model.tie_weights()
     return model.requires_grad_(False)
+
+
+def load_without_weights(base: str, allow_pickle: bool = False) -> LanguageModel:
+    """A base's tokenizer with a model on the meta device: enough to count tokens. Raises TaskError."""
+    source = bases.find_source(base, allow_pickle)
+    tokenizer, model = bases.load_tokenizer(source, base), model_of(base)
+    embeddings: Any = model
+    check_vocabulary(tokenizer, embeddings.get_input_embeddings().weight.shape[0], base)
+    return LanguageModel(model, tokenizer, card_of(base), base, source.revision)
 
 
 def configuration(base: str) -> dict[str, Any]:
