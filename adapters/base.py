@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.backbone import impossible_role
 from adapters.bounds import violations
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -124,8 +125,24 @@ def adapter_registry() -> Mapping[str, type[Adapter]]:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"adapters.{module.name}")
     for entry_point in entry_points(group=ENTRY_POINTS):
-        entry_point.load()
+        _load_plugin(entry_point)
     return dict(Adapter._registry)
+
+
+def _load_plugin(entry_point: EntryPoint) -> None:
+    """Import another package's methods. One that cannot be imported is named and left out: the others still work."""
+    known = set(Adapter._registry)
+    try:
+        entry_point.load()
+    except (Exception, SystemExit) as error:
+        for name in set(Adapter._registry) - known:
+            del Adapter._registry[name]
+        package = entry_point.dist.name if entry_point.dist else entry_point.value
+        print(
+            f"warning: the method '{entry_point.name}' of the package '{package}' is left out, because it cannot be "
+            f"imported ({type(error).__name__}: {first_line(error)}): repair or uninstall the package",
+            file=sys.stderr,
+        )
 
 
 class Attachment(ABC):

@@ -42,13 +42,16 @@ class Bounds:
         return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
 
 
-def bounded(default: float | None, **limits: float) -> Any:
-    """A dataclass field whose number has the `Bounds`; None is always valid."""
+def bounded(default: float | tuple[int, ...] | None, **limits: float) -> Any:
+    """A dataclass field whose number, or each number of a tuple, has the `Bounds`; None is always valid."""
     return field(default=default, metadata={BOUNDS: Bounds(**limits)})
 
 
 def violations(settings: Any, part: str) -> str | None:
-    """One sentence that names every setting of a dataclass outside its bounds, as options `--PART.SETTING`; or None."""
+    """One sentence that names every setting of a dataclass outside its bounds, as options `--PART.SETTING`; or None.
+
+    `part` is empty for options without a prefix.
+    """
     return "; ".join(_violations(settings, part)) or None
 
 
@@ -56,6 +59,8 @@ def _violations(settings: Any, part: str) -> Iterator[str]:
     for setting in fields(settings):
         bounds = setting.metadata.get(BOUNDS)
         value = getattr(settings, setting.name)
-        numbers = value.values() if isinstance(value, Mapping) else [value]
+        numbers = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
         if bounds is not None and not all(number is None or bounds.hold(number) for number in numbers):
-            yield f"--{part}.{setting.name.replace('_', '-')} must be {bounds}, not {value}"
+            option = ".".join(filter(None, [part, setting.name.replace("_", "-")]))
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"--{option} must be {bounds}, not {shown}"

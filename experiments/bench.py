@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import adapter_registry
+from adapters.bounds import bounded
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_command
 from experiments.config import ResolvedTrain, RunConfig, Train, registered
@@ -51,9 +52,9 @@ class LoopOptions:
     """Method to train."""
     task: str = "sd-pokemon"
     """Task to train on."""
-    rounds: int = 5
+    rounds: int = bounded(5, at_least=1, at_most=1000)
     """Rounds, in each of which both are timed."""
-    steps: int = 20
+    steps: int = bounded(20, at_least=1, at_most=NEVER)
     """Steps per round."""
 
 

@@ -7,21 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters.base import adapter_registry
+from adapters.bounds import bounded
 from adapters.errors import AdapterError
 from experiments.cli.errors import command
 from experiments.cli.overrides import Overrides, method_settings
 from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, Train, registered
 from experiments.device import device_of
-from experiments.errors import UsageError
+from experiments.errors import UsageError, check_numbers
 from experiments.measure.method_costs import COSTS_FILE, CostSettings, measure_costs
 from experiments.records.folder import RunFolder, write_json
 from experiments.sweeping.grid import sized
 from experiments.sweeping.jobs import describe_adapter
+from experiments.training.settings import LARGEST_COUNT
 from tasks.base import task_registry
 
 PROGRAM = "python -m experiments.costs"
-MINIMUM = {"steps": 1, "rounds": 1, "items": 1, "mixed": 2, "processes": 1}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class CostsOptions(CostSettings):
 
     methods: tuple[str, ...] = ()
     """Methods to measure. Default: all."""
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = bounded((), at_least=1, at_most=LARGEST_COUNT)
     """Values of each method's size (rank, width, length, dimension). Default: the method's own."""
     set: tuple[str, ...] = ()
     """Settings of single methods, as METHOD.SETTING=VALUE: lora.alpha=8 "lora.targets=query value"."""
@@ -80,9 +81,7 @@ def configurations(overrides: Overrides, options: CostsOptions) -> list[RunConfi
         raise UsageError(f"expected a TASK, for example: {PROGRAM} sd-pokemon; the tasks are {known}")
     if {"steps", "epochs"} & overrides.train.keys():
         raise UsageError("costs do not depend on --train.steps or --train.epochs: --steps sets the steps to time")
-    for name, least in MINIMUM.items():
-        if getattr(options, name) < least:
-            raise UsageError(f"--{name} must be at least {least}, not {getattr(options, name)}")
+    check_numbers(options)
     registry, settings = adapter_registry(), method_settings(options.set)
     methods = {name: registered(registry, name, "method") for name in options.methods or sorted(registry)}
     adapters = [

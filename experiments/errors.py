@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+from adapters.bounds import violations
 
 
 class UsageError(ValueError):
     """A request that cannot work; the message is one sentence: what was wrong, what was expected, what to do."""
+
+
+def check_numbers(options: Any) -> None:
+    """Raise UsageError for a command's options (a dataclass) whose numbers are outside the bounds that they declare."""
+    if wrong := violations(options, ""):
+        raise UsageError(wrong)
 
 
 def check_names(names: Iterable[str], valid: Iterable[str], what: str) -> None:

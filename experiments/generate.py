@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from adapters.bounds import bounded
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
-from experiments.errors import UsageError
-from experiments.records.load_run import load_models, runs_and_prompts
+from experiments.errors import check_names, check_numbers
+from experiments.records.load_run import LARGEST_SCALE, load_models, runs_and_prompts
+from experiments.training.settings import LARGEST_COUNT
 
-MINIMUM = {"num_beams": 1, "max_new_tokens": 1, "no_repeat_ngram_size": 0}
+SETTINGS = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")  # that override the task's
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,15 @@ class GenerateOptions:
 
     words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...] PROMPT [PROMPT ...]")]
     """Folders of finished runs, then prompts."""
-    num_beams: int | None = None
+    num_beams: int | None = bounded(None, at_least=1, at_most=1000)
     """Beams of the search."""
-    length_penalty: float | None = None
+    length_penalty: float | None = bounded(None, at_least=-100, at_most=100)
     """Exponent of the length in a beam's score."""
-    no_repeat_ngram_size: int | None = None
+    no_repeat_ngram_size: int | None = bounded(None, at_least=0, at_most=1000)
     """Allow no n-gram of this size twice; 0 allows all."""
-    max_new_tokens: int | None = None
+    max_new_tokens: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Maximum length of a text, in tokens."""
-    scale: float = 1.0
+    scale: float = bounded(1.0, at_least=-LARGEST_SCALE, at_most=LARGEST_SCALE)
     """Multiply the adapter's update (for LoRA: B A) by this."""
     compare: Literal["base"] | None = None
     """Also generate with the untuned base."""
@@ -44,8 +46,7 @@ class GenerateOptions:
 def main() -> None:
     options = parse_options(GenerateOptions, sys.argv[1:], "python -m experiments.generate")
     runs, prompts = runs_and_prompts(options.words)
-    names = (*MINIMUM, "length_penalty")
-    settings = {name: value for name in names if (value := getattr(options, name)) is not None}
+    settings = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
     texts = generate(runs, prompts, scale=options.scale, with_base=options.compare == "base", **settings)
     for i, prompt in enumerate(prompts):
         print(prompt)
@@ -58,15 +59,14 @@ def generate(
 ) -> dict[str, list[str]]:
     """One text per prompt from every run, by the run's label.
 
-    `settings` override the task's: num_beams, max_new_tokens, no_repeat_ngram_size, length_penalty. Raises UsageError
-    for a folder that is not a finished run, TaskError if its base generates no texts.
+    `settings` override the task's: those of `SETTINGS`. Raises UsageError for a number out of bounds, for a folder that
+    is not a finished run, and for a run that generates no texts; nothing is loaded before.
     """
-    for name, least in MINIMUM.items():
-        if settings.get(name, least) < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {settings[name]}")
+    check_names(settings, SETTINGS, "generate()")
+    check_numbers(GenerateOptions((), scale=scale, **settings))
     return {
         ", ".join(model.label.split("\n")): model.base.generate(prompts, **settings)
-        for model in load_models(runs, scale, with_base)
+        for model in load_models(runs, scale, with_base, "texts")
     }
 
 

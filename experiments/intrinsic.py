@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.bounds import bounded
 from experiments.cli.errors import command, stop
 from experiments.cli.parser import asks_help, parse
-from experiments.errors import UsageError
 from experiments.records.folder import write_json
 from experiments.search.intrinsic_dimension import IntrinsicSettings, intrinsic_dimension
 from experiments.search.outcome_text import outcome_text
+from experiments.sweeping.jobs import LARGEST_JOBS
 from experiments.training.signals import Interruption
 from tasks.base import task_registry
 from tasks.cache import digest
@@ -33,14 +34,12 @@ class IntrinsicOptions(IntrinsicSettings):
 
     runs: Path = Path("runs")
     """Folder for the records and the outcome."""
-    jobs: int = 1
+    jobs: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
     """Runs at a time, each in a process with its share of the cores."""
 
 
 def main() -> None:
     config, options = parse(IntrinsicOptions, with_method(sys.argv[1:]), PROGRAM)
-    if options.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
     options.check()
     from experiments.sweeping.local_launcher import LocalLauncher
 

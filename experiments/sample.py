@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from adapters.bounds import bounded
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
-from experiments.errors import UsageError
-from experiments.records.load_run import load_models, runs_and_prompts
+from experiments.errors import check_numbers
+from experiments.records.load_run import LARGEST_SCALE, load_models, runs_and_prompts
+from experiments.training.settings import LARGEST_SEED
+from tasks.cache import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,20 +37,20 @@ class SampleOptions:
 
     words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...] PROMPT [PROMPT ...]")]
     """Folders of finished runs, then prompts."""
-    num_images_per_prompt: int = 4
+    num_images_per_prompt: int = bounded(4, at_least=1, at_most=1000)
     """Pictures per prompt and run."""
-    num_inference_steps: int | None = None
+    num_inference_steps: int | None = bounded(None, at_least=1, at_most=1000)
     """Sampling steps of DPM-Solver++. Default: what the base's card recommends."""
-    guidance_scale: float | None = None
+    guidance_scale: float | None = bounded(None, at_least=0, at_most=1000)
     """Classifier-free guidance scale. Default: what the base's card recommends."""
-    seed: int = 0
+    seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of the initial noise."""
-    scale: float = 1.0
+    scale: float = bounded(1.0, at_least=-LARGEST_SCALE, at_most=LARGEST_SCALE)
     """Multiply the adapter's update (for LoRA: B A) by this."""
     compare: Literal["base"] | None = None
     """Also add a row of the untuned base."""
     output: Path | None = None
-    """File of the grid. Default: in the samples/ folder of the first run."""
+    """File of the grid. Default: in the samples/ folder of the first run, by prompt, seed and all other settings."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class Samples:
     rows: Mapping[str, Tensor] = field(repr=False)
     captions: list[str]
     settings: Mapping[str, Any]
+
+    @property
+    def file_name(self) -> str:
+        """The first prompt and the seed, and a digest of all settings: another name wherever anything differs."""
+        settings = json.dumps(self.settings, sort_keys=True).encode()
+        return f"{slug(self.settings['prompts'][0])}-seed{self.settings['seed']}-{digest(settings)[:8]}.png"
 
     def save(self, file: Path) -> None:
         """Write the grid as PNG, with the settings as JSON in its text chunk `adapter-testbed`."""
@@ -85,7 +94,7 @@ def main() -> None:
         scale=options.scale,
         with_base=options.compare == "base",
     )
-    file = options.output or runs[0] / "samples" / f"{slug(prompts[0])}-seed{options.seed}.png"
+    file = options.output or runs[0] / "samples" / samples.file_name
     samples.save(file)
     print(file)
 
@@ -102,16 +111,16 @@ def sample(
 ) -> Samples:
     """Sample every prompt with every run; settings left at None come from the card of the first run's base.
 
-    Raises UsageError for a folder that is not a finished run, TaskError if its base generates no pictures.
+    Raises UsageError for a number out of bounds, for a folder that is not a finished run, and for a run that generates
+    no pictures; nothing is loaded before.
     """
-    if num_images_per_prompt < 1 or (num_inference_steps is not None and num_inference_steps < 1):
-        raise UsageError("--num-images-per-prompt and --num-inference-steps must be at least 1")
+    check_numbers(SampleOptions((), num_images_per_prompt, num_inference_steps, guidance_scale, seed, scale))
     captions = [prompt for prompt in prompts for _ in range(num_images_per_prompt)]
     requested = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     settings: dict[str, Any] = {}
     rows: dict[str, Tensor] = {}
     facts: list[dict[str, Any]] = []
-    for model in load_models(runs, scale, with_base):
+    for model in load_models(runs, scale, with_base, "pictures"):
         card = model.base.sampling
         settings = settings or {
             "seed": seed,
@@ -125,8 +134,9 @@ def sample(
 
 
 def slug(prompt: str) -> str:
-    """The prompt as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "prompt"
+    """The prompt, in any script, as part of a file name: at most 60 bytes."""
+    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")
+    return words.encode()[:60].decode(errors="ignore").strip("-") or "prompt"
 
 
 if __name__ == "__main__":

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from adapters.base import adapter_registry
+from adapters.bounds import bounded
 from experiments.cli.errors import command, stop
 from experiments.cli.overrides import Overrides, method_settings
 from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, registered
-from experiments.errors import UsageError, did_you_mean
+from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.studies import SEEDS, STUDIES
 from experiments.sweeping.grid import crossed, resolved, sized
-from experiments.sweeping.jobs import Job
+from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, seed_groups
 from experiments.sweeping.runner import find_rates, perform_runs, show_state
+from experiments.training.settings import LARGEST_COUNT, LARGEST_SEED
 from experiments.training.signals import Interruption
 from tasks.base import task_registry
 
@@ -42,9 +44,9 @@ class SweepOptions:
 
     methods: tuple[str, ...] = ()
     """The methods to compare."""
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = bounded((), at_least=1, at_most=LARGEST_COUNT)
     """Values of each method's size (rank, width, length, dimension). Default: the method's own default."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = bounded((), at_least=0, at_most=LARGEST_SEED)
     """Seeds to run each setting with. Default: 0 1 2, or the study's seeds."""
     set: tuple[str, ...] = ()
     """Settings of single methods, as METHOD.SETTING=VALUE: lora.alpha=8 "lora.targets=query value"."""
@@ -54,21 +56,21 @@ class SweepOptions:
     """Folder for the records."""
     launcher: Literal["local", "ray"] = "local"
     """Worker processes on this machine, or Ray (here or on a cluster whose nodes share the storage of --runs)."""
-    jobs: int = 1
+    jobs: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
     """Concurrent runs of the local launcher, each in a process with its share of the cores."""
     ray_address: str | None = None
     """The cluster for "ray": "auto" or host:port. Default: start Ray on this machine."""
-    run_cpus: int = 1
+    run_cpus: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
     """Cores that a run requests from Ray."""
-    run_gpus: float | None = None
+    run_gpus: float | None = bounded(None, at_least=0, at_most=LARGEST_JOBS)
     """GPUs that a run requests from Ray; 0.5 lets two runs share one. Default: 1 if there are any."""
     retry_failed: bool = False
     """Repeat runs that have failed before."""
-    search_lr: int | None = None
+    search_lr: int | None = bounded(None, at_least=2, at_most=1000)
     """Learning rates to try for every setting before its runs; the one with the lowest validation loss is taken."""
-    search_factor: float = 2.0
+    search_factor: float = bounded(2.0, above=1, at_most=1000)
     """Ratio of neighbouring rates in the search; the grid is centred on the rate that would be taken without it."""
-    search_share: float = 0.5
+    search_share: float = bounded(0.5, above=0, at_most=1)
     """Share of a run's steps that a trial of the search takes."""
     dry_run: bool = False
     """Print the runs and their progress, and run nothing."""
@@ -97,8 +99,7 @@ def description() -> str:
 
 def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
     """All runs of a command line, resolved, without duplicates. Raises UsageError if it makes no sense."""
-    if options.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
+    check_numbers(options)
     settings = method_settings(options.set)
     chosen = _of_study(overrides, options) if options.study else _of_methods(overrides, options, settings)
     unused = settings.keys() - {config.adapter.name for config in chosen}

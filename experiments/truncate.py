@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from adapters.bounds import LARGEST_WIDTH, bounded
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
 from experiments.measure.truncation import truncate
@@ -24,8 +25,8 @@ class TruncateOptions:
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a finished run, RUNS/TASK/METHOD/FINGERPRINT."""
-    ranks: tuple[int, ...] = (1, 2, 4, 8)
+    """Folder of a finished run. The records go to RUNS/TASK/METHOD-truncated, or into the folder of a moved run."""
+    ranks: tuple[int, ...] = bounded((1, 2, 4, 8), at_least=1, at_most=LARGEST_WIDTH)
     """Ranks to evaluate."""
     overwrite: bool = False
     """Evaluate again what has been evaluated before."""

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.bounds import bounded
 from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
+from experiments.training.settings import LARGEST_BATCH, LARGEST_COUNT
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
@@ -26,15 +28,15 @@ COSTS_FILE = "costs.json"  # written to the run folder of its configuration; doe
 class CostSettings:
     """How costs are measured, the same for every method."""
 
-    steps: int = 20
+    steps: int = bounded(20, at_least=1, at_most=LARGEST_COUNT)
     """Training steps to time."""
-    rounds: int = 40
+    rounds: int = bounded(40, at_least=1, at_most=LARGEST_COUNT)
     """Interleaved rounds of each latency comparison."""
-    items: int = 1
+    items: int = bounded(1, at_least=1, at_most=LARGEST_BATCH)
     """Items per forward pass when measuring latency."""
-    mixed: int = 4
+    mixed: int = bounded(4, at_least=2, at_most=LARGEST_BATCH)
     """Size of the mixed batch, in which every item uses a different adapter."""
-    processes: int = 2
+    processes: int = bounded(2, at_least=1, at_most=LARGEST_BATCH)
     """Processes of the run that counts the bytes sent; 1 records the prediction only."""
 
 

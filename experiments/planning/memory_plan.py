@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from adapters.bounds import bounded
 from experiments.config import ResolvedTrain, RunConfig
-from experiments.errors import UsageError
+from experiments.errors import UsageError, check_numbers
 
 if TYPE_CHECKING:
     from experiments.measure.memory_prediction import Prediction
@@ -27,9 +28,9 @@ class PlanSettings:
     """Attention kernels: "fused" (flash or memory-efficient), or "math", which materialises every score."""
     device: Literal["cuda", "cpu"] = "cuda"
     """Device whose rules apply: autocast's fp32 list, AdamW's temporary copies, the allocator's rounding."""
-    context: float = 0.75
+    context: float = bounded(0.75, at_least=0, at_most=1000)
     """Allowance in GiB for the CUDA context, kernels and the workspaces of cuBLAS and cuDNN."""
-    fragmentation: float = 0.05
+    fragmentation: float = bounded(0.05, at_least=0, below=1)
     """Allowance for fragmentation, as a share of the peak."""
 
 
@@ -66,8 +67,7 @@ def plan(config: RunConfig, settings: PlanSettings | None = None) -> Plan:
             f"--weights {settings.weights} needs a computation in the same dtype: "
             f"add --train.mixed-precision {settings.weights}"
         )
-    if not 0 <= settings.fragmentation < 1 or settings.context < 0:
-        raise UsageError("--fragmentation must be at least 0 and below 1, --context at least 0")
+    check_numbers(settings)
     prediction = predict(config, DEVICE_RULES[settings.device], settings.weights, settings.attention == "fused")
     return Plan(config, settings, prediction)
 

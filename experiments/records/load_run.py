@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config import RunConfig
 from experiments.device import device_of
@@ -15,6 +16,8 @@ from experiments.records.folder import RunFolder
 if TYPE_CHECKING:
     from adapters.base import Attachment
     from tasks.base import LoadedBase
+
+LARGEST_SCALE = 1e6  # of an adapter's update
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
         )
     # with the run's seed, in case the method drew something that it does not save; the file holds what `init` began
     attachment = attach(replace(config.adapter, init=None), base.backbone, config.train.seed)
+    base.reserve_positions(config.adapter.positions_taken)
     attachment.load(read_tensors(folder.adapter_file)[0])
     base.backbone.model.eval()
     return LoadedRun(folder, record, config, base, attachment)
@@ -94,7 +98,8 @@ def runs_and_prompts(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
     Raises UsageError if either is missing or a folder is misspelt.
     """
-    count = next((i for i, word in enumerate(words) if not Path(word).is_dir()), len(words))
+    # os.path.isdir, because Path.is_dir raises OSError for a prompt that is too long for a path
+    count = next((i for i, word in enumerate(words) if not os.path.isdir(word)), len(words))
     runs, prompts = [Path(word) for word in words[:count]], list(words[count:])
     if not runs:
         given = f"'{words[0]}' is not a folder: " if words else ""
@@ -116,11 +121,21 @@ class LabelledModel:
     facts: Mapping[str, Any]
 
 
-def load_models(runs: Sequence[Path], scale: float, with_base: bool) -> Iterator[LabelledModel]:
+def load_models(
+    runs: Sequence[Path], scale: float, with_base: bool, wanted: Literal["pictures", "texts"] | None = None
+) -> Iterator[LabelledModel]:
     """Load each run's model in turn, its update multiplied by `scale`; `with_base` gives the untuned base first.
 
-    One model is in memory at a time, and each is valid until the next is requested.
+    One model is in memory at a time, and each is valid until the next is requested. Raises UsageError, before anything
+    is loaded, for a run that has not finished or does not generate what is wanted.
     """
+    for path in runs:
+        task = RunConfig.from_record(finished_record(RunFolder(path))["config"]).task
+        if wanted is not None and task.generates not in (None, wanted):  # None: found out once it is loaded
+            command = {"pictures": "sample", "texts": "generate"}[task.generates]
+            raise UsageError(
+                f"the run '{path}' generates {task.generates}, not {wanted}: use python -m experiments.{command}"
+            )
     bases: set[str] = set()
     for path in runs:
         run = load_run(path)

@@ -19,8 +19,10 @@ def show(record: Mapping[str, Any], folder: Path) -> None:
         console.print(f"[bold red]failed[/]: {record['reason']}\n{folder}", highlight=False)
         return
     console.print(_figures(record))
+    for line in _definitions(record["metrics"]):
+        console.print(line, highlight=False, markup=False)
     for line in _costs(record):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     console.print(f"record: {folder / 'result.json'}", highlight=False, soft_wrap=True)
     if (folder / "samples").is_dir():
         console.print(f"samples: {folder / 'samples'}", highlight=False, soft_wrap=True)
@@ -49,6 +51,13 @@ def _figures(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def _definitions(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What each figure of the table is, in which unit."""
+    for name, figure in figures.items():
+        if not _is_part(name, figures):
+            yield f"{name}: {figure['meaning']} [{figure['unit']}]"
+
+
 def _is_part(name: str, figures: Mapping[str, Any]) -> bool:
     """Whether a figure is part of another one (alignment_eyes of alignment), which the table leaves out."""
     return any(name.startswith(f"{whole}_") for whole in figures)
@@ -66,16 +75,26 @@ def _costs(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"not trained (0 steps): {adapter}{_positions(record['facts'])}"
         yield f"{times}evaluation {seconds['evaluate']:.0f}"
         return
-    yield f"trained {adapter}, peak memory {record['memory']['peak_bytes'] / 1e9:.2f} GB ({record['memory']['how']})"
+    yield f"trained {adapter}"
+    yield from _memory(record["memory"])
     yield (
         f"per step: {record['flops']['total'] / 1e9:,.1f} GFLOP, {_rate(record['throughput'])}, "
         f"{record['communication']['predicted_bytes'] / 1e6:.2f} MB of gradients between processes"
         + _positions(record["facts"])
     )
     yield (
-        f"{times}training {seconds['train']:.0f} ({seconds['step_median']:.3f} per step), "
-        f"evaluation {seconds['evaluate']:.0f}"
+        f"{times}training {seconds['train']:.0f} (all of it: steps, validation, checkpoints), evaluation "
+        f"{seconds['evaluate']:.0f}; a step alone takes {seconds['step_median']:.3f} (median)"
     )
+
+
+def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
+    """The two peaks, each with its definition: the tensors of a step, and the whole process or allocator."""
+    categories = memory.get("categories")
+    if categories:
+        parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in categories.items())
+        yield f"memory of a step's tensors at their peak, in MB: {sum(categories.values()) / 1e6:,.0f} ({parts})"
+    yield f"memory in all, in MB: {memory['peak_bytes'] / 1e6:,.0f} ({memory['how']})"
 
 
 def _rate(throughput: Mapping[str, Any]) -> str:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import adapter_registry
+from adapters.bounds import bounded
 from experiments.config import RunConfig, registered
-from experiments.errors import UsageError, did_you_mean
+from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
 from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
 from experiments.sweeping.jobs import RunJob
+from experiments.training.settings import LARGEST_COUNT, LARGEST_SEED
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
@@ -32,43 +34,40 @@ GRID_FACTOR_OF_OTHERS = 4
 class IntrinsicSettings:
     """What is searched, and what counts as close."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = bounded((0, 1, 2), at_least=0, at_most=LARGEST_SEED)
     """Seeds; each is compared with the goal's run of the same seed."""
-    threshold: float = 0.9
+    threshold: float = bounded(0.9, above=0, at_most=1)
     """Share of the way from the untuned base to the goal that counts as close."""
     metric: str | None = None
     """Metric that decides. Default: the task's primary metric."""
     variants: tuple[str, ...] = ()
     """Named variants of METHOD to search. Default: all that it has."""
-    smallest: int = 10
+    smallest: int = bounded(10, at_least=1, at_most=LARGEST_COUNT)
     """Lower end of the search range (raised if a variant needs more)."""
-    largest: int | None = None
+    largest: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Upper end of the search range. Default: the number of the model's weights."""
-    factor: float = 10.0
+    factor: float = bounded(10.0, above=1, at_most=LARGEST_COUNT)
     """Ratio between neighbouring sizes of the coarse search."""
-    resolution: float = 4.0
+    resolution: float = bounded(4.0, above=1, at_most=LARGEST_COUNT)
     """Bisection stops once the smallest size that reaches the target is at most this many times the largest that does
     not; the crossing is interpolated between the two on the log scale."""
-    rate_exponent: float = 0.5
+    rate_exponent: float = bounded(0.5, at_least=0, at_most=4)
     """The learning rate at size s is the method's rate times (default size / s) to this power. One step of Adam moves
     each of the s numbers by about the rate, so at 0.5 the weights move equally far at every dimension, and nearly so
     at every rank. 0 uses the same rate at every size."""
     other_methods: tuple[str, ...] = ("lora",)
     """Further methods to search for the smallest size with the same quality, over powers of 4."""
-    other_largest: int = 64
+    other_largest: int = bounded(64, at_least=1, at_most=LARGEST_COUNT)
     """Upper end of the search range of --other-methods."""
     goal: str = "full"
     """The method that defines 100 %."""
 
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
+        check_numbers(self)
         rules = {
             "--seeds must name at least one seed, and each only once": 0 < len(self.seeds) == len(set(self.seeds)),
-            "--threshold must be above 0 and at most 1": 0 < self.threshold <= 1,
-            "--smallest must be at least 1": self.smallest >= 1,
             "--largest must not be below --smallest": self.smallest <= (self.largest or sys.maxsize),
-            "--factor and --resolution must be above 1": min(self.factor, self.resolution) > 1,
-            "--other-largest must be at least 1": self.other_largest >= 1,
         }
         for rule, holds in rules.items():
             if not holds:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 USER_ERRORS = (UsageError, AdapterError, TaskError, RunFailure)
 OUTPUT = "output.log"  # in the job's folder: what the job prints
+LARGEST_JOBS = 10_000  # at a time
 LAST_LINES = 4096  # bytes at the end of a step log that are sure to hold a whole line
 
 

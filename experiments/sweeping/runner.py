@@ -12,7 +12,7 @@ from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.run_record import RunRecord
 from experiments.sweeping.grid import crossed, resolved
-from experiments.sweeping.jobs import Job, RunJob, describe_adapter
+from experiments.sweeping.jobs import LARGEST_JOBS, Job, RunJob, describe_adapter
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.local_launcher import InProcessLauncher, Launcher, LocalLauncher
 from experiments.training.settings import with_settings
@@ -39,8 +39,8 @@ def sweep(
     `if __name__ == "__main__":`. Records come in the order tasks, seeds, adapters. Raises UsageError if the settings
     make no sense.
     """
-    if jobs < 1:
-        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    if not 1 <= jobs <= LARGEST_JOBS:
+        raise UsageError(f"jobs must be at least 1 and at most {LARGEST_JOBS}, not {jobs}")
     if isinstance(search_lr, int):
         search_lr = LearningRateSearch(search_lr)
     base = with_settings(train, settings)

@@ -194,7 +194,7 @@ class Trainer:
         if self.accelerator.log_with:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
         bar.update()
-        bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
+        bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['seconds']:.3f} s per step", refresh=False)
         for callback in self.callbacks:
             callback.on_step(self, done, line)
         signal = distributed.on_main(lambda: self.interruption.signal)
@@ -215,7 +215,9 @@ class Trainer:
 
     def _bar(self) -> tqdm:
         hidden = not self.accelerator.is_main_process
-        return tqdm(total=self.settings.steps, initial=self.start.step, desc="training", unit="step", disable=hidden)
+        shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # tqdm's rate includes validation
+        total, done = self.settings.steps, self.start.step
+        return tqdm(total=total, initial=done, desc="training", unit="step", disable=hidden, bar_format=shown)
 
     def _save(self, step: int, log: TextIO) -> None:
         """Save a checkpoint. The log is flushed to disk first, so that it is never shorter than a checkpoint says."""

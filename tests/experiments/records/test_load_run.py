@@ -116,8 +116,71 @@ def test_texts(language_run, monkeypatch, capsys):
     assert base != tuned
     with pytest.raises(TaskError, match="expected a meaning such as 'name"):
         run_command(monkeypatch, generate.main, language_run.path, "a restaurant, please")
-    with pytest.raises(TaskError, match="generates no pictures"):
-        run_command(monkeypatch, sample.main, language_run.path, MEANING)
+
+
+@pytest.mark.parametrize(
+    ("command", "run", "message"),
+    [
+        (sample, "language_run", r"generates texts, not pictures: use python -m experiments\.generate"),
+        (generate, "pictures", r"generates pictures, not texts: use python -m experiments\.sample"),
+    ],
+)
+def test_the_wrong_kind_of_run_is_refused_before_it_is_loaded(command, run, message, request, monkeypatch):
+    folder = request.getfixturevalue(run)
+    for task in (Pokemon, EndToEnd):
+        monkeypatch.setattr(task, "load_base", lambda *_: pytest.fail("a base was loaded"))
+    with pytest.raises(UsageError, match=message):
+        run_command(monkeypatch, command.main, folder.path, MEANING)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (sample, ["--num-images-per-prompt", "0"]),
+        (sample, ["--num-inference-steps", "-1"]),
+        (sample, ["--guidance-scale", "nan"]),
+        (sample, ["--seed", "4294967296"]),
+        (sample, ["--scale", "inf"]),
+        (generate, ["--num-beams", "0"]),
+        (generate, ["--length-penalty", "nan"]),
+        (generate, ["--max-new-tokens", "10000000000000000000000000"]),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused_before_anything_is_loaded(command, words, monkeypatch, capsys):
+    with pytest.raises(UsageError, match=f"{words[0]} must be .*, not {words[1]}"):
+        run_command(monkeypatch, command.main, "no-such-run", PROMPT, *words)
+
+
+def samples_of(prompts=(PROMPT,), **changed) -> sample.Samples:
+    return sample.Samples({}, [], {"prompts": list(prompts), "seed": 0, "guidance_scale": 5.0, **changed})
+
+
+def test_names_of_samples_differ_where_anything_differs():
+    variants = [
+        samples_of(),
+        samples_of(["\uace0\uc591\uc774"]),  # a cat in Korean
+        samples_of(["\uac15\uc544\uc9c0"]),  # a puppy in Korean
+        samples_of(["\U0001f431"]),
+        samples_of(["\U0001f436"]),
+        samples_of([PROMPT, "another"]),
+        samples_of(["x" * 300]),
+        samples_of(["x" * 301]),
+        samples_of(seed=1),
+        samples_of(guidance_scale=6.0),
+        samples_of(rows=[{"scale": 0.5}]),
+    ]
+    names = [samples.file_name for samples in variants]
+    assert len(set(names)) == len(names)
+    assert all(len(name.encode()) < 100 and "/" not in name for name in names)
+    assert names[1].startswith("\uace0\uc591\uc774-seed0-")
+    assert samples_of().file_name == names[0]
+
+
+def test_a_prompt_may_be_longer_than_a_file_name(tmp_path):
+    for prompt in ("x" * 300, "a long prompt " * 100):
+        assert runs_and_prompts([str(tmp_path), prompt]) == ([tmp_path], [prompt])
+    with pytest.raises(UsageError, match="is not a folder"):
+        runs_and_prompts(["x" * 300])
 
 
 def test_style_continues_a_text(tiny_base, tmp_path):  # noqa: F811

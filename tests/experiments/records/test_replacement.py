@@ -1,0 +1,137 @@
+"""`--overwrite`: a finished run stays as it was until its replacement has finished too."""
+
+import contextlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train
+from experiments.records.failures import DiskFull
+from experiments.records.folder import RunFolder
+from experiments.session import execute, run
+from experiments.training.callbacks import Callback
+from tasks.errors import TaskError
+
+CPU = Train(device="cpu", steps=4, checkpointing_steps=1)
+
+
+class Stop(Callback):
+    """Interrupts the training after a step, as Ctrl-C does."""
+
+    def __init__(self, step: int, error: BaseException):
+        self.step, self.error, self.seen = step, error, []
+
+    def on_step(self, trainer, step, line):
+        self.seen.append(step)
+        if step == self.step:
+            raise self.error
+
+
+@pytest.fixture
+def finished(tiny_task, tmp_path) -> RunFolder:
+    return RunFolder(run(Lora(rank=2), tiny_task(), CPU, runs=tmp_path).folder)
+
+
+def contents(folder: RunFolder) -> dict[str, bytes]:
+    return {str(file.relative_to(folder.path)): file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+
+
+def again(folder: RunFolder, tiny_task, *callbacks):
+    return run(Lora(rank=2), tiny_task(), CPU, runs=folder.path.parents[2], overwrite=True, callbacks=callbacks)
+
+
+@pytest.mark.parametrize("error", [TaskError("the folder is gone"), KeyboardInterrupt()])
+def test_an_error_in_the_set_up_leaves_everything(error, finished, tiny_task, monkeypatch):
+    def prepare(*_):
+        raise error
+
+    before = contents(finished)
+    monkeypatch.setattr(tiny_task, "prepare", prepare)
+    with pytest.raises(type(error)):
+        again(finished, tiny_task)
+    assert contents(finished) == before
+
+
+def test_an_interrupted_replacement_resumes_and_then_takes_the_place(finished, tiny_task):
+    before = contents(finished)
+    with pytest.raises(KeyboardInterrupt):
+        again(finished, tiny_task, Stop(3, KeyboardInterrupt()))
+    assert {name: data for name, data in contents(finished).items() if name in before} == before
+    follower = Stop(99, KeyboardInterrupt())
+    record = again(finished, tiny_task, follower)
+    assert follower.seen == [3, 4]
+    assert record.data["training"]["resumed_from"] == 2
+    assert record.data["fingerprint"] == finished.path.name
+    assert json.loads(finished.result_file.read_text()) == record.data
+    assert sorted(contents(finished)) == sorted(before)
+
+
+def test_a_failed_replacement_leaves_the_finished_run(finished, tiny_task):
+    before = contents(finished)
+    record = again(finished, tiny_task, Stop(2, DiskFull(finished.path / "x")))
+    assert record.status == "failed"
+    assert "the finished run stays as it was, and the failed one is in " in record.reason
+    assert {name: data for name, data in contents(finished).items() if name in before} == before
+
+
+def test_a_move_that_was_cut_off_is_completed(finished, tiny_task, monkeypatch):
+    moved = []
+    original = RunFolder.adopt_replacement
+
+    def cut_off(self):
+        if self.replacement.has_finished:
+            (self.replacement.path / "adapter.safetensors").replace(self.path / "adapter.safetensors")
+            moved.append(self.path)
+            raise KeyboardInterrupt
+        original(self)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(RunFolder, "adopt_replacement", cut_off)
+        again(finished, tiny_task)
+    assert moved
+    new = json.loads(finished.replacement.result_file.read_text())
+    config = RunConfig(Lora(rank=2), tiny_task(), CPU).resolved()
+    assert execute(config, finished) == new
+    assert not finished.replacement.path.exists()
+
+
+def test_a_damaged_record_is_overwritten(finished, tiny_task):
+    finished.result_file.write_text("{")
+    assert again(finished, tiny_task).status == "finished"
+
+
+def test_the_interrupted_run_of_other_settings_is_named(finished, tiny_task, tmp_path):
+    from experiments.records.unfinished import changed_since
+
+    config = RunConfig(Lora(rank=2), tiny_task(), replace(CPU, steps=9)).resolved()
+    folder = RunFolder.of(tmp_path, config)
+    assert changed_since(folder, config) is None, "a finished run is no interrupted one"
+    with pytest.raises(KeyboardInterrupt):
+        execute(config, folder, callbacks=[Stop(3, KeyboardInterrupt())])
+    assert changed_since(folder, config) is None, "it resumes"
+    other = RunConfig(Lora(rank=2, alpha=3.0), tiny_task(), replace(CPU, steps=9)).resolved()
+    sentence = changed_since(RunFolder.of(tmp_path, other), other)
+    assert sentence is not None
+    assert "a new run begins" in sentence
+    assert str(folder.path) in sentence
+    assert sentence.endswith("differs: adapter.alpha was null, is 3.0")
+
+
+def test_changed_content_is_named_too(tiny_task, tmp_path, monkeypatch):
+    from experiments.records.unfinished import changed_since
+
+    monkeypatch.setattr(tiny_task, "content_digests", lambda self: {"data": "one"})
+    config = RunConfig(Lora(rank=2), tiny_task(), CPU).resolved()
+    folder = RunFolder.of(tmp_path, config)
+    with pytest.raises(KeyboardInterrupt):
+        execute(config, folder, callbacks=[Stop(2, KeyboardInterrupt())])
+    assert json.loads((folder.path / "config.json").read_text())["content"] == {"adapter": {}, "task": {"data": "one"}}
+    monkeypatch.setattr(tiny_task, "content_digests", lambda self: {"data": "two"})
+    changed = RunConfig(Lora(rank=2), tiny_task(), CPU).resolved()
+    other = RunFolder.of(tmp_path, changed)
+    assert other != folder
+    assert str(changed_since(other, changed)).endswith("differs: content of task.data")
+    record = execute(changed, other)
+    assert (record["content"]["task"], record["training"]["resumed_from"]) == ({"data": "two"}, 0)
