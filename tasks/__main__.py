@@ -34,6 +34,7 @@ def main() -> None:
     if arguments[0] != "check":
         stop(f"unknown command '{arguments[0]}'; the command is check")
     task, options = parse_task_settings(CheckOptions, arguments[1:], f"{PROGRAM} check")
+    task.check_settings()
     report = task.describe_data()
     print(report.text())
     if report.grid is not None:

@@ -103,7 +103,6 @@ class DiffusionSettings(PretrainedSettings, ABC):
         from tasks.diffusion.model.bases import resolution_of
 
         task = self.filled()
-        task.check_settings()
         resolution = task.resolution or resolution_of(task.base)
         sources, unasked = task.sources()
         lenient = task._lenient()

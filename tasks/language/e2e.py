@@ -83,7 +83,6 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         from tasks.language.data import e2e_data
         from tasks.language.data.report import report_of_meanings
 
-        self.check_settings()
         splits = e2e_data.load(self.data, self.train_items, self.test_items, "skip")
         report = report_of_meanings(splits, self.base)
         if self.on_bad_item == "fail":

@@ -58,7 +58,6 @@ class Style(LanguageSettings, Task, name="style"):
         from tasks.language.data import style_data
         from tasks.language.data.report import report_of_text
 
-        self.check_settings()
         return report_of_text(style_data.load(self.data, self.test_items), self.base, self.max_length)
 
     def data_digest(self) -> str:

@@ -81,7 +81,12 @@ def _captions_line(splits: PictureSplits, base: str) -> str:
 def _shared_line(train: Pictures, held_out: Mapping[str, Pictures]) -> str:
     splits = {"train": train, **held_out}
     digests = {name: [tensor_digest(picture) for picture in pictures.pixels] for name, pictures in splits.items()}
-    names = {digest: name for split, part in splits.items() for digest, name in _named(part, digests[split])}
+    in_training = dict(_named(train, digests["train"]))
+    names = {
+        digest: f"{name} = {in_training.get(digest)}"
+        for split, part in held_out.items()
+        for digest, name in _named(part, digests[split])
+    }
     captions = {name: pictures.captions for name, pictures in splits.items()}
     one_caption = len({caption for texts in captions.values() for caption in texts}) == 1  # a subject's
     lines = [shared_line(digests, "pictures", names)]

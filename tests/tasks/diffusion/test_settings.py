@@ -1,5 +1,6 @@
 """The shared settings on the bundled base: what is cached, what trains, what stays in memory."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.sampling import noise_seed, sample
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
+from tests.tasks.diffusion.tiny_base import write_pictures
 
 CPU = torch.device("cpu")
 SMALL = Pokemon(train_items=10, test_items=10, drift_items=10, num_inference_steps=2)
@@ -109,3 +111,21 @@ def test_settings_that_cannot_work_are_one_sentence(settings, message):
     with pytest.raises(TaskError, match=message) as refusal:
         replace(SMALL, **settings).prepare(CPU)
     assert "\n" not in str(refusal.value)
+
+
+def test_pictures_are_read_before_the_base(tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.diffusion.model.bases.load", lambda *_: pytest.fail("the base was loaded first"))
+    folder = write_pictures(tmp_path / "p")
+    (folder / "3.png").write_bytes(b"not a picture")
+    with pytest.raises(TaskError, match=r"3\.png"):
+        Pokemon(data=str(folder)).prepare(CPU)
+
+
+def test_captions_that_are_cut_are_counted_and_said(tmp_path, capsys):
+    folder = write_pictures(tmp_path / "p", 10)
+    long = "a small red star " * 18  # 74 tokens with start and end; the text encoder reads 32
+    lines = [json.dumps({"file_name": f"{i}.png", "text": f"{long}{i}" if i < 6 else "short"}) for i in range(10)]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    prepared = Pokemon(data=str(folder), drift_items=0, test_items=2, validation_items=2).prepare(CPU)
+    assert prepared.facts["captions_cut"] == {"limit_tokens": 32, "train": 4, "validation": 2, "test": 2}
+    assert "captions of more than 32 tokens, cut there: 4 of 8 in train" in capsys.readouterr().err
