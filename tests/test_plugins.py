@@ -47,6 +47,42 @@ def test_a_run_of_both_writes_a_record(installed, tmp_path):
     assert record["metrics"]["loss"]["value"] != record["metrics"]["loss"]["base"]
 
 
+BROKEN = {  # by file: a package whose entry points cannot be imported
+    "broken_plugin.py": "raise ImportError('no module of yesterday\\nand more')\n",
+    "half_plugin.py": "from adapters import Adapter\nclass Half(Adapter, name='half'):\n    attach = None\n1 / 0\n",
+    "broken_plugin-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n",
+    "broken_plugin-1.0.dist-info/entry_points.txt": (
+        "[adapter_testbed.adapters]\nbroken = broken_plugin\nhalf = half_plugin\n"
+        "[adapter_testbed.tasks]\nbroken-task = broken_plugin\n"
+    ),
+}
+
+
+def test_one_that_cannot_be_imported_is_named_and_left_out(tmp_path):
+    for name, text in BROKEN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    completed = subprocess.run(
+        [sys.executable, "-m", "experiments.run", "--help"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert "lora" in completed.stdout
+    assert "half" not in completed.stdout.split()
+    method, half, task = completed.stderr.splitlines()
+    assert method.startswith(
+        "warning: the method 'broken' of the package 'broken-plugin' is left out, because it cannot"
+    )
+    assert "(ImportError: no module of yesterday)" in method
+    assert "the method 'half'" in half
+    assert "ZeroDivisionError" in half
+    assert "the task 'broken-task'" in task
+
+
 def test_they_are_unknown_without_the_package():
     program = "from adapters.base import adapter_registry; from tasks.base import task_registry\n"
     program += "print(*adapter_registry(), *task_registry())"

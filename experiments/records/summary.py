@@ -55,7 +55,7 @@ def _definitions(figures: Mapping[str, Any]) -> Iterator[str]:
     """What each figure of the table is, in which unit."""
     for name, figure in figures.items():
         if not _is_part(name, figures):
-            yield f"{name}: {figure['meaning']} [{figure['unit']}]"
+            yield f"{name}: {figure['meaning']} ({figure['unit']})"
 
 
 def _is_part(name: str, figures: Mapping[str, Any]) -> bool:
@@ -83,7 +83,7 @@ def _costs(record: Mapping[str, Any]) -> Iterator[str]:
         + _positions(record["facts"])
     )
     yield (
-        f"{times}training {seconds['train']:.0f} (all of it: steps, validation, checkpoints), evaluation "
+        f"{times}training {seconds['train']:.0f} (steps, validation and checkpoints), evaluation "
         f"{seconds['evaluate']:.0f}; a step alone takes {seconds['step_median']:.3f} (median)"
     )
 
@@ -92,9 +92,9 @@ def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
     """The two peaks, each with its definition: the tensors of a step, and the whole process or allocator."""
     categories = memory.get("categories")
     if categories:
-        parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in categories.items())
-        yield f"memory of a step's tensors at their peak, in MB: {sum(categories.values()) / 1e6:,.0f} ({parts})"
-    yield f"memory in all, in MB: {memory['peak_bytes'] / 1e6:,.0f} ({memory['how']})"
+        parts = ", ".join(f"{name} {size / 1e6:,.1f}" for name, size in categories.items())
+        yield f"memory of a step's tensors at their peak: {sum(categories.values()) / 1e6:,.1f} MB ({parts})"
+    yield f"memory in all: {memory['peak_bytes'] / 1e6:,.1f} MB ({memory['how']})"
 
 
 def _rate(throughput: Mapping[str, Any]) -> str:

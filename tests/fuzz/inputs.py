@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
+from PIL import Image
 
 from adapters.base import adapter_registry
+from experiments.bench import LoopOptions
 from experiments.config import Train
+from experiments.costs import CostsOptions
+from experiments.generate import GenerateOptions
+from experiments.intrinsic import IntrinsicOptions
+from experiments.plan import PlanOptions
+from experiments.sample import SampleOptions
+from experiments.sweep import SweepOptions
+from experiments.truncate import TruncateOptions
 from tasks.base import task_registry
 
 JSON = st.recursive(
@@ -23,6 +33,103 @@ NUMBER = st.integers(-(10**25), 10**25).map(str) | st.floats().map(str) | st.sam
 VALUE = (
     NUMBER | WORD | LONG | st.sampled_from(["", "None", "True", "..", "/", "/dev/null", "a/../../b", "~", "--", "-"])
 )
+
+
+# what divides, overflows, never compares, or says the opposite of what was meant
+ODD_NUMBERS = (
+    "nan",
+    "inf",
+    "-inf",
+    "0",
+    "-0.0",
+    "-1",
+    "1",
+    "0.5",
+    "1e-300",
+    "1e300",
+    "2147483648",
+    "4294967296",
+    "1" * 26,
+)
+ODD_NUMBER = st.sampled_from(ODD_NUMBERS) | st.integers(-10, 10).map(str) | st.floats().map(str)
+COMMANDS = {
+    "bench": LoopOptions,
+    "costs": CostsOptions,
+    "generate": GenerateOptions,
+    "intrinsic": IntrinsicOptions,
+    "plan": PlanOptions,
+    "sample": SampleOptions,
+    "sweep": SweepOptions,
+    "truncate": TruncateOptions,
+}
+# every mode of Pillow, and the formats of which each writes some
+MODES = (
+    "1",
+    "L",
+    "P",
+    "RGB",
+    "RGBA",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "LA",
+    "PA",
+    "RGBX",
+    "RGBa",
+    "La",
+    "I;16",
+)
+IMAGE_FORMATS = ("png", "tiff", "jpeg", "webp", "gif", "bmp")
+
+
+def option_classes() -> dict[str, Any]:
+    """Every dataclass whose fields are options: methods, tasks, training, and the commands' own."""
+    methods = {f"adapter.{name}": cls for name, cls in adapter_registry().items()}
+    tasks = {f"task.{name}": cls for name, cls in task_registry().items()}
+    return methods | tasks | {"train": Train} | COMMANDS
+
+
+def numeric_fields(cls: Any) -> list[str]:
+    """The fields that hold a number, several of them or a number for each of some names."""
+    hints = get_type_hints(cls)
+    return [f.name for f in fields(cls) if {int, float} & {hints[f.name], *get_args(hints[f.name])}]
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """The name of an option's class, and the words that set one of its numbers."""
+    classes = {name: cls for name, cls in option_classes().items() if numeric_fields(cls)}
+    name = draw(st.sampled_from(sorted(classes)))
+    setting = draw(st.sampled_from(numeric_fields(classes[name])))
+    part = name.split(".")[0]
+    option = f"--{setting}" if name in COMMANDS else f"--{part}.{setting}"
+    key = ["query"] if "dict" in str(get_type_hints(classes[name])[setting]) else []
+    return name, [option.replace("_", "-"), *key, draw(ODD_NUMBER)]
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> bytes:
+    """A picture of any of Pillow's modes, in a format that has it, perhaps turned, transparent or of an odd size."""
+    mode = draw(st.sampled_from(MODES))
+    size = draw(st.sampled_from([(1, 1), (1, 300), (8, 8), (31, 17)]))
+    picture = Image.new(mode, size, draw(st.sampled_from([0, 1])))
+    options: dict[str, Any] = {}
+    if draw(st.booleans()):
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = draw(st.integers(0, 9))  # the orientation
+    if mode in ("1", "L", "P") and draw(st.booleans()):
+        options["transparency"] = 0
+    for format in draw(st.permutations(IMAGE_FORMATS)):
+        content = io.BytesIO()
+        try:
+            picture.save(content, format, **options)
+        except (OSError, ValueError, KeyError):  # this format has no such mode
+            continue
+        return content.getvalue()
+    return draw(st.binary(max_size=50))  # no format has it
 
 
 def options() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import os
 import shutil
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -31,13 +32,15 @@ from adapters.interchange.diffusers_file import DIFFUSERS_FILE
 from adapters.interchange.kohya import KOHYA_FILE
 from adapters.interchange.peft_folder import PEFT_CONFIG, PEFT_FILE
 from adapters.lora import Lora
-from experiments.cli.parser import parse
+from experiments.cli.parser import parse, parse_options
 from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.records.adapter_file import write_exports
 from experiments.records.folder import fingerprint
 from experiments.run import RunOptions
 from experiments.training import checkpoint
+from experiments.training.optimizer import optimizer_of, schedule_of
+from experiments.training.preflight import check_before_loading
 from reports.errors import ReportError
 from reports.records import collect
 from tasks.diffusion.pokemon import Pokemon
@@ -72,6 +75,48 @@ def test_command_lines(words):
             config = parse(RunOptions, words, "run")[0].resolved()
             fingerprint(config)
             assert RunConfig.from_record(json.loads(json.dumps(config.as_record()))) == config
+        except (UsageError, TaskError, AdapterError) as refusal:
+            assert_one_sentence(refusal)
+        except SystemExit:
+            assert "Traceback" not in errors.getvalue()
+
+
+def config_of(name: str, words: list[str]) -> RunConfig:
+    """The configuration of a run whose method or task is the one that the option belongs to."""
+    part, _, chosen = name.partition(".")
+    method = chosen if part == "adapter" else "lora"
+    task = chosen if part == "task" else "e2e"
+    return parse(RunOptions, [method, task, *words], "run")[0]
+
+
+def assert_finite(value: Any) -> None:
+    if isinstance(value, dict):
+        for inner in value.values():
+            assert_finite(inner)
+    elif isinstance(value, float):
+        assert math.isfinite(value)
+
+
+@examples(400)
+@given(drawn=inputs.numbers())
+def test_numbers(drawn):
+    """A number that is accepted is finite, can be recorded, and works on the model's shapes and in the optimizer."""
+    name, words = drawn
+    with redirect_stderr(io.StringIO()) as errors, redirect_stdout(io.StringIO()):
+        try:
+            if name in inputs.COMMANDS:
+                positional = ["RUN"] if name in ("truncate", "sample", "generate") else []
+                parse_options(inputs.COMMANDS[name], [*positional, *words], name)
+                return
+            config = config_of(name, words).resolved()
+            assert_finite(config.as_record())
+            assert RunConfig.from_record(json.loads(json.dumps(config.as_record()))) == config
+            check_before_loading(config)
+            settings = config.for_items(40)
+            optimizer = optimizer_of(settings, [torch.nn.Parameter(torch.ones(1))])
+            schedule = schedule_of(settings, optimizer)
+            optimizer.step()
+            schedule.step()
         except (UsageError, TaskError, AdapterError) as refusal:
             assert_one_sentence(refusal)
         except SystemExit:
@@ -212,6 +257,22 @@ def test_picture_folders(tmp_path_factory, content, lines):
             Pokemon(data=str(folder), test_items=5, on_bad_item="skip").filled().splits(8)
         except TaskError as refusal:
             assert_one_sentence(refusal)
+
+
+@examples(150)
+@given(content=inputs.pictures(), policy=st.sampled_from(["fail", "skip"]))
+def test_pictures_of_every_mode(tmp_path_factory, content, policy):
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(6):
+        (folder / f"{i}.png").write_bytes(content if i == 3 else picture("png"))
+    (folder / "metadata.jsonl").write_bytes(LINES)
+    try:
+        splits = Pokemon(data=str(folder), test_items=2, on_bad_item=policy).filled().splits(8)
+    except TaskError as refusal:
+        assert_one_sentence(refusal)
+    else:
+        assert splits.train.pixels.shape[1:] == (3, 8, 8)
+        assert splits.train.pixels.dtype == torch.uint8
 
 
 # kind of model, format (None: adapter.safetensors), and the files that may be damaged
