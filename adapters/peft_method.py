@@ -154,6 +154,10 @@ class PeftMethod(Adapter, name="peft"):
         for name, value in options.items():
             if name.endswith("alpha") and isinstance(value, int | float) and not value > 0:
                 raise AdapterError(f"--adapter.options: {name} must be above 0, not {value}")
+            if name == "r" and not (isinstance(value, int) and value >= 1):
+                raise AdapterError(
+                    f"--adapter.options for peft's {self.method}: r must be an integer from 1, not {value}"
+                )
         start = options.get("init_lora_weights")
         if isinstance(start, str) and start.lower().startswith(NEEDS_DATA):
             raise AdapterError(

@@ -56,11 +56,16 @@ class SharedPrefix(HookedUpdate):
         if total + self.length > self.positions:
             raise AdapterError(
                 f"an input of {total} tokens and a prefix of {self.length} exceed the model's {self.positions} "
-                "positions: shorten one of them"
+                f"positions: {remedy(self.positions - total)}"
             )
         if positions is None:
             positions = torch.arange(seen, total, device=tokens.device)[None]
         return args, {**kwargs, "position_ids": positions + self.length}
+
+
+def remedy(left: int) -> str:
+    """What to do if an input leaves this many positions for the prefix."""
+    return f"set --adapter.length to at most {left}" if left > 0 else "shorten the input"
 
 
 class PrefixUpdate(HookedUpdate):

@@ -11,13 +11,15 @@ import tyro
 
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
+from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.records.adapter_file import write_exports
 from experiments.records.failures import DiskFull, is_disk_full
-from experiments.records.load_run import LoadedRun, load_run
+from experiments.records.folder import RunFolder
+from experiments.records.load_run import LoadedRun, finished_record, load_run
 
 if TYPE_CHECKING:
-    from adapters.base import Attachment
+    from adapters.base import Adapter, Attachment
 
 Format = Literal["diffusers", "kohya", "peft", "merged"]
 
@@ -40,9 +42,11 @@ class ExportOptions:
 def main() -> None:
     options = parse_options(ExportOptions, sys.argv[1:], "python -m experiments.export")
     folder = options.output or options.run / "export" / options.format
-    run = load_run(options.run)
+    check_format(RunConfig.from_record(finished_record(RunFolder(options.run))["config"]).adapter, options.format)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output '{folder}' is a file: choose a folder")
     try:
-        files = export(run, options.format, folder)
+        files = export(load_run(options.run), options.format, folder)
     except DiskFull as full:
         raise UsageError(str(full)) from None
     except OSError as error:
@@ -51,16 +55,25 @@ def main() -> None:
         print(file)
 
 
+def check_format(adapter: Adapter, format: Format) -> None:
+    """Raise UsageError if the method has no such format on any model; needs no model."""
+    formats = [*adapter.formats, *(["merged"] if adapter.mergeable else [])]
+    if format not in formats:
+        valid = f"choose {' or '.join(formats)}" if formats else "use `load_run` of this testbed"
+        raise UsageError(f"the method '{adapter.name}' has no format '{format}': {valid}")
+
+
 def export(run: LoadedRun, format: Format, folder: Path) -> list[Path]:
     """Write the run in a format; returns the files, or the folder of a merged model.
 
-    Merging changes the loaded run for good. Raises AdapterError if the method does not have the format, and
-    DiskFull.
+    Merging changes the loaded run for good. Nothing is written unless the method has the format. Raises UsageError or
+    AdapterError if it does not, and DiskFull.
     """
+    check_format(run.config.adapter, format)
     if format != "merged":
         return write_exports(run.attachment.export(format), folder)
-    folder.mkdir(parents=True, exist_ok=True)
     merge_permanently(run.attachment)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         run.base.save(folder)
     except Exception as error:  # safetensors has its own error class

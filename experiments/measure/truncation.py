@@ -145,9 +145,19 @@ def truncated_weights(run: DecomposedRun, rank: int) -> dict[str, Tensor]:
 def _folder_of(run: DecomposedRun, rank: int) -> RunFolder:
     identity = {"truncated": run.record["fingerprint"], "rank": rank}
     name = digest(json.dumps(identity, sort_keys=True).encode())[:12]
-    path = run.folder.path.resolve().parents[1] / f"{run.record['method']}-truncated" / name
+    path = _task_folder(run) / f"{run.record['method']}-truncated" / name
     path.mkdir(parents=True, exist_ok=True)
     return RunFolder(path)
+
+
+def _task_folder(run: DecomposedRun) -> Path:
+    """RUNS/TASK if the run is in its place, RUNS/TASK/METHOD/FINGERPRINT; else RUN/truncated/TASK, inside the run.
+
+    Reports read both: `--runs RUNS` or `--runs RUN/truncated`.
+    """
+    path, task = run.folder.path.resolve(), run.record["task"]
+    in_place = (path.parent.parent.name, path.parent.name) == (task, run.config.adapter.name)
+    return path.parent.parent if in_place else path / "truncated" / task
 
 
 def _config_of(run: DecomposedRun, rank: int) -> dict[str, Any]:

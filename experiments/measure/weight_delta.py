@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.config import RunConfig
@@ -58,7 +58,7 @@ def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask)
     import torch
     from safetensors.torch import load_file
 
-    from experiments.session import attach_seeded
+    from adapters.base import attach
 
     if not config.adapter.mergeable:
         raise UsageError(
@@ -66,7 +66,8 @@ def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask)
             "choose a run of another method"
         )
     base = copy_weights(prepared.backbone)
-    attachment = attach_seeded(config, prepared)
+    # the file holds what `init` began
+    attachment = attach(replace(config.adapter, init=None), prepared.backbone, config.train.seed)
     try:
         attachment.load(load_file(folder.adapter_file))
         attachment.merge()

@@ -1,6 +1,7 @@
 """Truncation against linear algebra, on real runs of a tiny model with fused matrices."""
 
 import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,18 @@ def test_each_rank_is_a_record_beside_the_trained_runs(lora, runs):
     assert (run.record.size.field, run.record.size.value) == ("rank", 2)
     assert run.record.config.adapter["trained_rank"] == 3
     assert list(run.items().columns) == ["error"]
+
+
+def test_a_moved_run_keeps_its_truncations_inside(lora, tmp_path):
+    """Nothing is written beside or above a run that was copied out of RUNS/TASK/METHOD."""
+    moved = tmp_path / "a" / "b" / "best"
+    shutil.copytree(lora.folder.path, moved)
+    record = evaluate_rank(decompose_run(moved), 2)
+    assert record.folder.parent == moved / "truncated" / "tiny-regression" / "lora-truncated"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["best"]
+    assert [run.record.method for run in collect(moved / "truncated").finished] == ["lora-truncated"]
 
 
 def test_nothing_is_evaluated_twice(lora, monkeypatch):
