@@ -22,7 +22,7 @@ from experiments.records.adapter_file import save_adapter
 from experiments.records.contents import facts_of, figures_of, head_of, parameters_of
 from experiments.records.folder import RunFolder, remove_unfinished, write_items, write_json
 from experiments.records.run_record import RunRecord
-from experiments.training.settings import with_settings
+from experiments.training.settings import ResolvedTrain, with_settings
 from tasks import distributed
 from tasks.base import Task
 
@@ -245,6 +245,12 @@ def _train_and_measure(
     }
 
 
+def _say_repeated(train_items: int | None, settings: ResolvedTrain) -> None:
+    per_step = settings.batch_size * settings.gradient_accumulation_steps * settings.num_processes
+    if train_items is not None and train_items < per_step and distributed.is_main():
+        print(f"{train_items} training items are fewer than the {per_step} of a step: items repeat", file=sys.stderr)
+
+
 def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) -> dict[str, Any]:
     """Train; returns the record's entries about it. A run of 0 steps has no memory, operations or time per step."""
     from experiments.measure.step_costs import step_costs
@@ -253,6 +259,7 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
     settings = session.config.for_items(prepared.train_items)
     if settings.steps == 0:
         return {"seconds": {"train": 0.0}, "training": {"steps": 0}}
+    _say_repeated(prepared.train_items, settings)
     trainer = Trainer(
         prepared,
         attachment,

@@ -60,7 +60,8 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
     data: str = "creatures"
     """The pictures: "creatures" (drawn, exact attributes), "openmoji" (real art), "pokemon" or "naruto" (from the hub),
-    an image folder, or a hub dataset such as "org/name" or "org/name@revision"."""
+    a folder of pictures with captions (metadata.jsonl or .csv, captions.csv, or a .txt beside each picture), or a hub
+    dataset such as "org/name" or "org/name@revision"."""
     image_column: str | None = None
     """The dataset's column of pictures. Default: the only one with pictures."""
     caption_column: str | None = None

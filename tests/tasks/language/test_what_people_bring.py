@@ -75,6 +75,14 @@ def test_figures_that_cannot_be_measured_are_left_out_with_the_reason(tiny_base,
     assert not collection.unreadable
 
 
+def test_fewer_items_than_a_step_takes_are_said(tiny_base, tmp_path, capsys):
+    task = small(tiny_base, write_meanings(tmp_path / "rows.csv"))
+    for batch_size, said in ((8, False), (32, True)):
+        run(Lora(rank=1), task, steps=1, batch_size=batch_size, device="cpu", runs=tmp_path / "runs")
+        sentence = "24 training items are fewer than the 32 of a step: items repeat"
+        assert (sentence in capsys.readouterr().err) is said
+
+
 def test_a_token_without_an_embedding_is_refused(tiny_base, tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(tiny_base, folder)
