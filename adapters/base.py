@@ -46,12 +46,13 @@ class Adapter(ABC):
     other_names: ClassVar[tuple[str, ...]] = ()  # lower-case names that people type for this method
     name_hints: ClassVar[Mapping[str, str]] = {}  # a lower-case name that needs settings too -> what to type instead
     option_hints: ClassVar[Mapping[str, str]] = {}  # a setting that people look for here -> what to use instead
-    formats: ClassVar[tuple[str, ...]] = ()  # formats of other tools that an attachment exports on some model
+    formats: ClassVar[tuple[str, ...] | None] = None  # of other tools, that some model has; None: only attaching tells
     _registry: ClassVar[dict[str, type[Adapter]]] = {}
 
     init: str | None = field(default=None, kw_only=True)
     """Start from this adapter file or folder. Every method reads what a run with the same settings saved; lora also
-    reads files of diffusers, kohya and peft, prefix and peft also folders of peft."""
+    reads plain LoRA files of diffusers, kohya, OneTrainer, ComfyUI, LyCORIS and peft, prefix and peft also folders of
+    peft."""
 
     def __init_subclass__(cls, name: str, **kwargs) -> None:
         super().__init_subclass__(**kwargs)

@@ -25,6 +25,7 @@ class Bottleneck(Adapter, name="bottleneck"):
     arXiv 2004.03829)."""
 
     size_field = "width"
+    formats = ()
     other_names = ("adapter", "adapters", "bottleneck-adapter", "houlsby", "pfeiffer")
     option_hints: ClassVar[Mapping[str, str]] = {
         "rank": "use --adapter.width, the width of each bottleneck",

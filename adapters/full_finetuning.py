@@ -23,6 +23,7 @@ class FullFinetuning(Adapter, name="full"):
     or only biases (BitFit, Ben Zaken et al. 2021, arXiv 2106.10199)."""
 
     size_field = "top_blocks"
+    formats = ()
     mergeable = True  # the weights themselves train
     other_names = (
         "fft",

@@ -26,6 +26,7 @@ class Subspace(Adapter, name="subspace"):
     2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3)."""
 
     size_field = "dimension"
+    formats = ()
     mergeable = True
     other_names = ("intrinsic", "intrinsic-dimension", "random-subspace", "did", "said", "fastfood")
     examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})

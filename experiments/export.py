@@ -57,7 +57,9 @@ def main() -> None:
 
 def check_format(adapter: Adapter, format: Format) -> None:
     """Raise UsageError if the method has no such format on any model; needs no model."""
-    formats = [*adapter.formats, *(["merged"] if adapter.mergeable else [])]
+    if format != "merged" and adapter.formats is None:
+        return
+    formats = [*(adapter.formats or ()), *(["merged"] if adapter.mergeable else [])]
     if format not in formats:
         valid = f"choose {' or '.join(formats)}" if formats else "use `load_run` of this testbed"
         raise UsageError(f"the method '{adapter.name}' has no format '{format}': {valid}")

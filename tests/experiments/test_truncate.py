@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,14 @@ def test_a_moved_run_keeps_its_truncations_inside(lora, tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["best"]
     assert [run.record.method for run in collect(moved / "truncated").finished] == ["lora-truncated"]
+
+
+def test_the_file_that_a_run_started_from_may_be_gone(lora, tmp_path):
+    start = tmp_path / "start.safetensors"
+    shutil.copy(lora.folder.adapter_file, start)
+    run = trained(replace(lora.config.adapter, init=str(start)), tmp_path / "runs")
+    start.unlink()
+    assert decompose_run(run.path).matrices
 
 
 def test_nothing_is_evaluated_twice(lora, monkeypatch):

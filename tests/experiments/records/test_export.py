@@ -1,0 +1,91 @@
+"""Exports that a method does not have leave nothing behind; a loaded run is the run, whatever its method drew."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tests.experiments.finished_run as writing
+from adapters import base as adapters_base
+from adapters.bottleneck import Bottleneck
+from adapters.errors import AdapterError
+from adapters.lora import Lora
+from adapters.peft_method import PeftMethod
+from experiments import export
+from experiments.config import RunConfig, Train
+from experiments.errors import UsageError
+from experiments.records.adapter_file import save_adapter
+from experiments.records.load_run import load_run
+from tasks.language.e2e import EndToEnd
+from tests.tasks.language.conftest import tiny_base  # noqa: F401  (a fixture)
+
+TOKENS = torch.arange(12)[None]
+
+
+@pytest.fixture
+def task(tiny_base):  # noqa: F811
+    return EndToEnd(base=tiny_base, max_new_tokens=8)
+
+
+def finished(adapter, task, folder, seed: int = 0):
+    return writing.finished_run(RunConfig(adapter, task, Train(steps=1, device="cpu", seed=seed)), folder)
+
+
+@pytest.mark.parametrize("format", ["merged", "peft", "kohya"])
+def test_a_format_that_the_method_lacks_is_refused_before_loading(format, task, tmp_path, monkeypatch):
+    run = finished(Bottleneck(width=2), task, tmp_path / "runs")
+    monkeypatch.setattr(EndToEnd, "load_base", lambda *_: pytest.fail("a base was loaded"))
+    monkeypatch.setattr(sys, "argv", ["export", str(run.path), "--format", format])
+    with pytest.raises(UsageError, match=f"the method 'bottleneck' has no format '{format}'"):
+        export.main()
+    assert not (run.path / "export").exists()
+
+
+def test_a_format_that_the_model_lacks_leaves_nothing(task, tmp_path):
+    run = load_run(finished(Lora(rank=2), task, tmp_path / "runs").path)
+    with pytest.raises(AdapterError, match="LoRA of a transformers model has no format 'kohya': choose peft"):
+        export.export(run, "kohya", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file_is_refused(task, tmp_path, monkeypatch):
+    run = finished(Lora(rank=2), task, tmp_path / "runs")
+    (tmp_path / "out").write_text("mine")
+    words = ["export", str(run.path), "--format", "merged", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(UsageError, match="is a file: choose a folder"):
+        export.main()
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("start", ["pissa_niter_4", "pissa", "gaussian"])
+def test_a_loaded_run_is_the_run(start, task, tmp_path, monkeypatch):
+    """The attached method drew its start under another seed than loading does."""
+    outputs = []
+
+    def saved(config, folder, attachment) -> None:
+        outputs.append(attachment.backbone.model(input_ids=TOKENS).logits)
+        save_adapter(config, folder, attachment)
+
+    monkeypatch.setattr(writing, "save_adapter", saved)
+    adapter = PeftMethod(options={"r": 4, "init_lora_weights": start}, targets=("output",))
+    run = load_run(finished(adapter, task, tmp_path).path)
+    torch.testing.assert_close(run.model(input_ids=TOKENS).logits, outputs[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_is_loaded_under_its_seed_and_without_its_start(task, tmp_path, monkeypatch):
+    """What a method draws and does not save is drawn again; the file to start from may be gone."""
+    seeds, attach = [], adapters_base.attach
+
+    def attached(adapter, backbone, seed=None):
+        seeds.append((seed, adapter.init))
+        return attach(adapter, backbone, seed)
+
+    first = finished(Lora(rank=2), task, tmp_path / "first")
+    start = first.path / "adapter.safetensors"
+    run = finished(replace(Lora(rank=2), init=str(start)), task, tmp_path / "second", seed=7)
+    start.unlink()
+    monkeypatch.setattr(adapters_base, "attach", attached)
+    load_run(run.path)
+    assert seeds == [(7, None)]
