@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -21,15 +22,15 @@ class Bounds:
     at_most: float | None = None
     below: float | None = None
 
-    def hold(self, value: object) -> bool:
+    def hold(self, value: Any) -> bool:
         """Whether the value is a number within the bounds; false for NaN."""
+        number: Any = value if isinstance(value, Real) else math.nan
         return (
-            isinstance(value, Real)
-            and value == value
-            and (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
+            number == number
+            and (self.at_least is None or number >= self.at_least)
+            and (self.above is None or number > self.above)
+            and (self.at_most is None or number <= self.at_most)
+            and (self.below is None or number < self.below)
         )
 
     def __str__(self) -> str:

@@ -55,6 +55,6 @@ def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, i
 
 def facts_of(prepared: PreparedTask, attachment: Attachment, evaluation: Evaluation | None = None) -> dict[str, Any]:
     """The facts of task and method. The model's positions are left for input unless the method takes some."""
-    facts = prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
+    facts: dict[str, Any] = prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
     undefined = {} if evaluation is None else dict.fromkeys(evaluation.undefined(), "its value is not a finite number")
     return facts | {"not_measured": facts.get("not_measured", {}) | undefined} if undefined else facts

@@ -20,9 +20,9 @@ def show(record: Mapping[str, Any], folder: Path) -> None:
         return
     console.print(_figures(record))
     for line in _definitions(record["metrics"]):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _costs(record):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"record: {folder / 'result.json'}", highlight=False, soft_wrap=True)
     if (folder / "samples").is_dir():
         console.print(f"samples: {folder / 'samples'}", highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """Every number that a user can give has bounds where it is declared."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ CLASSES = option_classes()
 
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
 def test_every_number_declares_its_bounds(cls):
-    bounds = {f.name: f.metadata.get(BOUNDS) for f in fields(cls)}
+    bounds: dict[str, Any] = {f.name: f.metadata.get(BOUNDS) for f in fields(cls)}
     for name in numeric_fields(cls):
         assert bounds[name] is not None, f"{cls.__name__}.{name}: declare it with adapters.bounds.bounded"
         for wrong in (float("nan"), float("inf"), -float("inf"), 10**25):

@@ -72,7 +72,7 @@ def test_a_failed_replacement_leaves_the_finished_run(finished, tiny_task):
     before = contents(finished)
     record = again(finished, tiny_task, Stop(2, DiskFull(finished.path / "x")))
     assert record.status == "failed"
-    assert "the finished run stays as it was, and the failed one is in " in record.reason
+    assert "the finished run stays as it was, and the failed one is in " in str(record.reason)
     assert {name: data for name, data in contents(finished).items() if name in before} == before
 
 
