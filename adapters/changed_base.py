@@ -62,9 +62,12 @@ class ChangedBase:
 
     def __init__(self, wrapped: Any, base: ModelSnapshot):
         """Right after attaching, while A and B are still A_0 and B_0. Raises AdapterError for an unknown change."""
-        owners = {module.get_base_layer().weight: (name, module) for name, module in _lora_layers(wrapped)}
+        layers = _lora_layers(wrapped) if base.values else []
+        owners = {module.get_base_layer().weight: (name, module) for name, module in layers}
         if not base.values.keys() <= owners.keys():
-            raise AdapterError("the method changes weights of the base that no layer of LoRA has: it cannot be saved")
+            raise AdapterError(
+                "the method changes base weights outside its own layers, so it cannot be saved: choose another"
+            )
         self.layers = {
             name: ChangedLayer(module, base.values[weight], _copy(module.lora_A), _copy(module.lora_B))
             for weight, (name, module) in owners.items()

@@ -147,7 +147,7 @@ def written_by_peft(kind: str, settings: dict[str, Any], folder: Path) -> Path:
     layers = factors(kind, settings)
     wrapped = peft.get_peft_model(fresh_backbone(kind).model, peft_config(layers, bool(settings.get("use_rslora"))))
     fill(wrapped.base_model.model, layers)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     return folder
 
 
@@ -156,7 +156,7 @@ WRITERS = {"diffusers": written_by_diffusers, "peft": written_by_peft, "by hand"
 
 def applied_by_diffusers(kind: str, source: Path) -> Any:
     """A fresh model into which diffusers has loaded the file."""
-    read: Any = StableDiffusionPipeline.lora_state_dict(source, return_lora_metadata=True)
+    read: Any = StableDiffusionPipeline.lora_state_dict(str(source), return_lora_metadata=True)
     tensors, alphas, metadata = read
     base = fresh_backbone(kind)
     unet = base.model if kind == "unet" else base.model.unet
