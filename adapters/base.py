@@ -119,15 +119,19 @@ def settings_of(adapter: Adapter) -> dict[str, Any]:
     return {"name": adapter.name} | asdict(adapter)
 
 
-@cache
 def adapter_registry() -> Mapping[str, type[Adapter]]:
     """All methods by name: the modules of this package, then the entry points of other packages."""
+    _load_methods()
+    return dict(Adapter._registry)
+
+
+@cache
+def _load_methods() -> None:
     package = importlib.import_module("adapters")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"adapters.{module.name}")
     for entry_point in entry_points(group=ENTRY_POINTS):
         _load_plugin(entry_point)
-    return dict(Adapter._registry)
 
 
 def _load_plugin(entry_point: EntryPoint) -> None:

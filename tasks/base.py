@@ -335,9 +335,14 @@ class PreparedTask(ABC):
         return tuned
 
 
-@cache
 def task_registry() -> Mapping[str, type[Task]]:
     """All tasks by name: those of this package, then those that other packages add through entry points."""
+    _load_tasks()
+    return dict(Task._registry)
+
+
+@cache
+def _load_tasks() -> None:
     for package_name in PACKAGES:
         package = importlib.import_module(package_name)
         # each package lists its task modules in TASKS, so that --help imports no model library
@@ -345,7 +350,6 @@ def task_registry() -> Mapping[str, type[Task]]:
             importlib.import_module(f"{package_name}.{module}")
     for entry_point in entry_points(group=ENTRY_POINTS):
         _load_plugin(entry_point)
-    return dict(Task._registry)
 
 
 def _load_plugin(entry_point: EntryPoint) -> None:
