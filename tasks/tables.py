@@ -13,20 +13,39 @@ DELIMITERS = (",", ";", "\t")
 def read_csv(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file in UTF-8, by the header's names without spaces around them; missing values are empty.
 
-    The delimiter is the one that the header has most of. Raises OSError or ValueError if the file cannot be read.
+    The delimiter is the one that the header has most of; rows may end with more of it. Raises OSError, or ValueError
+    if the file cannot be read, names a column twice or has a row with more values than columns.
     """
     with file.open(encoding="utf-8-sig", newline="") as content:
         delimiter = max(DELIMITERS, key=content.readline().count)
         content.seek(0)
+        reader = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
-            header, *rows = csv.reader(content, delimiter=delimiter, strict=True)
+            rows = [(reader.line_num, _without_empty_end(row)) for row in reader]
         except csv.Error as broken:
-            raise ValueError(str(broken)) from None
-        except ValueError as empty:
-            raise ValueError(str(empty) if isinstance(empty, UnicodeError) else "it is empty") from None
-    names = [name.strip() for name in header]
-    padding = [""] * len(names)
-    return [dict(zip(names, [*row, *padding], strict=False)) for row in rows if row]
+            raise ValueError(f"line {reader.line_num}: {broken}") from None
+    if not rows:
+        raise ValueError("it is empty")
+    names = [name.strip() for name in rows[0][1]]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the header has the column '{repeated[0]}' twice")
+    return [_row(names, values, line) for line, values in rows[1:] if values]
+
+
+def _without_empty_end(row: list[str]) -> list[str]:
+    """Spreadsheets end every row with the delimiters of the widest one."""
+    while row and not row[-1]:
+        row.pop()
+    return row
+
+
+def _row(names: list[str], values: list[str], line: int) -> dict[str, str]:
+    if len(values) > len(names):
+        raise ValueError(
+            f"line {line} has {len(values)} values, the header {len(names)}: put quotes around text that contains the "
+            "delimiter"
+        )
+    return dict(zip(names, [*values, *[""] * (len(names) - len(values))], strict=True))
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:
@@ -38,7 +57,7 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
     if text.lstrip().startswith("["):
         values = json.loads(text)
         if not all(isinstance(value, dict) for value in values):
-            raise ValueError("its array holds something else than objects")
+            raise ValueError("its array must contain only objects")
         return values
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
