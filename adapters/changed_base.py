@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.errors import AdapterError
@@ -24,37 +23,45 @@ ADAPTER = "default"  # peft's name for the only adapter
 INITIAL_A, INITIAL_B, WEIGHT = "initial_A", "initial_B", "changed_weight"
 
 
-@dataclass(frozen=True)
 class ChangedLayer:
-    """One layer of peft's LoRA whose weight is no longer the base's: `original` is the base's, in its own layout."""
+    """One layer of peft's LoRA whose weight is no longer the base's: `original` is the base's, in its own layout.
 
-    layer: Any
-    original: Tensor
-    down: Tensor  # A_0, (rank, in)
-    up: Tensor  # B_0, (out, rank)
+    `initial` are the factors of the current weight, A_0 of shape (rank, in) and B_0 of shape (out, rank), by their
+    names in the state; None for an initialisation that changes the weight in another way (LoftQ).
+    """
+
+    def __init__(self, layer: Any, original: Tensor):
+        """Right after attaching, while A and B are still A_0 and B_0: only then can the two kinds be told apart."""
+        import torch
+
+        self.layer, self.original = layer, original
+        drawn = {INITIAL_A: _copy(layer.lora_A), INITIAL_B: _copy(layer.lora_B)}
+        rounding = 8 * torch.finfo(original.dtype).eps * float(original.abs().max())
+        is_low_rank = torch.allclose(self.without(drawn), self.weight, rtol=0, atol=rounding)
+        self.initial: dict[str, Tensor] | None = drawn if is_low_rank else None
 
     @property
     def weight(self) -> nn.Parameter:
         return self.layer.get_base_layer().weight
 
-    def without(self, down: Tensor, up: Tensor) -> Tensor:
+    def without(self, initial: Mapping[str, Tensor]) -> Tensor:
         """W - s B_0 A_0, computed as peft does: in fp32, then in the weight's own format."""
-        moved = self.layer.scaling[ADAPTER] * up.float() @ down.float()
+        down, up = (initial[name].to(self.original.device).float() for name in (INITIAL_A, INITIAL_B))
+        moved = self.layer.scaling[ADAPTER] * up @ down
         moved = moved.T if self.layer.fan_in_fan_out else moved
-        return (self.original.float() - moved.to(self.original.device)).to(self.original.dtype)
-
-    def is_low_rank(self) -> bool:
-        """Whether the factors express the change, up to the rounding of the weight's format."""
-        import torch
-
-        precision = torch.finfo(self.original.dtype).eps * float(self.original.abs().max())
-        return torch.allclose(self.without(self.down, self.up), self.weight, rtol=0, atol=8 * precision)
+        return (self.original.float() - moved).to(self.original.dtype)
 
     def state(self) -> dict[str, Tensor]:
         """What the weight is computed from, or the weight itself."""
-        if self.is_low_rank():
-            return {INITIAL_A: self.down, INITIAL_B: self.up}
-        return {WEIGHT: self.weight}
+        return {WEIGHT: self.weight} if self.initial is None else self.initial
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set the weight to that of another layer's `state()`, and keep the factors that it is computed from."""
+        if self.initial is None:
+            self.weight.copy_(state[WEIGHT])
+        else:
+            self.initial = {name: state[name].detach().clone() for name in self.initial}
+            self.weight.copy_(self.without(self.initial))
 
 
 class ChangedBase:
@@ -69,11 +76,10 @@ class ChangedBase:
                 "the method changes base weights outside its own layers, so it cannot be saved: choose another"
             )
         self.layers = {
-            name: ChangedLayer(module, base.values[weight], _copy(module.lora_A), _copy(module.lora_B))
+            name: ChangedLayer(module, base.values[weight])
             for weight, (name, module) in owners.items()
             if weight in base.values
         }
-        self.saved = {name: list(layer.state()) for name, layer in self.layers.items()}
 
     def state(self) -> dict[str, Tensor]:
         """The tensors that `load` needs to change the base's weights in the same way, on the CPU."""
@@ -89,16 +95,12 @@ class ChangedBase:
 
         with torch.no_grad():
             for name, layer in self.layers.items():
-                parts = {part: state[f"{name}.{part}"] for part in self.saved[name]}
-                if WEIGHT in parts:
-                    layer.weight.copy_(parts[WEIGHT])
-                else:
-                    layer.weight.copy_(layer.without(parts[INITIAL_A], parts[INITIAL_B]))
+                layer.load({part: state[f"{name}.{part}"] for part in layer.state()})
 
     @property
     def is_low_rank(self) -> bool:
         """Whether a LoRA on the unchanged base expresses the tuned model."""
-        return all(WEIGHT not in parts for parts in self.saved.values())
+        return all(layer.initial is not None for layer in self.layers.values())
 
     def converted(self, config: Any, state: Mapping[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
         """Configuration and state of the LoRA [A; A_0], [B, -B_0] of twice the rank on the unchanged base.
