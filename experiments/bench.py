@@ -92,14 +92,14 @@ def main() -> None:
 
 def bench_loop(method: str, task: str, rounds: int, steps: int) -> float:
     """The median over rounds of (seconds per step of the loop) / (seconds per bare step)."""
-    from experiments.session import attach_seeded
+    from experiments.session import reserve_and_attach
     from experiments.training.loop import Trainer
 
     train = Train(steps=steps, checkpointing_steps=NEVER, validation_steps=NEVER)
     adapter = registered(adapter_registry(), method, "method")()
     config = RunConfig(adapter, registered(task_registry(), task, "task")(), train).resolved()
     prepared = config.task.prepare(device_of(config))
-    attachment = attach_seeded(config, prepared)
+    attachment = reserve_and_attach(config, prepared)
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):  # the first round warms up

@@ -49,15 +49,16 @@ class RunConfig:
     def resolved(self) -> RunConfig:
         """The configuration with every default filled in: the user's value, else the card's, else the fallback.
 
-        On a CPU a task may reduce its defaults to what a CPU can do (`Task.on_cpu`). With epochs, two settings wait for
-        the data: the warmup of the card, and the steps between validation losses (`for_items`). Raises UsageError,
-        AdapterError or TaskError for a value that cannot work.
+        On a CPU a task may reduce its defaults to what a CPU can do (`Task.on_cpu`). Two settings may wait for the data
+        (`for_items`): the steps between validation losses of a training in epochs, and the card's warmup, if the user
+        gives the length in steps and the card in epochs or the other way round. Raises UsageError, AdapterError or
+        TaskError for a value that cannot work.
         """
         check_train(self.train)
         self.adapter.check_settings()
         card = self._card()
         recommended = FALLBACK | card
-        recommended["warmup_steps"] = _warmup_steps(card, self.train.steps, self.train.epochs)
+        recommended["warmup_steps"] = _warmup_steps(card, self.train)
         if any(getattr(self.train, length) is not None for length in LENGTHS):
             recommended |= dict.fromkeys(LENGTHS)
         elif "epochs" in card:
@@ -73,15 +74,20 @@ class RunConfig:
         return replace(self, task=task, train=train)
 
     def for_items(self, train_items: int | None) -> ResolvedTrain:
-        """The training settings of a resolved configuration on that many items, with nothing left open.
+        """The training settings of a resolved configuration on that many items: epochs are steps, nothing is open.
 
-        Raises UsageError as `ResolvedTrain.of` does.
+        The last batch of an epoch is filled from the next epoch. Raises UsageError for epochs of a task that does not
+        know its number of items, and as `ResolvedTrain.of` does.
         """
         train = self.train
-        if train.epochs is not None and train.warmup_steps is None:
-            steps = steps_of_epochs(train, train_items)
-            train = replace(train, warmup_steps=_warmup_steps(self._card(), steps, None))
-        return ResolvedTrain.of(train, train_items)
+        if train.epochs is not None:
+            train = replace(train, steps=steps_of_epochs(train, train.epochs, train_items), epochs=None)
+        if train.warmup_steps is None:
+            card = _with_length(self._card())
+            if card["epochs"] is not None and train_items is not None:
+                card["steps"] = steps_of_epochs(train, card["epochs"], train_items)
+            train = replace(train, warmup_steps=_shortened(card["warmup_steps"], train.steps, card["steps"]))
+        return ResolvedTrain.of(train)
 
     def _card(self) -> dict[str, Any]:
         """The training settings that the base's card recommends."""
@@ -116,7 +122,7 @@ class RunConfig:
         """
         default = RunConfig(type(self.adapter)(), type(self.task)(), FINGERPRINT_DEFAULTS).as_record()
         always = ("name", self.adapter.size_field)
-        return {
+        identity = {
             part: {
                 name: value
                 for name, value in settings.items()
@@ -124,6 +130,10 @@ class RunConfig:
             }
             for part, settings in self.as_record().items()
         }
+        if self.train.warmup_steps is None and any(getattr(self.train, length) is not None for length in LENGTHS):
+            card = _with_length(self._card())  # it decides the warmup (`for_items`)
+            identity["train"]["warmup_steps"] = {name: card[name] for name in ("warmup_steps", *LENGTHS)}
+        return identity
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RunConfig:
@@ -200,11 +210,30 @@ def _check_card(recommended: Mapping[str, Any]) -> None:
         )
 
 
-def _warmup_steps(card: Mapping[str, Any], steps: int | None, epochs: int | None) -> int | None:
-    """The card's warmup, in proportion for a training that is shorter than the card's; None while that is unknown."""
-    whole = card.get("warmup_steps", FALLBACK["warmup_steps"])
-    if steps is None and epochs is not None and "steps" in card:
+def _with_length(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's warmup and length, in steps or epochs; the other one is None."""
+    warmup_steps, epochs = card.get("warmup_steps", FALLBACK["warmup_steps"]), card.get("epochs")
+    steps = card.get("steps", FALLBACK["steps"] if epochs is None else None)
+    return {"warmup_steps": warmup_steps, "steps": steps, "epochs": epochs}
+
+
+def _warmup_steps(card: Mapping[str, Any], train: Train) -> int | None:
+    """The card's warmup, in proportion for a training that is shorter than the card's.
+
+    None while that is unknown: one length is in steps and the other in epochs.
+    """
+    whole = _with_length(card)
+    given = [length for length in LENGTHS if getattr(train, length) is not None]
+    if not given or not whole["warmup_steps"]:
+        return whole["warmup_steps"]
+    length = given[0]
+    if whole[length] is None:
         return None
-    given = {"steps": steps, "epochs": epochs}
-    shares = [length / card[name] for name, length in given.items() if length is not None and name in card]
-    return round(whole * min([1, *shares]))
+    return _shortened(whole["warmup_steps"], getattr(train, length), whole[length])
+
+
+def _shortened(warmup_steps: int, length: int | None, whole: int | None) -> int:
+    """A warmup in proportion for a training that is shorter than `whole`; if that is unknown, short of the training."""
+    if length is None:
+        return warmup_steps
+    return min(warmup_steps, max(0, length - 1)) if whole is None else round(warmup_steps * min(1, length / whole))

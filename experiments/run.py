@@ -32,11 +32,13 @@ def main() -> None:
     from experiments.records.summary import show
     from experiments.records.unfinished import changed_since
     from experiments.session import execute
+    from experiments.training.preflight import check_before_loading
     from tasks import distributed
 
     config = requested.resolved()
     if distributed.num_launched() > 1:
         distributed.join(on_cpu=device_of(config).type == "cpu")
+    check_before_loading(config)
     folder = distributed.on_main(lambda: RunFolder.of(options.runs, config))
     record = None if options.overwrite else distributed.on_main(folder.result)
     if record is not None:

@@ -20,7 +20,7 @@ from experiments.config import RunConfig, Train
 from experiments.device import device_of
 from experiments.records.adapter_file import save_adapter
 from experiments.records.contents import facts_of, figures_of, head_of, parameters_of
-from experiments.records.folder import RunFolder, remove_unfinished, write_items, write_json
+from experiments.records.folder import RunFolder, write_items
 from experiments.records.run_record import RunRecord
 from experiments.training.settings import ResolvedTrain, with_settings
 from tasks import distributed
@@ -54,7 +54,10 @@ def run(
     Out of memory, a full disk or divergence give a record whose `status` is "failed" and whose `reason` says why.
     Raises UsageError, AdapterError or TaskError if the settings cannot work.
     """
+    from experiments.training.preflight import check_before_loading
+
     config = RunConfig(adapter, task, with_settings(train, settings)).resolved()
+    check_before_loading(config)
     folder = distributed.on_main(lambda: RunFolder.of(Path(runs), config))
     record = None if overwrite else distributed.on_main(folder.result)
     if record is None:
@@ -69,19 +72,19 @@ def execute(
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
-    """Run a resolved configuration, from its checkpoint unless `overwrite`; writes and returns the record.
+    """Run a resolved configuration that has passed `check_before_loading`; writes and returns the record.
 
-    A run that has ended is not repeated: its record is returned. A finished run that is overwritten stays until its
-    replacement has finished. `prepared` shares a loaded task between runs of one process; its backbone is restored at
-    the end. Raises UsageError if another process runs this configuration, or if it cannot work, and Interrupted after a
-    signal; a folder in which nothing has been done is then removed.
+    Without `overwrite`, a run that has ended is not repeated (its record is returned), and an interrupted one resumes
+    from its checkpoint. With it, a finished run stays until its replacement has finished; an interrupted replacement
+    resumes. `prepared` shares a loaded task between runs of one process; its backbone is restored at the end. Raises
+    UsageError if another process runs this configuration, or if it cannot work, and Interrupted after a signal; a
+    folder in which nothing has been done is then removed.
     """
-    from experiments.training.preflight import check_before_loading
+    from experiments.records.replacement import prepared_folder, write_record
     from experiments.training.signals import Interruption
 
-    check_before_loading(config)
-    with _used(config, folder), Interruption() as interruption, _writing(folder) as check_writer:
-        record, target = distributed.on_main(lambda: _prepared_folder(config, folder, overwrite))
+    with Interruption() as interruption, _exclusive(folder) as check_writer:
+        record, target = distributed.on_main(lambda: prepared_folder(config, folder, overwrite))
         if record is not None:
             return record
         session = _Session(config, target, interruption, check_writer, callbacks)
@@ -89,58 +92,37 @@ def execute(
             record = _record(session, prepared)
         if distributed.is_main():
             check_writer()
-            _write_record(folder, target, record)
+            write_record(folder, target, record)
     return record
 
 
 @contextlib.contextmanager
-def _used(config: RunConfig, folder: RunFolder) -> Iterator[None]:
-    """A context for work in a run's folder, which is created; after an error it is removed if nothing has been done."""
-    if not distributed.is_main():
-        yield
-        return
-    folder.write_config(config)
-    try:
-        yield
-    except BaseException:
-        folder.replacement.remove_if_unused()
-        folder.remove_if_unused()
-        raise
+def _exclusive(folder: RunFolder) -> Iterator[Callable[[], None]]:
+    """Create a run's folder and hold its lock, in the main process; the value is a function to call before writing.
 
+    After an error the folder is removed if nothing has been done in it. Raises UsageError, in every process, if another
+    program holds the lock or the folder cannot be written.
+    """
+    from experiments.records.replacement import remove_unused_config
+    from experiments.records.run_lock import LockLost, only_writer
 
-def _writing(folder: RunFolder) -> contextlib.AbstractContextManager[Callable[[], None]]:
-    """The lock of the folder, which the main process holds."""
-    from experiments.records.run_lock import only_writer
+    checks: list[Callable[[], None]] = []
+    with contextlib.ExitStack() as held:
 
-    return only_writer(folder.path) if distributed.is_main() else contextlib.nullcontext(lambda: None)
+        def hold() -> None:
+            folder.make()
+            held.callback(folder.remove_if_empty)  # once the lock is released
+            checks.append(held.enter_context(only_writer(folder.path)))
 
-
-def _prepared_folder(config: RunConfig, folder: RunFolder, overwrite: bool) -> tuple[dict[str, Any] | None, RunFolder]:
-    """The record of a run that has ended, or None and the folder that is ready to start or resume the run."""
-    folder.adopt_replacement()
-    target = folder.replacement if overwrite and folder.has_finished else folder
-    if target != folder:
-        target.write_config(config)
-    if overwrite and not (target != folder and target.checkpoint.exists()):  # an interrupted repetition resumes
-        target.clear()
-    record = target.result()
-    if record is None:
-        target.result_file.unlink(missing_ok=True)
-        remove_unfinished(target.path)
-    elif record["status"] == "finished":
-        shutil.rmtree(target.checkpoint, ignore_errors=True)
-    return record, target
-
-
-def _write_record(folder: RunFolder, target: RunFolder, record: dict[str, Any]) -> None:
-    """Write the record to `target`; a replacement that has finished then takes the place of the run in `folder`."""
-    if target != folder and record["status"] != "finished":
-        record["reason"] += f"; the finished run stays as it was, and the failed one is in {target.path}"
-    write_json(target.result_file, record)
-    if record["status"] == "finished":
-        shutil.rmtree(target.checkpoint, ignore_errors=True)
-        if target != folder:
-            folder.adopt_replacement()
+        distributed.on_main(hold)
+        try:
+            yield checks[0] if checks else lambda: None
+        except LockLost:
+            raise
+        except BaseException:
+            if distributed.is_main():
+                remove_unused_config(folder)
+            raise
 
 
 @dataclass(frozen=True)
@@ -163,7 +145,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     config, folder = session.config, session.folder
     device, attachment = device_of(config), None
     free = free_memory(device)
-    head = head_of(config, folder, device)
+    head = distributed.on_main(lambda: head_of(config, folder, device))  # reads files
     started = time.perf_counter()
     try:
         with (
@@ -171,10 +153,10 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             failures_are_records(folder.path, lambda: what_would_fit(config, free)),
         ):
             prepared = prepared or config.task.prepare(device)
-            prepared.reserve_positions(config.adapter.positions_taken)
+            prepared.reserve_positions(config.adapter.positions_taken)  # the base is measured on the same items
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
-            attachment = attach_seeded(config, prepared)
+            attachment = reserve_and_attach(config, prepared)
             setup = time.perf_counter() - started
             body = _train_and_measure(session, prepared, attachment, base)
         body["seconds"]["setup"] = round(setup, 2)
@@ -203,8 +185,12 @@ def _save_last_checkpoint(session: _Session, attachment: Attachment) -> str:
     return f"the weights of step {step} are saved in {folder.adapter_file.name}"
 
 
-def attach_seeded(config: RunConfig, prepared: PreparedTask) -> Attachment:
-    """Attach the adapter to the task's backbone, initialised from the run's seed."""
+def reserve_and_attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
+    """Attach the adapter to the task's backbone, initialised from the run's seed.
+
+    The task's items are those that fit beside this adapter: a shared `prepared` may have served another one before.
+    """
+    prepared.reserve_positions(config.adapter.positions_taken)
     return attach(config.adapter, prepared.backbone, config.train.seed)
 
 

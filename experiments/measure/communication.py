@@ -55,14 +55,14 @@ def main() -> None:
 def count_bytes(config: RunConfig) -> Communication:
     """Train a resolved configuration in the processes that torchrun started, and count; leaves no run behind."""
     from experiments.device import device_of
-    from experiments.session import attach_seeded
+    from experiments.session import reserve_and_attach
     from experiments.training.loop import Trainer
 
     device = device_of(config)
     if distributed.num_launched() > 1:
         distributed.join(on_cpu=device.type == "cpu")
     prepared = config.task.prepare(device)
-    attachment = attach_seeded(config, prepared)
+    attachment = reserve_and_attach(config, prepared)
     with tempfile.TemporaryDirectory() as folder:
         return count_gradient_bytes(Trainer(prepared, attachment, config.for_items(prepared.train_items), Path(folder)))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.config import RunConfig
 from experiments.measure.memory_prediction import STEPS, make_empty
-from experiments.session import attach_seeded
+from experiments.session import reserve_and_attach
 from experiments.training.loop import Trainer
 from experiments.training.memory_tracker import MemoryTracker
 from tasks.base import MetaModel, PreparedTask
@@ -34,7 +34,7 @@ class Measurement:
 
 def measure_peak(config: RunConfig, prepared: PreparedTask) -> Measurement:
     """Run the training loop's first steps on the CPU and measure their peak; restores the backbone afterwards."""
-    attachment = attach_seeded(config, prepared)
+    attachment = reserve_and_attach(config, prepared)
     with TemporaryDirectory() as folder:
         trainer = Trainer(prepared, attachment, config.for_items(prepared.train_items), Path(folder))
         weights = storage_bytes([*trainer.loss_module.parameters(), *trainer.loss_module.buffers()])

@@ -47,9 +47,9 @@ def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedT
     """
     from experiments.device import device_of
     from experiments.records.contents import facts_of, head_of, parameters_of
-    from experiments.session import attach_seeded
+    from experiments.session import reserve_and_attach
 
-    attachment = attach_seeded(config, prepared)
+    attachment = reserve_and_attach(config, prepared)
     try:
         record = {
             **head_of(config, RunFolder.of(runs, config), device_of(config)),

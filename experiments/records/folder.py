@@ -21,7 +21,6 @@ from tasks.atomic import WRITING
 RESERVE = 2**16  # bytes, enough for any record
 CONFIG = "config.json"  # the settings, and digests of what they name
 RESULT = "result.json"  # the record: written last
-REPLACEMENT = "replacement"  # in a finished run's folder: the folder of the run that will replace it
 
 
 def read_config(file: Path) -> RunConfig:
@@ -60,18 +59,22 @@ class RunFolder:
         """The folder of a resolved configuration, whether or not it exists."""
         return cls(runs / config.task.name / config.adapter.name / fingerprint(config))
 
-    @classmethod
-    def create(cls, runs: Path, config: RunConfig) -> RunFolder:
-        """Create the folder of a configuration with its `config.json`. Raises UsageError if it cannot be written."""
-        folder = cls.of(runs, config)
-        folder.write_config(config)
-        return folder
+    def make(self) -> None:
+        """Create the folder if there is none. Raises UsageError if it cannot be written."""
+        with self._errors():
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: RunConfig) -> None:
-        """Create the folder if there is none, and write `config.json`. Raises UsageError if it cannot be written."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        """Write `config.json`, and create the folder if there is none. Raises UsageError if it cannot be written."""
+        self.make()
+        with self._errors():
             write_json(self.path / CONFIG, config.as_record() | {"content": config.content})
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise UsageError for a folder that cannot be written."""
+        try:
+            yield
         except DiskFull as full:
             raise UsageError(str(full)) from None
         except OSError as unwritable:
@@ -109,41 +112,11 @@ class RunFolder:
             raise UsageError(f"'{self.result_file}' is not a record: --overwrite repeats the run") from None
         return None if resumable else record
 
-    @property
-    def has_finished(self) -> bool:
-        """Whether the folder holds the record of a finished run."""
-        try:
-            record = self.result()
-        except UsageError:
-            return False
-        return record is not None and record["status"] == "finished"
-
-    @property
-    def replacement(self) -> RunFolder:
-        """Where a finished run is repeated; the folder keeps its files until the repetition has finished too."""
-        return RunFolder(self.path / REPLACEMENT / self.path.name)
-
-    def adopt_replacement(self) -> None:
-        """Move the files of a replacement here, its record last, if it has finished.
-
-        A move that was interrupted is completed by the next call.
-        """
-        if not self.replacement.has_finished:
-            return
-        for file in sorted(self.replacement.path.iterdir(), key=lambda file: file.name == RESULT):
-            target = self.path / file.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            file.replace(target)
-        shutil.rmtree(self.replacement.path.parent)
-
-    def remove_if_unused(self) -> None:
-        """Remove a folder in which nothing has been done, and those of its method and task if they are then empty."""
+    def remove_if_empty(self) -> None:
+        """Remove the folder if it is empty, and those of its method and task if they are then empty too."""
         with contextlib.suppress(OSError):
-            if {file.name for file in self.path.iterdir()} <= {CONFIG}:
-                (self.path / CONFIG).unlink(missing_ok=True)
-                for folder in (self.path, *self.path.parents[:2]):
-                    folder.rmdir()
+            for folder in (self.path, *self.path.parents[:2]):
+                folder.rmdir()
 
     def clear(self) -> None:
         """Remove what a run has written here."""

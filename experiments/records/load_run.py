@@ -12,6 +12,7 @@ from experiments.config import RunConfig
 from experiments.device import device_of
 from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
+from experiments.records.replacement import complete_replacement
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
@@ -75,7 +76,8 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
             f"'{path}' was trained on revision {trained_on} of its base, which is now {base.revision}: "
             "restore that base"
         )
-    # with the run's seed, in case the method drew something that it does not save; the file holds what `init` began
+    # with the run's seed, in case the method drew something that it does not save; the adapter file already includes
+    # `init`
     attachment = attach(replace(config.adapter, init=None), base.backbone, config.train.seed)
     base.reserve_positions(config.adapter.positions_taken)
     attachment.load(read_tensors(folder.adapter_file)[0])
@@ -85,6 +87,7 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
 
 def finished_record(folder: RunFolder) -> dict[str, Any]:
     """The record of a finished run. Raises UsageError if the folder holds something else."""
+    complete_replacement(folder)
     record = folder.result() if folder.path.is_dir() else None
     if record is None:
         raise UsageError(f"'{folder.path}' is not a finished run: expected a folder RUNS/TASK/METHOD/FINGERPRINT")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments.config import WITHOUT_EFFECT, RunConfig
@@ -19,10 +21,10 @@ def changed_since(folder: RunFolder, config: RunConfig) -> str | None:
 
     None without such a run, or if `folder` itself holds a checkpoint to continue from.
     """
-    interrupted = [other for other in _interrupted(folder) if other.path != folder.path]
+    interrupted = {other: written for other, written in _interrupted(folder) if other.path != folder.path}
     if folder.checkpoint.exists() or not interrupted:
         return None
-    latest = max(interrupted, key=lambda other: other.checkpoint.stat().st_mtime)
+    latest = max(interrupted, key=lambda other: interrupted[other])
     changes = list(_changes(_settings(latest), _flat(config.as_record() | {"content": config.content})))
     if not changes:
         return None
@@ -30,18 +32,28 @@ def changed_since(folder: RunFolder, config: RunConfig) -> str | None:
     return f"a new run begins, because the interrupted one in {latest.path} differs: {named}"
 
 
-def _interrupted(folder: RunFolder) -> Iterator[RunFolder]:
-    """The runs beside this one that have a checkpoint, no record and no process that works on them."""
+def _interrupted(folder: RunFolder) -> Iterator[tuple[RunFolder, float]]:
+    """The runs beside this one that have a checkpoint, no record and no writer, each with its checkpoint's time.
+
+    Other processes may remove these files at any moment.
+    """
     for checkpoint in folder.path.parent.glob("*/checkpoint"):
         other = RunFolder(checkpoint.parent)
-        lock = other.path / LOCK_FILE
-        running = lock.exists() and time.time() - lock.stat().st_mtime < LEASE_SECONDS
-        if not other.result_file.exists() and not running:
-            yield other
+        written, heartbeat = _modified(checkpoint), _modified(other.path / LOCK_FILE)
+        running = heartbeat is not None and time.time() - heartbeat < LEASE_SECONDS
+        if written is not None and not running and _modified(other.result_file) is None:
+            yield other, written
+
+
+def _modified(file: Path) -> float | None:
+    """When the file was last modified, in seconds since 1970; None if there is no such file."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime
+    return None
 
 
 def _settings(folder: RunFolder) -> dict[str, str]:
-    """What the run's `config.json` says; nothing if it cannot be read."""
+    """The settings in the run's `config.json`; empty if unreadable."""
     try:
         return _flat(json.loads((folder.path / CONFIG).read_text()))
     except (OSError, ValueError, AttributeError):

@@ -156,17 +156,26 @@ class Worker:
         self._prepared: tuple[Any, PreparedTask] | None = None
 
     def run(self, job: Job) -> str | None:
-        """Perform a job unless it is done; returns the reason if it failed, and is then ready for the next job."""
+        """Perform a job unless it is done; returns the reason if it failed, and is then ready for the next job.
+
+        A job that cannot work leaves no folder behind.
+        """
         from experiments.training.preflight import check_before_loading
 
         if job.done:
             return None
-        RunFolder.create(job.root, job.config)
+        try:
+            check_before_loading(job.config)
+            job.folder.make()
+        except USER_ERRORS as error:
+            return str(error)
+        return self._perform(job)
+
+    def _perform(self, job: Job) -> str | None:
         output = job.folder.path / OUTPUT
         with output.open("a", buffering=1) as target, self._redirect(target):
             print(f"{datetime.now().astimezone():%F %T%z} on {socket.gethostname()}, process {os.getpid()}", flush=True)
             try:
-                check_before_loading(job.config)
                 return job.perform(self._prepare(job.config))
             except Exception as error:
                 self._prepared = None  # an adapter may still be attached to it
@@ -177,7 +186,7 @@ class Worker:
 
     def _prepare(self, config: RunConfig) -> PreparedTask:
         device = device_of(config)
-        key = (config.task, config.content, device)
+        key = (config.task, config.content["task"], device)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # frees its memory before the next one is loaded
             self._prepared = key, config.task.prepare(device)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import ResolvedTrain, RunConfig
+from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.records.folder import write_json
 from experiments.sweeping.jobs import Job, RunJob
@@ -60,6 +60,7 @@ class Trial(Job):
 
         with Interruption() as interruption, only_writer(self.folder.path) as check_writer:
             if not self.done:
+                self.folder.write_config(self.config)
                 loss, failure = self._train(prepared, interruption, check_writer)
                 rate = self.config.train.learning_rate
                 write_json(self.file, {"learning_rate": rate, "validation_loss": loss, "failure": failure})
@@ -71,13 +72,14 @@ class Trial(Job):
     ) -> tuple[float | None, str | None]:
         """The validation loss, or the reason why there is none."""
         from experiments.records.failures import DiskFull, RunFailure, failures_are_records
-        from experiments.session import attach_seeded
+        from experiments.session import reserve_and_attach
         from experiments.training.loop import Trainer
 
-        folder, attachment = self.folder.path, attach_seeded(self.config, prepared)
+        folder, attachment = self.folder.path, reserve_and_attach(self.config, prepared)
+        settings = self.config.for_items(prepared.train_items)
         try:
             with failures_are_records(folder, lambda: None):
-                trainer = Trainer(prepared, attachment, self.config.train, folder, interruption, check_writer)
+                trainer = Trainer(prepared, attachment, settings, folder, interruption, check_writer)
                 trainer.run()
         except DiskFull:
             raise  # not the rate's fault
@@ -112,12 +114,14 @@ class LearningRateSearch:
 
     def trials(self, config: RunConfig, runs: Path) -> list[Trial]:
         """The trials for a resolved configuration. Raises UsageError if it has no number of steps."""
-        if not config.train.steps:
+        train = config.train
+        if not train.steps:
             raise UsageError("a learning-rate search needs --train.steps: each trial takes a share of them")
-        train = ResolvedTrain.of(config.train)
+        assert train.learning_rate is not None, "the configuration is not resolved"
         steps = max(1, round(self.share * train.steps))
-        warmup_steps = 0 if steps == 1 else round(self.share * train.warmup_steps)
-        short = replace(config.train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps)
+        warmup_steps = None if train.warmup_steps is None else round(self.share * train.warmup_steps)
+        warmup_steps = 0 if steps == 1 else warmup_steps
+        short = replace(train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps)
         return [
             Trial(replace(config, train=replace(short, learning_rate=rate)), runs / FOLDER)
             for rate in self.rates(train.learning_rate)

@@ -65,7 +65,7 @@ class Trainer:
     ):
         self.prepared, self.attachment, self.folder = prepared, attachment, folder
         self.interruption, self.check_writer = interruption or Interruption(), check_writer
-        self.settings = resolved = ResolvedTrain.of(settings, prepared.train_items)
+        self.settings = resolved = ResolvedTrain.of(settings)
         self.accelerator = make_accelerator(resolved, folder)
         self.device: Any = self.accelerator.device
         self.memory = TrainingMemory()

@@ -94,23 +94,20 @@ class ResolvedTrain(Train):
     validation_steps: int = 100
 
     @classmethod
-    def of(cls, train: Train, train_items: int | None = None) -> ResolvedTrain:
-        """The settings of a resolved configuration, with epochs converted to steps of `train_items` items.
+    def of(cls, train: Train) -> ResolvedTrain:
+        """The settings of a resolved configuration whose length is in steps. Complete settings are returned unchanged.
 
-        The last batch of an epoch is filled from the next epoch. Settings that are complete are returned unchanged.
-        Raises UsageError if a setting has no value, if epochs are requested of a task that does not know its number of
-        items, or if a single step is all warmup.
+        Raises UsageError if a setting has no value, as with epochs (`RunConfig.for_items` converts them), or if a
+        single step is all warmup.
         """
         if isinstance(train, ResolvedTrain):
             return train
-        if train.epochs is not None:
-            train = replace(train, steps=steps_of_epochs(train, train_items), epochs=None)
         train = replace(train, validation_steps=validation_steps(train))
         settings = asdict(train)
         missing = [name for name in cls.__annotations__ if settings[name] is None]
         if missing:
             raise UsageError(
-                f"training settings without a value: {', '.join(missing)}; call RunConfig.resolved(), and with epochs "
+                f"training settings without a value: {', '.join(missing)}; call RunConfig.resolved() and "
                 "RunConfig.for_items()"
             )
         _check_warmup(train)
@@ -133,19 +130,18 @@ def _check_warmup(train: Train) -> None:
     """A warmup starts at a learning rate of 0, so that one step of it trains nothing."""
     if train.steps == 1 and train.warmup_steps:
         raise UsageError(
-            f"--train.warmup-steps {train.warmup_steps} leaves nothing of a training of 1 step, because a warmup "
-            "starts at a learning rate of 0: give --train.warmup-steps 0, or more steps"
+            f"--train.warmup-steps {train.warmup_steps} covers the only training step, whose learning rate "
+            "would be 0: give --train.warmup-steps 0, or more steps"
         )
 
 
-def steps_of_epochs(train: Train, train_items: int | None) -> int:
-    """Number of optimizer steps. Raises UsageError if the task does not know its number of items."""
+def steps_of_epochs(train: Train, epochs: int, train_items: int | None) -> int:
+    """Number of optimizer steps with the batches of `train`. Raises UsageError if `train_items` is not known."""
     if train_items is None:
         raise UsageError("this task has no epochs because it does not know its number of items: give --train.steps")
-    assert train.epochs is not None
     assert train.batch_size is not None, "the configuration is not resolved"
     per_step = train.batch_size * train.gradient_accumulation_steps * train.num_processes
-    return train.epochs * math.ceil(train_items / per_step)
+    return epochs * math.ceil(train_items / per_step)
 
 
 def check_train(train: Train) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from adapters.base import attach
 from experiments.config import RunConfig
 from experiments.records.adapter_file import save_adapter
 from experiments.records.contents import head_of
@@ -12,12 +13,14 @@ from experiments.records.folder import RunFolder, write_json
 CPU = torch.device("cpu")
 
 
-def finished_run(config: RunConfig, runs: Path, spread: float = 0.3) -> RunFolder:
+def finished_run(config: RunConfig, runs: Path, spread: float = 0.3, attached_under: int | None = None) -> RunFolder:
+    """The adapter attaches under this seed, by default the run's."""
     config = config.resolved()
-    folder = RunFolder.create(runs, config)
+    folder = RunFolder.of(runs, config)
+    folder.write_config(config)
     base = config.task.load_base(CPU)
+    attachment = attach(config.adapter, base.backbone, config.train.seed if attached_under is None else attached_under)
     torch.manual_seed(1)
-    attachment = config.adapter.attach(base.backbone)
     with torch.no_grad():
         for parameter in attachment.parameters().values():
             parameter.add_(spread * torch.randn_like(parameter))

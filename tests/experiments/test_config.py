@@ -132,7 +132,7 @@ def test_steps_or_epochs(tmp_path):
     with pytest.raises(UsageError, match=r"give --train\.steps"):
         config.for_items(None)
     with pytest.raises(UsageError, match=r"RunConfig\.for_items"):
-        ResolvedTrain.of(config.train, 41)
+        ResolvedTrain.of(config.train)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 40, 100, 400, 900])
@@ -151,8 +151,40 @@ def test_one_epoch_of_ten_rows_trains_something():
     optimizer = optimizer_of(settings, [weight])
     schedule_of(settings, optimizer)
     assert optimizer.param_groups[0]["lr"] > 0
-    with pytest.raises(UsageError, match="leaves nothing of a training of 1 step"):
+    with pytest.raises(UsageError, match="covers the only training step"):
         RunConfig(Lora(), Pokemon(), Train(epochs=1, batch_size=10, warmup_steps=7)).resolved().for_items(10)
+
+
+def with_card(monkeypatch, **card) -> None:
+    card = {"batch_size": 10, "learning_rate": 1e-3} | card
+    monkeypatch.setattr(Pokemon, "recommended", lambda self, adapter: card)
+
+
+@pytest.mark.parametrize(("steps", "warmup_steps"), [(1, 0), (20, 10), (500, 250), (1000, 500), (4000, 500)])
+def test_steps_have_the_warmup_of_as_many_epochs(steps, warmup_steps, monkeypatch):
+    """5 epochs of 2000 items in batches of 10 are 1000 steps."""
+    with_card(monkeypatch, epochs=5, warmup_steps=500)
+    config = RunConfig(Lora(), Pokemon(), Train(steps=steps)).resolved()
+    assert config.train.warmup_steps is None
+    assert config.for_items(2000).warmup_steps == warmup_steps
+    assert config.for_items(None).warmup_steps < steps, "a warmup that nobody typed leaves steps to train"
+    assert RunConfig(Lora(), Pokemon(), Train()).resolved().for_items(2000).warmup_steps == 500
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "second"),
+    [
+        ({"epochs": 2}, {"steps": 400, "warmup_steps": 20}, {"steps": 400, "warmup_steps": 40}),
+        ({"epochs": 2}, {"steps": 400, "warmup_steps": 20}, {"steps": 800, "warmup_steps": 20}),
+        ({"steps": 9}, {"epochs": 5, "warmup_steps": 500}, {"epochs": 6, "warmup_steps": 500}),
+    ],
+)
+def test_a_run_whose_warmup_follows_from_the_card_is_named_by_it(length, first, second, monkeypatch):
+    names = set()
+    for card in (first, second):
+        with_card(monkeypatch, **card)
+        names.add(fingerprint(RunConfig(Lora(), Pokemon(), Train(**length)).resolved()))
+    assert len(names) == 2
 
 
 def name_of(data: str, init: str | None = None) -> str:

@@ -57,7 +57,7 @@ def test_unsupported_figures_are_none_and_a_prefix_takes_positions(tiny_task, tm
 
 def test_every_run_records_the_cost_of_its_steps(tiny_task, tmp_path):
     config = RunConfig(Lora(rank=2), tiny_task(), Train(device="cpu", gradient_accumulation_steps=2)).resolved()
-    record = msgspec.convert(json.loads(json.dumps(execute(config, RunFolder.create(tmp_path, config)))), Record)
+    record = msgspec.convert(json.loads(json.dumps(execute(config, RunFolder.of(tmp_path, config)))), Record)
     assert record.flops is not None
     assert record.flops.forward > 0
     assert record.flops.total == record.flops.forward + record.flops.backward + record.flops.optimizer

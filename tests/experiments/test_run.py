@@ -32,7 +32,7 @@ def prepared():
 
 def start(adapter, folder, prepared, settings=SETTINGS):
     config = RunConfig(adapter, TASK, settings).resolved()
-    run_folder = RunFolder.create(folder, config)
+    run_folder = RunFolder.of(folder, config)
     return run_folder, execute(config, run_folder, prepared)
 
 
@@ -155,4 +155,4 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        RunFolder.create(file / "runs", RunConfig(Lora(), TASK, SETTINGS).resolved())
+        RunFolder.of(file / "runs", RunConfig(Lora(), TASK, SETTINGS).resolved()).make()

@@ -35,7 +35,8 @@ SETTINGS = Train(steps=20, batch_size=1, device="cpu", learning_rate=0.01)
 
 def trained(adapter, runs) -> RunFolder:
     config = RunConfig(adapter, TinyRegression(), SETTINGS).resolved()
-    folder = RunFolder.create(runs, config)
+    folder = RunFolder.of(runs, config)
+    folder.write_config(config)
     execute(config, folder)
     return folder
 

@@ -84,7 +84,7 @@ def stopped(runner: Any, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     def work() -> None:
         config, options = parse(RunOptions, words, "run")
         config = config.resolved()
-        execute(config, RunFolder.create(options.runs, config), callbacks=[ReportSteps()])
+        execute(config, RunFolder.of(options.runs, config), callbacks=[ReportSteps()])
 
     pid = in_child(lambda: run_main(work), log)
     os.read(wait, 1)

@@ -75,7 +75,7 @@ class Runner:
 
     def run_folder(self, name: str, method: int) -> tuple[RunConfig, RunFolder]:
         config = RunConfig(METHODS[method], self.task, TRAIN).resolved()
-        return config, RunFolder.create(self.folder / name, config)
+        return config, RunFolder.of(self.folder / name, config)
 
     def run(self, name: str, method: int) -> None:
         config, folder = self.run_folder(name, method)

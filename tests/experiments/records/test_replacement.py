@@ -1,8 +1,8 @@
 """`--overwrite`: a finished run stays as it was until its replacement has finished too."""
 
-import contextlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +10,10 @@ from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.records.failures import DiskFull
 from experiments.records.folder import RunFolder
+from experiments.records.load_run import finished_record
+from experiments.records.replacement import replacement_of
 from experiments.session import execute, run
+from experiments.sweeping.runner import sweep
 from experiments.training.callbacks import Callback
 from tasks.errors import TaskError
 
@@ -76,25 +79,76 @@ def test_a_failed_replacement_leaves_the_finished_run(finished, tiny_task):
     assert {name: data for name, data in contents(finished).items() if name in before} == before
 
 
-def test_a_move_that_was_cut_off_is_completed(finished, tiny_task, monkeypatch):
-    moved = []
-    original = RunFolder.adopt_replacement
+def cut_off(folder: RunFolder, tiny_task, monkeypatch, moves: int) -> dict:
+    """Repeat a finished run, cut off before the move of the replacement's next file; returns the new record.
 
-    def cut_off(self):
-        if self.replacement.has_finished:
-            (self.replacement.path / "adapter.safetensors").replace(self.path / "adapter.safetensors")
-            moved.append(self.path)
-            raise KeyboardInterrupt
-        original(self)
+    The old run's weights and time of training are changed before, so that they differ from the new ones.
+    """
+    folder.adapter_file.write_bytes(b"old weights")
+    old = json.loads(folder.result_file.read_text())
+    folder.result_file.write_text(json.dumps(old | {"seconds": old["seconds"] | {"train": -1.0}}))
+    replace_file, done = Path.replace, []
 
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(RunFolder, "adopt_replacement", cut_off)
-        again(finished, tiny_task)
-    assert moved
-    new = json.loads(finished.replacement.result_file.read_text())
-    config = RunConfig(Lora(rank=2), tiny_task(), CPU).resolved()
-    assert execute(config, finished) == new
-    assert not finished.replacement.path.exists()
+    def interrupted(self, target):
+        if self.parent == replacement_of(folder).path and Path(target).parent == folder.path:
+            if len(done) == moves:
+                raise KeyboardInterrupt
+            done.append(self)
+        return replace_file(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            again(folder, tiny_task)
+    return json.loads(replacement_of(folder).result_file.read_text())
+
+
+@pytest.mark.parametrize("moves", [0, 1, 3])
+def test_a_move_that_was_cut_off_is_completed_by_the_next_run(moves, finished, tiny_task, tmp_path, monkeypatch):
+    new = cut_off(finished, tiny_task, monkeypatch, moves)
+    record = run(Lora(rank=2), tiny_task(), CPU, runs=tmp_path)
+    assert record.data == new
+    assert record.data["seconds"]["train"] >= 0
+    assert finished.adapter_file.read_bytes() != b"old weights"
+    assert not replacement_of(finished).path.exists()
+
+
+def test_a_move_that_was_cut_off_is_completed_by_a_sweep(finished, tiny_task, tmp_path, monkeypatch):
+    new = cut_off(finished, tiny_task, monkeypatch, 2)
+    (record,) = sweep(Lora(rank=2), tiny_task(), train=CPU, runs=tmp_path)
+    assert record.data == new
+    assert finished.adapter_file.read_bytes() != b"old weights"
+
+
+def test_a_move_that_was_cut_off_is_completed_by_a_reader(finished, tiny_task, monkeypatch):
+    new = cut_off(finished, tiny_task, monkeypatch, 2)
+    assert finished_record(finished) == new
+    assert finished.adapter_file.read_bytes() != b"old weights"
+
+
+def test_overwriting_leaves_the_finished_runs_configuration(finished, tiny_task):
+    before = finished.path.joinpath("config.json").stat()
+    with pytest.raises(KeyboardInterrupt):
+        again(finished, tiny_task, Stop(3, KeyboardInterrupt()))
+    after = finished.path.joinpath("config.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_an_unused_folder_is_emptied_under_its_lock(tiny_task, tmp_path, monkeypatch):
+    """Else another process that starts the run then would lose its config.json."""
+    monkeypatch.setattr(tiny_task, "prepare", lambda *_: (_ for _ in ()).throw(TaskError("the base is gone")))
+    locked, unlink = [], Path.unlink
+
+    def watched(self, missing_ok=False):
+        if self.name == "config.json":
+            locked.append((self.parent / "lease").exists())
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    with pytest.raises(TaskError, match="the base is gone"):
+        run(Lora(rank=2), tiny_task(), CPU, runs=tmp_path / "runs")
+    assert locked == [True]
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_damaged_record_is_overwritten(finished, tiny_task):
@@ -107,7 +161,7 @@ def test_the_interrupted_run_of_other_settings_is_named(finished, tiny_task, tmp
 
     config = RunConfig(Lora(rank=2), tiny_task(), replace(CPU, steps=9)).resolved()
     folder = RunFolder.of(tmp_path, config)
-    assert changed_since(folder, config) is None, "a finished run is no interrupted one"
+    assert changed_since(folder, config) is None, "a finished run is not an interrupted one"
     with pytest.raises(KeyboardInterrupt):
         execute(config, folder, callbacks=[Stop(3, KeyboardInterrupt())])
     assert changed_since(folder, config) is None, "it resumes"
@@ -135,3 +189,19 @@ def test_changed_content_is_named_too(tiny_task, tmp_path, monkeypatch):
     assert str(changed_since(other, changed)).endswith("differs: content of task.data")
     record = execute(changed, other)
     assert (record["content"]["task"], record["training"]["resumed_from"]) == ({"data": "two"}, 0)
+
+
+def test_files_that_vanish_are_no_error(tiny_task, tmp_path, monkeypatch):
+    """Another process may finish the run, and remove its checkpoint and lock, at any moment."""
+    from experiments.records.unfinished import changed_since
+
+    config = RunConfig(Lora(rank=2), tiny_task(), CPU).resolved()
+    folder = RunFolder.of(tmp_path, config)
+    with pytest.raises(KeyboardInterrupt):
+        execute(config, folder, callbacks=[Stop(2, KeyboardInterrupt())])
+    other = RunConfig(Lora(rank=2, alpha=3.0), tiny_task(), CPU).resolved()
+    listed = [folder.checkpoint, folder.path.parent / "vanished" / "checkpoint"]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(listed))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda self: self.name == "lease")
+        assert str(folder.path) in str(changed_since(RunFolder.of(tmp_path, other), other))

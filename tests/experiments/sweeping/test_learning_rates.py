@@ -3,17 +3,20 @@
 import itertools
 import json
 import math
+from typing import Any
 
 import pytest
 
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
+from adapters.prefix_tuning import PrefixTuning
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.sweeping.learning_rates import FOLDER, LearningRateSearch, seed_groups
-from experiments.sweeping.runner import find_rates, perform_runs
+from experiments.sweeping.runner import find_rates, perform_runs, sweep
 from reports.records import collect
 from tests.experiments.tiny_task import Tiny, diary_of
+from tests.survival.runner import tiny_style
 
 SEARCH = LearningRateSearch(count=3, factor=4.0, share=0.5)
 
@@ -127,3 +130,24 @@ def test_runs_wait_for_the_complete_search(groups, launcher):
     with pytest.raises(UsageError, match="not complete"):
         groups[0].runs()
     assert groups[0].trials[0].folder.path.relative_to(groups[0].root).parts[0] == FOLDER
+
+
+def test_a_prefix_leaves_its_positions_to_the_method_after_it(tmp_path):
+    """Rows of 64 tokens on 64 positions: beside a prefix of 24 they are shorter, and without it whole again."""
+    task = tiny_style(tmp_path / "base")
+    settings: dict[str, Any] = {"train": Train(device="cpu", steps=2, batch_size=4), "search_lr": 2}
+    both = sweep([PrefixTuning(length=24), Lora(rank=2)], task, runs=tmp_path / "both", **settings)
+    assert [record.status for record in both] == ["finished", "finished"]
+    (alone,) = sweep(Lora(rank=2), task, runs=tmp_path / "alone", **settings)
+    assert both[1].data["search"] == alone.data["search"]
+    assert both[1].data["metrics"] == alone.data["metrics"]
+
+
+def test_a_card_in_epochs_can_be_searched_in_steps(tmp_path, tiny_task, launcher, monkeypatch):
+    card = {"epochs": 4, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 8}  # 32 steps of 16 items
+    monkeypatch.setattr(tiny_task, "recommended", lambda self, adapter: card)
+    config = RunConfig(Lora(rank=2), tiny_task(), Train(device="cpu", steps=16)).resolved()
+    (group,) = seed_groups([config], tmp_path, SEARCH)
+    assert [trial.config.for_items(16).warmup_steps for trial in group.trials] == [2, 2, 2]
+    find_rates([group], launcher)
+    assert all(trial.result()["failure"] is None for trial in group.trials)

@@ -39,7 +39,7 @@ def task(tmp_path_factory) -> Style:
 def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
     settings = {"learning_rate": 0.01, "validation_steps": 2, "device": "cpu"}
     config = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=6, **settings)).resolved()
-    alone = RunFolder.create(tmp_path / "one", config)
+    alone = RunFolder.of(tmp_path / "one", config)
     expected = execute(config, alone)
     options = ["--train.learning-rate", "0.01", "--train.validation-steps", "2", "--train.device", "cpu"]
     options += ["--train.steps", "4", "--train.batch-size", "3", "--adapter.rank", "2", "--runs", str(tmp_path / "two")]

@@ -1,6 +1,7 @@
 """What can be checked before the base is loaded is checked then, and leaves nothing behind."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.run import main
 from experiments.session import run
+from experiments.sweeping.runner import sweep
 from experiments.training.accelerator import make_accelerator
 from experiments.training.preflight import check_before_loading
 from tasks.diffusion.pokemon import Pokemon
@@ -29,6 +31,7 @@ USER_ERRORS = (UsageError, AdapterError)
 def nothing_is_loaded(monkeypatch):
     for task in (Pokemon, EndToEnd, Style):
         monkeypatch.setattr(task, "prepare", lambda *_: pytest.fail("the task was loaded"))
+        monkeypatch.setattr(task, "content_digests", lambda *_: pytest.fail("the data were read"))
 
 
 @pytest.mark.parametrize("task", [Pokemon(), Style()], ids=["pictures", "text"])
@@ -47,6 +50,24 @@ def nothing_is_loaded(monkeypatch):
 def test_an_adapter_that_cannot_work(adapter, message, task, tmp_path):
     with pytest.raises(USER_ERRORS, match=message):
         run(adapter, task, Train(device="cpu"), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("adapter", [Lora(), PrefixTuning(), PeftMethod(), PeftMethod("vera")], ids=lambda a: a.label)
+def test_a_damaged_file_to_start_from(adapter, tmp_path):
+    (tmp_path / "adapter.safetensors").write_bytes(b"not the header of a file")
+    with pytest.raises(AdapterError, match="is not a complete safetensors file"):
+        run(replace(adapter, init=str(tmp_path)), Style(), Train(device="cpu"), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_own_error_with_a_cause_is_told(tmp_path, monkeypatch):
+    def attach(*_):
+        raise AdapterError("this model is too narrow") from ValueError("its cause")
+
+    monkeypatch.setattr(Lora, "attach", attach)
+    with pytest.raises(AdapterError, match="too narrow"):
+        run(Lora(), Style(), Train(device="cpu"), runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -71,7 +92,6 @@ def test_a_prefix_longer_than_the_model(tmp_path):
         (["--task.num-inference-steps", "0"], "--task.num-inference-steps must be"),
         (["--task.guidance-scale", "nan"], "--task.guidance-scale must be"),
         (["--adapter.alpha", "0"], "--adapter.alpha must be above 0"),
-        (["--task.data", "/no/such/folder"], "/no/such/folder"),
     ],
 )
 def test_a_command_line_leaves_nothing_behind(words, message, tmp_path, monkeypatch):
@@ -102,6 +122,20 @@ def test_what_only_fails_without_weights_is_not_refused(adapter):
     state = torch.random.get_rng_state()
     check_before_loading(RunConfig(adapter, Style(), Train(device="cpu")).resolved())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_sweep_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(Style, "content_digests", lambda *_: {})  # a sweep looks for finished runs first
+    (record,) = sweep(Lora(targets=("cross-attention",)), Style(), train=Train(device="cpu"), runs=tmp_path / "runs")
+    assert "--adapter.targets" in str(record.reason)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_data_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="/no/such/folder"):
+        run(Lora(), Pokemon(data="/no/such/folder"), Train(device="cpu"), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_error_in_the_data_leaves_nothing_behind(tmp_path, monkeypatch):
