@@ -82,9 +82,9 @@ class Adapter(ABC):
         if wrong := violations(self, "adapter"):
             raise AdapterError(wrong)
         if self.init is not None:
-            from adapters.interchange.content import check_exists
+            from adapters.interchange.content import check_file
 
-            check_exists(Path(self.init))
+            check_file(Path(self.init))
 
     def init_digest(self) -> str | None:
         """SHA-256 of the content of `init`; None without it. Raises AdapterError if it cannot be read."""

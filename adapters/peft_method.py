@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from adapters.backbone import count_roles
 from adapters.base import Adapter, Attachment, check_roles, check_state, settings_of, targeted_projections
 from adapters.changed_base import ChangedBase
-from adapters.errors import AdapterError, first_line
+from adapters.errors import AdapterError, ForeignMethodError, first_line
 from adapters.model_snapshot import ModelSnapshot
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class PeftMethod(Adapter, name="peft"):
             before.restore()
             if isinstance(failure, AdapterError):
                 raise
-            raise AdapterError(f"peft's {self.method} does not work on this model: {first_line(failure)}") from failure
+            sentence = f"peft's {self.method} does not work on this model: {first_line(failure)}"
+            raise ForeignMethodError(sentence) from failure
 
     def configuration(self, backbone: Backbone, chosen: list[Projection]) -> Any:
         """peft's configuration object for these layers. Raises AdapterError as `config_class` and `configure` do."""

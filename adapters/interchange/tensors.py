@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapters.errors import AdapterError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SUFFIX = ".safetensors"
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """safetensors' reader of the file. Raises AdapterError if the file is missing, damaged or of another kind."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise AdapterError(f"no such file: '{file}'; pass an adapter's .safetensors file or its folder")
+    if file.suffix != SUFFIX:
+        raise AdapterError(
+            f"'{file}' is not read, because a '{file.suffix}' file may run code: convert it to safetensors"
+        )
+    try:
+        with safe_open(file, framework="pt", device="cpu") as reader:
+            yield reader
+    except (SafetensorError, OSError, ValueError) as damage:
+        raise AdapterError(
+            f"'{file}' is not a complete safetensors file ({first_line(damage)}): download or save it again"
+        ) from None
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -17,22 +40,9 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises AdapterError if the file is missing, damaged or empty, or if it holds a number that is not finite.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not file.is_file():
-        raise AdapterError(f"no such file: '{file}'; pass an adapter's .safetensors file or its folder")
-    if file.suffix != ".safetensors":
-        raise AdapterError(
-            f"'{file}' is not read, because a '{file.suffix}' file may run code: convert it to safetensors"
-        )
-    try:
-        with safe_open(file, framework="pt", device="cpu") as reader:
-            tensors = {name: readable(reader.get_tensor(name)) for name in reader.keys()}  # noqa: SIM118  (not a mapping)
-            metadata = dict(reader.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as damage:
-        raise AdapterError(
-            f"'{file}' is not a complete safetensors file ({first_line(damage)}): download or save it again"
-        ) from None
+    with opened(file) as reader:
+        tensors = {name: readable(reader.get_tensor(name)) for name in reader.keys()}  # noqa: SIM118  (not a mapping)
+        metadata = dict(reader.metadata() or {})
     check_numbers(tensors, file)
     return tensors, metadata
 

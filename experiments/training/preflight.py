@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.base import attach
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, ForeignMethodError
 from experiments.config import RunConfig
 from experiments.device import check_precision, device_of
 from tasks.base import Task
@@ -36,16 +36,16 @@ def _shapes(task: Task) -> Backbone | None:
 def _check_attaching(config: RunConfig, backbone: Backbone) -> None:
     """Attach the adapter to a model without weights, in milliseconds.
 
-    Another library may fail there and work on the real model (which has values), so that only errors of our own count:
-    those have no cause.
+    Another library's method may fail there and work on the real model, which has values: the run itself shows that.
     """
     import torch
 
     with torch.random.fork_rng(devices=[]):
         try:
             attach(config.adapter, backbone)
-        except AdapterError as error:
-            if error.__cause__ is None:
-                raise
-        except Exception:  # another package's method: the run itself shows what is wrong
+        except ForeignMethodError:
+            return
+        except AdapterError:
+            raise
+        except Exception:  # another package's method
             return
