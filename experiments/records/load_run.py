@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,13 +78,28 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
             f"'{path}' was trained on revision {trained_on} of its base, which is now {base.revision}: "
             "restore that base"
         )
-    # with the run's seed, in case the method drew something that it does not save; the adapter file already includes
-    # `init`
-    attachment = attach(replace(config.adapter, init=None), base.backbone, config.train.seed)
+    # with the run's seed: the method may draw something that it does not save; the adapter file already includes init
+    with _generators_restored():
+        attachment = attach(replace(config.adapter, init=None), base.backbone, config.train.seed)
     base.reserve_positions(config.adapter.positions_taken)
     attachment.load(read_tensors(folder.adapter_file)[0])
     base.backbone.model.eval()
     return LoadedRun(folder, record, config, base, attachment)
+
+
+@contextmanager
+def _generators_restored() -> Iterator[None]:
+    """A context after which the caller's generators (of Python, numpy and torch) are in the state that they had."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def finished_record(folder: RunFolder) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Exports that a method does not have leave nothing behind; a loaded run is the run, whatever its method drew."""
 
+import random
 import sys
-from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import tests.experiments.finished_run as writing
-from adapters import base as adapters_base
 from adapters.bottleneck import Bottleneck
 from adapters.errors import AdapterError
-from adapters.lora import Lora
+from adapters.lora import Lora, LowRankUpdate
 from adapters.peft_method import PeftMethod
 from experiments import export
 from experiments.config import RunConfig, Train
@@ -28,8 +28,8 @@ def task(tiny_base):  # noqa: F811
     return EndToEnd(base=tiny_base, max_new_tokens=8)
 
 
-def finished(adapter, task, folder, seed: int = 0):
-    return writing.finished_run(RunConfig(adapter, task, Train(steps=1, device="cpu", seed=seed)), folder)
+def finished(adapter, task, folder, seed: int = 0, **options):
+    return writing.finished_run(RunConfig(adapter, task, Train(steps=1, device="cpu", seed=seed)), folder, **options)
 
 
 @pytest.mark.parametrize("format", ["merged", "peft", "kohya"])
@@ -59,33 +59,45 @@ def test_output_that_is_a_file_is_refused(task, tmp_path, monkeypatch):
     assert (tmp_path / "out").read_text() == "mine"
 
 
-@pytest.mark.parametrize("start", ["pissa_niter_4", "pissa", "gaussian"])
-def test_a_loaded_run_is_the_run(start, task, tmp_path, monkeypatch):
-    """The attached method drew its start under another seed than loading does."""
-    outputs = []
+@pytest.fixture
+def outputs(monkeypatch) -> list[torch.Tensor]:
+    """The outputs of the tuned models that `finished` has written."""
+    found = []
 
     def saved(config, folder, attachment) -> None:
-        outputs.append(attachment.backbone.model(input_ids=TOKENS).logits)
+        found.append(attachment.backbone.model(input_ids=TOKENS).logits)
         save_adapter(config, folder, attachment)
 
     monkeypatch.setattr(writing, "save_adapter", saved)
+    return found
+
+
+@pytest.mark.parametrize("start", ["pissa_niter_4", "pissa", "gaussian"])
+def test_a_loaded_run_is_the_run(start, task, tmp_path, outputs):
+    """The attached method drew its start under another seed than loading does."""
     adapter = PeftMethod(options={"r": 4, "init_lora_weights": start}, targets=("output",))
-    run = load_run(finished(adapter, task, tmp_path).path)
+    run = load_run(finished(adapter, task, tmp_path, attached_under=1).path)
     torch.testing.assert_close(run.model(input_ids=TOKENS).logits, outputs[0], atol=1e-5, rtol=1e-5)
 
 
-def test_a_run_is_loaded_under_its_seed_and_without_its_start(task, tmp_path, monkeypatch):
-    """What a method draws and does not save is drawn again; the file to start from may be gone."""
-    seeds, attach = [], adapters_base.attach
+def test_what_a_method_draws_and_does_not_save_is_drawn_again(task, tmp_path, outputs, monkeypatch):
+    """Here the scale of LoRA's updates. The file to start from is gone; the caller's generators keep their states."""
+    draw_nothing = LowRankUpdate.__init__
 
-    def attached(adapter, backbone, seed=None):
-        seeds.append((seed, adapter.init))
-        return attach(adapter, backbone, seed)
+    def drawing(update, *arguments) -> None:
+        draw_nothing(update, *arguments)
+        update.scaling = 1 + float(torch.rand(())) + random.random() + float(np.random.rand())
 
     first = finished(Lora(rank=2), task, tmp_path / "first")
     start = first.path / "adapter.safetensors"
-    run = finished(replace(Lora(rank=2), init=str(start)), task, tmp_path / "second", seed=7)
+    monkeypatch.setattr(LowRankUpdate, "__init__", drawing)
+    run = finished(Lora(rank=2, init=str(start)), task, tmp_path / "second", seed=7)
     start.unlink()
-    monkeypatch.setattr(adapters_base, "attach", attached)
-    load_run(run.path)
-    assert seeds == [(7, None)]
+    for seeding in (torch.manual_seed, random.seed, np.random.seed):
+        seeding(11)
+    expected = (torch.rand(()), random.random(), np.random.rand())
+    for seeding in (torch.manual_seed, random.seed, np.random.seed):
+        seeding(11)
+    loaded = load_run(run.path)
+    assert (torch.rand(()), random.random(), np.random.rand()) == expected
+    torch.testing.assert_close(loaded.model(input_ids=TOKENS).logits, outputs[1], atol=1e-5, rtol=1e-5)
