@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Module = Any  # a torch.nn.Module whose attributes (weight, config, heads, ...) a type checker cannot know
 
 ATTENTION_PARTS = ("query", "key", "value", "output")
-PARTS = (*ATTENTION_PARTS, "in", "out", "gate", "kernel", "time")  # that some backbone has
 
 # A role is "group.part". Targets are roles, groups, parts, or these words for one or several groups.
 ROLE_GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -157,20 +156,6 @@ class Backbone(ABC):
                 raise LookupError(unknown_role(role, available))
             chosen.update(matching)
         return [available[i] for i in sorted(chosen)]
-
-
-def impossible_role(word: str) -> str | None:
-    """The sentence for a word that can be a role on no model; None if it can. A part of another package's backbone
-    needs its group: "feed-forward.router"."""
-    group, dot, _ = word.partition(".")
-    if word in ("auto", *ROLE_GROUPS, *PARTS) or (dot and group in ROLE_GROUPS):
-        return None
-    if (common := LAYER_NAME.fullmatch(word.lower())) is not None and word.lower() not in PARTS:
-        return f"'{word}' is the name of a layer: use its role, {PART_BY_LETTER[common['part'][0]]}"
-    roles = [*ROLE_GROUPS, *PARTS]
-    similar = difflib.get_close_matches(word.lower(), roles, n=1)
-    meant = f" (did you mean {similar[0]}?)" if similar else ""
-    return f"'{word}' is not a role of layers{meant}; the roles are {', '.join(roles)}"
 
 
 def unknown_role(role: str, available: Sequence[Projection]) -> str:

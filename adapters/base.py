@@ -17,7 +17,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapters.backbone import impossible_role
 from adapters.bounds import violations
 from adapters.errors import AdapterError, first_line
 
@@ -70,7 +69,7 @@ class Adapter(ABC):
     def attach(self, backbone: Backbone) -> Attachment:
         """Make `backbone.model` trainable with this method, in place.
 
-        Raises AdapterError if the settings cannot work on this model.
+        Raises AdapterError if the settings cannot work on this model. The function `attach` checks the settings first.
         """
 
     def check_settings(self) -> None:
@@ -259,19 +258,12 @@ def attach(adapter: Adapter, backbone: Backbone, seed: int | None = None) -> Att
     return attachment
 
 
-def targeted_projections(backbone: Backbone, targets: Iterable[str]) -> list[Projection]:
-    """The projections that `--adapter.targets` names. Raises AdapterError for a role that the model does not have."""
+def projections_of(backbone: Backbone, option: str, roles: Iterable[str]) -> list[Projection]:
+    """The projections with the roles that `option` names. Raises AdapterError for one that the model does not have."""
     try:
-        return backbone.projections(*targets)
+        return backbone.projections(*roles)
     except LookupError as unknown:
-        raise AdapterError(f"--adapter.targets: {unknown.args[0]}") from None
-
-
-def check_roles(option: str, roles: Iterable[str]) -> None:
-    """Raise AdapterError for a word that is a role on no model."""
-    for role in roles:
-        if message := impossible_role(role):
-            raise AdapterError(f"{option}: {message}")
+        raise AdapterError(f"{option}: {unknown.args[0]}") from None
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

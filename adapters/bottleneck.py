@@ -49,7 +49,6 @@ class Bottleneck(Adapter, name="bottleneck"):
     """The non-linearity f."""
 
     def attach(self, backbone: Backbone) -> HookedAttachment:
-        self.check_settings()
         chosen = self.sublayers(backbone)
         updates = {sublayer.name: BottleneckUpdate(sublayer, self) for sublayer in chosen}
         return HookedAttachment(backbone, updates, {"bottlenecks": len(chosen)})

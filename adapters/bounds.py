@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 BOUNDS = "bounds"  # key of a field's metadata
-LARGEST_WIDTH = 2**16  # above the widest layer of published models: more is a slip of the keyboard
+LARGEST_WIDTH = 2**16  # above the widest layer of published models: larger values are typing errors
 LARGEST_COUNT = 10**12
 
 

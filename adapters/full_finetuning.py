@@ -43,7 +43,6 @@ class FullFinetuning(Adapter, name="full"):
     """Train only the bias vectors (of the top blocks, if --adapter.top-blocks is set)."""
 
     def attach(self, backbone: Backbone) -> FullAttachment:
-        self.check_settings()
         chosen = dict(backbone.model.named_parameters())
         if self.top_blocks is not None:
             blocks = backbone.blocks()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adapters.backbone import Projection, count_roles, plays
-from adapters.base import Adapter, check_roles, targeted_projections
+from adapters.base import Adapter, projections_of
 from adapters.bounds import BOUNDS, LARGEST_WIDTH, Bounds, bounded
 from adapters.errors import AdapterError
 from adapters.hooks import HookedUpdate, MergeableAttachment
@@ -67,14 +67,9 @@ class Lora(Adapter, name="lora"):
     use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
-    def check_settings(self) -> None:
-        super().check_settings()
-        check_roles("--adapter.targets", self.targets)
-        check_roles("--adapter.ranks", self.ranks)
-
     def attach(self, backbone: Backbone) -> LoraAttachment:
-        super().check_settings()  # without the roles, for which the model has a better sentence
-        chosen = targeted_projections(backbone, self.targets)
+        chosen = projections_of(backbone, "--adapter.targets", self.targets)
+        projections_of(backbone, "--adapter.ranks", self.ranks)
         for role in self.ranks:
             if not any(plays(projection, role) for projection in chosen):
                 raise AdapterError(

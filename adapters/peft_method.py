@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.backbone import count_roles
-from adapters.base import Adapter, Attachment, check_roles, check_state, settings_of, targeted_projections
+from adapters.base import Adapter, Attachment, check_state, projections_of, settings_of
 from adapters.changed_base import ChangedBase
 from adapters.errors import AdapterError, ForeignMethodError, first_line
 from adapters.model_snapshot import ModelSnapshot
@@ -75,15 +75,13 @@ class PeftMethod(Adapter, name="peft"):
 
     def check_settings(self) -> None:
         super().check_settings()
-        check_roles("--adapter.targets", self.targets)
         config_class = self.config_class()
         layers = {"target_modules", "feedforward_modules"} & {f.name for f in fields(config_class)}
         self.configure(config_class, {key: ["layer"] for key in layers})
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
         """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
-        super().check_settings()  # the rest follows with the model's layers
-        chosen = targeted_projections(backbone, self.targets)
+        chosen = projections_of(backbone, "--adapter.targets", self.targets)
         try:
             return self.attach_to(backbone, chosen)
         except AdapterError:

@@ -42,7 +42,6 @@ class PrefixTuning(Adapter, name="prefix"):
         return self.length
 
     def attach(self, backbone: Backbone) -> PrefixAttachment:
-        self.check_settings()
         self.check(backbone)
         prefixes = {"transformers": cache_prefixes, "diffusers": projection_prefixes}[backbone.library]
         shared = SharedPrefix(backbone, self.length, self.hidden if self.reparametrisation else None)

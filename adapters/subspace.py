@@ -42,7 +42,6 @@ class Subspace(Adapter, name="subspace"):
     def attach(self, backbone: Backbone) -> SubspaceAttachment:
         import torch
 
-        self.check_settings()
         tensors = _projected(backbone)
         total = sum(p.numel() for p in tensors.values())
         least = self.least_size(backbone)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from adapters.base import attach
 from adapters.errors import AdapterError
 from adapters.lora import Lora
 from tests.contract import tiny
@@ -142,4 +143,4 @@ def test_convolution_update_changes_the_kernel(unet):
 )
 def test_invalid_settings(gpt2, settings, message):
     with pytest.raises(AdapterError, match=message):
-        Lora(**settings).attach(gpt2)
+        attach(Lora(**settings), gpt2)

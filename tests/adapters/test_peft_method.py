@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from adapters.base import attach
 from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
 from experiments.cli.parser import parse
@@ -143,7 +144,7 @@ def test_numbers_in_options_are_finite(options):
 )
 def test_invalid_settings(llama, settings, message):
     with pytest.raises(AdapterError, match=message) as error:
-        PeftMethod(**settings).attach(llama)
+        attach(PeftMethod(**settings), llama)
     assert "\n" not in str(error.value)
 
 

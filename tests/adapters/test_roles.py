@@ -1,7 +1,10 @@
 """Roles of layers: an unknown one is an error of one sentence that suggests the right one."""
 
+from dataclasses import replace
+
 import pytest
 
+from adapters.base import attach
 from adapters.errors import AdapterError
 from adapters.lora import Lora
 from tests.contract import tiny
@@ -25,13 +28,23 @@ from tests.contract import tiny
         ("gpt2", "convolution", "no layer with the role 'convolution'"),
     ],
 )
-def test_unknown_role_suggests_the_right_one(kind, word, suggestion):
+@pytest.mark.parametrize("option", ["targets", "ranks"])
+def test_unknown_role_suggests_the_right_one(option, kind, word, suggestion):
+    roles = {"targets": (word,)} if option == "targets" else {"ranks": {word: 2}}
     with pytest.raises(AdapterError) as error:
-        Lora(targets=(word,)).attach(tiny.built(kind))
+        attach(Lora(**roles), tiny.built(kind))
     message = str(error.value)
     assert suggestion in message
-    assert message.startswith("--adapter.targets: ")
+    assert message.startswith(f"--adapter.{option}: ")
     assert "\n" not in message
+
+
+def test_a_part_that_only_another_packages_model_has(llama, monkeypatch):
+    """Its name alone is a role, as for the parts of our models."""
+    routers = [replace(p, role="feed-forward.router") if p.part == "gate" else p for p in llama.all_projections()]
+    monkeypatch.setattr(llama, "all_projections", lambda: routers)
+    attachment = attach(Lora(targets=("router",)), llama)
+    assert attachment.facts["targets"] == {"feed-forward.router": 2}
 
 
 @pytest.mark.parametrize("kind", tiny.BUILDERS)

@@ -13,7 +13,6 @@ from adapters.errors import AdapterError
 from adapters.full_finetuning import FullFinetuning
 from adapters.interchange.peft_folder import PEFT_CONFIG
 from adapters.lora import Lora
-from adapters.peft_method import PeftMethod
 from adapters.prefix_tuning import PrefixTuning
 from adapters.subspace import Subspace
 from tests.adapters.interchange.round_trip import export_perturbed
@@ -52,9 +51,6 @@ def test_every_numeric_setting_declares_its_bounds(cls):
             "--adapter.rank must be at least 1 and at most 65536, not 0; "
             "--adapter.dropout must be at least 0 and below 1, not 1",
         ),
-        (Lora(targets=("to_q",)), "--adapter.targets: 'to_q' is the name of a layer: use its role, query"),
-        (Lora(ranks={"qury": 2}), "--adapter.ranks: 'qury' is not a role of layers (did you mean query?)"),
-        (PeftMethod(targets=("attn.q",)), "--adapter.targets: 'attn.q' is not a role of layers"),
         (Lora(init="/no/such/file"), "no such file or folder: '/no/such/file'"),
     ],
     ids=str,
@@ -69,8 +65,6 @@ def test_wrong_settings_are_one_sentence_without_a_model(adapter, sentence):
 @pytest.mark.parametrize("adapter", [Lora(rank=0), Bottleneck(width=0), PrefixTuning(length=0), Subspace(dimension=0)])
 def test_attaching_checks_the_settings(adapter, gpt2):
     with pytest.raises(AdapterError, match="must be at least 1"):
-        adapter.attach(gpt2)
-    with pytest.raises(AdapterError, match="must be at least 1"):
         attach(adapter, gpt2)
 
 
@@ -78,7 +72,6 @@ def test_valid_settings_pass():
     for cls in OURS:
         for settings in cls.examples:
             cls(**settings).check_settings()
-    Lora(targets=("auto", "feed-forward.router", "query"), ranks={"self-attention.value": 0}).check_settings()
 
 
 def test_positions_that_a_method_takes():

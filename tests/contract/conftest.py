@@ -51,5 +51,6 @@ def examples_fixture(name: str, condition: Callable[[Adapter], bool] = lambda ad
 adapter = examples_fixture("adapter")
 mergeable = examples_fixture("mergeable", lambda a: a.mergeable)
 not_mergeable = examples_fixture("not_mergeable", lambda a: not a.mergeable)
+with_known_formats = examples_fixture("with_known_formats", lambda a: a.formats is not None)
 with_formula = examples_fixture("with_formula", lambda a: type(a).parameter_count is not Adapter.parameter_count)
 without_formula = examples_fixture("without_formula", lambda a: type(a).parameter_count is Adapter.parameter_count)

@@ -1,6 +1,8 @@
 """The properties that every method has on every backbone."""
 
 import copy
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import load, save
 from adapters.base import Attachment, adapter_registry
 from adapters.errors import AdapterError
 from adapters.mixture import mixable, mixed
+from tests.contract import tiny
 from tests.contract.tiny import loss, output
 
 
@@ -144,6 +147,21 @@ def test_merging_is_refused_otherwise(not_mergeable, backbone):
     for change in (attachment.merge, attachment.unmerge):
         with pytest.raises(AdapterError, match="cannot be merged"):
             change()
+
+
+def formats_on(adapter, kind: str, formats: Iterable[str]) -> Iterator[str]:
+    """The formats that the attached adapter exports to on one kind of backbone."""
+    attachment = attach_seeded(adapter, copy.deepcopy(tiny.built(kind)))
+    for form in formats:
+        with suppress(AdapterError):
+            if attachment.export(form):
+                yield form
+
+
+def test_the_declared_formats_are_those_that_some_model_has(with_known_formats):
+    everything = {form for cls in adapter_registry().values() for form in cls.formats or ()}
+    found = {form for kind in tiny.BUILDERS for form in formats_on(with_known_formats, kind, everything)}
+    assert found == set(with_known_formats.formats)
 
 
 def hooked_modules(backbone) -> list[Any]:

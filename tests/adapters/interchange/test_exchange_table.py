@@ -50,16 +50,7 @@ ROWS: list[tuple[Any, ...]] = []
 @pytest.fixture(scope="module", autouse=True)
 def table():
     yield
-    readers = [
-        "read",
-        "diffusers back",
-        "kohya back",
-        "peft back",
-        "diffusers: diffusers",
-        "diffusers: kohya",
-        "peft: peft",
-    ]
-    print("\n" + tabulate(ROWS, ["written by", "model", "what", *readers], floatfmt=".0e", missingval="-"))
+    print("\n" + tabulate(ROWS, ["written by", "model", "what", *READERS, *APPLIED], floatfmt=".0e", missingval="-"))
 
 
 def ranks_and_alphas(kind: str, settings: dict[str, Any]) -> dict[str, tuple[int, float, Any]]:
