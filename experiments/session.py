@@ -220,6 +220,7 @@ def _train_and_measure(
     started = time.perf_counter()
     samples = folder.samples if distributed.is_main() else None
     tuned = prepared.finish(evaluate(config, prepared, attachment, samples), base, samples)
+    _check_figures(config, tuned)
     distributed.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
     return {
         **figures_of(config, tuned),
@@ -229,6 +230,18 @@ def _train_and_measure(
         "seconds": training["seconds"] | {"evaluate": round(time.perf_counter() - started, 2)},
         "facts": facts_of(prepared, attachment, tuned),
     }
+
+
+def _check_figures(config: RunConfig, tuned: Evaluation) -> None:
+    """Raise RunFailure if there are figures and none has a finite value."""
+    from experiments.records.failures import RunFailure
+
+    undefined = tuned.undefined()
+    if undefined and len(undefined) == len(tuned.figures):
+        cause = "a lower --train.learning-rate may help"
+        if config.adapter.init is not None:
+            cause = f"check that the update in '{config.adapter.init}' was trained on this base and is not too large"
+        raise RunFailure(f"no figure of the tuned model is a finite number ({', '.join(undefined)}): {cause}")
 
 
 def _say_repeated(train_items: int | None, settings: ResolvedTrain) -> None:

@@ -56,5 +56,16 @@ def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, i
 def facts_of(prepared: PreparedTask, attachment: Attachment, evaluation: Evaluation | None = None) -> dict[str, Any]:
     """The facts of task and method. The model's positions are left for input unless the method takes some."""
     facts: dict[str, Any] = prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
-    undefined = {} if evaluation is None else dict.fromkeys(evaluation.undefined(), "its value is not a finite number")
-    return facts | {"not_measured": facts.get("not_measured", {}) | undefined} if undefined else facts
+    if evaluation is None:
+        return facts
+    not_measured = {**facts.get("not_measured", {}), **evaluation.not_measured, **_undefined(evaluation)}
+    return facts | {"not_measured": not_measured} if not_measured else facts
+
+
+def _undefined(evaluation: Evaluation) -> dict[str, str]:
+    """The reason for each figure without a finite value, with the base's value if there is one."""
+    bases = {name: evaluation.figures[name].base for name in evaluation.undefined()}
+    return {
+        name: "its value is not a finite number" + ("" if base is None else f", the base's is {base:.3g}")
+        for name, base in bases.items()
+    }

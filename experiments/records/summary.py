@@ -21,6 +21,8 @@ def show(record: Mapping[str, Any], folder: Path) -> None:
     console.print(_figures(record))
     for line in _definitions(record["metrics"]):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in _not_measured(record):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _costs(record):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"record: {folder / 'result.json'}", highlight=False, soft_wrap=True)
@@ -55,7 +57,17 @@ def _definitions(figures: Mapping[str, Any]) -> Iterator[str]:
     """What each figure of the table is, in which unit."""
     for name, figure in figures.items():
         if not _is_part(name, figures):
-            yield f"{name}: {figure['meaning']} ({figure['unit']})"
+            yield f"{name}: {figure['meaning']}" + (f" ({figure['unit']})" if figure["unit"] else "")
+
+
+def _not_measured(record: Mapping[str, Any]) -> Iterator[str]:
+    """One line with the metrics that have no figure, by reason; none if all have one."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in record["facts"].get("not_measured", {}).items():
+        by_reason.setdefault(reason, []).append(name)
+    if by_reason:
+        parts = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
+        yield f"not measured: {'; '.join(parts)}"
 
 
 def _is_part(name: str, figures: Mapping[str, Any]) -> bool:
