@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters.base import adapter_registry
-from adapters.bounds import bounded
+from adapters.bounds import LARGEST_COUNT, bounded
 from adapters.errors import AdapterError
 from experiments.cli.errors import command
 from experiments.cli.overrides import Overrides, method_settings
@@ -19,7 +19,6 @@ from experiments.measure.method_costs import COSTS_FILE, CostSettings, measure_c
 from experiments.records.folder import RunFolder, write_json
 from experiments.sweeping.grid import sized
 from experiments.sweeping.jobs import describe_adapter
-from experiments.training.settings import LARGEST_COUNT
 from tasks.base import task_registry
 
 PROGRAM = "python -m experiments.costs"

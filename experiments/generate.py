@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from adapters.bounds import bounded
+from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
 from experiments.errors import check_names, check_numbers
 from experiments.records.load_run import LARGEST_SCALE, load_models, runs_and_prompts
-from experiments.training.settings import LARGEST_COUNT
 
 SETTINGS = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")  # that override the task's
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from adapters.base import adapter_registry
-from adapters.bounds import bounded
+from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.cli.errors import command, stop
 from experiments.cli.overrides import Overrides, method_settings
 from experiments.cli.parser import parse_task
@@ -21,7 +21,7 @@ from experiments.sweeping.grid import crossed, resolved, sized
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, seed_groups
 from experiments.sweeping.runner import find_rates, perform_runs, show_state
-from experiments.training.settings import LARGEST_COUNT, LARGEST_SEED
+from experiments.training.settings import LARGEST_SEED
 from experiments.training.signals import Interruption
 from tasks.base import task_registry
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.bounds import bounded
+from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import UsageError
 from experiments.records.folder import RunFolder
-from experiments.training.settings import LARGEST_BATCH, LARGEST_COUNT
+from experiments.training.settings import LARGEST_BATCH
 
 if TYPE_CHECKING:
     from adapters.base import Attachment

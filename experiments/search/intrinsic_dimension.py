@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import adapter_registry
-from adapters.bounds import bounded
+from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
 from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
 from experiments.sweeping.jobs import RunJob
-from experiments.training.settings import LARGEST_COUNT, LARGEST_SEED
+from experiments.training.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from adapters.bounds import bounded, violations
+from adapters.bounds import LARGEST_COUNT, bounded, violations
 from experiments.errors import UsageError, check_names
 
 LRScheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MixedPrecision = Literal["no", "bf16", "fp16"]
-LARGEST_COUNT = 10**12  # of steps: more is a slip of the keyboard
 LARGEST_BATCH = 10**6
 LARGEST_SEED = 2**32 - 1  # numpy's generators take no larger one
 NEEDED_PACKAGES = {  # by setting and value: the package, and what to do without it

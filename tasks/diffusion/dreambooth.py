@@ -20,7 +20,7 @@ from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
 from tasks.errors import TaskError
-from tasks.pretrained.settings import LARGEST_COUNT
+from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
     import torch
@@ -77,17 +77,17 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     """Names its class: "a photo of a dog". Default: the drawn character's."""
     prior_preservation: bool | None = None
     """Also train on the base's own pictures of the class prompt. Default: the base's card; the tutorial does not."""
-    prior_loss_weight: float = bounded(1.0, above=0, at_most=LARGEST_COUNT)
+    prior_loss_weight: float = bounded(1.0, above=0, at_most=LARGEST_ITEMS)
     """Weight of the class pictures' loss."""
-    num_class_images: int = bounded(100, at_least=1, at_most=LARGEST_COUNT)
+    num_class_images: int = bounded(100, at_least=1, at_most=LARGEST_ITEMS)
     """Number of class pictures, sampled once from the base."""
-    train_items: int = bounded(6, at_least=1, at_most=LARGEST_COUNT)
+    train_items: int = bounded(6, at_least=1, at_most=LARGEST_ITEMS)
     """Number of pictures of the drawn character for training; a folder is used in full."""
-    held_out: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
+    held_out: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
     """Number of the subject's pictures held out for evaluation. Default: 24 drawn ones, or every fifth of a folder."""
-    test_items: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
+    test_items: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
     """Number of the subject's prompts to sample. Default: the base's card."""
-    drift_items: int = bounded(50, at_least=1, at_most=LARGEST_COUNT)
+    drift_items: int = bounded(50, at_least=1, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift."""
 
     def prepare(self, device: torch.device) -> SubjectDriven:

@@ -20,7 +20,7 @@ from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, DiffusionSettings, value_of
-from tasks.pretrained.settings import LARGEST_COUNT
+from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
     import torch
@@ -69,15 +69,15 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     on_bad_item: OnBadItem = "fail"
     """What to do with a picture that cannot be read or has no caption: fail and name it, or skip it and count it in
     the record."""
-    train_items: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
+    train_items: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
     """Number of creatures to draw for training; other data are used in full.
     Default: 1500 (published base on a CPU: 8)."""
-    validation_items: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
+    validation_items: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
     """Maximum number of held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
-    test_items: int | None = bounded(None, at_least=0, at_most=LARGEST_COUNT)
+    test_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts to sample and of real pictures to compare with. KID and FID need 10; 0 samples none.
     Default: 500 (published base on a CPU, which takes minutes per picture: 0)."""
-    drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_COUNT)
+    drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
     (published base on a CPU: 0)."""
 

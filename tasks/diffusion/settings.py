@@ -12,7 +12,7 @@ from adapters.bounds import bounded
 from tasks.base import Metric
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt
-from tasks.pretrained.settings import LARGEST_COUNT, PretrainedSettings
+from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     """Share of training captions replaced by the empty one, for classifier-free guidance. Default: the base's card."""
     noise_offset: float = bounded(0.0, at_least=0, at_most=100)
     """Scale of noise that is constant over each channel, for darker and brighter pictures; usually 0.05 to 0.1."""
-    snr_gamma: float | None = bounded(None, above=0, at_most=LARGEST_COUNT)
+    snr_gamma: float | None = bounded(None, above=0, at_most=LARGEST_ITEMS)
     """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
     train_text_encoder: bool = False
     """Also adapt the text encoder; text states are then computed in every training step."""

@@ -15,7 +15,7 @@ from tasks.language.metrics.nist import NIST
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, REFERENCE_PERPLEXITY, VALIDATION_LOSS
 from tasks.language.metrics.slot_error_rate import SLOT_ACCURACY, SLOTS_ADDED, SLOTS_MISSING, SLOTS_WRONG
 from tasks.language.settings import LanguageSettings
-from tasks.pretrained.settings import LARGEST_COUNT
+from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
     import torch
@@ -53,9 +53,9 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     meaning), or a hub dataset "org/name"."""
     on_bad_item: OnBadItem = "fail"
     """For a row without text or with an unreadable meaning: fail and name it, or skip and count it in the record."""
-    train_items: int = bounded(1000, at_least=1, at_most=LARGEST_COUNT)
+    train_items: int = bounded(1000, at_least=1, at_most=LARGEST_ITEMS)
     """Synthetic meanings for training; other data are used in full."""
-    test_items: int = bounded(60, at_least=2, at_most=LARGEST_COUNT)
+    test_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Maximum number of meanings in validation, and in test."""
     label_smoothing: float = bounded(0.1, at_least=0, below=1)
     """Share of the training target that is spread over the vocabulary."""
@@ -66,7 +66,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     no_repeat_ngram_size: int | None = bounded(None, at_least=0, at_most=1000)
     """No n-gram of this many tokens occurs twice in a text; 0 allows repeats. Default: the base's card (4 in the
     paper)."""
-    max_new_tokens: int = bounded(80, at_least=1, at_most=LARGEST_COUNT)
+    max_new_tokens: int = bounded(80, at_least=1, at_most=LARGEST_ITEMS)
     """Maximum length of a generated text."""
 
     def prepare(self, device: torch.device) -> DataToText:

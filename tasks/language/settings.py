@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
-from tasks.pretrained.settings import LARGEST_COUNT, PretrainedSettings
+from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LanguageSettings(PretrainedSettings, ABC):
     "smollm2-135m", ...), a folder, or a hub repository "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's pickle format if the base has no safetensors. Only for files that you trust."""
-    drift_items: int = bounded(60, at_least=2, at_most=LARGEST_COUNT)
+    drift_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Texts of each kind of general English on which drift (forgetting) is measured."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:

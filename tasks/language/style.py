@@ -9,7 +9,7 @@ from adapters.bounds import bounded
 from tasks.base import Task, declare
 from tasks.language.metrics.perplexity import BITS_PER_BYTE, DRIFT, FAMILIAR_PERPLEXITY, PERPLEXITY, VALIDATION_LOSS
 from tasks.language.settings import LanguageSettings
-from tasks.pretrained.settings import LARGEST_COUNT
+from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,9 @@ class Style(LanguageSettings, Task, name="style"):
 
     data: str = "python-reference"
     """Text: "python-reference" (Python's language reference, absent from gpt-mini's pretraining), or a UTF-8 file."""
-    max_length: int = bounded(128, at_least=2, at_most=LARGEST_COUNT)
+    max_length: int = bounded(128, at_least=2, at_most=LARGEST_ITEMS)
     """Maximum length of a training row, in tokens."""
-    test_items: int = bounded(60, at_least=2, at_most=LARGEST_COUNT)
+    test_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Maximum number of parts (about 1,000 characters each) in validation, and in test."""
 
     def prepare(self, device: torch.device) -> TextModelling:

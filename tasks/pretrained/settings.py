@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.pretrained.published.shapes import short_name
 
-LARGEST_COUNT = 10**6  # of items: more is a slip of the keyboard
+LARGEST_ITEMS = 10**6  # larger values are typing errors
 
 
 class PretrainedSettings(ABC):
