@@ -1,6 +1,7 @@
 """Roles of layers: an unknown one is an error of one sentence that suggests the right one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from tests.contract import tiny
 )
 @pytest.mark.parametrize("option", ["targets", "ranks"])
 def test_unknown_role_suggests_the_right_one(option, kind, word, suggestion):
-    roles = {"targets": (word,)} if option == "targets" else {"ranks": {word: 2}}
+    roles: Any = {"targets": (word,)} if option == "targets" else {"ranks": {word: 2}}
     with pytest.raises(AdapterError) as error:
         attach(Lora(**roles), tiny.built(kind))
     message = str(error.value)
