@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adapters.backbone import Projection
+from adapters.backbone import ROLE_GROUPS, Projection, plays
 from adapters.errors import AdapterError
 from adapters.interchange.layer_names import in_text_encoder, kind_of
 
@@ -164,10 +164,23 @@ def _check_layers(updates: Mapping[str, ScaledFactors], parts: Mapping[str, Fact
         )
     if unexpected:
         raise AdapterError(f"'{source}' also updates {_listed(unexpected)}: add their roles to --adapter.targets")
+    for key in sorted(parts):
+        _check_shapes(updates[key], parts[key], source)
     if missing:
-        raise AdapterError(
-            f"'{source}' has no update for {_listed(missing)}: remove their roles from --adapter.targets"
-        )
+        raise AdapterError(f"'{source}' has no update for {_listed(missing)}: {_advice(updates, parts)}")
+
+
+def _advice(updates: Mapping[str, ScaledFactors], parts: Iterable[str]) -> str:
+    """The targets whose projections are exactly the `parts`, keys of `updates`."""
+    projections = {key: update.projection for key, update in updates.items()}
+    roles = list(dict.fromkeys(projections[key].role for key in parts))
+    for targets in (*([group] for group in ROLE_GROUPS), roles):
+        if {key for key, projection in projections.items() if any(plays(projection, t) for t in targets)} == set(parts):
+            return f"set --adapter.targets {' '.join(targets)}, which are the roles that it holds"
+    return (
+        f"it holds only some layers of {', '.join(roles)}, and --adapter.targets are all layers of a role: choose a "
+        "file that updates them all"
+    )
 
 
 def _listed(names: list[str]) -> str:
@@ -184,11 +197,20 @@ def _fit(update: ScaledFactors, part: Factors, source: str) -> tuple[Tensor, Ten
         raise AdapterError(
             f"'{source}' has rank {rank} in '{name}', not {update.rank}: set --adapter.rank {rank}{role}"
         )
-    down_shape = (rank, *update.down.shape[1:])
-    up_shape = (update.up.shape[0], rank, *update.up.shape[2:])
-    if _as_matrix(part.down.shape) != _as_matrix(down_shape) or _as_matrix(part.up.shape) != _as_matrix(up_shape):
-        raise _wrong_shape(name, part, source, f", expected {down_shape} and {up_shape}")
+    down_shape, up_shape = _shapes(update, rank)
     return part.down.reshape(down_shape), part.up.reshape(up_shape) * (part.scale / update.scaling)
+
+
+def _shapes(update: ScaledFactors, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of A and B in the update's layer, for a rank."""
+    return (rank, *update.down.shape[1:]), (update.up.shape[0], rank, *update.up.shape[2:])
+
+
+def _check_shapes(update: ScaledFactors, part: Factors, source: str) -> None:
+    """Raise AdapterError if the file's layer has other sizes than the model's, whatever its rank."""
+    down_shape, up_shape = _shapes(update, part.rank)
+    if _as_matrix(part.down.shape) != _as_matrix(down_shape) or _as_matrix(part.up.shape) != _as_matrix(up_shape):
+        raise _wrong_shape(update.projection.key, part, source, f", expected {down_shape} and {up_shape}")
 
 
 def _as_matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -198,4 +220,6 @@ def _as_matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _wrong_shape(name: str, factors: Factors, source: str, expected: str = "") -> AdapterError:
     shapes = f"{tuple(factors.down.shape)} and {tuple(factors.up.shape)}"
-    return AdapterError(f"'{source}' has '{name}' in shapes {shapes}{expected}: choose the base that it was trained on")
+    return AdapterError(
+        f"'{source}' was trained on another base: it has '{name}' in shapes {shapes}{expected}; choose that base"
+    )

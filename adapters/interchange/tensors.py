@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
+PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")  # suffixes of files that torch.load reads
 
 
 @contextmanager
@@ -22,10 +23,12 @@ def opened(file: Path) -> Iterator[Any]:
 
     if not file.is_file():
         raise AdapterError(f"no such file: '{file}'; pass an adapter's .safetensors file or its folder")
-    if file.suffix != SUFFIX:
+    if file.suffix.lower() in PICKLED:
         raise AdapterError(
             f"'{file}' is not read, because a '{file.suffix}' file may run code: convert it to safetensors"
         )
+    if file.suffix != SUFFIX:
+        raise AdapterError(f"'{file}' is not a {SUFFIX} file: pass an adapter's {SUFFIX} file or its folder")
     try:
         with safe_open(file, framework="pt", device="cpu") as reader:
             yield reader

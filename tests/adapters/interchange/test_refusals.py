@@ -70,6 +70,12 @@ def test_pickle_is_never_opened(tmp_path):
     assert_refused(file, "may run code")
 
 
+def test_a_file_of_another_kind_is_not_accused_of_code(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("hi")
+    assert_refused(file, "notes.txt' is not a .safetensors file: pass an adapter's .safetensors file or its folder")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite(value, file):
     assert_refused(edited(file, lambda tensors: next(iter(tensors.values())).fill_(value)), "not finite")
@@ -114,7 +120,34 @@ def test_file_for_a_deeper_model_names_the_foreign_layer(file):
 
 def test_more_or_fewer_layers_than_targeted(file):
     assert_refused(file, "also updates .*'down_blocks", replace(ADAPTER, targets=("cross-attention.query",)))
-    assert_refused(file, "has no update for .*attn1.to_k'", replace(ADAPTER, targets=("query", "key")))
+    assert_refused(
+        file,
+        "has no update for .*attn1.to_k'.*: set --adapter.targets .*-attention.query",
+        replace(ADAPTER, targets=("query", "key")),
+    )
+
+
+def test_the_targets_that_a_file_holds_are_named(tmp_path):
+    export_perturbed(Lora(rank=2, targets=("attention",)), "unet", tmp_path)
+    file = tmp_path / DIFFUSERS_FILE
+    everything = Lora(rank=2, targets=("all",))
+    assert_refused(file, "set --adapter.targets attention, which", everything)
+
+    def keep_one(tensors):
+        for name in sorted(tensors)[2:]:
+            del tensors[name]
+
+    assert_refused(edited(file, keep_one), "holds only some layers of [a-z-]+.[a-z]+, ", everything)
+
+
+def test_sizes_of_another_base_are_named_before_missing_layers(file):
+    def widen(tensors):
+        for name in sorted(tensors)[2:]:
+            del tensors[name]
+        for name, tensor in tensors.items():
+            tensors[name] = torch.zeros(2, tensor.shape[1] + 7) if "lora_A" in name else tensor
+
+    assert_refused(edited(file, widen), "was trained on another base: it has .* in shapes .*, expected ")
 
 
 def test_higher_rank_names_the_rank_to_set(file):
