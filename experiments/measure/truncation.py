@@ -101,12 +101,12 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite:
     """
     if min(ranks, default=1) < 1:
         raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
-    run = decompose_run(Path(folder))
-    size = run.record["size"]
+    size = finished_record(RunFolder(Path(folder)))["size"]  # before the base is loaded
     if size is not None and size["field"] == "rank" and max(ranks, default=1) > size["value"]:
         raise UsageError(f"--ranks must be at most the run's own rank, {size['value']}, not {max(ranks)}")
+    run = decompose_run(Path(folder))
     print(f"spectra of {len(run.matrices)} matrices: {write_spectra(run)}", file=sys.stderr)
-    for rank in ranks:
+    for rank in dict.fromkeys(ranks):
         yield evaluate_rank(run, rank, overwrite)
 
 
@@ -124,7 +124,7 @@ def evaluate_rank(run: DecomposedRun, rank: int, overwrite: bool = False) -> Run
     untuned = base_evaluation(run.prepared)
     set_weights(truncated_weights(run, rank), run.prepared.backbone)
     try:
-        figures = _evaluate(run, folder, untuned)
+        figures = _evaluate(run, rank, folder, untuned)
     finally:
         set_weights(run.base, run.prepared.backbone)
     record = _record_of(run, rank, folder, config) | figures
@@ -170,19 +170,20 @@ def _config_of(run: DecomposedRun, rank: int) -> dict[str, Any]:
     return dict(run.record["config"]) | {"adapter": adapter}
 
 
-def _evaluate(run: DecomposedRun, folder: RunFolder, untuned: Evaluation) -> dict[str, Any]:
-    from experiments.records.contents import figures_of
+def _evaluate(run: DecomposedRun, rank: int, folder: RunFolder, untuned: Evaluation) -> dict[str, Any]:
+    from experiments.records.contents import figures_of, with_reasons
 
     shutil.rmtree(folder.samples, ignore_errors=True)
     start = time.perf_counter()
     tuned = run.prepared.finish(run.prepared.evaluate(folder.samples), untuned, folder.samples)
     write_items(folder.path / "items.parquet", tuned.items)
     seconds = {"evaluate": round(time.perf_counter() - start, 2)}
-    return {"metrics": figures_of(run.config, tuned)["metrics"], "seconds": seconds}
+    facts = with_reasons(run.prepared.facts | _truncation_facts(run, rank), tuned)
+    return {"metrics": figures_of(run.config, tuned)["metrics"], "facts": facts, "seconds": seconds}
 
 
 def _record_of(run: DecomposedRun, rank: int, folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The record without its figures."""
+    """The record without its figures and facts."""
     in_matrices = sum(part.parameter_count(rank) for part in run.matrices)
     in_vectors = sum(change.numel() for change in run.vectors.values())
     return {
@@ -197,7 +198,6 @@ def _record_of(run: DecomposedRun, rank: int, folder: RunFolder, config: Mapping
         "primary_metric": run.record["primary_metric"],
         "config": config,
         "parameters": {"trainable": in_matrices + in_vectors, "total": run.record["parameters"]["total"]},
-        "facts": run.prepared.facts | _truncation_facts(run, rank),
         **provenance(str(next(run.prepared.backbone.model.parameters()).device)),
     }
 

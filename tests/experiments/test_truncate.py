@@ -179,5 +179,16 @@ def test_mistakes_are_one_sentence(tmp_path):
 def test_the_function_takes_a_folder_and_yields_a_record_per_rank(lora):
     records = list(truncate(lora.folder.path, ranks=(1, 2)))
     assert [record.data["size"]["value"] for record in records] == [1, 2]
+    twice = truncate(lora.folder.path, ranks=(1, 1, 2))
+    assert [record.data["size"]["value"] for record in twice] == [1, 2]
     with pytest.raises(UsageError, match="--ranks must be at least 1, not 0"):
         list(truncate(lora.folder.path, ranks=(0,)))
+
+
+def test_a_rank_above_the_runs_own_is_refused_before_anything_is_loaded(lora, monkeypatch):
+    def fail(self, device):
+        raise AssertionError("the task was prepared")
+
+    monkeypatch.setattr(TinyRegression, "prepare", fail)
+    with pytest.raises(UsageError, match="--ranks must be at most the run's own rank, 3, not 8"):
+        list(truncate(lora.folder.path, ranks=(1, 8)))
