@@ -244,7 +244,7 @@ def _check_figures(config: RunConfig, tuned: Evaluation) -> None:
         raise RunFailure(f"no figure of the tuned model is a finite number ({', '.join(undefined)}): {cause}")
 
 
-def _say_repeated(train_items: int | None, settings: ResolvedTrain) -> None:
+def _warn_repeated_items(train_items: int | None, settings: ResolvedTrain) -> None:
     per_step = settings.batch_size * settings.gradient_accumulation_steps * settings.num_processes
     if train_items is not None and train_items < per_step and distributed.is_main():
         print(f"{train_items} training items are fewer than the {per_step} of a step: items repeat", file=sys.stderr)
@@ -258,7 +258,7 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
     settings = session.config.for_items(prepared.train_items)
     if settings.steps == 0:
         return {"seconds": {"train": 0.0}, "training": {"steps": 0}}
-    _say_repeated(prepared.train_items, settings)
+    _warn_repeated_items(prepared.train_items, settings)
     trainer = Trainer(
         prepared,
         attachment,

@@ -6,22 +6,49 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from tasks.distributed import is_main
 from tasks.errors import TaskError
 
 OnBadItem = Literal["fail", "skip"]
-MAX_NAMES = 10  # of skipped items, in the record and on the terminal
+MAX_NAMES = 10  # of skipped items, in the record
+MAX_SHOWN = 5
 
 
-def say_left_out(facts: Mapping[str, Any]) -> None:
-    """Print what a task's facts say about items that are left out to standard error."""
+def print_left_out(facts: Mapping[str, Any], before: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Print what a task's facts tell about items that are left out, unless the facts `before` tell the same."""
+    known = before.get("left_out", {})
     for kind, count in facts.get("left_out", {}).items() if is_main() else ():
-        names = facts.get("left_out_items", {}).get(kind, [])
-        more = f" and {count - len(names)} more" if names and count > len(names) else ""
-        examples = f" ({', '.join(names)}{more})" if names else ""
-        print(f"left out: {kind}: {count}{examples}", file=sys.stderr)
+        if known.get(kind) != count:
+            names = facts.get("left_out_items", {}).get(kind, [])
+            print(f"left out: {kind}: {count}{listed(names, count)}", file=sys.stderr)
+
+
+def listed(names: Sequence[str], count: int | None = None) -> str:
+    """ " (a, b and 3 more)" for the first names of `count` items, or nothing without names."""
+    return f" ({first_names(names, count)})" if names else ""
+
+
+def first_names(names: Sequence[str], count: int | None = None) -> str:
+    """ "a, b and 3 more" for `count` items; an empty name is shown as ''."""
+    shown = [name[:60] or "''" for name in names[:MAX_SHOWN]]
+    others = (len(names) if count is None else count) - len(shown)
+    return f"{', '.join(shown)}{f' and {others} more' if others > 0 else ''}"
+
+
+def left_out_line(facts: Mapping[str, Any]) -> str:
+    """What the facts of loaded data tell about items that are left out."""
+    names = facts.get("left_out_items", {})
+    counts = {kind: count for kind, count in facts.get("left_out", {}).items() if count}
+    lines = [f"{kind}: {count}{listed(names.get(kind, ()), count)}" for kind, count in counts.items()]
+    return "; ".join(lines) or "nothing"
+
+
+def numbered(count: int, what: str) -> str:
+    """ "1 picture", "2 pictures"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 class BadItem(TaskError):
@@ -52,6 +79,10 @@ class BadItems:
     def leave_out(self, kind: str, names: Sequence[str]) -> None:
         """Count items that are left out whatever the policy."""
         self.names.setdefault(kind, []).extend(names)
+
+    def advice(self, otherwise: str) -> str:
+        """What to do if too few items are left: correct those that are left out, with their reasons, or `otherwise`."""
+        return f"correct what is left out ({left_out_line(self.facts())})" if any(self.names.values()) else otherwise
 
     def facts(self) -> dict[str, Any]:
         """Counts by kind and the first names, for the record."""

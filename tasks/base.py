@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import which
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adapters.bounds import violations
+from adapters.plugins import load_plugins
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def declare(*metrics: Metric) -> Mapping[str, Metric]:
 
 @dataclass
 class Evaluation:
-    """Figures by the name of their metric, and one row per evaluated item.
+    """Figures by the name of their metric, one row per evaluated item, and why other metrics were not measured.
 
     Each row is a flat mapping of column to value. Its "item" column is the same in all runs with the same evaluation
     settings, so that runs can be compared item by item.
@@ -121,6 +121,7 @@ class Evaluation:
     figures: dict[str, Figure]
     items: list[dict[str, Any]] = field(default_factory=list)
     artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # for `finish`: compared with the base's
+    not_measured: dict[str, str] = field(default_factory=dict)  # reason by metric
 
     def undefined(self) -> list[str]:
         """Metrics whose value is not a finite number: a record cannot hold them."""
@@ -348,22 +349,4 @@ def _load_tasks() -> None:
         # each package lists its task modules in TASKS, so that --help imports no model library
         for module in getattr(package, "TASKS", ()):
             importlib.import_module(f"{package_name}.{module}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        _load_plugin(entry_point)
-
-
-def _load_plugin(entry_point: EntryPoint) -> None:
-    """Import another package's tasks. One that cannot be imported is named and left out: the others still work."""
-    known = set(Task._registry)
-    try:
-        entry_point.load()
-    except (Exception, SystemExit) as error:
-        for name in set(Task._registry) - known:
-            del Task._registry[name]
-        package = entry_point.dist.name if entry_point.dist else entry_point.value
-        reason = (str(error).splitlines() or [""])[0]
-        print(
-            f"warning: the task '{entry_point.name}' of the package '{package}' is left out, because it cannot be "
-            f"imported ({type(error).__name__}: {reason}): repair or uninstall the package",
-            file=sys.stderr,
-        )
+    load_plugins(ENTRY_POINTS, "task", Task._registry)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MOST_NAMES = 5  # shown of items that are left out, cut or equal
+from tasks.bad_items import listed, numbered
 
 
 @dataclass
@@ -21,9 +21,9 @@ class DataReport:
     grid: Any = None
     left_out: Mapping[str, int] = field(default_factory=dict)  # number of items by reason
 
-    def add_stops(self, unasked: Collection[str] = ()) -> None:
-        """Add a fault for items that a run with --task.on-bad-item fail stops at: all kinds except `unasked`."""
-        kinds = [kind for kind, count in self.left_out.items() if count and kind not in unasked]
+    def add_stops(self, always_left_out: Collection[str] = ()) -> None:
+        """Add a fault for items that a run with --task.on-bad-item fail stops at: kinds not `always_left_out`."""
+        kinds = [kind for kind, count in self.left_out.items() if count and kind not in always_left_out]
         if kinds:
             self.faults.append(f"a run stops at {', '.join(kinds)}; --task.on-bad-item skip leaves them out")
 
@@ -37,28 +37,24 @@ class DataReport:
         self.grid.save(file)
 
 
-def left_out_line(facts: Mapping[str, Any]) -> str:
-    """What the facts of loaded data say about items that are left out."""
-    names = facts.get("left_out_items", {})
-    counts = {kind: count for kind, count in facts.get("left_out", {}).items() if count}
-    return "; ".join(f"{kind}: {count}{_examples(names.get(kind, ()))}" for kind, count in counts.items()) or "nothing"
-
-
 def shared_line(splits: Mapping[str, Iterable[Any]], what: str, names: Mapping[Any, str] | None = None) -> str:
-    """How many of `what` are in training and in a held-out split too; `splits` has "train" and the others."""
+    """How many of `what` (one of them) are in training and in a held-out split too.
+
+    `splits` has "train" and the others; `names` are what to show for items.
+    """
     training = set(splits["train"])
     shared = list(dict.fromkeys(item for name, items in splits.items() if name != "train" for item in items))
     shared = [item for item in shared if item in training]
-    return f"{len(shared)} {what}{_examples([str((names or {}).get(item, item)) for item in shared])}"
+    return numbered(len(shared), what) + listed([str((names or {}).get(item, item)) for item in shared])
 
 
-def lengths_line(lengths: Sequence[int], unit: str, limit: int, over: Sequence[str], verb: str) -> str:
-    """The range of lengths against a limit; `over` are the items beyond it and `verb` what happens to them."""
+def lengths_line(lengths: Sequence[int], unit: str, limit: int, over: Sequence[str], result: str) -> str:
+    """The range of lengths against a limit; `over` are the items beyond it and `result` what becomes of them."""
     if not lengths:
         return "none"
     middle = statistics.median_low(lengths)
-    beyond = f"{len(over)} are longer and {verb}{_examples(over)}" if over else "none is longer"
-    return f"{min(lengths)} to {max(lengths)} {unit} (median {middle}); the limit is {limit}, {beyond}"
+    beyond = f"{len(over)} longer: {result}{listed(over)}" if over else "none is longer"
+    return f"{range_text(lengths, unit)} (median {middle}); the limit is {limit}, {beyond}"
 
 
 def counts_line(values: Iterable[str]) -> str:
@@ -66,9 +62,7 @@ def counts_line(values: Iterable[str]) -> str:
     return ", ".join(f"{value}: {count}" for value, count in Counter(values).most_common())
 
 
-def _examples(names: Sequence[str]) -> str:
-    """ " (a, b and 3 more)", or nothing."""
-    if not names:
-        return ""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f" ({', '.join(name[:60] for name in names[:MOST_NAMES])}{more})"
+def range_text(values: Sequence[int], unit: str) -> str:
+    """ "5 to 9 tokens", or "5 tokens" if all are equal."""
+    low, high = min(values), max(values)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"

@@ -11,17 +11,26 @@ DELIMITERS = (",", ";", "\t")
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file in UTF-8, by the header's names without spaces around them; missing values are empty.
+    """The rows of a CSV file, as `read_numbered_csv` reads them."""
+    return [row for _, row in read_numbered_csv(file)]
 
-    The delimiter is the one that the header has most of; rows may end with more of it. Raises OSError, or ValueError
-    if the file cannot be read, names a column twice or has a row with more values than columns.
+
+def read_numbered_csv(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file in UTF-8, each with the number of its first line.
+
+    Rows are by the header's names without spaces around them; missing values are empty. The delimiter is the one that
+    the header has most of; rows may end with more of it. Raises OSError, or ValueError if the file cannot be read,
+    names a column twice or has a row with more values than columns.
     """
     with file.open(encoding="utf-8-sig", newline="") as content:
         delimiter = max(DELIMITERS, key=content.readline().count)
         content.seek(0)
         reader = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
-            rows = [(reader.line_num, _without_empty_end(row)) for row in reader]
+            rows, first_line = [], 1
+            for row in reader:
+                rows.append((first_line, _without_empty_end(row)))
+                first_line = reader.line_num + 1
         except csv.Error as broken:
             raise ValueError(f"line {reader.line_num}: {broken}") from None
     if not rows:
@@ -29,7 +38,7 @@ def read_csv(file: Path) -> list[dict[str, str]]:
     names = [name.strip() for name in rows[0][1]]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"the header has the column '{repeated[0]}' twice")
-    return [_row(names, values, line) for line, values in rows[1:] if values]
+    return [(line, _row(names, values, line)) for line, values in rows[1:] if values]
 
 
 def _without_empty_end(row: list[str]) -> list[str]:
@@ -64,6 +73,16 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
         if line.strip():
             rows.append(_object(line, number))
     return rows
+
+
+def read_json_mapping(file: Path) -> dict[str, dict[str, Any]] | None:
+    """A file with one object of objects, by key; None if it has another form. Raises OSError or UnicodeDecodeError."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError:
+        return None
+    is_mapping = isinstance(values, dict) and values and all(isinstance(value, dict) for value in values.values())
+    return values if is_mapping else None
 
 
 def _object(line: str, number: int) -> dict[str, Any]:

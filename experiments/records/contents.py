@@ -56,8 +56,11 @@ def parameters_of(prepared: PreparedTask, attachment: Attachment) -> dict[str, i
 def facts_of(prepared: PreparedTask, attachment: Attachment, evaluation: Evaluation | None = None) -> dict[str, Any]:
     """The facts of task and method. The model's positions are left for input unless the method takes some."""
     facts: dict[str, Any] = prepared.facts | {"positions_left": prepared.backbone.positions} | attachment.facts
-    if evaluation is None:
-        return facts
+    return facts if evaluation is None else with_reasons(facts, evaluation)
+
+
+def with_reasons(facts: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """The facts and why metrics have no figure, as `not_measured`."""
     not_measured = {**facts.get("not_measured", {}), **evaluation.not_measured, **_undefined(evaluation)}
     return facts | {"not_measured": not_measured} if not_measured else facts
 

@@ -94,8 +94,10 @@ class DiffusionSettings(PretrainedSettings, ABC):
     def base_prompts(self) -> list[Prompt]:
         """Prompts of the base's pretraining domain, on which drift is measured."""
 
-    def sources(self) -> tuple[Sequence[Path | bytes], Collection[str]]:
-        """The files of the data as they are, or their contents, and the kinds that a run leaves out unasked."""
+    def sources(self) -> tuple[Sequence[tuple[str, Path | bytes]], Collection[str]]:
+        """The unprocessed files of the data, or their contents, each after its picture's name; and the kinds that every
+        run leaves out.
+        """
         return (), ()
 
     def describe_data(self) -> DataReport:
@@ -104,11 +106,11 @@ class DiffusionSettings(PretrainedSettings, ABC):
 
         task = self.filled()
         resolution = task.resolution or resolution_of(task.base)
-        sources, unasked = task.sources()
+        sources, always_left_out = task.sources()
         lenient = task._lenient()
         report = report_of(lenient.splits(resolution), task.base, resolution, sources)
         if lenient != task:
-            report.add_stops(unasked)
+            report.add_stops(always_left_out)
         return report
 
     def _lenient(self) -> Self:
@@ -153,10 +155,9 @@ class DiffusionSettings(PretrainedSettings, ABC):
         return replace(self, **{k: v for k, v in values.items() if k in known and getattr(self, k) is None})
 
     def base_revision(self) -> str:
-        from tasks.diffusion.model.bases import folder_of
-        from tasks.pretrained.revision import folder_revision
+        from tasks.diffusion.model.bases import revision_of
 
-        return folder_revision(folder_of(self.base, self.allow_pickle), recursive=True)
+        return revision_of(self.base, self.allow_pickle)
 
     def content_digests(self) -> Mapping[str, str]:
         """Also of the models that measure pictures, if they are the user's own folders."""
@@ -164,7 +165,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
 
         models = {name: Path(getattr(self, name)) for name in ("features", "scorer")}
         folders = {name: folder for name, folder in models.items() if folder.is_dir()}
-        return {**super().content_digests(), **{name: folder_revision(f, True) for name, f in folders.items()}}
+        return {**super().content_digests(), **{name: folder_revision(f) for name, f in folders.items()}}
 
 
 def value_of(setting: Value | None) -> Value:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.bad_items import say_left_out
+from tasks.bad_items import print_left_out
 from tasks.base import Evaluation, PreparedTask
 from tasks.diffusion.data.augmentation import Augmentation
 from tasks.diffusion.data.splits import Pictures
@@ -48,7 +48,7 @@ class TextToImage(PreparedTask):
         self.evaluation = self._evaluation(class_prompt)
         self.train_items = len(self.splits.train)
         self.facts = self.splits.facts | self._facts()
-        say_left_out(self.facts)
+        print_left_out(self.facts)
 
     def _sampling(self) -> Sampling:
         return Sampling(
@@ -87,7 +87,6 @@ class TextToImage(PreparedTask):
                 "variants": self.augmentation.variants(self.splits.train) if task.encode == "cached" else None,
             },
             "text_encoder": "trained" if task.train_text_encoder else "frozen",
-            "not_measured": self.evaluation.reasons(),
             **self._cut_captions(),
         }
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.bad_items import say_left_out
+from tasks.bad_items import print_left_out
 from tasks.base import Evaluation, Figure, Metric
-from tasks.errors import TaskError
-from tasks.language.data.e2e_data import Item, MeaningSplits, prompt_of
+from tasks.language.data.e2e_data import MeaningSplits
+from tasks.language.data.rows import fitting_items, prompt_ids, reference_rows, row_fits
 from tasks.language.language_task import LanguageTask
 from tasks.language.metrics.perplexity import REFERENCE_PERPLEXITY, perplexity
 from tasks.language.metrics.slot_error_rate import SLOT_METRICS, SlotErrors, slot_errors, slot_figures
@@ -21,10 +21,8 @@ from tasks.language.metrics.text_metric import TextMetric, text_figures
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
-from tasks.language.model.likelihood import Row
 
 SLOT_NAMES = {metric.name for metric in SLOT_METRICS}
-ADVICE = ": choose a smaller size of the method, shorter texts, or a base with more positions"
 
 
 class DataToText(LanguageTask):
@@ -49,41 +47,26 @@ class DataToText(LanguageTask):
         splits, positions = self.splits, self.base.positions
         half = (positions + self.base.reserved_positions) // 2  # of the model's, whatever the method takes
         self.familiar = self.familiar_rows(min(half, positions))
-        train, validation = self._rows(splits.train), self._rows(splits.validation)
-        self.training, self.validation = ([row for row in rows if self._fits(row)] for rows in (train, validation))
-        self.test = [item for item in splits.test if len(self._prompt(item)) < positions]
-        if not self.training or not self.validation or not self.test:
-            raise TaskError(f"no meaning with its text fits the {positions} positions of '{self.base.name}'{ADVICE}")
+        fitting = fitting_items(self.base, splits)
+        fitting.require_items(self.base, splits)
+        self.training, self.validation, self.test = fitting.train, fitting.validation, fitting.test
         self.train_items = len(self.training)
-        left_out = {
-            "training pairs longer than the base's positions": len(train) - len(self.training),
-            "validation pairs longer than the base's positions": len(validation) - len(self.validation),
-            "test meanings longer than the base's positions": len(splits.test) - len(self.test),
-        }
-        self.facts = self.base_facts() | {
-            "data": splits.source,
-            "data_revision": splits.revision,
-            "train_items": len(self.training),
-            "train_meanings": len(splits.train),
-            "test_items": len(self.test),
-            "generation": asdict(self.beam_search),
-            "left_out": {kind: count for kind, count in left_out.items() if count} | splits.facts.get("left_out", {}),
-            "left_out_items": splits.facts.get("left_out_items", {}),
-        }
-        say_left_out(self.facts)
-
-    def _prompt(self, item: Item) -> list[int]:
-        return self.base.prompt_ids(prompt_of(item.line))
-
-    def _rows(self, items: Sequence[Item]) -> list[Row]:
-        """One row per reference."""
-        end = [self.base.tokenizer.eos_token_id]
-        return [
-            (self._prompt(item), self.base.text_ids(reference) + end) for item in items for reference in item.references
-        ]
-
-    def _fits(self, row: Row) -> bool:
-        return len(row[0]) + len(row[1]) <= self.base.positions
+        before, self.facts = (
+            self.facts,
+            self.base_facts()
+            | {
+                "data": splits.source,
+                "data_revision": splits.revision,
+                "train_items": len(self.training),
+                "train_meanings": len(splits.train),
+                "test_items": len(self.test),
+                "generation": asdict(self.beam_search),
+                "left_out": {kind: len(lines) for kind, lines in fitting.left_out.items()}
+                | splits.facts.get("left_out", {}),
+                "left_out_items": splits.facts.get("left_out_items", {}),
+            },
+        )
+        print_left_out(self.facts, before)
 
     def evaluation_inputs(self) -> dict[str, Any]:
         return {
@@ -105,13 +88,13 @@ class DataToText(LanguageTask):
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.base.model.eval()
         test = self.test
-        texts = generate(self.base, [self._prompt(item) for item in test], self.beam_search)
+        texts = generate(self.base, [prompt_ids(self.base, item) for item in test], self.beam_search)
         figures, columns = text_figures(self.metrics.values(), texts, [item.references for item in test])
         errors = self._slot_errors(texts)
         figures |= slot_figures(self.metrics, errors, self._slot_errors([item.references[0] for item in test]))
         if REFERENCE_PERPLEXITY.name in self.metrics:
             figures[REFERENCE_PERPLEXITY.name] = self._reference_perplexity()
-        self.facts["not_measured"] = self.not_measured(figures)
+        not_measured = self.not_measured(figures)
         likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
         items = [
             {"item": i, "meaning": item.line, "text": text, "reference": item.references[0]}
@@ -121,13 +104,13 @@ class DataToText(LanguageTask):
         ]
         if output is not None:
             _write_texts(items, output)
-        return Evaluation(figures | likelihood_figures, items, artifacts)
+        return Evaluation(figures | likelihood_figures, items, artifacts, not_measured)
 
     def _reference_perplexity(self) -> Figure:
         """Over the test meanings; the interval resamples a meaning with all its references."""
-        rows = self._rows(self.test)
+        rows = reference_rows(self.base, self.test)
         meanings = np.repeat(np.arange(len(self.test)), [len(item.references) for item in self.test])
-        fits = np.array([self._fits(row) for row in rows])
+        fits = np.array([row_fits(self.base, row) for row in rows])
         losses = likelihood.losses(self.base, [row for row, fit in zip(rows, fits, strict=True) if fit])
         groups = np.unique(meanings[fits], return_inverse=True)[1]
         return perplexity(REFERENCE_PERPLEXITY, losses, self.extractor, groups)

@@ -39,6 +39,7 @@ class LanguageTask(PreparedTask):
     ):
         """`label_smoothing` is for training."""
         self.base, self.metrics, self.drift_items, self.label_smoothing = base, metrics, drift_items, label_smoothing
+        self.facts: dict[str, Any] = {}
         self.backbone = CausalLanguageModel(base.model, tuple(base.card["targets"]))
 
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.base import Evaluation, Metric
+from tasks.language.data.rows import row_length, rows_by_part
 from tasks.language.data.style_data import TextSplits
 from tasks.language.language_task import LanguageTask
 from tasks.language.metrics.perplexity import BITS_PER_BYTE, PERPLEXITY, bits_per_byte, perplexity
@@ -34,7 +35,7 @@ class TextModelling(LanguageTask):
 
     def select_items(self) -> None:
         splits = self.splits
-        self.max_length = min(self.requested_length, self.base.positions)
+        self.max_length = row_length(self.base, self.requested_length)
         self.familiar = self.familiar_rows(self.max_length)
         self.training, _ = self._rows(splits.train)
         self.validation, _ = self._rows(splits.validation)
@@ -50,7 +51,7 @@ class TextModelling(LanguageTask):
 
     def _rows(self, parts: Sequence[str]) -> tuple[list[Row], np.ndarray]:
         """All rows of the parts, and the index of the part that each row comes from."""
-        by_part = [likelihood.windows(self.base.document_ids(part), self.max_length) for part in parts]
+        by_part = rows_by_part(self.base, parts, self.max_length)
         counts = [len(rows) for rows in by_part]
         return [row for rows in by_part for row in rows], np.repeat(np.arange(len(by_part)), counts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.file_digests import file_digest, named_digest
@@ -11,13 +12,13 @@ WEIGHTS = (".safetensors", ".bin", ".gguf")
 NOT_OF_THE_MODEL = ("recommended.json", "card.json", "held_out.json", "figures.json")  # their settings are in records
 
 
-def folder_revision(folder: Path, recursive: bool = False) -> str:
-    """Digest of the names and contents of every file that a library may load from a base's folder.
+def folder_revision(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:
+    """Digest of the names and contents of the files that a library may load from a base's folder.
 
-    The base's card is excluded: the settings that it recommends are part of a run's configuration. `recursive`
-    includes subfolders (diffusers' layout); hidden files and folders never count.
+    `patterns` select the files that it does load. The base's card is excluded: the settings that it recommends are part
+    of a run's configuration. Hidden files and folders never count.
     """
-    files = sorted(folder.rglob("*") if recursive else folder.glob("*"))
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     return named_digest(folder, (file for file in files if _is_of_the_model(file, folder)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.pretrained.published.shapes import short_name
 
-LARGEST_ITEMS = 10**6  # larger values are typing errors
+LARGEST_ITEMS = 10**6  # of items: larger values are typing errors
 
 
 class PretrainedSettings(ABC):
@@ -32,4 +32,4 @@ class PretrainedSettings(ABC):
 
     @abstractmethod
     def data_digest(self) -> str | None:
-        """Digest of the data; None if their name says it all. Raises TaskError if they are not available."""
+        """Digest of the data; None if the name identifies the data. Raises TaskError if they are not available."""

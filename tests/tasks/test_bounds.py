@@ -1,47 +1,14 @@
-"""Every number of a task has bounds where it is declared, and all of them are checked at once, without a model."""
+"""A task's settings are checked at once, without a model; that every number has bounds is in experiments/cli."""
 
 import math
-from dataclasses import fields, replace
-from typing import get_type_hints
+from dataclasses import replace
 
 import pytest
 
-from adapters.bounds import BOUNDS
-from tasks.base import task_registry
 from tasks.diffusion.dreambooth import DreamBooth
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
-from tasks.language.style import Style
-
-TASKS = (DreamBooth, EndToEnd, Pokemon, Style)
-NUMBERS = [
-    (task, field.name)
-    for task in TASKS
-    for field in fields(task)
-    if {int, float} & {hint := get_type_hints(task)[field.name], *getattr(hint, "__args__", ())}
-]
-
-
-def test_all_tasks_of_this_package_are_covered():
-    ours = {task for task in task_registry().values() if task.__module__.startswith("tasks.")}
-    assert ours == set(TASKS)
-    assert len(NUMBERS) > 25
-
-
-@pytest.mark.parametrize(("task", "name"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e30, 1e30])
-def test_no_number_is_taken_silently(task, name, value):
-    option = f"--task.{name.replace('_', '-')} must be"
-    with pytest.raises(TaskError, match=option) as refusal:
-        replace(task(), **{name: value}).check_settings()
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(("task", "name"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
-def test_the_default_is_valid(task, name):
-    (field,) = (field for field in fields(task) if field.name == name)
-    assert field.default is None or field.metadata[BOUNDS].hold(field.default)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 import tasks.__main__ as program
-from tasks.pretrained import loading
+from experiments.cli.errors import command
+from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
+from tasks.pretrained import hub, loading
+from tasks.pretrained.hub import Snapshot
 from tests.tasks.diffusion.data.test_data import write_folder
 
 
@@ -18,14 +21,13 @@ def _no_model(monkeypatch):
 
 
 @pytest.fixture
-def check(monkeypatch, tmp_path, capsys):
-    """Runs the command; returns its exit status and what it printed, and keeps the grid in tmp_path."""
+def check(monkeypatch, capsys):
+    """Runs the command; returns its exit status and what it printed."""
 
     def run(*words):
-        output = [] if "--output" in words else ["--output", str(tmp_path / "grid.png")]
-        monkeypatch.setattr(sys, "argv", ["tasks", "check", *words, *output])
+        monkeypatch.setattr(sys, "argv", ["tasks", "check", *words])
         try:
-            program.main()
+            command(program.main)
             status = 0
         except SystemExit as stopped:
             status = stopped.code
@@ -42,18 +44,51 @@ def add(folder, name, picture, text, **options):
 
 
 def test_a_good_folder(check, tmp_path):
-    status, printed = check("sd-pokemon", "--task.data", str(write_folder(tmp_path / "p", 20)))
+    grid = tmp_path / "grid.png"
+    status, printed = check("sd-pokemon", "--task.data", str(write_folder(tmp_path / "p", 20)), "--output", str(grid))
     assert status == 0
     for words in (
-        "16 for training, 4 for the validation loss, 4 for the test, at 32 x 32",
+        "16 for training, 4 for the validation loss, 4 for the test, at 32 x 32 pixels; validation and test share 4 pictures",
         "left out                  nothing",
-        "50 to 50 pixels wide, 40 to 40 high",
+        "50 pixels wide, 40 high",
         "RGB: 20",
         "the limit is 32, none is longer",
         "0 pictures; 0 captions",
     ):
         assert words in printed
-    assert Image.open(tmp_path / "grid.png").width > 8 * 128
+    assert Image.open(grid).width > 8 * 128
+
+
+def test_no_grid_is_written_unless_asked(check, tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "p", 20)
+    monkeypatch.chdir(folder)
+    before = sorted(folder.iterdir())
+    status, printed = check("sd-pokemon", "--task.data", ".")
+    assert status == 0
+    assert "grid: none; --output FILE.png writes one" in printed
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("p/check.png", "is in the folder of the data, where it would count as one of its pictures"),
+        ("p/../p/sub/check.png", "is in the folder of the data"),
+        ("p/0.png/check.png", "is in the folder of the data"),
+        ("check.txt", "is not the name of a picture: expected a name that ends with .bmp"),
+        ("file/check.png", "cannot be written"),
+    ],
+)
+def test_a_grid_that_cannot_be_written_is_one_sentence(output, message, check, tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "p", 10)
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(folder.rglob("*"))
+    status, printed = check("sd-pokemon", "--task.data", "p", "--output", output)
+    assert status == 2
+    (error,) = [line for line in printed.splitlines() if line.startswith("error:")]
+    assert message in error
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_folder_with_every_fault(check, tmp_path):
@@ -72,16 +107,24 @@ def test_a_folder_with_every_fault(check, tmp_path):
     for words in (
         "pictures with too many pixels: 1 (bomb.png)",
         "pictures without a line in metadata.jsonl: 1 (unlisted.png)",
-        "1 have a shorter side below 32 and are enlarged",
+        "enlarged, because the shorter side is below 32: 1",
         "transparency on white: 1",
         "16 bits scaled to 8: 1",
         "turned as EXIF says: 1",
-        "1 are longer and are cut there (small.png)",
-        "in training and held out  1 pictures (0.png = copy.png)",
+        "1 longer: cut there (small.png)",
+        "in training and held out  1 picture (0.png = copy.png)",
         "fault: a run stops at pictures with too many pixels; --task.on-bad-item skip leaves them out",
     ):
         assert words in printed, words
     assert check("sd-pokemon", "--task.data", str(folder), "--task.on-bad-item", "skip")[0] == 0
+
+
+def test_modes_are_those_of_the_pictures_that_are_used(check, tmp_path):
+    folder = write_folder(tmp_path / "p", 20)
+    add(folder, "grey.png", Image.new("L", (64, 64)), "")
+    printed = check("sd-pokemon", "--task.data", str(folder), "--task.on-bad-item", "skip")[1]
+    assert "pictures with an empty caption: 1 (grey.png)" in printed
+    assert "RGB: 20\n" in printed
 
 
 def test_a_subjects_folder(check, tmp_path):
@@ -101,9 +144,24 @@ def write_meanings(file, count=12, slot="food[Thai]"):
 def test_meanings_in_a_table_with_semicolons(check, tmp_path):
     status, printed = check("e2e", "--task.data", write_meanings(tmp_path / "rows.csv", slot="weather[wet]"))
     assert status == 0
-    assert "train 10 with 10 texts, validation 1 with 1 texts, test 1 with 1 texts" in printed
+    assert "train 10 with 10 texts, validation 1 with 1 text, test 1 with 1 text" in printed
     assert "not measured: weather" in printed
     assert "none is longer" in printed
+
+
+@pytest.mark.parametrize("base", ["gpt2", "someone/their-model"])
+def test_a_base_of_the_hub_is_checked_without_its_weights(base, check, tmp_path, monkeypatch):
+    requested = []
+
+    def fetch(option, name, sources, files, kind):
+        requested.extend(files)
+        return Snapshot(FOLDERS[LANGUAGE_MODEL], name, "commit")
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    printed = check("e2e", "--task.base", base, "--task.data", write_meanings(tmp_path / "rows.csv"))[1]
+    assert f"the limit is {1024 if base == 'gpt2' else 256}, none is longer" in printed
+    assert requested
+    assert not any("safetensors" in file or file.endswith(".bin") for file in requested)
 
 
 def test_rows_that_are_left_out(check, tmp_path):
@@ -113,8 +171,17 @@ def test_rows_that_are_left_out(check, tmp_path):
         rows.write(f'"name[Other]";{"long " * 400}\n')
     status, printed = check("e2e", "--task.data", file)
     assert status == 1
-    assert "unreadable meanings: 1 (no meaning)" in printed
-    assert "1 are longer and are left out (name[Other])" in printed
+    assert "unreadable meanings: 1 (line 14: 'no meaning')" in printed
+    assert "1 longer: left out (name[Other])" in printed
+
+
+def test_meanings_that_are_all_too_long_stop_a_run(check, tmp_path):
+    file = write_meanings(tmp_path / "rows.csv", slot=f"food[{'very long ' * 300}]")
+    status, printed = check("e2e", "--task.data", file)
+    assert status == 1
+    assert "training pairs longer than the base's positions: 10 (" in printed
+    assert "test meanings longer than the base's positions: 1 (" in printed
+    assert "fault: no meaning of train fits the 256 positions" in printed
 
 
 def test_a_text(check, tmp_path):
@@ -135,12 +202,8 @@ def test_a_text(check, tmp_path):
     ],
 )
 def test_wrong_input_is_one_sentence(words, message, check):
-    from tasks.errors import TaskError
-
-    try:
-        status, printed = check(*words)
-    except TaskError as refusal:
-        status, printed = 2, f"error: {refusal}\n"
+    status, printed = check(*words)
     assert status == 2
+    assert printed.startswith("error: ")
     assert message in printed
     assert printed.count("\n") == 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -98,6 +99,82 @@ def test_a_base_is_identified_by_its_files(tmp_path):
     assert task.content_digests() != before
 
 
+def test_files_that_loading_does_not_read_do_not_count(tmp_path):
+    from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL, STABLE_DIFFUSION
+
+    language, diffusion = (tmp_path / name for name in ("language", "diffusion"))
+    shutil.copytree(FOLDERS[LANGUAGE_MODEL], language)
+    shutil.copytree(FOLDERS[STABLE_DIFFUSION], diffusion)
+    (language / "pytorch_model.bin").write_bytes(b"pickled")
+    (diffusion / "safety_checker").mkdir()
+    for name in (
+        "safety_checker/config.json",
+        "safety_checker/model.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "v1-5-pruned.safetensors",
+    ):
+        (diffusion / name).write_bytes(b"not read")
+    assert EndToEnd(base=str(language)).content_digests() == EndToEnd().content_digests()
+    assert Pokemon(base=str(diffusion)).content_digests() == Pokemon().content_digests()
+    assert EndToEnd(base=str(language), allow_pickle=True).content_digests() != EndToEnd().content_digests()
+
+
+@pytest.mark.parametrize(
+    "file", ["unet/config.json", "tokenizer/vocab.json", "vae/diffusion_pytorch_model.safetensors"]
+)
+def test_a_base_is_identified_by_every_file_that_is_read(tmp_path, file):
+    from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
+
+    shutil.copytree(FOLDERS[STABLE_DIFFUSION], tmp_path / "base")
+    with (tmp_path / "base" / file).open("ab") as content:
+        content.write(b" ")
+    assert Pokemon(base=str(tmp_path / "base")).content_digests() != Pokemon().content_digests()
+
+
+def test_sharded_weights_count(tmp_path):
+    from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
+
+    digests = set()
+    for content in (b"1", b"2"):
+        folder = tmp_path / content.decode()
+        shutil.copytree(FOLDERS[STABLE_DIFFUSION], folder)
+        (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+        (folder / "unet" / "diffusion_pytorch_model-00001-of-00001.safetensors").write_bytes(content)
+        digests.add(Pokemon(base=str(folder)).content_digests()["base"])
+    assert len(digests) == 2
+
+
+def test_a_base_of_the_hub_is_identified_by_its_commit(monkeypatch):
+    from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
+    from tasks.diffusion.model import bases
+    from tasks.pretrained.hub import Snapshot
+
+    folder = FOLDERS[STABLE_DIFFUSION]
+    monkeypatch.setattr(bases.hub, "fetch", lambda option, name, *_: Snapshot(folder, name, "the commit"))
+    assert Pokemon(base="someone/a-model-of-theirs").content_digests() == {"base": "the commit"}
+
+
+def test_files_that_are_not_data_do_not_count(tmp_path):
+    folder = write_folder(tmp_path / "p", 10)
+    before = Pokemon(data=str(folder)).content_digests()["data"]
+    for name in ("README.txt", "notes.json", "licence.csv"):
+        (folder / name).write_text("not data")
+    assert Pokemon(data=str(folder)).content_digests()["data"] == before
+
+
+def test_the_digest_of_many_configurations_reads_each_file_once(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "p", 10)
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
+    before = Pokemon(data=str(folder)).content_digests()
+    with monkeypatch.context() as without_reading:
+        without_reading.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        assert Pokemon(data=str(folder), random_flip=True).content_digests() == before
+    swap_pictures(folder)  # sizes and times of change may be equal; the files are others
+    assert Pokemon(data=str(folder)).content_digests() != before
+
+
 def test_a_large_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(file_digests, "LARGE", 4)
     file = tmp_path / "weights"
@@ -108,6 +185,8 @@ def test_a_large_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     with monkeypatch.context() as without_reading:
         without_reading.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
         assert file_digests.file_sha256(file) == expected
+        file_digests._settled_sha256.cache_clear()
+        assert file_digests.file_sha256(file) == expected, "another process reads it again"
     file.write_bytes(b"new weights")
     assert file_digests.file_sha256(file) == hashlib.sha256(b"new weights").digest()
     (stored,) = (tmp_path / "cache").rglob("*.json")

@@ -34,6 +34,7 @@ def test_what_is_written_is_read(tmp_path, delimiter):
     [
         ("a,b\n1,2\n1,2, 3\n", "line 3 has 3 values, the header 2: put quotes around text that contains the delimiter"),
         ('a;b\n"x\ny";2\n1;2;3;4\n', "line 4 has 4 values, the header 2"),
+        ('a;b\n1;2;"x\ny"\n', "line 2 has 3 values, the header 2"),
         ("a,b,a\n1,2,3\n", "the header has the column 'a' twice"),
         ("a, a\n1,2\n", "the header has the column 'a' twice"),
         ("", "it is empty"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from tasks.bad_items import BadItem, BadItems, OnBadItem
-from tasks.diffusion.data.caption_files import (
-    FORMS,
-    Columns,
-    Row,
-    choose_column,
-    find_table,
-    picture_files,
-    texts_beside,
-    visible_files,
-)
+from tasks.diffusion.data.caption_files import FORMS, Columns, Row, read_caption, rows_of_texts, texts_beside
+from tasks.diffusion.data.caption_table import TABLES, find_table
 from tasks.diffusion.data.dataset_rows import read_dataset
 from tasks.diffusion.data.open_picture import SUFFIXES, UnreadablePicture, open_picture
+from tasks.diffusion.data.picture_folder import PictureFolder
 from tasks.diffusion.data.splits import Pictures, resized, square, stack
 from tasks.errors import TaskError
 from tasks.file_digests import named_digest
@@ -30,9 +23,9 @@ from tasks.pretrained import hub
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ARCHIVES = ("*.zip", "*.tar", "*.tar.gz")
+ARCHIVES = (".zip", ".tar", ".tar.gz")
 CAPTIONS = (".jsonl", ".json", ".csv", ".txt", ".caption")
-DATA_FILES = ("*.parquet", *ARCHIVES, *(f"*{suffix}" for suffix in (*CAPTIONS, *SUFFIXES)))
+DATA_FILES = tuple(f"*{suffix}" for suffix in (".parquet", *ARCHIVES, *CAPTIONS, *SUFFIXES))
 # The tutorial's own dataset was taken down in 2024; copies in a cache still work.
 KNOWN = {
     "pokemon": (
@@ -46,10 +39,14 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class CaptionedRows:
-    """All rows of the data, not opened yet; `facts` say where they are from, `left_out` names pictures by reason."""
+    """The rows for training and test, not opened yet, from `files`, some of which may be missing.
+
+    `facts` say where they are from, `left_out` names pictures by reason.
+    """
 
     rows: Sequence[Row]
     facts: Mapping[str, Any]
+    files: Sequence[Path]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -70,11 +67,10 @@ def load(
 def find_rows(data: str, columns: Columns) -> CaptionedRows:
     """The rows that `--task.data` names; no picture is opened. Raises TaskError if they cannot be read."""
     folder, facts = _folder(data)
-    tables = [file for file in visible_files(folder) if file.suffix == ".parquet"]
-    if tables or not picture_files(folder):
-        rows, chosen = read_dataset(folder, tables, data, columns)
-        return CaptionedRows(rows, facts | chosen)
-    return _from_folder(folder, columns, facts)
+    if folder.pictures and not folder.parquet_files:
+        return _from_folder(folder, columns, facts)
+    rows, chosen = read_dataset(folder.root, folder.parquet_files, data, columns)
+    return CaptionedRows(rows, facts | chosen, folder.parquet_files or _archives(folder))
 
 
 def content_digest(data: str, columns: Columns) -> str:
@@ -82,11 +78,10 @@ def content_digest(data: str, columns: Columns) -> str:
 
     Raises TaskError if the rows cannot be found.
     """
-    facts = find_rows(data, columns).facts
-    if "data_revision" in facts:
-        return facts["data_revision"]
-    counted = {*SUFFIXES, *CAPTIONS, ".parquet", ".zip", ".tar", ".gz"}
-    return named_digest(Path(data), (file for file in visible_files(Path(data)) if file.suffix.lower() in counted))
+    found = find_rows(data, columns)
+    if "data_revision" in found.facts:
+        return found.facts["data_revision"]
+    return named_digest(Path(data), sorted(file for file in set(found.files) if file.is_file()))
 
 
 def _pictures(rows: Sequence[Row], data: str, resolution: int, bad: BadItems, whole: bool) -> Pictures:
@@ -113,45 +108,65 @@ def _checked(row: Row, data: str) -> tuple[Image, str]:
 
 
 def caption_of(row: Row, data: str) -> str:
-    """The caption without spaces around it. Raises BadItem if it is empty."""
-    if not isinstance(row.caption, str) or not row.caption.strip():
+    """The caption without spaces around it. Raises BadItem if it is empty or cannot be read."""
+    caption = read_caption(row.caption, row.name) if isinstance(row.caption, Path) else row.caption
+    if not isinstance(caption, str) or not caption.strip():
         sentence = f"the picture '{row.name}' of {data} has an empty caption: write one"
         raise BadItem("pictures with an empty caption", row.name, sentence)
-    return row.caption.strip()
+    return caption.strip()
 
 
-def _folder(data: str) -> tuple[Path, dict[str, Any]]:
+def _folder(data: str) -> tuple[PictureFolder, dict[str, Any]]:
     """The folder of the dataset's files, and where they are from."""
     if Path(data).is_dir() or not (data in KNOWN or hub.is_repository(data)):
-        _check_folder(Path(data))
-        return Path(data), {"data": data}
+        return _checked_folder(Path(data)), {"data": data}
     snapshot = hub.fetch("--task.data", data, KNOWN.get(data, (data,)), DATA_FILES, "dataset")
-    return snapshot.folder, {"data": data, "data_source": snapshot.source, "data_revision": snapshot.revision}
+    facts = {"data": data, "data_source": snapshot.source, "data_revision": snapshot.revision}
+    return PictureFolder.listed(snapshot.folder), facts
 
 
-def _check_folder(folder: Path) -> None:
-    """Raise TaskError unless the folder has pictures, or a table that contains them."""
-    if not folder.is_dir():
+def _checked_folder(root: Path) -> PictureFolder:
+    """Raises TaskError unless the folder has pictures, or files that contain them."""
+    if not root.is_dir():
         known = ", ".join(f"'{name}'" for name in ("creatures", "openmoji", *KNOWN))
-        raise TaskError(f"--task.data '{folder}' is neither one of {known}, nor a hub dataset, nor an existing folder")
-    if not picture_files(folder) and not any(next(folder.rglob(form), None) for form in ("*.parquet", *ARCHIVES)):
-        raise TaskError(f"--task.data '{folder}' has no pictures; expected {', '.join(sorted(SUFFIXES))} files")
+        raise TaskError(f"--task.data '{root}' is neither one of {known}, nor a hub dataset, nor an existing folder")
+    folder = PictureFolder.listed(root)
+    if not (folder.pictures or folder.parquet_files or _archives(folder)):
+        raise TaskError(f"--task.data '{root}' has no pictures; expected {', '.join(sorted(SUFFIXES))} files")
+    return folder
 
 
-def _from_folder(folder: Path, columns: Columns, facts: Mapping[str, Any]) -> CaptionedRows:
+def _archives(folder: PictureFolder) -> list[Path]:
+    """Archives and the tables of captions beside them; none if there are no archives."""
+    archives = [file for file in folder.files if file.name.lower().endswith(ARCHIVES)]
+    return archives + [file for file in folder.files if archives and file.name.lower() in TABLES]
+
+
+def _from_folder(folder: PictureFolder, columns: Columns, facts: Mapping[str, Any]) -> CaptionedRows:
     """Loose pictures with a table of captions, or with a text beside each."""
-    pictures, table = picture_files(folder), find_table(folder)
+    data, table = str(folder.root), find_table(folder)
     if table is None:
-        rows = texts_beside(folder, pictures)
-        if not rows:
-            raise TaskError(f"--task.data '{folder}' has no captions; expected {FORMS}")
+        texts = texts_beside(folder)
+        if not texts:
+            raise TaskError(f"--task.data '{data}' has no captions; expected {FORMS}")
+        rows, captions = rows_of_texts(folder, texts), list(texts.values())
         source, kind = "a text beside each picture", "pictures without a text beside them"
     else:
-        image = choose_column(list(table.picture_columns), str(folder), columns.image, "image", "--task.image-column")
-        caption = choose_column(table.text_columns, str(folder), columns.caption, "text", "--task.caption-column")
-        rows = table.captioned(folder, image, caption)
+        image = table.image_column(data, columns.image)
+        caption = table.caption_column(data, columns.caption, image)
+        rows, captions = table.captioned(folder, image, caption), table.files
         source, kind = table.files[0].name, f"pictures without a line in {table.files[0].name}"
         facts = {**facts, "image_column": image, "caption_column": caption}
-    named = {row.source for row in rows}
-    missing = [str(file.relative_to(folder)) for file in pictures if file not in named]
-    return CaptionedRows(rows, {**facts, "captions": source}, {kind: missing} if missing else {})
+    named = [row.source for row in rows if isinstance(row.source, Path)]
+    left_out = _left_out(folder, set(named), kind)
+    return CaptionedRows(rows, {**facts, "captions": source}, [*captions, *named], left_out)
+
+
+def _left_out(folder: PictureFolder, named: Collection[Path], kind: str) -> dict[str, list[str]]:
+    """The pictures that are not named, those of the training split under `kind`."""
+    left_out: dict[str, list[str]] = {}
+    for picture in folder.pictures:
+        if picture not in named:
+            reason = kind if folder.is_for_training(picture) else "pictures of other splits"
+            left_out.setdefault(reason, []).append(str(picture.relative_to(folder.root)))
+    return left_out

@@ -70,7 +70,7 @@ class ImageEvaluation:
             if output is not None:
                 save_pictures(artifacts["shown"], output)
         figures = {name: each.figure for name, each in measurements.items() if each.figure is not None}
-        return Evaluation(figures, self._items(measurements), artifacts)
+        return Evaluation(figures, self._items(measurements), artifacts, self.reasons())
 
     def _items(self, measurements: dict[str, Measurement]) -> list[dict[str, Any]]:
         """One row per prompt, with the value of each metric that has one per picture."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,24 +26,58 @@ if TYPE_CHECKING:
 INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where diffusers loads a base from: a folder, and the hub's commit if it is a download."""
+
+    folder: Path
+    commit: str | None = None
+
+
 @cache
-def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Path:
-    """The folder of a base: the bundled one, a local folder, or a download from the hub.
+def find_source(base: str, allow_pickle: bool = False, weights: bool = True) -> Source:
+    """Locate a base's files: the bundled ones, a local folder, or a download from the hub.
 
     `allow_pickle` also downloads weights in PyTorch's old format; without `weights`, only configurations. Raises
     TaskError if there is no such base.
     """
     if base == bundled_bases.STABLE_DIFFUSION:
-        return bundled_bases.FOLDERS[base]
+        return Source(bundled_bases.FOLDERS[base])
     known = published(base, STABLE_DIFFUSION)
     if known is None and Path(base).is_dir():
-        return _checked(Path(base), base)
+        return Source(_checked(Path(base), base))
     if known is None and not hub.is_repository(base):
         raise TaskError(f"--task.base '{base}' is {_unknown(base)}")
     kind = _class_on_the_hub(base) if known is None else _supported(known["pipeline"], base)
     files = _files(kind, allow_pickle) if weights else [INDEX, *kind.description_files]
     sources = [base] if known is None else known["hub"]
-    return _checked(hub.fetch("--task.base", base, sources, files, "model").folder, base)
+    snapshot = hub.fetch("--task.base", base, sources, files, "model")
+    return Source(_checked(snapshot.folder, base), snapshot.revision)
+
+
+def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Path:
+    """The folder of a base, as `find_source` locates it. Raises TaskError."""
+    return find_source(base, allow_pickle, weights).folder
+
+
+def revision_of(base: str, allow_pickle: bool = False) -> str:
+    """The hub's commit of a base, or a digest of the files that are loaded from its folder. Raises TaskError."""
+    source = find_source(base, allow_pickle)
+    if source.commit is not None:
+        return source.commit
+    if base == bundled_bases.STABLE_DIFFUSION:  # all of its files are read; no model library is imported
+        return folder_revision(source.folder)
+    kind = model_class(source.folder, base)
+    patterns = [pattern for file in _files(kind, allow_pickle) for pattern in _with_shards(file)]
+    return folder_revision(source.folder, patterns)
+
+
+def _with_shards(file: str) -> tuple[str, ...]:
+    """A file, or the shards that large weights are saved as."""
+    stem, dot, suffix = file.rpartition(".")
+    if suffix not in ("safetensors", "bin"):
+        return (file,)
+    return file, f"{file}.index.json", f"{stem}-?????-of-?????{dot}{suffix}"
 
 
 def _class_on_the_hub(repository: str) -> type[StableDiffusion]:
@@ -137,9 +172,11 @@ def configurations(base: str) -> Mapping[str, Any]:
 
 def resolution_of(base: str) -> int:
     """The width and height in pixels that a base was trained on, from its configurations. Raises TaskError."""
+    from tasks.diffusion.model.encoding import trained_resolution
+
     models = configurations(base)
     try:
-        return models["unet"]["sample_size"] * 2 ** (len(models["vae"]["block_out_channels"]) - 1)
+        return trained_resolution(models["unet"], models["vae"])
     except (KeyError, TypeError):
         raise TaskError(
             f"--task.base '{base}': its configuration names no sample_size; give --task.resolution"
@@ -154,4 +191,4 @@ def load_tokenizer(base: str) -> Any:
 
 def parts_digest(folder: Path, *parts: str) -> str:
     """A digest of every file of these parts of a base, configurations included."""
-    return digest(json.dumps([[part, folder_revision(folder / part, recursive=True)] for part in parts]).encode())
+    return digest(json.dumps([[part, folder_revision(folder / part)] for part in parts]).encode())

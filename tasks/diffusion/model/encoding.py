@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,16 @@ PIXELS = 128 * 32 * 32  # that the VAE takes at once: 128 small pictures, or a s
 
 def latent_factor(vae: Any) -> int:
     """Width and height in pixels of one latent position."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    return _latent_factor(vae.config)
+
+
+def _latent_factor(config: Mapping[str, Any]) -> int:
+    return 2 ** (len(config["block_out_channels"]) - 1)
+
+
+def trained_resolution(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """The width and height in pixels that a UNet was trained on, from both configurations."""
+    return unet["sample_size"] * _latent_factor(vae)
 
 
 @torch.no_grad()
@@ -62,10 +71,15 @@ def tokenize(tokenizer: Any, captions: list[str]) -> Tensor:
     return tokens.input_ids
 
 
+def caption_lengths(tokenizer: Any, captions: Sequence[str]) -> list[int]:
+    """Tokens of each caption with start and end."""
+    return [len(ids) for ids in tokenizer(list(captions), verbose=False).input_ids] if captions else []
+
+
 def cut_captions(tokenizer: Any, captions: Sequence[str]) -> list[str]:
     """The captions of which `tokenize` cuts the end."""
-    tokens = tokenizer(list(captions), verbose=False).input_ids if captions else []
-    return [text for text, ids in zip(captions, tokens, strict=True) if len(ids) > tokenizer.model_max_length]
+    lengths = caption_lengths(tokenizer, captions)
+    return [text for text, length in zip(captions, lengths, strict=True) if length > tokenizer.model_max_length]
 
 
 @torch.no_grad()

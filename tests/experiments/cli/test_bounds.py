@@ -1,6 +1,6 @@
 """Every number that a user can give has bounds where it is declared."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -20,6 +20,9 @@ def test_every_number_declares_its_bounds(cls):
         assert bounds[name] is not None, f"{cls.__name__}.{name}: declare it with adapters.bounds.bounded"
         for wrong in (float("nan"), float("inf"), -float("inf"), 10**25):
             assert not bounds[name].hold(wrong), (name, wrong)
+        default = next(f.default for f in fields(cls) if f.name == name)
+        for number in default if isinstance(default, tuple) else [default]:
+            assert number in (None, MISSING) or bounds[name].hold(number), (name, number)
 
 
 def test_the_numbers_of_the_commands_are_found():

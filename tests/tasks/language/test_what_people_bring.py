@@ -27,20 +27,28 @@ def write_meanings(file, slots="food[Thai]", count=30, words=1):
 
 
 def small(tiny_base, data):
-    return EndToEnd(base=tiny_base, data=data, test_items=4, drift_items=2, max_new_tokens=8, num_beams=1)
+    return EndToEnd(
+        base=tiny_base, data=data, on_bad_item="skip", test_items=4, drift_items=2, max_new_tokens=8, num_beams=1
+    )
 
 
 def test_rows_that_a_prefix_leaves_no_room_for_are_left_out_and_counted(tiny_base, tmp_path, capsys):
-    task = small(tiny_base, write_meanings(tmp_path / "rows.csv", words=12))
+    data = write_meanings(tmp_path / "rows.csv", words=12)
+    with open(data, "a") as rows:
+        rows.write('"name[Without text]",\n')
+    task = small(tiny_base, data)
     lengths = sorted(len(prompt) + len(text) for prompt, text in task.prepare(CPU).training)
     room = lengths[len(lengths) // 2]
+    capsys.readouterr()
     record = run(PrefixTuning(length=160 - room), task, steps=1, device="cpu", runs=tmp_path / "runs")
     facts = json.loads((record.folder / "result.json").read_text())["facts"]
     kind = "training pairs longer than the base's positions"
     assert facts["positions_left"] == room
     assert facts["train_items"] == sum(length <= room for length in lengths) < len(lengths)
     assert facts["left_out"][kind] == sum(length > room for length in lengths)
-    assert f"left out: {kind}" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.count(f"left out: {kind}") == 1
+    assert printed.count("left out: empty references: 1 (line 32)") == 1
     texts = load_run(record.folder).base.generate(["name[Place 1], food[Thai]"], max_new_tokens=500)
     assert len(texts) == 1
 
@@ -91,6 +99,13 @@ def test_a_token_without_an_embedding_is_refused(tiny_base, tmp_path):
     tokenizer.save_pretrained(folder)
     with pytest.raises(TaskError, match=r"has the token '\[PAD\]' with number \d+, but its model has \d+ embeddings"):
         bases.load(str(folder), CPU)
+
+
+def test_a_text_without_line_breaks_is_told_what_it_lacks(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("word " * 9000)
+    with pytest.raises(TaskError, match=r"too few line breaks: .*45,000 characters in 1 line\); add line breaks"):
+        Style(data=str(file)).content_digests()
 
 
 @pytest.mark.parametrize("content", ["too short\n", "word " * 200 + "\n"])

@@ -95,7 +95,9 @@ def test_bad_items_are_skipped_and_counted_on_request(tmp_path):
 
 def test_skipping_every_picture_is_an_error(tmp_path):
     folder = write_folder(tmp_path / "p", caption="")
-    with pytest.raises(TaskError, match="has 0 pictures"):
+    with pytest.raises(
+        TaskError, match=r"has 0 pictures .* left out: .* empty caption: 6 \(0.png, 1.png, .* and 1 more\)"
+    ):
         read(folder, on_bad_item="skip")
 
 
@@ -135,6 +137,13 @@ def test_a_dataset_of_the_hub_by_our_name(parquet, monkeypatch):
     assert sorted(sets.train.captions + sets.test.captions) == sorted(f"thing {i}" for i in range(10))
     with pytest.raises(TaskError, match="'text' is not a column of texts in pokemon; valid: english, chinese"):
         read("pokemon", caption_column="text")
+
+
+def test_the_training_split_of_a_published_dataset(parquet):
+    (part,) = (parquet / "data").iterdir()
+    (parquet / "data" / "test-00000-of-00001.parquet").write_bytes(part.read_bytes())
+    sets = read(parquet, caption_column="english")
+    assert len(sets.train) + len(sets.test) == 10
 
 
 def test_splits_have_the_requested_sizes(tmp_path):

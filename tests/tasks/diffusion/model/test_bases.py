@@ -18,7 +18,7 @@ class TwoEncoders(StableDiffusion):
     pipeline_class = "TwoEncodersPipeline"
     parts = (*StableDiffusion.parts, "text_encoder_2")
     models = (*StableDiffusion.models, "text_encoder_2")
-    description_files = (*StableDiffusion.description_files, "tokenizer_2/*")
+    description_files = (*StableDiffusion.description_files, "tokenizer_2/*", "text_encoder_2/config.json")
     weight_files = (*StableDiffusion.weight_files, "text_encoder_2/model.safetensors")
     pickle_files = (*StableDiffusion.pickle_files, "text_encoder_2/pytorch_model.bin")
 
@@ -27,9 +27,9 @@ class TwoEncoders(StableDiffusion):
 def _with_another_class(monkeypatch):
     classes = {cls.pipeline_class: cls for cls in (StableDiffusion, TwoEncoders)}
     monkeypatch.setattr(bases, "model_classes", lambda: classes)
-    bases.folder_of.cache_clear()
+    bases.find_source.cache_clear()
     yield
-    bases.folder_of.cache_clear()
+    bases.find_source.cache_clear()
 
 
 @pytest.fixture

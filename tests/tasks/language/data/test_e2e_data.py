@@ -74,6 +74,10 @@ def test_training_meanings_that_are_tested_too_are_left_out(e2e_csv, tmp_path):
         (b"mr,ref\nname[a],\xff\xfe\n", "cannot be read"),
         (b"mr,ref\nname[a],b\n", "at least 10"),
         (b"mr,ref\nname[a]\n", "empty reference"),
+        (
+            b'mr,ref\n"name[a]","two\nlines"\n,b\n',
+            r"line 4, has a meaning that cannot be read \(the m.* is empty",
+        ),
     ],
 )
 def test_a_broken_file_is_refused_in_one_sentence(tmp_path, content, expected):
@@ -84,13 +88,30 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path, content, expected):
 
 def test_bad_rows_are_skipped_and_counted_on_request(e2e_csv, tmp_path):
     file = tmp_path / "some-bad.csv"
+    lines_before = e2e_csv.read_bytes().count(b"\n")
     file.write_bytes(e2e_csv.read_bytes() + b'no meaning,A text.\n"name[The Mill]",\n')
     splits = load(str(file), 1, 100, "skip")
     assert splits.facts["left_out"] == {"empty references": 1, "unreadable meanings": 1}
-    assert splits.facts["left_out_items"]["unreadable meanings"] == ["no meaning"]
+    assert splits.facts["left_out_items"]["unreadable meanings"] == [f"line {lines_before + 1}: 'no meaning'"]
+    assert splits.facts["left_out_items"]["empty references"] == [f"line {lines_before + 2}"]
     assert splits.train == load(str(e2e_csv), 1, 100).train
     with pytest.raises(TaskError, match=r"--task\.on-bad-item skip"):
         load(str(file), 1, 100)
+
+
+def test_too_few_meanings_are_named_with_what_is_left_out(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("mr,ref\nname[a],b\n" + "no meaning,b\n" * 2 + ",b\nname[c],\n")
+    reasons = r"empty references: 1 \(line 6\); unreadable meanings: 2 \(line 3: 'no meaning', line 5: ''\)"
+    with pytest.raises(TaskError, match=f"has 1 meaning that can be used; .*correct what is left out .{reasons}"):
+        load(str(file), 1, 100, "skip")
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.JSONL"])
+def test_a_json_file_is_refused_by_name(tmp_path, name):
+    file = tmp_path / name
+    file.write_text('[{"mr": "name[a]", "ref": "b"}]')
+    check_refusal(file, "is a JSON file: expected a CSV file")
 
 
 def check_refusal(file, expected: str) -> None:
