@@ -19,9 +19,12 @@ from experiments.errors import check_numbers
 from experiments.records.load_run import LARGEST_SCALE, load_models, runs_and_prompts
 from experiments.training.settings import LARGEST_SEED
 from tasks.cache import digest
+from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tasks.base import LoadedBase
 
 METADATA = "adapter-testbed"  # the PNG's text chunk
 MAX_CELL = 512  # pixels per side of a picture in the grid
@@ -127,10 +130,25 @@ def sample(
             **{name: card.get(name) if value is None else value for name, value in requested.items()},
         }
         label = model.label if model.label not in rows else f"{model.label} ({len(rows)})"
+        if not rows:
+            _warn_cut(model.base, prompts)
         rows[label] = model.base.sample(captions, **settings)
         facts.append({"label": label, **model.facts})
     counts = {"prompts": list(prompts), "num_images_per_prompt": num_images_per_prompt, "solver": "DPM-Solver++"}
     return Samples(rows, captions, {**counts, **settings, "rows": facts})
+
+
+def _warn_cut(base: LoadedBase, prompts: Sequence[str]) -> None:
+    """Print how many prompts are longer than the text encoder's limit, if any."""
+    from tasks.diffusion.model.encoding import cut_captions
+
+    try:
+        tokenizer = base.pipeline().tokenizer
+    except TaskError:  # another package's base without a pipeline
+        return
+    if cut := cut_captions(tokenizer, prompts):
+        limit = f"{tokenizer.model_max_length} tokens that the text encoder reads (with start and end)"
+        print(f"prompts longer than the {limit}: {len(cut)} of {len(prompts)}; their ends are cut off", file=sys.stderr)
 
 
 def slug(prompt: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.config import RunConfig
 from experiments.device import device_of
 from experiments.errors import UsageError
-from experiments.records.folder import RunFolder
+from experiments.records.folder import CONFIG, RunFolder
 from experiments.records.replacement import complete_replacement
 
 if TYPE_CHECKING:
@@ -106,6 +106,11 @@ def finished_record(folder: RunFolder) -> dict[str, Any]:
     """The record of a finished run. Raises UsageError if the folder holds something else."""
     complete_replacement(folder)
     record = folder.result() if folder.path.is_dir() else None
+    if record is None and (folder.path / CONFIG).is_file():
+        raise UsageError(
+            f"the run '{folder.path}' has not finished: it is running, or it was interrupted and the command that "
+            "started it resumes it"
+        )
     if record is None:
         raise UsageError(f"'{folder.path}' is not a finished run: expected a folder RUNS/TASK/METHOD/FINGERPRINT")
     if record["status"] != "finished":

@@ -17,7 +17,7 @@ from adapters.subspace import Subspace
 from experiments import export, generate, sample
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.records.folder import write_json
+from experiments.records.folder import RunFolder, write_json
 from experiments.records.load_run import load_models, load_run, runs_and_prompts
 from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
@@ -56,6 +56,14 @@ def cells(file) -> list[list[np.ndarray]]:
     rows, columns = (page.shape[0] - top) // (CELL + MARGIN), (page.shape[1] - LABEL) // (CELL + MARGIN)
     places = [[(top + r * (CELL + MARGIN), LABEL + c * (CELL + MARGIN)) for c in range(columns)] for r in range(rows)]
     return [[page[y : y + CELL, x : x + CELL] for y, x in row] for row in places]
+
+
+def test_a_prompt_that_is_cut_is_counted_and_its_title_shortened(pictures, monkeypatch, tmp_path, capsys):
+    words = [pictures.path, "a round green creature " * 50, PROMPT, "--num-images-per-prompt", 1]
+    run_command(monkeypatch, sample.main, *words, "--num-inference-steps", 1, "--output", tmp_path / "a.png")
+    sentence = "prompts longer than the 32 tokens that the text encoder reads (with start and end): 1 of 2"
+    assert sentence in capsys.readouterr().err
+    assert Image.open(tmp_path / "a.png").height < 2 * 128, "four lines of titles above a row of 128 pixels"
 
 
 def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):
@@ -220,6 +228,14 @@ def test_merged_pictures_are_a_pipeline(pictures, tmp_path):
         theirs = StableDiffusionPipeline.from_pretrained(tmp_path)
         torch.testing.assert_close(theirs.unet(**inputs).sample, expected, atol=1e-4, rtol=1e-4)
     assert replace(run.config.task, base=str(tmp_path)).load_base(CPU).sampling == run.base.sampling
+
+
+def test_an_interrupted_run_is_called_so(tmp_path):
+    config = RunConfig(Lora(rank=2), Pokemon(), TRAIN).resolved()
+    folder = RunFolder.of(tmp_path, config)
+    folder.write_config(config)
+    with pytest.raises(UsageError, match="has not finished: it is running, or it was interrupted"):
+        load_run(folder.path)
 
 
 def test_wrong_runs_and_prompts_are_refused(language_run, tmp_path):
