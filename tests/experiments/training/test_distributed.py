@@ -17,7 +17,7 @@ from experiments.records.folder import RunFolder
 from experiments.session import execute
 from tasks.bundled import text
 from tasks.language.style import Style
-from tests.experiments.torchrun import ROOT, torchrun
+from tests.experiments.torchrun import ROOT, launched, torchrun
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,25 @@ def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
         assert same == pytest.approx(numbers, rel=1e-4, abs=1e-5), name
     leftovers = [file.name for file in folder.iterdir() if "writing" in file.name or file.name == "checkpoint"]
     assert not leftovers
+
+
+def test_a_folder_that_cannot_be_written_ends_every_process(task, tmp_path):
+    """Without its own error, the second process would wait for the first one until torchrun kills it."""
+    (tmp_path / "file").write_text("")
+    program = (
+        "from experiments.run import main; from tasks import distributed\n"
+        "try: main()\n"
+        f"except ValueError as error: open(f'{tmp_path}/{{distributed.rank()}}', 'w').write(str(error))\n"
+        "distributed.leave()"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    options = ["--train.steps", "1", "--train.device", "cpu", "--runs", str(tmp_path / "file" / "runs")]
+    options += ["--task.base", task.base, "--task.data", task.data, "--task.max-length", "48"]
+    done = launched(str(script), "lora", "style", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in ("0", "1"):
+        assert "cannot be written (Not a directory): choose another folder with --runs" in (tmp_path / rank).read_text()
 
 
 def losses(folder: Path) -> list[float]:
