@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.bounds import violations
-from adapters.errors import AdapterError, first_line
+from adapters.errors import AdapterError
+from adapters.plugins import load_plugins
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,7 +44,7 @@ class Adapter(ABC):
     other_names: ClassVar[tuple[str, ...]] = ()  # lower-case names that people type for this method
     name_hints: ClassVar[Mapping[str, str]] = {}  # a lower-case name that needs settings too -> what to type instead
     option_hints: ClassVar[Mapping[str, str]] = {}  # a setting that people look for here -> what to use instead
-    formats: ClassVar[tuple[str, ...] | None] = None  # of other tools, that some model has; None: only attaching tells
+    formats: ClassVar[tuple[str, ...] | None] = None  # that some model has; None: known only after attaching
     _registry: ClassVar[dict[str, type[Adapter]]] = {}
 
     init: str | None = field(default=None, kw_only=True)
@@ -129,24 +128,7 @@ def _load_methods() -> None:
     package = importlib.import_module("adapters")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"adapters.{module.name}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        _load_plugin(entry_point)
-
-
-def _load_plugin(entry_point: EntryPoint) -> None:
-    """Import another package's methods. One that cannot be imported is named and left out: the others still work."""
-    known = set(Adapter._registry)
-    try:
-        entry_point.load()
-    except (Exception, SystemExit) as error:
-        for name in set(Adapter._registry) - known:
-            del Adapter._registry[name]
-        package = entry_point.dist.name if entry_point.dist else entry_point.value
-        print(
-            f"warning: the method '{entry_point.name}' of the package '{package}' is left out, because it cannot be "
-            f"imported ({type(error).__name__}: {first_line(error)}): repair or uninstall the package",
-            file=sys.stderr,
-        )
+    load_plugins(ENTRY_POINTS, "method", Adapter._registry)
 
 
 class Attachment(ABC):

@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.backbone import count_roles
 from adapters.base import Adapter, Attachment, check_state, projections_of, settings_of
-from adapters.changed_base import ChangedBase
 from adapters.errors import AdapterError, ForeignMethodError, first_line
-from adapters.model_snapshot import ModelSnapshot
+from adapters.peft_library.changed_base import ChangedBase
+from adapters.peft_library.model_snapshot import ModelSnapshot
+from adapters.peft_library.options import configure, option_names, parse_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
     from adapters.backbone import Backbone, Module, Projection
     from adapters.interchange.exported_file import ExportedFile
 
-INCOMPATIBLE = {
-    "ADALORA": "it moves ranks between layers by calls from its own training loop",
-    "POLY": "it takes the number of a task with every batch",
-    "XLORA": "it mixes adapters that are already trained",
-}
-NEEDS_DATA = ("eva", "corda", "lora_ga")  # initialisations from activations or gradients on training data
 TYPED_AS_METHODS = ("boft", "fourierft", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera")
 
 
@@ -73,11 +68,15 @@ class PeftMethod(Adapter, name="peft"):
         """Store the options in one form, whichever way they were written: the fingerprint is then the same."""
         object.__setattr__(self, "options", parse_options(self.options))
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options as they are stored."""
+        return cast(dict[str, Any], self.options)
+
     def check_settings(self) -> None:
         super().check_settings()
-        config_class = self.config_class()
-        layers = {"target_modules", "feedforward_modules"} & {f.name for f in fields(config_class)}
-        self.configure(config_class, {key: ["layer"] for key in layers})
+        layers = {"target_modules", "feedforward_modules"} & option_names(self.method)
+        configure(self.method, self.given, {key: ["layer"] for key in layers})
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
         """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
@@ -108,62 +107,9 @@ class PeftMethod(Adapter, name="peft"):
             raise ForeignMethodError(sentence) from failure
 
     def configuration(self, backbone: Backbone, chosen: list[Projection]) -> Any:
-        """peft's configuration object for these layers. Raises AdapterError as `config_class` and `configure` do."""
-        config_class = self.config_class()
-        valid = {f.name for f in fields(config_class)}
-        return self.configure(config_class, self.defaults(backbone, chosen, self.method.upper(), valid))
-
-    def config_class(self) -> Any:
-        """peft's configuration class. Raises AdapterError for a method that our training loop cannot train."""
-        from peft.config import PromptLearningConfig
-        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-        classes = {str(kind.value): config_class for kind, config_class in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-        kind = self.method.upper()
-        if kind not in classes:
-            raise AdapterError(f"peft has no method '{self.method}'; it has {', '.join(sorted(classes)).lower()}")
-        if kind in INCOMPATIBLE:
-            raise AdapterError(f"peft's {self.method} is not supported, because {INCOMPATIBLE[kind]}: choose another")
-        if issubclass(classes[kind], PromptLearningConfig):
-            raise AdapterError(
-                f"peft's {self.method} lengthens the model's sequence, which the tasks' losses do not expect: "
-                "use the method `prefix`"
-            )
-        return classes[kind]
-
-    def configure(self, config_class: Any, defaults: Mapping[str, Any]) -> Any:
-        """The configuration with our options over the defaults. Raises AdapterError if they cannot work."""
-        options = {**defaults, **self.checked_options({f.name for f in fields(config_class)})}
-        try:
-            return config_class(**options)
-        except ImportError as missing:
-            raise AdapterError(f"peft's {self.method} needs another package: {first_line(missing)}") from None
-        except Exception as failure:  # each of peft's classes has checks of its own
-            raise AdapterError(f"--adapter.options for peft's {self.method}: {first_line(failure)}") from None
-
-    def checked_options(self, valid: set[str]) -> dict[str, Any]:
-        """The options. Raises AdapterError for an unknown one, a scale of zero, or an initialisation from data."""
-        options = cast(dict[str, Any], self.options)
-        unknown = sorted(options.keys() - valid)
-        if unknown:
-            raise AdapterError(
-                f"--adapter.options: peft's {self.method} has no option '{unknown[0]}'; "
-                f"it has {', '.join(sorted(valid))}"
-            )
-        for name, value in options.items():
-            if name.endswith("alpha") and isinstance(value, int | float) and not value > 0:
-                raise AdapterError(f"--adapter.options: {name} must be above 0, not {value}")
-            if name == "r" and not (isinstance(value, int) and value >= 1):
-                raise AdapterError(
-                    f"--adapter.options for peft's {self.method}: r must be an integer from 1, not {value}"
-                )
-        start = options.get("init_lora_weights")
-        if isinstance(start, str) and start.lower().startswith(NEEDS_DATA):
-            raise AdapterError(
-                f"--adapter.options: init_lora_weights '{start}' needs training data before the run, which is not "
-                "supported: choose true, gaussian, orthogonal, pissa, pissa_niter_4, olora or loftq"
-            )
-        return options
+        """peft's configuration object for these layers. Raises AdapterError as `configure` does."""
+        valid = option_names(self.method)
+        return configure(self.method, self.given, self.defaults(backbone, chosen, self.method.upper(), valid))
 
     def defaults(self, backbone: Backbone, chosen: list[Projection], kind: str, valid: set[str]) -> dict[str, Any]:
         """The target layers, by those of the configuration class's names that exist."""
@@ -257,23 +203,6 @@ class PeftAttachment(Attachment):
 
     def detach(self) -> None:
         self.base.restore()
-
-
-def parse_options(options: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The options as a JSON object, from JSON text or a mapping. Raises AdapterError if they are neither."""
-    expected = "--adapter.options must be a JSON object such as '{\"r\": 8}'"
-    try:
-        text = options if isinstance(options, str) else json.dumps(options)
-        parsed = json.loads(text, parse_constant=_refuse_constant)
-    except (TypeError, ValueError) as failure:
-        raise AdapterError(f"{expected}: {failure}") from None
-    if not isinstance(parsed, dict):
-        raise AdapterError(f"{expected}, not {json.dumps(parsed)}")
-    return parsed
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a finite number")
 
 
 def module_names(projections: list[Projection]) -> list[str]:

@@ -40,7 +40,7 @@ EXCEPTIONS = {
         for module in ("errors", "parser")
     ),
 }
-FOR_TASKS = {"adapters.backbone", "adapters.bounds"}  # what tasks share with adapters: models, and bounds of settings
+FOR_TASKS = {"adapters.backbone", "adapters.bounds", "adapters.plugins"}  # models, bounds of settings, other packages
 MOST_MODULES = 16  # side by side in one folder
 
 

@@ -17,7 +17,7 @@ from adapters.errors import AdapterError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from adapters.model_snapshot import ModelSnapshot
+    from adapters.peft_library.model_snapshot import ModelSnapshot
 
 ADAPTER = "default"  # peft's name for the only adapter
 INITIAL_A, INITIAL_B, WEIGHT = "initial_A", "initial_B", "changed_weight"
