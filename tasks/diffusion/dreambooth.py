@@ -141,10 +141,11 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     def base_prompts(self) -> list[Prompt]:
         return base_prompts(self.base, self.drift_items)
 
-    def sources(self) -> tuple[Sequence[Path | bytes], Collection[str]]:
+    def sources(self) -> tuple[Sequence[tuple[str, Path | bytes]], Collection[str]]:
         from tasks.diffusion.data.splits import subject_files
 
-        return () if self.is_drawn else subject_files(Path(self.data), self.held_out), ()
+        files = () if self.is_drawn else subject_files(Path(self.data), self.held_out)
+        return [(file.name, file) for file in files], ()
 
     def data_digest(self) -> str | None:
         from tasks.diffusion.data.splits import subject_files

@@ -105,13 +105,13 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
         return Columns(self.image_column, self.caption_column)
 
-    def sources(self) -> tuple[Sequence[Path | bytes], Collection[str]]:
+    def sources(self) -> tuple[Sequence[tuple[str, Path | bytes]], Collection[str]]:
         from tasks.diffusion.data import captioned
 
         if self.data in DRAWN:
             return (), ()
         found = captioned.find_rows(self.data, self._columns())
-        return [row.source for row in found.rows], found.left_out
+        return [(row.name, row.source) for row in found.rows], found.left_out
 
     def data_digest(self) -> str | None:
         if self.data in DRAWN:

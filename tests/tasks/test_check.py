@@ -48,7 +48,8 @@ def test_a_good_folder(check, tmp_path):
     status, printed = check("sd-pokemon", "--task.data", str(write_folder(tmp_path / "p", 20)), "--output", str(grid))
     assert status == 0
     for words in (
-        "16 for training, 4 for the validation loss, 4 for the test, at 32 x 32 pixels; validation and test share 4 pictures",
+        "16 for training, 4 for the validation loss, 4 for the test, at 32 x 32 pixels",
+        "; validation and test share 4 pictures",
         "left out                  nothing",
         "50 pixels wide, 40 high",
         "RGB: 20",

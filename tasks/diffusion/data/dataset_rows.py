@@ -22,8 +22,9 @@ def read_dataset(
     dataset = _read_dataset(folder, tables, data)
     kinds = {name: _kind(feature) for name, feature in dataset.features.items()}
     images, texts = ([name for name, each in kinds.items() if each == kind] for kind in ("image", "text"))
-    image = choose_column(images, data, columns.image, "image", "--task.image-column", list(kinds))
-    caption = choose_column(texts, data, columns.caption, "text", "--task.caption-column", list(kinds))
+    types = [f"{name} ({_type_of(feature)})" for name, feature in dataset.features.items()]
+    image = choose_column(images, data, columns.image, "image", "--task.image-column", types)
+    caption = choose_column(texts, data, columns.caption, "text", "--task.caption-column", types)
     chosen = dataset.select_columns([image, caption]).cast_column(image, Image(decode=False))
     return _DatasetRows(chosen, image, caption), {"image_column": image, "caption_column": caption}
 
@@ -51,6 +52,10 @@ def _kind(feature: Any) -> str | None:
     if isinstance(feature, Image):
         return "image"
     return "text" if isinstance(feature, Value) and feature.dtype in ("string", "large_string") else None
+
+
+def _type_of(feature: Any) -> str:
+    return getattr(feature, "dtype", None) or type(feature).__name__.lower()
 
 
 class _DatasetRows(Sequence[Row]):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tasks.bad_items import left_out_line, numbered
 from tasks.diffusion.data.open_picture import SUFFIXES, UnreadablePicture, open_picture
 from tasks.diffusion.worlds.character import Character
 from tasks.diffusion.worlds.creatures import Creatures
@@ -21,6 +22,7 @@ from tasks.errors import TaskError
 if TYPE_CHECKING:
     from PIL import Image
 
+SHARED = "validation_pictures_in_test"  # fact: number of pictures that validation and test have in common
 # Seeds of drawings; the bundled models were trained and tested on others (tasks/bundled/pictures.py).
 TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
 
@@ -177,7 +179,7 @@ def _held_out(files: Sequence[Path], held_out: int | None) -> int:
 
 def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> PictureSplits:
     train, test = (replace(part, captions=[caption] * len(part)) for part in (train, test))
-    facts = {"data": name, "test": "held-out pictures of the subject"}
+    facts = {"data": name, "test": "held-out pictures of the subject", SHARED: len(test)}
     splits = PictureSplits(train=train, validation=test, test=test, reference=test, floor=train, facts=facts)
     return splits if test.pixels.shape[-1] == resolution else _resized(splits, resolution)
 
@@ -200,12 +202,16 @@ def split(pictures: Pictures, validation: int, test: int, facts: dict) -> Pictur
     count = len(pictures)
     if count < 5:
         raise TaskError(
-            f"{facts['data']} has {count} pictures; at least 5 are needed, as every fifth is held out for the test"
+            f"{facts['data']} has {numbered(count, 'picture')} that can be used; at least 5 are needed, as every "
+            f"fifth is held out for the test; left out: {left_out_line(facts)}"
         )
     held_out = list(range(0, count, 5))[: max(validation, test)]
     tested, trained = held_out[:test], [i for i in range(count) if i not in set(held_out)]
     reference = tested if len(tested) >= 100 else list(range(count))
-    facts = facts | {"reference": "test pictures" if reference == tested else "all pictures, as the test has few"}
+    facts = facts | {
+        "reference": "test pictures" if reference == tested else "all pictures, as the test has few",
+        SHARED: min(validation, len(tested)),
+    }
     return PictureSplits(
         train=pictures[trained],
         validation=pictures[held_out[:validation]],
