@@ -10,14 +10,17 @@ from PIL import Image
 import tasks.__main__ as program
 from experiments.cli.errors import command
 from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
-from tasks.pretrained import hub, loading
+from tasks.diffusion.model import stable_diffusion
+from tasks.language.model import bases
+from tasks.pretrained import hub
 from tasks.pretrained.hub import Snapshot
 from tests.tasks.diffusion.data.test_data import write_folder
 
 
 @pytest.fixture(autouse=True)
 def _no_model(monkeypatch):
-    monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    for module in (stable_diffusion, bases):
+        monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
 @pytest.fixture
