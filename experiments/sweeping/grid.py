@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from adapters.base import Adapter
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.records.folder import RunFolder
 from tasks.base import Task
 
 
@@ -40,7 +39,6 @@ def crossed(
 
 
 def resolved(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The configurations with defaults filled in, without duplicates."""
-    return list(
-        {RunFolder.of(Path(), config).path: config for config in (each.resolved() for each in configs)}.values()
-    )
+    """The configurations with defaults filled in, without duplicates; reads no data."""
+    filled = [config.resolved() for config in configs]
+    return list({json.dumps(config.identity(), sort_keys=True, default=str): config for config in filled}.values())

@@ -10,10 +10,8 @@ from tasks import base
 def tiny_task(monkeypatch):
     from tests.experiments.tiny_task import Tiny
 
-    base.task_registry.cache_clear()
     monkeypatch.setitem(base.Task._registry, "tiny", Tiny)
-    yield Tiny
-    base.task_registry.cache_clear()
+    return Tiny
 
 
 class RecordingLauncher(InProcessLauncher):
