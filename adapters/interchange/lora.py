@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +63,8 @@ def _read_layers(file: Path, backbone: Backbone, method: str) -> dict[str, Facto
     layers, scales = layers_in(tensors, file), Scales(metadata, file)
     names = renamed(layers, backbone)
     _check_unique(names, file)
+    if any(layer.alpha == 0 for layer in layers.values()):
+        print(f"'{file}' has layers with alpha 0, which is read as the layer's rank: scale 1", file=sys.stderr)
     return {names[name]: scales.factors(name, layer) for name, layer in layers.items()}
 
 

@@ -176,6 +176,17 @@ def test_alpha_in_any_place(key, alpha, metadata, scale, tmp_path):
     torch.testing.assert_close(attachment.updates[LAYER].delta(), scale * up @ down)
 
 
+def test_what_alpha_0_means_is_printed(tmp_path, capsys):
+    export_perturbed(replace(EVERYWHERE, ranks={}), "unet", tmp_path, "kohya")
+    file = tmp_path / kohya.KOHYA_FILE
+    tensors = load_file(file)
+    load_backbone(replace(EVERYWHERE, ranks={}), "unet", file)
+    assert "alpha" not in capsys.readouterr().err
+    save_file({n: torch.zeros(()) if n.endswith(".alpha") else t for n, t in tensors.items()}, file)
+    load_backbone(replace(EVERYWHERE, ranks={}), "unet", file)
+    assert capsys.readouterr().err.count("layers with alpha 0, which is read as the layer's rank: scale 1") == 1
+
+
 def test_alpha_of_convolutions_in_the_metadata(tmp_path):
     """kohya's `conv_alpha` holds for kernels larger than 1x1."""
     adapter = Lora(rank=2, targets=("linear", "convolution"))
