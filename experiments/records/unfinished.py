@@ -13,23 +13,33 @@ from experiments.config import WITHOUT_EFFECT, RunConfig
 from experiments.records.folder import CONFIG, RunFolder
 from experiments.records.run_lock import LEASE_SECONDS, LOCK_FILE
 
-MOST_NAMED = 3
+MOST_CHANGES = 3  # in a run that is still taken for the same work
+CONTENT = "content of "  # before the name of a setting that names a file
 
 
 def changed_since(folder: RunFolder, config: RunConfig) -> str | None:
-    """A sentence that names what differs from the latest interrupted run of the same method and task.
+    """A sentence that names what differs from the latest similar interrupted run of the same method and task.
 
-    None without such a run, or if `folder` itself holds a checkpoint to continue from.
+    A similar run differs in at most `MOST_CHANGES` values, and names the same data, base and other content; what these
+    names hold may have changed. None without such a run, or if `folder` itself holds a checkpoint to continue from.
     """
-    interrupted = {other: written for other, written in _interrupted(folder) if other.path != folder.path}
-    if folder.checkpoint.exists() or not interrupted:
+    if folder.checkpoint.exists():
         return None
-    latest = max(interrupted, key=lambda other: interrupted[other])
-    changes = list(_changes(_settings(latest), _flat(config.as_record() | {"content": config.content})))
-    if not changes:
+    settings, similar = _flat(config.as_record() | {"content": config.content}), []
+    for other, written in _interrupted(folder):
+        changes = _changes(_settings(other), settings)
+        if other.path != folder.path and _is_similar(changes):
+            similar.append((written, other.path, changes))
+    if not similar:
         return None
-    named = ", ".join(changes[:MOST_NAMED]) + (f" and {len(changes) - MOST_NAMED} more" if changes[MOST_NAMED:] else "")
-    return f"a new run begins, because the interrupted one in {latest.path} differs: {named}"
+    _, path, changes = max(similar, key=lambda each: each[0])
+    return f"a new run begins, because the interrupted one in {path} differs: {', '.join(changes.values())}"
+
+
+def _is_similar(changes: Mapping[str, str]) -> bool:
+    """Few values differ, and none is the name of content that differs too (other data, another base)."""
+    renamed = {f"{CONTENT}{name}" for name in changes}
+    return 0 < len(changes) <= MOST_CHANGES and renamed.isdisjoint(changes)
 
 
 def _interrupted(folder: RunFolder) -> Iterator[tuple[RunFolder, float]]:
@@ -67,13 +77,15 @@ def _flat(config: Mapping[str, Any]) -> dict[str, str]:
         digests = settings if part == "content" else {part: settings}
         for owner, values in digests.items():
             named = {name: value for name, value in values.items() if name not in WITHOUT_EFFECT}
-            prefix = "content of " if part == "content" else ""
+            prefix = CONTENT if part == "content" else ""
             flat |= {f"{prefix}{owner}.{name}": json.dumps(value, default=str) for name, value in named.items()}
     return flat
 
 
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """One phrase for each value that both have and that differs."""
-    for name, value in now.items():
-        if before.get(name, value) != value:
-            yield name if name.startswith("content") else f"{name} was {before[name]}, is {value}"
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """A phrase, by name, for each value that both have and that differs."""
+    return {
+        name: name if name.startswith(CONTENT) else f"{name} was {before[name]}, is {value}"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    }

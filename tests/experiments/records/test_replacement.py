@@ -173,6 +173,25 @@ def test_the_interrupted_run_of_other_settings_is_named(finished, tiny_task, tmp
     assert sentence.endswith("differs: adapter.alpha was null, is 3.0")
 
 
+@pytest.mark.parametrize("of_few_settings", [True, False])
+def test_an_unrelated_interrupted_run_is_not_named(of_few_settings, tiny_task, tmp_path, monkeypatch):
+    """Many settings differ, or the data are others under another name."""
+    from experiments.records.unfinished import changed_since
+
+    digests = {"diary": "one"}
+    monkeypatch.setattr(tiny_task, "content_digests", lambda self: dict(digests))
+    config = RunConfig(Lora(rank=2), tiny_task(diary=str(tmp_path)), CPU).resolved()
+    with pytest.raises(KeyboardInterrupt):
+        execute(config, RunFolder.of(tmp_path, config), callbacks=[Stop(2, KeyboardInterrupt())])
+    if of_few_settings:
+        digests["diary"] = "two"
+        other = RunConfig(Lora(rank=2), tiny_task(), CPU)
+    else:
+        other = RunConfig(Lora(rank=3, alpha=3.0), config.task, replace(CPU, seed=5, learning_rate=0.5))
+    resolved = other.resolved()
+    assert changed_since(RunFolder.of(tmp_path, resolved), resolved) is None
+
+
 def test_changed_content_is_named_too(tiny_task, tmp_path, monkeypatch):
     from experiments.records.unfinished import changed_since
 
