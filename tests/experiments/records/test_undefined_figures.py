@@ -30,7 +30,7 @@ def test_an_update_that_overflows_fails_the_run(tiny_task, tmp_path, capsys):
     save_file({name: torch.full_like(tensor, 1e30) for name, tensor in tensors.items()}, huge, metadata)
     record = run(Lora(rank=2, init=str(huge)), tiny_task(), replace(CPU, steps=0), runs=tmp_path)
     assert record.status == "failed"
-    assert "no figure of the tuned model is a finite number (test_loss): check that the update in" in record.reason
+    assert "no figure of the tuned model is a finite number (test_loss): check that the update in" in str(record.reason)
     assert "failed: no figure of the tuned model" in shown(record, capsys)
 
 
