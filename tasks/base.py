@@ -31,7 +31,8 @@ PACKAGES = ("tasks.diffusion", "tasks.language")
 class Figure:
     """A measured value with everything needed to read it.
 
-    `low` and `high` bound a 95 % interval over the `n` items. The others are references, present where they apply:
+    `low` and `high` bound a 95 % interval over the `n` items. `evaluation` has the value under each evaluation seed, in
+    the order of the seeds, of which `value` is the mean. The others are references, present where they apply:
     `base` is the untuned base measured the same way, `floor` real data against real data of the same sizes,
     `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` the generated
     pictures against other prompts.
@@ -48,6 +49,7 @@ class Figure:
     reconstruction: float | None = None
     ceiling: float | None = None
     shuffled: float | None = None
+    evaluation: list[float] | None = None
 
     def as_record(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
