@@ -9,7 +9,8 @@ from tasks.bad_items import OnBadItem
 from tasks.base import Task, declare
 from tasks.errors import TaskError
 from tasks.language.metrics.bleu import BLEU
-from tasks.language.metrics.coco_captions import CIDER, METEOR, ROUGE_L
+from tasks.language.metrics.coco_captions import CIDER, CIDER_13A, ROUGE_L, ROUGE_L_13A
+from tasks.language.metrics.meteor import METEOR
 from tasks.language.metrics.nist import NIST
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, REFERENCE_PERPLEXITY, VALIDATION_LOSS
 from tasks.language.metrics.slot_error_rate import SLOT_ACCURACY, SLOTS_ADDED, SLOTS_MISSING, SLOTS_WRONG
@@ -30,7 +31,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
 
     other_names = ("end-to-end", "e2e-nlg", "e2e_nlg", "data-to-text")
     metrics = declare(
-        *(BLEU, NIST, METEOR, ROUGE_L, CIDER),
+        *(BLEU, NIST, METEOR, ROUGE_L, CIDER, ROUGE_L_13A, CIDER_13A),
         *(SLOT_ACCURACY, SLOTS_WRONG, SLOTS_MISSING, SLOTS_ADDED),
         *(REFERENCE_PERPLEXITY, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS),
     )

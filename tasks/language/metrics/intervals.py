@@ -13,12 +13,9 @@ SEED = 0
 
 
 def bootstrap_interval(
-    statistic: Callable[[np.ndarray], float], items: int, resamples: int = RESAMPLES, centre: float | None = None
+    statistic: Callable[[np.ndarray], float], items: int, resamples: int = RESAMPLES
 ) -> tuple[float | None, float | None]:
-    """95 % percentile interval of `statistic(indices)`, with `items` items resampled; (None, None) for one item.
-
-    For a statistic that resampling biases, `centre` shifts the interval so that the resamples' mean lies there.
-    """
+    """95 % percentile interval of `statistic(indices)`, with `items` items resampled; (None, None) for one item."""
     if items < 2:
         return None, None
     import numpy as np
@@ -32,6 +29,5 @@ def bootstrap_interval(
         method="percentile",
         rng=np.random.default_rng(SEED),
     )
-    shift = 0.0 if centre is None else centre - result.bootstrap_distribution.mean()
-    low, high = np.percentile(result.bootstrap_distribution, [2.5, 97.5]) + shift
+    low, high = np.percentile(result.bootstrap_distribution, [2.5, 97.5])
     return float(low), float(high)
