@@ -20,6 +20,7 @@ from reports.statistics.power import detectable_difference, levels_in_use
 from reports.statistics.seeds import LEVEL, Estimate, difference, holm
 
 MARGIN = 0.05  # of the reference's gain over the untuned base: differences below it count as none
+MARGIN_TEXT = f"{100 * MARGIN:g} %"
 TRAIN_ORDER = ("batch_size", "gradient_accumulation_steps", "num_processes")  # settings that order a seed's data
 
 Pair = tuple[int, int]
@@ -52,7 +53,7 @@ class Verdict:
         if self.p is None:
             return "cannot tell"
         words = "not significant" if self.better is None else "better" if self.better else "worse"
-        return f"{words}, within {MARGIN:.0%} of gain" if self.equivalent else words
+        return f"{words}, within {MARGIN_TEXT}" if self.equivalent else words
 
     @property
     def text_with_p(self) -> str:

@@ -70,7 +70,10 @@ class RecordedRun:
 
     @property
     def departures_text(self) -> str:
-        return ", ".join(f"{name.split('.')[1]} {value}" for name, value in sorted(self.departures.items()))
+        items = sorted(self.departures.items())
+        return ", ".join(
+            f"{name.split('.')[1]} {f'{value:g}' if isinstance(value, float) else value}" for name, value in items
+        )
 
 
 @dataclass

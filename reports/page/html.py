@@ -150,7 +150,8 @@ def _columns(table: Table) -> list[dict[str, Any]]:
     for name in table.metrics:
         columns.append({"title": f"{name} {'↓' if table.lower_is_better[name] else '↑'}", "number": True})
         columns.append({"title": f"{name} against {table.reference.label if table.reference else ''}", "number": False})
-        columns.append({"title": f"{name} detectable difference", "number": True})
+        if name == table.primary_metric:
+            columns.append({"title": "detectable difference", "number": True})
     return columns + [{"title": cost.title, "number": True} for cost in COSTS.values()]
 
 
@@ -163,8 +164,9 @@ def _row(table: Table, index: int) -> list[dict[str, Any]]:
     for name in table.metrics:
         mean = group.mean(name)
         cells += [_cell(mean_text(mean), mean.value if mean else None), _cell(verdict_text(table, index, name))]
-        verdict = table.verdicts.get((name, index))
-        cells += [_cell(detectable_text(table, index, name), verdict.detectable if verdict else None)]
+        if name == table.primary_metric:
+            verdict = table.verdicts.get((name, index))
+            cells += [_cell(detectable_text(table, index, name), verdict.detectable if verdict else None)]
     return cells + [_cell(cost_text(name, group.cost(name)), group.cost(name)) for name in COSTS]
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from reports.run_groups import RunGroup
 from reports.statistics.components import Components
+from reports.text.format import short_text
 
 
 def sources(groups: Sequence[RunGroup], metric: str | None) -> list[str]:
@@ -27,6 +28,8 @@ def _variances_text(parts: Components) -> str:
     texts = []
     for name, value in asdict(parts).items():
         title = name if name == "items" else f"{name} seed"
-        share = f", {value / sum(known):.0%}" if value is not None and len(known) == 3 and sum(known) else ""
-        texts.append(f"{title} " + ("unknown" if value is None else f"{value:.2g} (sd {value**0.5:.2g}{share})"))
+        share = f", {100 * value / sum(known):.0f} %" if value is not None and len(known) == 3 and sum(known) else ""
+        texts.append(
+            f"{title} " + ("unknown" if value is None else f"{short_text(value)} (sd {short_text(value**0.5)}{share})")
+        )
     return ", ".join(texts)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from reports.run_groups import RunGroup
 from reports.tables import Table
-from reports.verdicts import MARGIN
+from reports.text.format import range_text, short_text
+from reports.verdicts import MARGIN_TEXT
+
+TESTS = {
+    True: "paired t-test (the groups share seeds, data order and noise)",
+    False: "Welch's t-test (seeds or data order differ)",
+}
 
 
 def tests(table: Table, reference: RunGroup) -> list[str]:
     """The tests behind the verdicts against `reference`, the correction in use, and what they can find."""
-    verdicts, name = [*table.verdicts.values()], group_name(table, reference)
-    kinds = {
-        "paired by seed, as the groups share seeds, data order and noise": any(v.paired for v in verdicts),
-        "Welch's, where seeds or data order differ": not all(v.paired for v in verdicts),
-    }
-    used = " or ".join(test for test, is_used in kinds.items() if is_used)
+    verdicts = [verdict for verdict in table.verdicts.values() if verdict.difference is not None]
+    used = " or ".join(text for paired, text in TESTS.items() if paired in [v.paired for v in verdicts]) or "t-test"
     lines = [
-        f"'better' and 'worse' compare with {name}: t-test over seeds ({used}), p below 0.05 after Holm's correction "
-        f"for {_family(table, reference)}. 'cannot tell': fewer than two seeds, or seeds without effect."
+        f"'better' and 'worse' compare with {group_name(table, reference)}: {used} over seeds, p below 0.05 after "
+        f"Holm's correction for {_family(table, reference)}. 'cannot tell': fewer than two seeds, or seeds without "
+        "effect."
     ]
-    if any(v.detectable is not None for v in verdicts):
+    primary = [v.detectable for (metric, _), v in sorted(table.verdicts.items()) if metric == table.primary_metric]
+    if detectable := sorted(number for number in primary if number is not None):
+        shown = range_text(*(short_text(number) for number in (detectable[0], detectable[-1])))
         lines.append(
-            "Detectable difference: the true difference that a study of this size finds with 80 % power at Holm's "
-            "level of the comparison."
+            f"Detectable difference in {table.primary_metric}, {shown}: the true difference that a study of this size "
+            "finds with 80 % power at Holm's level of the comparison."
         )
     if any(v.equivalent for v in verdicts) and table.planned:
         lines.append(
-            f"'within {MARGIN:.0%} of gain': the true difference is below {MARGIN:.0%} of the gain of "
+            f"'within {MARGIN_TEXT}': the true difference is below {MARGIN_TEXT} of the gain of "
             f"{group_name(table, table.planned)} over the untuned base (two one-sided t-tests, p below 0.05 after "
             "Holm's correction)."
         )

@@ -80,9 +80,9 @@ def test_false_alarms_on_clustered_items():
 def test_a_ratio_of_sums_by_hand():
     # right, wrong, missing, added: 5 of 6 against 4 of 6
     first, second = np.array([[3, 0, 0, 1], [2, 1, 0, 0]]), np.array([[2, 0, 1, 0], [2, 1, 0, 2]])
-    values = {name: paired_on_scores(score.of, first, second).value for name, score in CORPUS_SCORES.items()}
-    slots = {name: values[name] for name in ("slot_accuracy", "slots_wrong", "slots_missing", "slots_added")}
-    assert list(slots.values()) == pytest.approx([1 / 6, 0, -1 / 6, -1 / 6])
+    names = ("slot_accuracy", "slots_wrong", "slots_missing", "slots_added")
+    values = [paired_on_scores(CORPUS_SCORES[name].of, first, second).value for name in names]
+    assert values == pytest.approx([1 / 6, 0, -1 / 6, -1 / 6])
 
 
 TEXTS = ["the mill is a cheap pub .", "alimentum serves chinese food by the river .", "a pub , the mill", "cheap"]
