@@ -78,12 +78,10 @@ class Verdicts:
 
     def of(self, group: int, reference: int) -> Verdict | None:
         """None if a group lacks the metric."""
-        for family in (self._contrasts, self._other_pairs):
-            if (group, reference) in family:
-                return family[group, reference]
-            if (reference, group) in family:
-                return family[reference, group].reversed()
-        return None
+        family = self._contrasts if self.planned in (group, reference) else self._other_pairs
+        if (group, reference) in family:
+            return family[group, reference]
+        return family[reference, group].reversed() if (reference, group) in family else None
 
     @cached_property
     def _contrasts(self) -> dict[Pair, Verdict]:

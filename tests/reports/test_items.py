@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,7 +55,7 @@ def test_items_of_one_prompt_are_one_cluster():
     differences = np.repeat(rng.normal(size=4), 10) + 0.3 * rng.normal(size=40)
     paired = paired_on_items(differences, np.zeros(40), prompts)
     means = [differences[prompts == prompt].mean() for prompt in "abcd"]
-    expected = stats.ttest_1samp(means, 0)
+    expected: Any = stats.ttest_1samp(means, 0)
     assert paired is not None
     assert paired.p == pytest.approx(expected.pvalue)
     assert paired.low == pytest.approx(expected.confidence_interval().low)
@@ -123,5 +125,5 @@ def test_false_alarms_on_corpus_scores(few_resamples):
         slots = rng.integers(2, 9, 60)
         right = rng.binomial(slots, 0.7, (2, 60))
         models = [np.stack([r, slots - r, 0 * r, 0 * r], axis=1) for r in right]
-        alarms += paired_on_scores(score.of, *models).p < 0.05
+        alarms += paired_on_scores(score.of, models[0], models[1]).p < 0.05
     assert 0.01 < alarms / 300 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)

@@ -19,7 +19,27 @@ from tests.reports.synthetic import figure, record, study, write
 # Differences from full by seed: lora 1: 101 107 104 -> 104, sd 3, t = 60, df 2, p = 0.000277, and Holm's two contrasts
 # give 0.00055; lora 8: 3 -3 -3 -> -1, sd 3.46, t = -0.5. 5 % of full's gain are 0.05 (1486 - 301) = 59.
 GOLDEN = """\
-@@@"""
+                                                                 against
+method                  rank        seeds                 kid ↓  full
+lora                       8  3 +1 failed  300.0 [295.0, 305.0]  not significant, within 5 %
+full                                    3  301.0 [296.0, 306.0]  (reference)
+lora                       1            3        405 [393, 417]  worse (p 0.00055)
+untuned base                                               1486
+real data against real                                   -1.000
+Runs: 9 finished, 1 failed, 1 unfinished, 0 unreadable.
+Failed (1): out of memory
+kid: lower is better, x1000, n=500, measured with net-a.
+[ ]: 95 % interval of the mean over seeds (Student's t).
+'better' and 'worse' compare with full: paired t-test (the groups share seeds, data order and noise)
+over seeds, p below 0.05 after Holm's correction for the comparisons with full. 'cannot tell': fewer
+than two seeds, or seeds without effect.
+Detectable difference in kid, 18 to 22: the true difference that a study of this size finds with 80
+% power at Holm's level of the comparison.
+'within 5 %': the true difference is below 5 % of the gain of full over the untuned base (two
+one-sided t-tests, p below 0.05 after Holm's correction).
+Too wide for the terminal: detectable difference, trained params, file, train time, step time, total
+time, peak memory, clip. See --format csv or md.
+"""
 
 
 @pytest.fixture

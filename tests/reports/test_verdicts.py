@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,10 +42,10 @@ def group(name: str, values, size: float | None = None, settings=None, evaluatio
                 ),
             )
         )
-    return RunGroup(name, size and Size("rank", size), settings or {}, tuple(runs), ())
+    return RunGroup(name, None if size is None else Size("rank", size), settings or {}, tuple(runs), ())
 
 
-def verdicts_of(groups) -> dict[str, object]:
+def verdicts_of(groups) -> dict[str, Any]:
     found = Verdicts(groups, "score", False, planned_reference(groups))
     reference = next(i for i, each in enumerate(groups) if each is planned_reference(groups))
     return {each.label: found.of(i, reference) for i, each in enumerate(groups) if i != reference}
@@ -98,7 +99,7 @@ def test_equivalence_where_lower_is_better():
     for _ in range(20):
         groups = simulated(rng, [-3])
         flipped = [group(g.method, [-v for v in g.values("score")], g.size and g.size.value) for g in groups]
-        answers = [
+        answers: list[Any] = [
             Verdicts(each, "score", lower, each[0]).of(1, 0) for each, lower in ((groups, False), (flipped, True))
         ]
         assert answers[0].equivalent == answers[1].equivalent
@@ -127,8 +128,9 @@ def test_the_noise_of_shared_evaluations_cancels():
     values = [100 + shift + shared + rng.normal(size=(4, 1)) + 0.1 * rng.normal(size=(4, 5)) for shift in (0, -6)]
     groups = [group("full", values[0], evaluation=True), group("lora", values[1], 1, evaluation=True)]
     assert verdicts_of(groups)["lora 1"].better is False
-    assert groups[0].mean("score").how == "t over both seeds"
-    assert groups[0].mean("score").high - groups[0].mean("score").low > 8
+    mean: Any = groups[0].mean("score")
+    assert mean.how == "t over both seeds"
+    assert mean.high - mean.low > 8
 
 
 def test_the_reference_is_the_group_that_trains_everything():
@@ -185,6 +187,7 @@ def test_the_verdict_does_not_depend_on_the_view(runs):
     for view in views:
         table = build(collection, "drawings", **view)
         for (metric, row), verdict in table.verdicts.items():
+            assert table.reference is not None
             pair = frozenset({table.rows[row].label, table.reference.label})
             seen.setdefault(frozenset({metric, *pair}), set()).add(
                 (verdict.p, verdict.equivalent, verdict.better is None)

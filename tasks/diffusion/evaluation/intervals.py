@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ GROUPS = 10  # of the jackknife
 
 
 def mean_figure(
-    values: np.ndarray, unit: str, extractor: str, prompts: Sequence[str] | None = None, **references: float
+    values: np.ndarray, unit: str, extractor: str, prompts: Sequence[str] | None = None, **references: Any
 ) -> Figure:
     """The mean of values (n,) with a 95 % t interval, which for a share is clipped to 0 to 1.
 
