@@ -72,7 +72,7 @@ class Metric:
     version: int = 1
 
     def figure(
-        self, value: float, n: int, extractor: str, low: float | None = None, high: float | None = None, **more: float
+        self, value: float, n: int, extractor: str, low: float | None = None, high: float | None = None, **more: Any
     ) -> Figure:
         """A value of this metric; `more` are the references of `Figure`, such as `ceiling`."""
         return Figure(float(value), self.unit, n, extractor, low, high, **more)
@@ -149,6 +149,13 @@ class Task(ABC):
     def on_cpu(self) -> Self:
         """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
         return self
+
+    def all_metrics(self) -> Mapping[str, Metric]:
+        """The metrics that a run may report, by name: `metrics`, and any that a setting adds.
+
+        Raises TaskError if one that a setting names cannot be loaded.
+        """
+        return self.metrics
 
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:

@@ -33,7 +33,7 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
 
 def figures_of(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:
     """Every figure with its metric's unit, direction and meaning, and the one that tables sort by."""
-    metrics, primary = config.task.metrics, config.task.primary_metric
+    metrics, primary = config.task.all_metrics(), config.task.primary_metric
     figures = evaluation.figures
     return {
         "primary_metric": primary if primary in figures else next(iter(figures)),

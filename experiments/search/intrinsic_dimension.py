@@ -119,7 +119,7 @@ def intrinsic_dimension(
         "task": config.task.name,
         "method": config.adapter.name,
         "metric": metric,
-        "better": config.task.metrics[metric].better,
+        "better": config.task.all_metrics()[metric].better,
         "threshold": settings.threshold,
         "of": settings.of,
         "goal": settings.goal,

@@ -96,7 +96,7 @@ class Goal:
         return (value - figure["base"]) / (figure["value"] - figure["base"])
 
     def reaches(self, value: float, target: float) -> bool:
-        higher_is_better = self.run.config.task.metrics[self.metric].better == "higher"
+        higher_is_better = self.run.config.task.all_metrics()[self.metric].better == "higher"
         return value >= target if higher_is_better else value <= target
 
 
