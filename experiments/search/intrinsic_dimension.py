@@ -138,7 +138,7 @@ def goals_of(config: RunConfig, settings: IntrinsicSettings, metric: str, runs: 
 
 
 def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: str) -> None:
-    declared = config.task.metrics.get(metric)
+    declared = config.task.all_metrics().get(metric)
     if settings.of == "performance" and declared is not None and declared.better == "lower":
         raise UsageError(
             f"--of performance needs a metric of which higher is better, and lower {metric} is better: give --metric "
