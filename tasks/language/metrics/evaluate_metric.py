@@ -120,7 +120,7 @@ class _Module:
             if all(len(of_text) == most for of_text in corpus.references):
                 raise
             # sacrebleu's metrics want equally many references; a repeated one never wins twice
-            filled = [[*of_text, *of_text[-1:] * (most - len(of_text))] for of_text in corpus.references]
+            filled = [[*of_text, *[of_text[-1]] * (most - len(of_text))] for of_text in corpus.references]
             return self._called(corpus.texts, filled)
 
     def _called(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Any:
@@ -167,12 +167,13 @@ def _by_label(label: str, output: Any, texts: int) -> dict[str, float | list[flo
 
 def _numbers(value: Any, texts: int) -> float | list[float] | None:
     """A finite number, a list of as many as there are texts, or None."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # numpy's or torch's
     if isinstance(value, Real):
         return float(value) if math.isfinite(value) else None
-    if not isinstance(value, (list, tuple)) and not hasattr(value, "tolist"):
+    if not isinstance(value, (list, tuple)):
         return None
-    values = [_numbers(each, 0) for each in value]
-    return values if len(values) == texts and all(isinstance(each, float) for each in values) else None  # type: ignore
+    numbers = [float(each) for each in value if isinstance(each, Real) and math.isfinite(each)]
+    return numbers if len(numbers) == len(value) == texts else None
 
 
 def _label(name: str) -> str:

@@ -33,11 +33,11 @@ TEXTS = Corpus(["a b c", "d e"], [["a b", "a x c"], ["d e"]])
 @pytest.fixture(autouse=True, scope="module")
 def _private_modules(tmp_path_factory):
     """The library copies scripts to a cache before it imports them."""
-    import evaluate
+    from evaluate import config
 
     with pytest.MonkeyPatch.context() as patched:
         for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
-            patched.setattr(evaluate.config, name, str(tmp_path_factory.mktemp(name)))
+            patched.setattr(config, name, str(tmp_path_factory.mktemp(name)))
         yield
 
 
