@@ -36,6 +36,7 @@ def main() -> None:
     config = requested.resolved()
     if distributed.num_launched() > 1:
         distributed.join(on_cpu=device_of(config).type == "cpu")
+    config.task.all_metrics()  # before there is a folder: a metric may not be available
     folder = distributed.on_main(lambda: RunFolder.create(options.runs, config))
     record = distributed.on_main(folder.result)
     if record is not None and not options.overwrite:

@@ -54,6 +54,7 @@ def run(
     Raises UsageError, AdapterError or TaskError if the settings cannot work.
     """
     config = RunConfig(adapter, task, with_settings(train, settings)).resolved()
+    config.task.all_metrics()  # before there is a folder: a metric may not be available
     folder = distributed.on_main(lambda: RunFolder.create(Path(runs), config))
     record = distributed.on_main(folder.result)
     if record is None or overwrite:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapters import Lora
+from experiments import run
 from tasks.errors import TaskError
 from tasks.language.e2e import EndToEnd
 from tasks.language.metrics import e2e_scores
@@ -118,6 +120,12 @@ def test_what_cannot_be_measured_is_refused_before_the_base_is_loaded(tmp_path, 
     with pytest.raises(TaskError, match=expected) as caught:
         task.prepare(torch.device("cpu"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_with_a_metric_that_cannot_be_loaded_leaves_no_folder(tmp_path):
+    with pytest.raises(TaskError, match="has no module script"):
+        run(Lora(), EndToEnd(extra_metrics=("./nowhere",)), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_metric_that_the_task_has_is_refused(tmp_path):
