@@ -25,7 +25,7 @@ METHOD = "subspace"  # the default METHOD
 
 @dataclass(frozen=True)
 class IntrinsicOptions(IntrinsicSettings):
-    """Find the smallest size at which METHOD (default: subspace) comes close to full fine-tuning, over seeds: d90.
+    """Find the smallest size at which METHOD (default: subspace) reaches 90 % of full fine-tuning's gain, over seeds.
 
     Every measured size is an ordinary run; finished runs are reused. --train.learning-rate and --adapter.* apply to
     METHOD only; the other methods use what the base recommends. For example:

@@ -74,6 +74,7 @@ def claims_text(claims: Sequence[dict[str, str]]) -> str:
     return "\n".join(
         f"{claim['source']}: {claim['claim']}\n  ours ({claim['how']}): {claim['ours']}\n"
         f"  verdict: {claim['verdict']}\n  {claim['command']}"
+        + (f"\n  left out: {claim['left_out']}" if claim["left_out"] else "")
         for claim in claims
     )
 

@@ -36,7 +36,7 @@ class TableOptions:
     by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """Order by a size field (such as rank), a metric, a cost, or "method". Default: the primary metric, best first."""
     against: Annotated[str | None, tyro.conf.arg(metavar="METHOD[:SIZE]")] = None
-    """Compare with this method instead of with the best one."""
+    """Compare with this method. Default: the one that trains all weights, or else the best."""
     format: Format = "terminal"
     """Output format; csv has all numbers, unrounded."""
 
@@ -82,9 +82,9 @@ def costs(options: CostsOptions) -> None:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Compare two runs item by item.
+    """Compare two runs: their methods over seeds, and the two trained models item by item.
 
-    Both must be runs of one task; they are compared on the items that both were evaluated on.
+    Both must be runs of one task; the models are compared on the items that both were evaluated on.
     """
 
     first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_A")]
@@ -95,8 +95,9 @@ class CompareOptions:
 
 def compare(options: CompareOptions) -> None:
     from reports.comparison import compare
+    from reports.text.comparison import render
 
-    print(compare(options.first, options.second))
+    print(render(compare(options.first, options.second)))
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,30 @@
-"""Compare two runs on the items that both were evaluated on."""
+"""Compare two runs: the two trained models on shared items, and their methods over seeds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.errors import ReportError
-from reports.records import Run, read_run
-from reports.run_groups import settings_of, value_text
-from reports.schema import FigureRecord
-from reports.statistics import LEVEL, Difference, decimals, holm, paired_on_items
-from reports.text import notes
-from reports.text.format import interval_text
+from reports.records import Run, collect, read_run
+from reports.statistics.corpus_scores import CORPUS_SCORES
+from reports.statistics.items import Difference, paired_on_items, paired_on_scores
+from reports.statistics.seeds import LEVEL, holm
+from reports.tables import Table, build
+from reports.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW_ITEMS = 30  # with fewer items a bootstrap interval is too short
-
 
 @dataclass(frozen=True)
 class ItemComparison:
-    """One per-item column: both means and the difference, first minus second; `p` is Holm-corrected."""
+    """One per-item column or corpus score: its two values and their difference, first minus second.
+
+    `p` is Holm-corrected.
+    """
 
     column: str
     n: int
@@ -41,8 +43,33 @@ class ItemComparison:
         return "A better" if (self.difference.value < 0) == self.lower_is_better else "B better"
 
 
-def compare(first: Path, second: Path) -> str:
-    """The comparison as text. Raises ReportError if the runs cannot be compared."""
+@dataclass(frozen=True)
+class MethodComparison:
+    """The groups of two runs in their task's table, with the table's verdict on them by metric."""
+
+    table: Table
+    group: int
+    reference: int
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        found = {name: self.table.verdicts_in(name).of(self.group, self.reference) for name in self.table.metrics}
+        return {name: verdict for name, verdict in found.items() if verdict is not None}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, compared on the `shared` of their items; `methods` says why if there is no comparison over seeds."""
+
+    runs: tuple[Run, Run]
+    shared: int
+    left_out: int  # items of a run that the other lacks
+    items: list[ItemComparison]
+    methods: MethodComparison | str
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare two run folders. Raises ReportError if they cannot be compared."""
     runs = read_run(first), read_run(second)
     check_comparable(*runs)
     items = runs[0].items(), runs[1].items()
@@ -53,9 +80,8 @@ def compare(first: Path, second: Path) -> str:
             f"'{first}' has items such as {items[0].index[0]!r}, '{second}' such as {items[1].index[0]!r}"
         )
     paired = pair(runs, (items[0].loc[shared], items[1].loc[shared]))
-    return "\n".join(
-        [*_head(runs), "", *_items_table(paired), "", *_figures(runs, paired), *_notes(items, shared, paired)]
-    )
+    left_out = max(len(table) - len(shared) for table in items)
+    return Comparison(runs, len(shared), left_out, paired, compare_methods(*runs))
 
 
 def check_comparable(first: Run, second: Run) -> None:
@@ -68,98 +94,68 @@ def check_comparable(first: Run, second: Run) -> None:
         )
 
 
-def pair(runs: tuple[Run, Run], items: tuple[pd.DataFrame, pd.DataFrame]) -> list[ItemComparison]:
-    """Compare every numeric column that both item tables have, and correct for their number."""
-    import numpy as np
-    from pandas.api.types import is_numeric_dtype
+def compare_methods(first: Run, second: Run) -> MethodComparison | str:
+    """The table's comparison of the runs' groups, or why there is none."""
+    roots = {_runs_folder(run) for run in (first, second)}
+    root = roots.pop()
+    if roots or root is None:
+        return "the two runs do not lie in one folder RUNS/TASK/METHOD/FINGERPRINT, so there are no seeds to compare"
+    table = build(collect(root), first.record.task)
+    places = [_row_of(table, run) for run in (first, second)]
+    if places[0] == places[1]:
+        return "both runs belong to one method with the same settings"
+    if table.rows[places[0]] is table.planned:
+        places.reverse()
+    return MethodComparison(table, *places)
 
-    columns = [c for c in items[0].columns.intersection(items[1].columns) if all(is_numeric_dtype(t[c]) for t in items)]
-    differences: dict[str, tuple[Difference, list[float], int]] = {}
-    for column in columns:
-        values = np.array([table[column].to_numpy(float, na_value=np.nan) for table in items])  # (2, n)
-        values = values[:, np.isfinite(values).all(0)]
-        if (difference := paired_on_items(*values)) is not None:
-            differences[str(column)] = difference, values.mean(1).tolist(), values.shape[1]
-    corrected = holm([difference.p for difference, _, _ in differences.values()])
+
+def _runs_folder(run: Run) -> Path | None:
+    folder = run.folder.resolve()
+    return folder.parents[2] if folder.parent.parent.name == run.record.task else None
+
+
+def _row_of(table: Table, run: Run) -> int:
+    folder = run.folder.resolve()
+    members = ([*group.finished, *group.repeated] for group in table.rows)
+    return next(i for i, runs in enumerate(members) if folder in [member.folder.resolve() for member in runs])
+
+
+def pair(runs: tuple[Run, Run], items: tuple[pd.DataFrame, pd.DataFrame]) -> list[ItemComparison]:
+    """Compare every corpus score, and every numeric column that both item tables have; correct for their number."""
+    found = [*_corpus_scores(items), *_columns(items)]
+    corrected = holm([difference.p for *_, difference in found])
     metrics = runs[0].record.metrics
     return [
         ItemComparison(
             name, n, a, b, difference, p or 0.0, metrics[name].better == "lower" if name in metrics else None
         )
-        for (name, (difference, (a, b), n)), p in zip(differences.items(), corrected, strict=True)
+        for (name, n, a, b, difference), p in zip(found, corrected, strict=True)
     ]
 
 
-def _head(runs: tuple[Run, Run]) -> list[str]:
-    """The two runs and every setting that differs; the adapter settings of two methods are not comparable."""
-    lines = [f"{name}: {run.label}, {run.folder}" for name, run in zip("AB", runs, strict=True)]
-    a, b = (settings_of(run) for run in runs)
-    for name in sorted({*a, *b}):
-        other_method = name.startswith("adapter.") and runs[0].record.method != runs[1].record.method
-        if a.get(name) != b.get(name) and not other_method:
-            shown = [value_text(values[name]) if name in values else "not set" for values in (a, b)]
-            warning = "Warning: the evaluation may differ: " if name.startswith("task.") else ""
-            lines.append(f"{warning}{name}: A {shown[0]}, B {shown[1]}")
-    return lines
+Compared = tuple[str, int, float, float, Difference]  # name, n, both values, first minus second
 
 
-def _items_table(paired: list[ItemComparison]) -> list[str]:
-    from tabulate import tabulate
-
-    if not paired:
-        return ["The item tables share no numeric column, so there is nothing to compare item by item."]
-    rows = []
-    for row in paired:
-        d = row.difference
-        places = decimals(d.value, d.low, d.high)
-        interval = f"{d.value:+.{places}f} [{d.low:+.{places}f}, {d.high:+.{places}f}]"
-        rows.append(
-            (
-                row.column,
-                row.n,
-                f"{row.first:.{places}f}",
-                f"{row.second:.{places}f}",
-                interval,
-                f"{row.p:.2g}",
-                row.verdict,
-            )
-        )
-    titles = ["per item", "n", "A", "B", "A - B", "p (Holm)", ""]
-    return tabulate(
-        rows, titles, tablefmt="plain", disable_numparse=True, colalign=["left", *["right"] * 5, "left"]
-    ).splitlines()
+def _corpus_scores(items: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Compared]:
+    """The corpus scores whose per-item statistics both tables have."""
+    for name, score in CORPUS_SCORES.items():
+        first, second = (score.statistics(table) for table in items)
+        if first is not None and second is not None and len(first) > 1:
+            a, b = (float(score.of(part.sum(0, keepdims=True))[0]) for part in (first, second))
+            yield name, len(first), a, b, paired_on_scores(score.of, first, second)
 
 
-def _figures(runs: tuple[Run, Run], paired: list[ItemComparison]) -> list[str]:
-    """How each paired metric was measured; then the figures of the whole set (such as FID), which have no verdict."""
-    shared = {name: [a, b] for name, a in runs[0].record.metrics.items() if (b := runs[1].record.metrics.get(name))}
-    measured = [notes.metric_note(row.column, shared[row.column]) for row in paired if row.column in shared]
-    whole = shared.keys() - {row.column for row in paired}
-    return measured + [_whole_set(name, *figures) for name, figures in shared.items() if name in whole]
+def _columns(items: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Compared]:
+    import numpy as np
+    from pandas.api.types import is_numeric_dtype
 
-
-def _whole_set(name: str, first: FigureRecord, second: FigureRecord) -> str:
-    unit = notes.unit_text([first, second])
-    end = f"; unit: {unit}" if unit else ""
-    return f"{name} (whole set, not paired): A {_figure(first)}, B {_figure(second)}{end}"
-
-
-def _figure(figure: FigureRecord) -> str:
-    value = interval_text(figure.value, figure.low, figure.high, "()")
-    return f"{value} {notes.n_text([figure])} {figure.extractor}".rstrip()
-
-
-def _notes(items: tuple[pd.DataFrame, pd.DataFrame], shared: pd.Index, paired: list[ItemComparison]) -> list[str]:
-    lines = ["[ ]: 95 % interval, paired bootstrap over items; p is Holm-corrected for the number of columns."]
-    lines.append(
-        "This compares two trained models. To compare methods, train several seeds and use `python -m reports table`."
-    )
-    left_out = max(len(table) - len(shared) for table in items)
-    if left_out:
-        lines.append(
-            f"Warning: {len(shared)} items are in both runs; up to {left_out} items of a run are left out because the "
-            "other lacks them."
-        )
-    if any(row.n < FEW_ITEMS for row in paired):
-        lines.append(f"Warning: with fewer than {FEW_ITEMS} items the intervals are too short.")
-    return lines
+    statistics = {column for score in CORPUS_SCORES.values() for column in score.columns}
+    prompts = items[0]["prompt"].astype(str).to_numpy() if "prompt" in items[0] else None
+    for column in items[0].columns.intersection(items[1].columns):
+        if column in statistics or not all(is_numeric_dtype(table[column]) for table in items):
+            continue
+        values = np.array([table[column].to_numpy(float, na_value=np.nan) for table in items])  # (2, n)
+        finite = np.isfinite(values).all(0)
+        difference = paired_on_items(*values, clusters=prompts)
+        if difference is not None:
+            yield str(column), int(finite.sum()), *values[:, finite].mean(1).tolist(), difference

@@ -69,12 +69,15 @@ def table(runs: str | Path | Collection, task: str, by: str | None = None, again
       number of finished runs, one per seed), `failed` (the number of failed runs);
     - every metric: its mean over seeds (`kid`), the 95 % interval (`kid.low`, `kid.high`) and the method behind it
       (`kid.how`), the reference values (`kid.base`, ...), `kid.n` (evaluated items), `kid.extractor`, and the
-      comparison with the best: `kid.difference`, `kid.p_holm`, `kid.verdict`;
+      comparison with the reference: `kid.difference`, `kid.p_holm`, `kid.verdict`, `kid.detectable` (the difference
+      found with 80 % power), `kid.equivalent` (within 5 % of the reference's gain); and with several evaluation seeds
+      the variances `kid.variance.training`, `.evaluation` and `.items`;
     - costs as means over seeds: `parameters`, `adapter_bytes`, `train_seconds`, `step_seconds`, `total_seconds`,
       `memory_bytes`.
 
     `by` orders the rows (a size field such as "rank", a metric, a cost or "method"); `against`, METHOD or METHOD:SIZE,
-    replaces the best group as reference. `table(...).attrs["notes"]` holds the notes and warnings of the text table.
+    replaces the reference: the group that trains all weights, or else the best. `table(...).attrs["notes"]` holds the
+    notes and warnings of the text table.
     Raises ReportError if the task has no runs, or if `by` or `against` is not in the table.
 
     Example::

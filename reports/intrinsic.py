@@ -35,6 +35,7 @@ class CrossingRecord(msgspec.Struct, frozen=True):
     below: SizeValue | None
     reaching: SizeValue | None
     points: list[PointRecord]
+    shape: str | None = None  # a plateau or a curve that never crosses, in words
 
     @property
     def text(self) -> str:
@@ -42,7 +43,7 @@ class CrossingRecord(msgspec.Struct, frozen=True):
         if self.crossing is not None:
             return rounded_text(self.crossing)
         if self.below:
-            return f"above {rounded_text(self.below)}"
+            return f"not reached up to {rounded_text(self.below)}"
         return f"at most {rounded_text(self.reaching)}" if self.reaching else ""
 
 
@@ -69,7 +70,7 @@ class CurveRecord(msgspec.Struct, frozen=True):
         low = f"at most {rounded_text(smallest)}" if self.low is None else rounded_text(self.low)
         high = f"above {rounded_text(largest)}" if self.high is None else rounded_text(self.high)
         if self.n and self.n in (self.above, self.at_or_below):
-            return high if self.above else low
+            return f"not reached up to {rounded_text(largest)}" if self.above else low
         outside = high if 2 * self.above > self.n else low if 2 * self.at_or_below > self.n else "unknown"
         return f"{outside if self.value is None else rounded_text(self.value)} [{low}, {high}]"
 
@@ -104,6 +105,7 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
     goal: str
     seeds: list[SeedRecord]
     curves: list[CurveRecord]
+    of: Literal["gain", "performance"] = "gain"
 
     def __post_init__(self) -> None:
         check_schema(self.schema)
@@ -114,7 +116,18 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        return f"Smallest size that reaches {100 * self.threshold:g} % of the gain of {self.goal} in {self.metric}"
+        share = f"{100 * self.threshold:g} % of the {self.of}"
+        return f"Smallest size that reaches {share} of {self.goal} in {self.metric}"
+
+    @property
+    def _target(self) -> str:
+        share = f"{100 * self.threshold:g} %"
+        if self.of == "performance":
+            return f"is {share} of the value of its {self.goal} run, as Aghajanyan et al. (2020) define d90."
+        return (
+            f"lies {share} of the way from the untuned base to the {self.goal} run of that seed; the d90 of Aghajanyan "
+            "et al. (2020), a share of performance, is another figure (--of performance)."
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -123,10 +136,10 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
         unit = f", {goal.unit}" if goal.unit else ""
         lines = [
             f"{self.metric}: {self.better} is better{unit}, n={goal.n}, measured with {goal.extractor}. The target of "
-            f"a seed lies {100 * self.threshold:g} % of the way from the untuned base to the {self.goal} run of that "
-            "seed."
+            f"a seed {self._target}"
         ]
         lines += [f"{curve.name}: {curve.field} {curve.text}; {curve.how}, n={curve.n} seeds." for curve in self.curves]
+        lines += [f"{c.name}, seed {seed.seed}: {seed.shape}." for c in self.curves for seed in c.seeds if seed.shape]
         return lines + [f"Left out: {seed.reason}." for seed in self.seeds if seed.reason]
 
 

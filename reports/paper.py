@@ -29,6 +29,7 @@ class ClaimRecord(msgspec.Struct, frozen=True):
     ours: str
     how: str
     verdict: str
+    left_out: str = ""  # runs that were not compared
 
 
 class PaperRecord(msgspec.Struct, frozen=True):
@@ -62,9 +63,11 @@ def render(paper: PaperRecord, style: str) -> str:
     titles = ["published in", "what", "printed", "by its formula", "ours", "verdict"]
     aligned = ("left", "left", "right", "right", "right", "left")
     claims = [(c.source, c.claim, f"{c.ours} ({c.how})", c.verdict) for c in paper.claims]
+    left_out = [f"Left out of '{claim.claim}': {claim.left_out}." for claim in paper.claims if claim.left_out]
     return "\n\n".join(
         [
             tabulate(counts, titles, tablefmt=style, disable_numparse=True, colalign=aligned),
             tabulate(claims, ["who", "claim", "ours", "verdict"], tablefmt=style, disable_numparse=True),
+            *left_out,
         ]
     )

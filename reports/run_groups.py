@@ -12,7 +12,8 @@ from typing import Any
 from reports.cost_fields import COSTS
 from reports.records import Run
 from reports.schema import FigureRecord, Size
-from reports.statistics import Mean, mean_over_seeds
+from reports.statistics.components import Components, components
+from reports.statistics.seeds import Mean, mean_over_seeds
 from reports.upgrade import ADDED_SETTINGS
 
 
@@ -44,19 +45,42 @@ class RunGroup:
     def values(self, metric: str) -> list[float]:
         return [figure.value for figure in self.figures(metric)]
 
+    def evaluations(self, metric: str) -> dict[int, list[float]]:
+        """By training seed, in order: the metric under each evaluation seed, or the one value of an evaluation.
+
+        Runs with unequal numbers of evaluation seeds share no such table; each then counts with its mean.
+        """
+        records = [run.record for run in self.finished if metric in run.record.metrics]
+        measured = {record.seed: record.metrics[metric] for record in records}
+        repeated = len({len(figure.evaluation or ()) for figure in measured.values()}) == 1
+        return {
+            seed: list(figure.evaluation or ()) if repeated and figure.evaluation else [figure.value]
+            for seed, figure in sorted(measured.items())
+        }
+
     def mean(self, metric: str) -> Mean | None:
         """None if no finished run of the group has the metric."""
         figures = self.figures(metric)
         if not figures:
             return None
-        low, high = figures[0].low, figures[0].high
-        interval = (low, high) if low is not None and high is not None else None
-        return mean_over_seeds([figure.value for figure in figures], interval)
+        return mean_over_seeds([*self.evaluations(metric).values()], _interval(figures[0]), figures[0].bounds)
+
+    def components(self, metric: str) -> Components | None:
+        """The sources of the metric's variance; None unless its runs were evaluated under several evaluation seeds."""
+        values = [*self.evaluations(metric).values()]
+        if not values or len(values[0]) < 2:
+            return None
+        widths = [high - low for low, high in filter(None, map(_interval, self.figures(metric)))]
+        return components(values, sum(widths) / len(widths) if widths else None)
 
     def cost(self, name: str) -> float | None:
         """Mean of one of `COSTS` over the finished runs; None if no run recorded it."""
         values = [value for run in self.finished if (value := COSTS[name].read(run.record)) is not None]
         return sum(values) / len(values) if values else None
+
+
+def _interval(figure: FigureRecord) -> tuple[float, float] | None:
+    return None if figure.low is None or figure.high is None else (figure.low, figure.high)
 
 
 def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunGroup]:

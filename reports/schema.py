@@ -35,14 +35,21 @@ class FigureRecord(msgspec.Struct, frozen=True):
     reconstruction: float | None = None
     ceiling: float | None = None
     shuffled: float | None = None
+    evaluation: list[float] | None = None  # under each evaluation seed, in order of the seeds; `value` is their mean
     better: Literal["lower", "higher"] = "higher"
     meaning: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("value", "low", "high", *REFERENCES):
-            number = getattr(self, name)
+        numbers = [(name, getattr(self, name)) for name in ("value", "low", "high", *REFERENCES)]
+        numbers += [("evaluation", number) for number in self.evaluation or ()]
+        for name, number in numbers:
             if number is not None and not math.isfinite(number):
                 raise ValueError(f"'{name}' is {number}, expected a finite number")
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The values that are possible, if the unit says so: a share lies between 0 and 1."""
+        return (0.0, 1.0) if self.unit == "share" else None
 
 
 class Size(msgspec.Struct, frozen=True):

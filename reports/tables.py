@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
 
 from reports.cost_fields import COSTS
 from reports.errors import ReportError
 from reports.records import Collection
 from reports.run_groups import RunGroup, group_runs
-from reports.statistics import LEVEL, Difference, between_seeds, holm
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A group compared with the reference in one metric; `p` is corrected, and None if the seeds cannot tell."""
-
-    difference: Difference | None
-    p: float | None
-    better: bool | None  # None unless the difference is significant after the correction
-
-    @property
-    def text(self) -> str:
-        if self.p is None:
-            return "cannot tell"
-        return "not significant" if self.better is None else "better" if self.better else "worse"
+from reports.verdicts import Verdict, Verdicts, planned_reference
 
 
 @dataclass
 class Table:
-    """`verdicts` by metric and row index; the reference has none."""
+    """`verdicts` by metric and row index; the reference has none.
+
+    `planned` is the reference that was not chosen for its figures, if the task has one.
+    """
 
     task: str
     rows: list[RunGroup]
     metrics: list[str]  # the primary metric first
     lower_is_better: dict[str, bool]
     reference: RunGroup | None
+    planned: RunGroup | None = None
     verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)
 
     @property
     def primary_metric(self) -> str | None:
         return self.metrics[0] if self.metrics else None
 
+    def verdicts_in(self, metric: str) -> Verdicts:
+        return Verdicts(self.rows, metric, self.lower_is_better[metric], self.planned)
+
 
 def build(collection: Collection, task: str, by: str | None = None, against: str | None = None) -> Table:
     """The table of `task`, ordered by column `by`, with verdicts against METHOD or METHOD:SIZE.
+
+    Without `against` the reference is the group that trains all weights, else the best. The verdict on two groups does
+    not depend on the view.
 
     Raises ReportError if the task has no runs, or if `by` or `against` is not in the table.
     """
@@ -56,12 +50,20 @@ def build(collection: Collection, task: str, by: str | None = None, against: str
         others = f" ({len(part.unfinished)} unfinished, {len(part.unreadable)} unreadable)"
         raise ReportError(f"no finished or failed run of '{task}' in '{collection.folder}'{others}; {known}")
     metrics, lower = _metrics(part)
-    table = Table(task, group_runs(part.finished, part.failed), metrics, lower, None)
+    groups = group_runs(part.finished, part.failed)
+    table = Table(task, groups, metrics, lower, None, planned_reference(groups))
     _sort(table, by)
-    table.reference, candidates = _choose_reference(table, against)
-    for metric in metrics:
-        _compare(table, metric, candidates)
+    table.reference = _choose_reference(table, against)
+    table.verdicts = {(metric, row): verdict for metric in metrics for row, verdict in _verdicts(table, metric)}
     return table
+
+
+def _verdicts(table: Table, metric: str) -> Iterator[tuple[int, Verdict]]:
+    verdicts = table.verdicts_in(metric)
+    reference = next((i for i, group in enumerate(table.rows) if group is table.reference), None)
+    for row in verdicts.groups:
+        if reference is not None and row != reference and (verdict := verdicts.of(row, reference)):
+            yield row, verdict
 
 
 def _metrics(part: Collection) -> tuple[list[str], dict[str, bool]]:
@@ -95,8 +97,8 @@ def _sort_key(table: Table, by: str) -> Callable[[RunGroup], float | None]:
     raise ReportError(f"cannot order this table by '{by}': expected one of {valid}")
 
 
-def _choose_reference(table: Table, against: str | None) -> tuple[RunGroup | None, list[RunGroup]]:
-    """The group that the others are compared with, and the candidates from which its figures selected it."""
+def _choose_reference(table: Table, against: str | None) -> RunGroup | None:
+    """The group that the others are compared with: the planned reference, else the best (of those in `against`)."""
     metric = table.primary_metric
     candidates = [group for group in table.rows if metric and group.values(metric)]
     if against is not None:
@@ -105,41 +107,12 @@ def _choose_reference(table: Table, against: str | None) -> tuple[RunGroup | Non
             valid = ", ".join(sorted({group.method for group in table.rows}))
             raise ReportError(f"no finished run matches '{against}': expected METHOD or METHOD:SIZE, of {valid}")
     if not candidates or metric is None:
-        return None, []
+        return None
     sign = 1 if table.lower_is_better[metric] else -1
-    return min(candidates, key=lambda group: sign * mean.value if (mean := group.mean(metric)) else 0.0), candidates
+    planned = (group for group in candidates if group is table.planned)
+    best = min(candidates, key=lambda group: sign * mean.value if (mean := group.mean(metric)) else 0.0)
+    return next(planned, best)
 
 
 def _method_and_size(group: RunGroup) -> str:
     return f"{group.method}:{group.label.removeprefix(group.method).strip()}"
-
-
-def _compare(table: Table, metric: str, candidates: Sequence[RunGroup]) -> None:
-    """Verdicts of all groups against the reference, Holm-corrected over every pair that might have been compared.
-
-    A reference chosen for its figures is partly lucky. So the correction counts the pairs of every candidate, not only
-    the pairs shown.
-    """
-    if table.reference is None:
-        return
-    indices = {id(group): index for index, group in enumerate(table.rows)}
-    chosen, reference = {indices[id(group)] for group in candidates}, indices[id(table.reference)]
-    with_values = [i for i, group in enumerate(table.rows) if group.values(metric)]
-    pairs = [pair for pair in combinations(with_values, 2) if chosen & set(pair)]
-    tests = [between_seeds(table.rows[i].values(metric), table.rows[j].values(metric)) for i, j in pairs]
-    for (i, j), test, p in zip(pairs, tests, holm([t.p if t else None for t in tests]), strict=True):
-        if reference in (i, j):
-            other, difference = (j, _negate(test)) if i == reference else (i, test)
-            table.verdicts[metric, other] = _verdict(difference, p, table.lower_is_better[metric])
-
-
-def _negate(difference: Difference | None) -> Difference | None:
-    if difference is None:
-        return None
-    return Difference(-difference.value, -difference.high, -difference.low, difference.p)
-
-
-def _verdict(difference: Difference | None, p: float | None, lower_is_better: bool) -> Verdict:
-    if difference is None or p is None or p >= 1 - LEVEL:
-        return Verdict(difference, p, None)
-    return Verdict(difference, p, (difference.value < 0) == lower_is_better)

@@ -51,9 +51,11 @@ RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
 }
 # Settings added since schema 1, by dotted name, with the value that reproduces a run made before they existed. Runs
 # that differ only in lacking such a setting are grouped together.
-ADDED_SETTINGS: Mapping[str, Any] = {}
+ADDED_SETTINGS: Mapping[str, Any] = {"task.extra_metrics": []}
 # Settings that schema 1 wrote as JSON text and schema 2 writes as an object.
 JSON_TEXTS = {("adapter", "options")}
+# Figures of schema 1 that schema 2 computes in another way; the old values keep a name of their own.
+RENAMED_FIGURES = {"nist": "nist_nltk", "meteor": "meteor_13a", "rouge_l": "rouge_l_13a", "cider": "cider_13a"}
 # Extractors whose name changed, but not what they compute.
 RENAMED_EXTRACTORS = {"slot patterns of tasks/language/slots.py": "slot patterns of tasks/language"}
 
@@ -101,11 +103,11 @@ def _parsed(value: Any) -> Any:
 
 
 def _upgrade_figures(metrics: Any) -> Any:
-    """Figures with today's names of their extractors."""
+    """Figures with today's names, their own and those of their extractors."""
     if not isinstance(metrics, dict):
         return metrics
     return {
-        name: figure | {"extractor": RENAMED_EXTRACTORS.get(extractor, extractor)}
+        RENAMED_FIGURES.get(name, name): figure | {"extractor": RENAMED_EXTRACTORS.get(extractor, extractor)}
         if isinstance(figure, dict) and isinstance(extractor := figure.get("extractor"), str)
         else figure
         for name, figure in metrics.items()

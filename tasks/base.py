@@ -35,7 +35,8 @@ PACKAGES = ("tasks.diffusion", "tasks.language")
 class Figure:
     """A measured value with everything needed to read it.
 
-    `low` and `high` bound a 95 % interval over the `n` items. The others are references, present where they apply:
+    `low` and `high` bound a 95 % interval over the `n` items. `evaluation` has the value under each evaluation seed, in
+    the order of the seeds, of which `value` is the mean. The others are references, present where they apply:
     `base` is the untuned base measured the same way, `floor` real data against real data of the same sizes,
     `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` the generated
     pictures against other prompts.
@@ -52,6 +53,7 @@ class Figure:
     reconstruction: float | None = None
     ceiling: float | None = None
     shuffled: float | None = None
+    evaluation: list[float] | None = None
 
     def as_record(self) -> dict[str, Any]:
         """All that is known; a bound or a reference that is not a finite number is not."""
@@ -79,7 +81,7 @@ class Metric:
     version: int = 1
 
     def figure(
-        self, value: float, n: int, extractor: str, low: float | None = None, high: float | None = None, **more: float
+        self, value: float, n: int, extractor: str, low: float | None = None, high: float | None = None, **more: Any
     ) -> Figure:
         """A value of this metric; `more` are the references of `Figure`, such as `ceiling`."""
         return Figure(float(value), self.unit, n, extractor, low, high, **more)
@@ -186,6 +188,13 @@ class Task(ABC):
         Raises TaskError if the data cannot be read at all, or if the task does not support this.
         """
         raise TaskError(f"the task {self.name} cannot describe its data: it defines no describe_data")
+
+    def all_metrics(self) -> Mapping[str, Metric]:
+        """The metrics that a run may report, by name: `metrics`, and any that a setting adds.
+
+        Raises TaskError if one that a setting names cannot be loaded.
+        """
+        return self.metrics
 
     @abstractmethod
     def prepare(self, device: torch.device) -> PreparedTask:

@@ -42,6 +42,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "out": ("runs",),
     "o": ("output", "runs"),
     "method": ("methods",),
+    "metrics": ("extra-metrics",),
     "size": ("sizes",),
     "seed": ("seeds",),
 }

@@ -17,7 +17,7 @@ from experiments.papers.recorded_runs import FULL, LORA, RecordedRuns
 
 MIB = 2**20
 RANK_1 = {"field": "rank", "value": 1}
-SUFFICIENT = 0.9  # share of full fine-tuning's gain over the base; the threshold of the intrinsic dimension d90
+SUFFICIENT = 0.9  # share of full fine-tuning's gain over the untuned base
 NEGLIGIBLE = 0.01  # latency of a merged adapter beyond the base's, as a share, that counts as none
 NOT_MEASURED = "not measured yet"
 PAPER_COMMAND = "python -m experiments.paper"
@@ -34,6 +34,7 @@ class Claim:
     how: str  # counted, predicted, measured, counted and measured, or NOT_MEASURED
     command: str
     verdict: str
+    left_out: str = ""  # runs that were not compared, with the reasons
 
     def as_record(self) -> dict[str, str]:
         return asdict(self)
@@ -80,16 +81,18 @@ class Claims:
         """Measured seconds per step, full fine-tuning over LoRA, for runs with the same task, base and settings."""
         pairs = self.recorded.compare(
             lambda record: record["seconds"]["step_median"],
-            lambda record: f"batch {_train(record, 'batch_size')}, {_train(record, 'mixed_precision')} autocast",
+            lambda record: f"{record.get('device')}, {record['config']['train']['mixed_precision']} autocast",
         )
         ratios = {
-            label: statistics.median(values[FULL]) / statistics.median(values[LORA]) for label, values in pairs.items()
+            label: statistics.median(values[FULL]) / statistics.median(values[LORA])
+            for label, values in pairs.values.items()
         }
         if not ratios:
-            return self.not_measured(source, claim)
+            return self.not_measured(source, claim, pairs.left_out_text)
         text = "full / LoRA: " + ", ".join(f"{ratio:.2f} on {label}" for label, ratio in ratios.items())
         verdict = "holds" if min(ratios.values()) >= times else "less here"
-        return Claim(source, claim, text, "measured", "python -m reports table TASK", verdict)
+        command = "python -m reports table TASK"
+        return Claim(source, claim, text, "measured", command, verdict, pairs.left_out_text)
 
     def guides(self) -> Iterator[Claim]:
         """diffusers' guides to LoRA, for Stable Diffusion 2.1 at 512 pixels."""
@@ -120,16 +123,17 @@ class Claims:
         )
         shares = {
             label: statistics.mean(gains[LORA]) / statistics.mean(gains[FULL])
-            for label, gains in pairs.items()
+            for label, gains in pairs.values.items()
             if statistics.mean(gains[FULL])
         }
         if not shares:
-            return self.not_measured(source, claim)
+            return self.not_measured(source, claim, pairs.left_out_text)
         text = "rank 1 reaches " + ", ".join(
             f"{share:.0%} of full's gain on {label}" for label, share in shares.items()
         )
         verdict = "holds" if min(shares.values()) >= SUFFICIENT else f"does not hold: below {SUFFICIENT:.0%}"
-        return Claim(source, claim, text, "measured", "python -m reports table TASK --by rank", verdict)
+        command = "python -m reports table TASK --by rank"
+        return Claim(source, claim, text, "measured", command, verdict, pairs.left_out_text)
 
     def compute(self, source: str) -> Claim:
         """FLOPs of a step, LoRA over full fine-tuning."""
@@ -166,8 +170,8 @@ class Claims:
         command = self.configs.plan_command("gpt prefix")
         return Claim("LoRA, section 3", "a prefix shortens the input", text, "counted", command, verdict)
 
-    def not_measured(self, source: str, claim: str) -> Claim:
-        return Claim(source, claim, NOT_MEASURED, NOT_MEASURED, RUN_COMMANDS, "open")
+    def not_measured(self, source: str, claim: str, left_out: str = "") -> Claim:
+        return Claim(source, claim, NOT_MEASURED, NOT_MEASURED, RUN_COMMANDS, "open", left_out)
 
 
 def latency_verdict(ratios: Collection[Mapping[str, float]]) -> str:
@@ -177,10 +181,6 @@ def latency_verdict(ratios: Collection[Mapping[str, float]]) -> str:
     if all(ratio["high"] <= 1 + NEGLIGIBLE for ratio in ratios):
         return "holds"
     return f"open: an interval reaches past {1 + NEGLIGIBLE:g}; measure more --rounds"
-
-
-def _train(record: Mapping[str, Any], setting: str) -> Any:
-    return record["config"]["train"][setting]
 
 
 def _gain(record: Mapping[str, Any]) -> float | None:

@@ -35,7 +35,7 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
 
 def figures_of(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:
     """Every finite figure with its metric's unit, direction and meaning, and the one that tables sort by."""
-    metrics, primary = config.task.metrics, config.task.primary_metric
+    metrics, primary = config.task.all_metrics(), config.task.primary_metric
     undefined = evaluation.undefined()
     figures = {name: figure for name, figure in evaluation.figures.items() if name not in undefined}
     return {

@@ -111,7 +111,9 @@ def combine_seeds(crossings: Sequence[Crossing]) -> dict[str, Any]:
     under = len(crossings) - len(sizes) - above
     if len(sizes) < len(crossings):
         value, low, high = _median_and_range(sizes, under, above)
-        how = f"median and range over seeds, of which {above} lie above the range searched and {under} at or below it"
+        how = "median and range over seeds"
+        how += f", of which {above} never reach the target in the range searched" if above else ""
+        how += f", of which {under} reach it at the smallest size" if under else ""
     elif len(sizes) == 1:
         value, low, high = sizes[0], crossings[0].below, crossings[0].reaching
         how = "one seed, between the sizes that enclose its crossing"

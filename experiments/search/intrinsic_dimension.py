@@ -1,7 +1,8 @@
 """Measure the intrinsic dimension: the smallest size of a method that comes close to full fine-tuning, over seeds.
 
-d90 is the smallest d at which training in a random subspace reaches 90 % of full fine-tuning's gain over the untuned
-base (Li et al. 2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3.2).
+By default that is the smallest d at which training in a random subspace (Li et al. 2018, arXiv 1804.08838) reaches 90 %
+of full fine-tuning's gain over the untuned base. The d90 of Aghajanyan et al. (2020, arXiv 2012.13255, section 3.2) is
+90 % of its performance, which an untuned base may have half of: `--of performance`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adapters.base import adapter_registry
 from adapters.bounds import LARGEST_COUNT, bounded
@@ -37,7 +38,11 @@ class IntrinsicSettings:
     seeds: tuple[int, ...] = bounded((0, 1, 2), at_least=0, at_most=LARGEST_SEED)
     """Seeds; each is compared with the goal's run of the same seed."""
     threshold: float = bounded(0.9, above=0, at_most=1)
-    """Share of the way from the untuned base to the goal that counts as close."""
+    """Share of the goal's gain (or performance, see --of) that counts as close."""
+    of: Literal["gain", "performance"] = "gain"
+    """What --threshold is a share of: the goal's gain over the untuned base, or the goal's value of the metric (d90 as
+    Aghajanyan et al. 2020 define it; only this compares with their figures). The latter needs a metric of which higher
+    is better."""
     metric: str | None = None
     """Metric that decides. Default: the task's primary metric."""
     variants: tuple[str, ...] = ()
@@ -74,8 +79,12 @@ class IntrinsicSettings:
                 raise UsageError(rule)
 
     def as_record(self) -> dict[str, Any]:
-        """These settings, without those that a subclass adds."""
-        return {f.name: getattr(self, f.name) for f in fields(IntrinsicSettings)}
+        """These settings, without those that a subclass adds; `of` only if it is not the default.
+
+        An earlier release, which did not have it, named its file by the others.
+        """
+        settings = {f.name: getattr(self, f.name) for f in fields(IntrinsicSettings)}
+        return settings if self.of != IntrinsicSettings.of else {k: v for k, v in settings.items() if k != "of"}
 
 
 def intrinsic_dimension(
@@ -89,6 +98,7 @@ def intrinsic_dimension(
     settings.check()
     config = replace(config, task=config.resolved().task)  # on a CPU the runs may use a smaller task
     metric = settings.metric or config.task.primary_metric
+    _check_performance(config, settings, metric)
     methods, device = plan_searches(config, settings, metric)
     most = len(settings.seeds) * (1 + sum(method.bisection.steps_left() for method in methods))
     print(f"at most {most} runs in {len(settings.seeds)} seeds; runs that have finished before are reused", flush=True)
@@ -108,8 +118,9 @@ def intrinsic_dimension(
         "task": config.task.name,
         "method": config.adapter.name,
         "metric": metric,
-        "better": config.task.metrics[metric].better,
+        "better": config.task.all_metrics()[metric].better,
         "threshold": settings.threshold,
+        "of": settings.of,
         "goal": settings.goal,
         "settings": config.identity() | {"options": settings.as_record()},
         "seeds": list(seeds.values()),
@@ -122,7 +133,16 @@ def goals_of(config: RunConfig, settings: IntrinsicSettings, metric: str, runs: 
     """The goal of each seed: a run of the goal's method, with the learning rate that the base recommends for it."""
     method, train = registered(adapter_registry(), settings.goal, "method"), replace(config.train, learning_rate=None)
     configs = [RunConfig(method(), config.task, replace(train, seed=seed)).resolved() for seed in settings.seeds]
-    return [Goal(RunJob(goal, runs), metric, settings.threshold) for goal in configs]
+    return [Goal(RunJob(goal, runs), metric, settings.threshold, settings.of) for goal in configs]
+
+
+def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: str) -> None:
+    declared = config.task.all_metrics().get(metric)
+    if settings.of == "performance" and declared is not None and declared.better == "lower":
+        raise UsageError(
+            f"--of performance needs a metric of which higher is better, and lower {metric} is better: give --metric "
+            "another one, or use --of gain"
+        )
 
 
 def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -> tuple[list[SizedMethod], str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import UsageError
 from experiments.search.bisection import Bisection, interpolate
+from experiments.search.curve_shape import shape
 from experiments.sweeping.jobs import Job, RunJob
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Goal:
     run: RunJob
     metric: str
     threshold: float
+    of: str = "gain"  # or "performance"
 
     @property
     def seed(self) -> int:
@@ -79,10 +81,22 @@ class Goal:
                 f"{figure['n']} items, the untuned base {base:.4g})"
             )
             return record | {"reason": reason}
-        return record | {"target": base + self.threshold * (value - base)}
+        target = self.threshold * value if self.of == "performance" else base + self.threshold * (value - base)
+        if self.reaches(base, target):
+            reason = (
+                f"the untuned base already reaches {self.threshold:.0%} of the {self.of} of {method} in seed "
+                f"{self.seed} ({self.metric} {base:.4g} of {value:.4g})"
+            )
+            return record | {"reason": reason}
+        return record | {"target": target}
+
+    def share_of_gain(self, value: float) -> float:
+        """How far `value` lies on the way from the untuned base (0) to the goal (1)."""
+        figure = figure_of(self.run, self.metric)
+        return (value - figure["base"]) / (figure["value"] - figure["base"])
 
     def reaches(self, value: float, target: float) -> bool:
-        higher_is_better = self.run.config.task.metrics[self.metric].better == "higher"
+        higher_is_better = self.run.config.task.all_metrics()[self.metric].better == "higher"
         return value >= target if higher_is_better else value <= target
 
 
@@ -115,13 +129,16 @@ class SizeSearch:
 
     def as_record(self) -> dict[str, Any]:
         """After the search: its points and its crossing."""
-        crossing = interpolate(self.bisection, {point["size"]: point["value"] for point in self.points}, self.target)
+        values = {point["size"]: point["value"] for point in self.points}
+        crossing = interpolate(self.bisection, values, self.target)
+        gained = {size: self.goal.share_of_gain(value) for size, value in values.items() if value is not None}
         return {
             "curve": self.method.name,
             "seed": self.goal.seed,
             "crossing": crossing.size,
             "below": crossing.below,
             "reaching": crossing.reaching,
+            "shape": shape(gained, crossing),
             "points": self.points,
         }
 

@@ -19,9 +19,9 @@ from reports.plots.style import slug
 from reports.records import Collection
 from reports.run_groups import RunGroup, plot_lines, size_text
 from reports.tables import Table
-from reports.text import notes
+from reports.text import notes, variances
 from reports.text.format import one_line
-from reports.text.table import cost_text, mean_text, seeds_text, size_title, verdict_text
+from reports.text.table import cost_text, detectable_text, mean_text, seeds_text, size_title, verdict_text
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -83,6 +83,7 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
             *notes.measured_with(table.rows, table.metrics),
             *filter(None, (notes.references_text(table.rows, name) for name in table.metrics)),
             *notes.methods_used(table),
+            *variances.sources(table.rows, table.primary_metric),
         ],
         "warnings": notes.warnings(table.rows, table.metrics),
         "intrinsic": [*part.intrinsic.values()],
@@ -149,6 +150,8 @@ def _columns(table: Table) -> list[dict[str, Any]]:
     for name in table.metrics:
         columns.append({"title": f"{name} {'↓' if table.lower_is_better[name] else '↑'}", "number": True})
         columns.append({"title": f"{name} against {table.reference.label if table.reference else ''}", "number": False})
+        if name == table.primary_metric:
+            columns.append({"title": "detectable difference", "number": True})
     return columns + [{"title": cost.title, "number": True} for cost in COSTS.values()]
 
 
@@ -161,6 +164,9 @@ def _row(table: Table, index: int) -> list[dict[str, Any]]:
     for name in table.metrics:
         mean = group.mean(name)
         cells += [_cell(mean_text(mean), mean.value if mean else None), _cell(verdict_text(table, index, name))]
+        if name == table.primary_metric:
+            verdict = table.verdicts.get((name, index))
+            cells += [_cell(detectable_text(table, index, name), verdict.detectable if verdict else None)]
     return cells + [_cell(cost_text(name, group.cost(name)), group.cost(name)) for name in COSTS]
 
 

@@ -21,7 +21,7 @@ from reports.plots.sample_grid import montage
 from reports.records import Collection
 from reports.run_groups import by_method
 from reports.tables import Table
-from reports.text import notes
+from reports.text import notes, verdicts
 from reports.text.costs import cost_notes
 from reports.text.format import range_text
 
@@ -85,6 +85,7 @@ def _notes(table: Table, part: Collection, metric: str | None) -> list[str]:
     return [
         *notes.measured_with(table.rows, metrics),
         *(notes.references_text(table.rows, name) for name in metrics),
+        *filter(None, (verdicts.on_one_line(table, name) for name in metrics)),
         f"{counts} {_seeds_note(table) if metric else LOSS_NOTE}",
         *notes.warnings(table.rows, metrics),
     ]

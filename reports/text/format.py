@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-
-from reports.statistics import decimals
 
 
 def one_line(text: str) -> str:
@@ -24,6 +23,17 @@ def count_text(n: int, noun: str) -> str:
 def range_text(low: object, high: object) -> str:
     """`low to high`, or a single text if both read the same."""
     return " to ".join(dict.fromkeys((str(low), str(high))))
+
+
+def decimals(value: float, low: float | None = None, high: float | None = None) -> int:
+    """Decimal places that show two digits of the interval's half-width, or four digits of a value without one."""
+    spread = (high - low) / 2 if low is not None and high is not None and high > low else abs(value) / 100
+    return 0 if spread == 0 else max(0, min(8, 1 - math.floor(math.log10(spread))))
+
+
+def short_text(value: float) -> str:
+    """Two digits, or more for a number that has more before the decimal point; never an exponent."""
+    return f"{value:.{0 if value == 0 else max(0, min(8, 1 - math.floor(math.log10(abs(value)))))}f}"
 
 
 def number_range_text(numbers: Sequence[float]) -> str:

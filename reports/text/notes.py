@@ -10,6 +10,7 @@ from reports.records import Collection, Run
 from reports.run_groups import RunGroup, settings_of
 from reports.schema import REFERENCES, FigureRecord
 from reports.tables import Table
+from reports.text import variances, verdicts
 from reports.text.format import count_text, join_sorted, mixture_warning, number_range_text, range_text
 
 REFERENCE_TITLES = {
@@ -27,6 +28,7 @@ def table_notes(table: Table, part: Collection, metrics: Iterable[str]) -> list[
         *counts(part),
         *measured_with(table.rows, metrics),
         *methods_used(table),
+        *variances.sources(table.rows, table.primary_metric),
         *warnings(table.rows, table.metrics),
     ]
 
@@ -91,17 +93,17 @@ def methods_used(table: Table) -> list[str]:
     """How the intervals and verdicts in this table were computed."""
     kinds = {mean.how for group in table.rows for metric in table.metrics if (mean := group.mean(metric))}
     lines = [text for kind, text in INTERVALS.items() if kind in kinds]
-    if table.reference:
-        lines.append(
-            f"'better' and 'worse' compare with {table.reference.label}: Welch's test over seeds, p below 0.05 after "
-            "Holm's correction for all comparisons. 'cannot tell': fewer than two seeds, or seeds without effect."
-        )
-    return lines
+    if any(figure.bounds for group in table.rows for metric in table.metrics for figure in group.figures(metric)):
+        lines.append("Intervals of shares are clipped to 0 to 1.")
+    return lines + (verdicts.tests(table, table.reference) if table.verdicts and table.reference else [])
 
 
 INTERVALS = {
     "t over seeds": "[ ]: 95 % interval of the mean over seeds (Student's t).",
-    "bootstrap over seeds": "[ ] with 8 or more seeds: 95 % interval of the mean over seeds (BCa bootstrap).",
+    "t over both seeds": (
+        "[ ] of repeated evaluations: 95 % interval of the mean over training and evaluation seeds (Student's t; both "
+        "effects crossed)."
+    ),
     "items of one run": "( ): a single seed, so a 95 % interval over its items; the noise between seeds is unknown.",
 }
 

@@ -7,16 +7,16 @@ import io
 import shutil
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reports.cost_fields import COSTS
 from reports.records import Collection
 from reports.run_groups import RunGroup, size_text
-from reports.statistics import Mean
+from reports.statistics.seeds import Mean
 from reports.tables import Table
 from reports.text import notes
-from reports.text.format import amount_text, interval_text, number_range_text, one_line, tabulated
+from reports.text.format import amount_text, interval_text, number_range_text, one_line, short_text, tabulated
 
 MAX_SETTINGS_WIDTH = 26  # characters in the terminal; longer texts wrap
 MIN_TERMINAL_WIDTH = 100
@@ -73,6 +73,8 @@ def _columns(table: Table) -> list[Column]:
         if metric == table.primary_metric:
             verdicts = [verdict_text(table, index, metric) for index in range(len(rows))]
             columns.append(column(_verdict_title(table), verdicts, right=False))
+            detectable = [detectable_text(table, index, metric) for index in range(len(rows))]
+            columns.append(column("detectable\ndifference", detectable))
             columns += [
                 column(cost.heading, [cost_text(name, g.cost(name)) for g in rows]) for name, cost in COSTS.items()
             ]
@@ -112,9 +114,13 @@ def verdict_text(table: Table, row: int, metric: str) -> str:
     if table.rows[row] is table.reference:
         return "(reference)"
     verdict = table.verdicts.get((metric, row))
-    if verdict is None:
-        return ""
-    return verdict.text if verdict.better is None or verdict.p is None else f"{verdict.text} (p {verdict.p:.2g})"
+    return "" if verdict is None else verdict.text_with_p
+
+
+def detectable_text(table: Table, row: int, metric: str) -> str:
+    """The difference that a study of this size finds with 80 % power; empty if the seeds cannot tell."""
+    verdict = table.verdicts.get((metric, row))
+    return "" if verdict is None or verdict.detectable is None else short_text(verdict.detectable)
 
 
 def cost_text(name: str, value: float | None) -> str:
@@ -183,8 +189,11 @@ def _metric_cells(table: Table, index: int, metric: str) -> dict[str, Any]:
         f"{metric}.difference": verdict.difference.value if verdict and verdict.difference else None,
         f"{metric}.p_holm": verdict.p if verdict else None,
         f"{metric}.verdict": verdict.text if verdict else None,
+        f"{metric}.detectable": verdict.detectable if verdict else None,
+        f"{metric}.equivalent": verdict.equivalent if verdict else None,
     }
-    return cells
+    parts = group.components(metric)
+    return cells | ({f"{metric}.variance.{name}": value for name, value in asdict(parts).items()} if parts else {})
 
 
 def as_csv(table: Table) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.bounds import bounded
 from tasks.bad_items import OnBadItem
-from tasks.base import Task, declare
+from tasks.base import Metric, Task, declare
 from tasks.errors import TaskError
-from tasks.language.metrics.bleu import BLEU
-from tasks.language.metrics.coco_captions import CIDER, METEOR, ROUGE_L
-from tasks.language.metrics.nist import NIST
+from tasks.language.metrics.e2e_scores import E2E_METRICS
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, REFERENCE_PERPLEXITY, VALIDATION_LOSS
 from tasks.language.metrics.slot_error_rate import SLOT_ACCURACY, SLOTS_ADDED, SLOTS_MISSING, SLOTS_WRONG
 from tasks.language.settings import LanguageSettings
@@ -33,11 +32,11 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
 
     other_names = ("end-to-end", "e2e-nlg", "e2e_nlg", "data-to-text")
     metrics = declare(
-        *(BLEU, NIST, METEOR, ROUGE_L, CIDER),
+        *E2E_METRICS,
         *(SLOT_ACCURACY, SLOTS_WRONG, SLOTS_MISSING, SLOTS_ADDED),
         *(REFERENCE_PERPLEXITY, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS),
     )
-    primary_metric = "bleu"
+    primary_metric = "slot_accuracy"  # perfect texts of the bundled grammar have a BLEU of 66, as trained models do
     option_hints: ClassVar = {
         "max_length": "--task.max-new-tokens limits the length of a generated text",
         "max_seq_length": "rows are as long as the data; --task.max-new-tokens limits a generated text",
@@ -68,6 +67,24 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     paper)."""
     max_new_tokens: int = bounded(80, at_least=1, at_most=LARGEST_ITEMS)
     """Maximum length of a generated text."""
+    extra_metrics: tuple[str, ...] = ()
+    """Metrics of the evaluate library that are also measured: names ("chrf", "bertscore"; need the hub the first time)
+    or folders with a module script."""
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        self.all_metrics()
+
+    def all_metrics(self) -> Mapping[str, Metric]:
+        if not self.extra_metrics:
+            return self.metrics
+        from tasks.language.metrics.evaluate_metric import OPTION, load_metrics
+
+        extra = load_metrics(self.extra_metrics)
+        names = [*self.metrics, *(metric.name for metric in extra)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise TaskError(f"{OPTION} adds {', '.join(twice)}, which is measured already: leave it out")
+        return declare(*self.metrics.values(), *extra)
 
     def prepare(self, device: torch.device) -> DataToText:
         from tasks.language.data import e2e_data
@@ -75,9 +92,10 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         from tasks.language.model import bases
 
         self.check_settings()
+        metrics = self.all_metrics()
         splits = e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item)
         base = bases.load(self.base, device, self.allow_pickle)
-        return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, self.metrics)
+        return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, metrics)
 
     def describe_data(self) -> DataReport:
         from tasks.language.data import e2e_data

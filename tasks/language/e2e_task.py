@@ -17,7 +17,8 @@ from tasks.language.language_task import LanguageTask
 from tasks.language.metrics.perplexity import REFERENCE_PERPLEXITY, perplexity
 from tasks.language.metrics.slot_error_rate import SLOT_METRICS, SlotErrors, slot_errors, slot_figures
 from tasks.language.metrics.slot_patterns import SLOTS, known_names
-from tasks.language.metrics.text_metric import TextMetric, text_figures
+from tasks.language.metrics.text_figures import text_figures
+from tasks.language.metrics.text_metric import Corpus, TextMetric
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
@@ -89,7 +90,7 @@ class DataToText(LanguageTask):
         self.base.model.eval()
         test = self.test
         texts = generate(self.base, [prompt_ids(self.base, item) for item in test], self.beam_search)
-        figures, columns = text_figures(self.metrics.values(), texts, [item.references for item in test])
+        figures, columns = text_figures(self.metrics.values(), Corpus(texts, [item.references for item in test]))
         errors = self._slot_errors(texts)
         figures |= slot_figures(self.metrics, errors, self._slot_errors([item.references[0] for item in test]))
         if REFERENCE_PERPLEXITY.name in self.metrics:

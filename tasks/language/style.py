@@ -31,6 +31,7 @@ class Style(LanguageSettings, Task, name="style"):
     option_hints: ClassVar = {
         "block_size": "it is called --task.max-length here",
         "max_seq_length": "it is called --task.max-length here",
+        "metrics": "the task generates no texts to score with another metric; see e2e",
         "max_new_tokens": "the task generates no texts; --task.max-length limits a training row",
         "train_file": "--task.data takes a text file",
         "train_items": "the whole text is used; --task.test-items limits validation and test",

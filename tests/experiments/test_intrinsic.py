@@ -1,6 +1,7 @@
 """The intrinsic dimension on a tiny task whose runs take milliseconds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,8 @@ from experiments.errors import UsageError
 from experiments.intrinsic import with_method
 from experiments.search.intrinsic_dimension import IntrinsicSettings, intrinsic_dimension, variants_of
 from experiments.search.outcome_text import outcome_text
+from experiments.search.size_search import Goal
+from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended, Started
 from reports.records import collect
 from tests.contract.tiny import built
@@ -63,6 +66,32 @@ def test_a_point_reaches_the_target_if_it_gains_the_share(outcome):
             for point in seed["points"]:
                 gained = (goal["base"] - point["value"]) / (goal["base"] - goal["value"])
                 assert point["reached"] == (gained >= 0.9)
+
+
+def test_the_share_of_performance_is_the_papers_definition(tmp_path, outcome):
+    """`error` is lower is better, so the metric is turned around: 90 % of full's value, wherever the base stands."""
+    config = RunConfig(Subspace(), TinyRegression(), SETTINGS)
+    goal = Goal(RunJob(config.resolved(), tmp_path), "error", 0.9, "performance")
+    with pytest.raises(UsageError, match="--of performance needs a metric of which higher is better, and lower error"):
+        search(tmp_path, of="performance")
+    assert not list(tmp_path.iterdir())
+    figure = {"value": 80.0, "base": 60.0, "n": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.search.size_search.figure_of", lambda run, metric: figure)
+        patch.setattr(Goal, "reaches", lambda self, value, target: value >= target)
+        assert goal.as_record()["target"] == 72
+        assert replace(goal, of="gain").as_record()["target"] == 78
+        figure["base"] = 75.0
+        assert "already reaches 90% of the performance of subspace" in goal.as_record()["reason"]
+    assert outcome[1]["of"] == "gain"
+    assert "of" not in outcome[1]["settings"]["options"]  # the file's name is that of an earlier release's result
+
+
+def test_a_curve_that_never_crosses_is_said(outcome):
+    text = outcome_text(outcome[1])
+    assert "lora: rank not reached up to 2" in text
+    assert "not reached up to 2; the target is never reached: " in text
+    assert "the d90 of Aghajanyan et al. 2020 is another figure (--of performance)" in text
 
 
 def test_variants_and_other_methods(outcome):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -32,12 +34,29 @@ def test_sizes_outside_the_range_are_marked(runs):
     assert texts == ["3,162 [1,500, 6,700]", "unknown [9,000, above 100,000]", "at most 1"]
 
 
-@pytest.mark.parametrize(("above", "under", "text"), [(2, 0, "above 64"), (0, 2, "at most 1"), (1, 1, "unknown")])
+@pytest.mark.parametrize(
+    ("above", "under", "text"),
+    [(2, 0, "above 64"), (3, 0, "not reached up to 64"), (0, 2, "at most 1"), (1, 1, "unknown")],
+)
 def test_a_median_outside_the_range_is_marked(above, under, text):
     low, high = (None if under else 40.0), (None if above else 50.0)
     counts = {"n": 3, "above": above, "at_or_below": under, "how": "median", "seeds": []}
     curve = CurveRecord("lora", "lora", "rank", (1.0, 64.0), None, low, high, **counts)
-    assert curve.text.startswith(f"{text} [")
+    assert curve.text == text if above == 3 else curve.text.startswith(f"{text} [")
+
+
+def test_definition_and_shape_are_said(runs):
+    file = intrinsic_record(runs)
+    content = json.loads(file.read_text())
+    content["curves"][2]["seeds"][0]["shape"] = "the target is never reached: a plateau"
+    file.write_text(json.dumps(content))
+    (result,) = collect(runs).intrinsic.values()
+    assert "lora, seed 0: the target is never reached: a plateau." in result.notes
+    assert "the d90 of Aghajanyan et al. (2020), a share of performance, is another figure" in result.notes[0]
+    file.write_text(json.dumps(content | {"of": "performance"}))
+    (result,) = collect(runs).intrinsic.values()
+    assert "is 90 % of the value of its full run, as Aghajanyan et al. (2020) define d90" in result.notes[0]
+    assert result.title.startswith("Smallest size that reaches 90 % of the performance of full")
 
 
 def test_the_plot_marks_the_size_and_the_target(runs):

@@ -73,6 +73,7 @@ def _check_counted(runs: Path, content: bytes) -> None:
         ({"primary_metric": "fid"}, "the primary metric 'fid' is not among the metrics"),
         ({"metrics": {"kid": {"value": float("nan")}}}, "'value' is nan, expected a finite number"),
         ({"size": {"field": "rank", "value": 0}}, "Expected `float` > 0.0"),
+        ({"metrics": {"kid": {"value": 1.0, "evaluation": [float("inf")]}}}, "'evaluation' is inf, expected a finite"),
         ({"facts": "many"}, "Expected `object`"),
     ],
 )

@@ -1,12 +1,18 @@
-"""Statistics against scipy, cases worked by hand, and simulated data without any difference."""
+"""Statistics over seeds against scipy, cases worked by hand, and simulated data with known answers."""
 
 from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics import between_seeds, decimals, holm, mean_over_seeds, paired_on_items
+from reports.statistics.components import components
+from reports.statistics.power import detectable_difference, levels_in_use
+from reports.statistics.seeds import difference, estimate, holm, mean_over_seeds
+from reports.text.format import decimals
 
 
 def test_one_seed_has_no_interval_over_seeds():
@@ -22,90 +28,129 @@ def test_two_seeds_by_hand():
     assert mean.low == pytest.approx(2 - 12.706, abs=1e-3)
 
 
-def test_many_seeds_agree_with_scipys_bootstrap():
-    values = np.random.default_rng(1).lognormal(size=30)
-    mean = mean_over_seeds(list(values))
-    expected = stats.bootstrap((values,), np.mean, n_resamples=50_000, rng=np.random.default_rng(2)).confidence_interval
-    assert mean.how == "bootstrap over seeds"
-    assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high), rel=0.02)
-    assert (mean.low or 0) + (mean.high or 0) > 2 * mean.value  # skewed data, skewed interval
+@pytest.mark.parametrize("n", [2, 3, 8, 30])
+def test_every_number_of_seeds_has_students_t(n):
+    values = np.random.default_rng(n).lognormal(size=n)
+    mean = mean_over_seeds(values)
+    expected = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (mean.how, mean.low, mean.high) == ("t over seeds", *map(pytest.approx, expected))
 
 
-def test_welch_by_hand():
-    # variances 1 and 4, n=3: standard error sqrt(5/3), t = -5/1.29099, Welch-Satterthwaite df = 50/17
-    difference = between_seeds([1, 2, 3], [5, 7, 9])
-    assert difference is not None
-    t, df = -5 / np.sqrt(5 / 3), 50 / 17
-    assert difference.p == pytest.approx(2 * stats.t.cdf(t, df))
-    assert difference.low == pytest.approx(-5 - stats.t.ppf(0.975, df) * np.sqrt(5 / 3))
+def test_intervals_of_shares_stay_between_0_and_1():
+    mean = mean_over_seeds([0.97, 0.99], bounds=(0, 1))
+    assert mean.high == 1
+    assert mean.low == pytest.approx(0.98 - 12.706 * 0.01, abs=1e-3)
 
 
+def test_welch_is_scipys():
+    first, second = [1.0, 2.0, 3.0], [5.0, 7.0, 9.0, 14.0]
+    found = difference(first, second, paired=False)
+    expected: Any = stats.ttest_ind(first, second, equal_var=False)
+    assert found is not None
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx((expected.confidence_interval().low, expected.confidence_interval().high))
+
+
+def test_the_paired_test_is_scipys():
+    first, second = [1.0, 2.0, 4.0, 3.5], [1.5, 2.2, 4.9, 4.0]
+    found = difference(first, second, paired=True)
+    expected: Any = stats.ttest_rel(first, second)
+    assert found is not None
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx((expected.confidence_interval().low, expected.confidence_interval().high))
+    one_sided: Any = stats.ttest_rel(first, second, alternative="greater")
+    assert found.p_not_above == pytest.approx(one_sided.pvalue)
+
+
+@pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize("first", [[1.0], [2.0, 2.0]])
-def test_seeds_that_cannot_show_a_difference(first):
-    assert between_seeds(first, [3.0, 3.0]) is None
+def test_seeds_that_cannot_show_a_difference(first, paired):
+    assert difference(first, [3.0, 3.0], paired) is None
+
+
+def test_differences_without_noise_are_tested_by_the_noise_of_the_groups():
+    found, welch = (difference([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], paired) for paired in (True, False))
+    assert found == welch
 
 
 @pytest.mark.filterwarnings("error")
 def test_rounding_is_not_taken_for_noise_between_seeds():
     equal = [0.1 + 0.2, 0.3, 0.3]
-    assert between_seeds(equal, [0.3, 0.3]) is None
-    difference = between_seeds(equal, [0.4, 0.5])
-    assert difference is not None
-    assert difference.value == pytest.approx(-0.15)
+    assert difference(equal, [0.3, 0.3], paired=False) is None
+    found = difference(equal, [0.4, 0.5], paired=False)
+    assert found is not None
+    assert found.value == pytest.approx(-0.15)
     mean = mean_over_seeds(equal)
     assert (mean.low, mean.high) == (mean.value, mean.value)
 
 
 def test_holm_by_hand():
     # sorted: .01 x 4, .02 x 3, .03 x 2, .04 x 1, and never below the one before
-    assert holm([0.04, 0.01, None, 0.03, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+    adjusted = holm([0.04, 0.01, None, 0.03, 0.02])
+    assert adjusted == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+    # .01 passes .05 / 4; .02 fails .05 / 3, so that the others fail there too
+    assert levels_in_use(adjusted, 0.05) == pytest.approx([0.05 / 3, 0.05 / 4, None, 0.05 / 3, 0.05 / 3])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_pairing_detects_what_two_means_cannot():
+@pytest.mark.parametrize(("seeds", "level"), [(3, 0.05), (3, 0.05 / 5), (6, 0.05 / 5)])
+def test_the_power_at_the_detectable_difference_is_80_percent(seeds, level):
+    """A study reports the difference that its size can detect; a repetition with this true difference mostly does."""
     rng = np.random.default_rng(0)
-    hard = rng.normal(0, 10, 300)
-    paired = paired_on_items(list(hard + 0.5 + rng.normal(0, 1, 300)), list(hard))
-    assert paired is not None
-    assert paired.p < 0.01
-    assert paired.low < 0.5 < paired.high
+    found = 0
+    for _ in range(2000):
+        study = estimate(rng.normal(0, 1, seeds))
+        repetition = estimate(rng.normal(detectable_difference(study, level), 1, seeds))
+        found += repetition.p < level
+    assert found / 2000 == pytest.approx(0.8, abs=3 * np.sqrt(0.8 * 0.2 / 2000))
 
 
-def test_pairing_is_antisymmetric_and_ignores_values_that_are_not_finite():
-    first, second = [1.0, 2.0, 5.0, np.nan], [0.0, 2.0, 1.0, 3.0]
-    one, other = paired_on_items(first, second), paired_on_items(second, first)
-    assert one is not None
-    assert other is not None
-    assert one.value == pytest.approx(5 / 3)
-    assert one.value == -other.value
-    assert paired_on_items([1.0, np.nan], [0.0, 1.0]) is None
+def crossed(rng, n, r, training, evaluation, interaction):
+    """Values (n, r) with these standard deviations of their effects."""
+    effects = training * rng.normal(size=(n, 1)) + evaluation * rng.normal(size=(1, r))
+    return effects + interaction * rng.normal(size=(n, r))
 
 
-def test_false_alarms_between_seeds():
-    """In 200 tables of 6 equal groups with 3 seeds, at most 5 % (+ 3 standard errors) may report a difference."""
-    rng = np.random.default_rng(0)
-    data = rng.normal(size=(200, 6, 3))
-    alarms = 0
-    for groups in data:
-        tests = [between_seeds(groups[i], groups[j]) for i in range(6) for j in range(i)]
-        alarms += any(p is not None and p < 0.05 for p in holm([t.p if t else None for t in tests]))
-    assert alarms / len(data) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(data))
+@pytest.mark.parametrize("deviations", [(1, 1, 0.5), (1, 0, 0.2), (0.2, 1, 0.2), (0, 0, 1)])
+def test_intervals_contain_the_noise_of_training_and_of_evaluation(deviations):
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        mean = mean_over_seeds(crossed(rng, 4, 5, *deviations))
+        assert mean.low is not None
+        assert mean.high is not None
+        covered += mean.low <= 0 <= mean.high
+    assert 0.93 <= covered / 1000 <= 1
+
+
+def test_the_crossed_estimate_by_hand():
+    # rows 1 3 / 5 9: means 2, 7 and 3, 6; mean squares: training 2 (2.5^2 + 2.5^2) = 25, evaluation 2 (1.5^2 + 1.5^2)
+    # = 9, interaction 4 x 0.5^2 = 1; variance of the mean (25 + 9 - 1) / 4; df 33^2 / (25^2 + 9^2 + 1)
+    found = estimate([[1.0, 3.0], [5.0, 9.0]])
+    assert (found.value, found.error**2, found.df) == pytest.approx((4.5, 33 / 4, 33**2 / 707))
+    parts = components([[1.0, 3.0], [5.0, 9.0]], width=2 * 1.96 * 3)
+    # evaluations of one training: variances 2 and 8, so 5; items: 3^2 less the half of it
+    assert (parts.training, parts.evaluation, parts.items) == pytest.approx((12, 5, 9 - 2.5))
+
+
+def test_components_of_simulated_data():
+    rng = np.random.default_rng(1)
+    found = [astuple(components(crossed(rng, 6, 5, 3, 2, 1), None))[:2] for _ in range(2000)]
+    assert np.mean(np.array(found, float), axis=0) == pytest.approx([9, 4 + 1], rel=0.06)
+
+
+def test_a_single_run_has_no_training_variance():
+    parts = components([[1.0, 2.0, 3.0]], None)
+    assert (parts.training, parts.evaluation, parts.items) == (None, 1.0, None)
 
 
 def test_false_alarms_of_one_comparison_are_five_percent():
     rng = np.random.default_rng(3)
-    tests = [between_seeds(*rng.normal(size=(2, 5))) for _ in range(1000)]
-    rate = np.mean([test is not None and test.p < 0.05 for test in tests])
-    assert 0.025 < rate < 0.07  # Welch's test is slightly conservative with five seeds
-
-
-def test_false_alarms_on_items(monkeypatch):
-    monkeypatch.setattr("reports.statistics.RESAMPLES", 999)
-    rng = np.random.default_rng(4)
-    tests = [paired_on_items(*rng.normal(size=(2, 60))) for _ in range(500)]
-    rate = np.mean([test is not None and test.p < 0.05 for test in tests])
-    assert 0.02 < rate < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
+    for paired, low in ((True, 0.03), (False, 0.025)):  # Welch's test is slightly conservative with five seeds
+        pairs = rng.normal(size=(1000, 2, 5))
+        tests = [difference(first, second, paired) for first, second in pairs]
+        rate = np.mean([test is not None and test.p < 0.05 for test in tests])
+        assert low < rate < 0.07
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reports.__main__ import main
@@ -15,23 +16,29 @@ from tests.reports.synthetic import figure, record, study, write
 
 # Student's t with 2 degrees of freedom is 4.3027, so the half-width over three seeds is 2.4841 standard deviations:
 # lora 1: 400 410 405 -> 405, sd 5 -> 12.4; lora 8: 302 300 298 -> 300, sd 2 -> 4.97; full: 299 303 301 -> 301, same.
-# Welch of lora 1 against lora 8: t = 105 / sqrt(29/3) = 33.8, df = 2 x 29^2 / 641 = 2.624, p = 0.00015; of three pairs
-# this is the smallest, so Holm gives 3 x 0.00015 = 0.00046.
+# Differences from full by seed: lora 1: 101 107 104 -> 104, sd 3, t = 60, df 2, p = 0.000277, and Holm's two contrasts
+# give 0.00055; lora 8: 3 -3 -3 -> -1, sd 3.46, t = -0.5. 5 % of full's gain are 0.05 (1486 - 301) = 59.
 GOLDEN = """\
-                                                                 against            trained  train
-method                  rank        seeds                 kid ↓  lora 8              params   time
-lora                       8  3 +1 failed  300.0 [295.0, 305.0]  (reference)            8 k  100 s
-full                                    3  301.0 [296.0, 306.0]  not significant       50 k  100 s
-lora                       1            3        405 [393, 417]  worse (p 0.00046)      1 k  100 s
+                                                                 against
+method                  rank        seeds                 kid ↓  full
+lora                       8  3 +1 failed  300.0 [295.0, 305.0]  not significant, within 5 %
+full                                    3  301.0 [296.0, 306.0]  (reference)
+lora                       1            3        405 [393, 417]  worse (p 0.00055)
 untuned base                                               1486
 real data against real                                   -1.000
 Runs: 9 finished, 1 failed, 1 unfinished, 0 unreadable.
 Failed (1): out of memory
 kid: lower is better, x1000, n=500, measured with net-a.
 [ ]: 95 % interval of the mean over seeds (Student's t).
-'better' and 'worse' compare with lora 8: Welch's test over seeds, p below 0.05 after Holm's
-correction for all comparisons. 'cannot tell': fewer than two seeds, or seeds without effect.
-Too wide for the terminal: file, step time, total time, peak memory, clip. See --format csv or md.
+'better' and 'worse' compare with full: paired t-test (the groups share seeds, data order and noise)
+over seeds, p below 0.05 after Holm's correction for the comparisons with full. 'cannot tell': fewer
+than two seeds, or seeds without effect.
+Detectable difference in kid, 18 to 22: the true difference that a study of this size finds with 80
+% power at Holm's level of the comparison.
+'within 5 %': the true difference is below 5 % of the gain of full over the untuned base (two
+one-sided t-tests, p below 0.05 after Holm's correction).
+Too wide for the terminal: detectable difference, trained params, file, train time, step time, total
+time, peak memory, clip. See --format csv or md.
 """
 
 
@@ -54,12 +61,17 @@ def test_golden(runs, capsys, monkeypatch):
 def test_csv_has_every_number(runs, capsys):
     rows = list(csv.DictReader(io.StringIO(run(capsys, "table", "drawings", "--runs", runs, "--format", "csv"))))
     assert [row["method"] for row in rows] == ["lora", "full", "lora"]
+    assert [row["kid.equivalent"] for row in rows] == ["True", "", "False"]  # 5 % of full's gain are 59
     last = rows[-1]
     assert float(last["kid"]) == 405
     assert float(last["kid.low"]) == pytest.approx(392.579, abs=1e-3)
     assert float(last["kid.base"]) == 1486
     assert float(last["train_seconds"]) == 100
-    assert [row["clip.verdict"] for row in rows] == ["", "not significant", "better"]  # higher is better here
+    assert [row["clip.verdict"] for row in rows] == [
+        "not significant, within 5 %",
+        "",
+        "better, within 5 %",
+    ]  # higher is better
 
 
 @pytest.mark.parametrize("form", ["md", "latex"])
@@ -76,11 +88,37 @@ def test_ordered_by_rank(runs, capsys):
     assert [row["size"] for row in rows] == ["1.0", "8.0", ""]
 
 
-def test_a_given_reference_corrects_for_fewer_pairs(runs, capsys):
+def test_a_given_reference_changes_no_p_value(runs, capsys):
     text = run(capsys, "table", "drawings", "--runs", runs, "--format", "csv", "--against", "lora:1")
     rows = {(row["method"], row["size"]): row for row in csv.DictReader(io.StringIO(text))}
     assert rows["full", ""]["kid.verdict"] == "better"
-    assert float(rows["lora", "8.0"]["kid.p_holm"]) < 2 * 0.00016  # two pairs, not three
+    assert float(rows["full", ""]["kid.p_holm"]) == pytest.approx(2 * 0.000277, rel=0.01)  # of two contrasts
+    text = run(capsys, "table", "drawings", "--runs", runs, "--against", "lora:1")
+    assert "correction for all pairs of groups without full; a pair with full is" in " ".join(text.split())
+
+
+def test_the_sources_of_variance_of_one_run(tmp_path, capsys):
+    """5 evaluations with variance 25; an interval over items of 2 x 1.96 x 4, whose variance 16 contains 25 / 5."""
+    evaluation = [300.0 + shift for shift in np.sqrt(10) * np.array([-2, -1, 0, 1, 2])]
+    measured = figure(300.0, low=300 - 1.96 * 4, high=300 + 1.96 * 4, evaluation=evaluation)
+    write(tmp_path, record("lora", 8, 0, metrics={"kid": measured}))
+    text = " ".join(run(capsys, "table", "drawings", "--runs", tmp_path).split())
+    expected = "training seed unknown, evaluation seed 25 (sd 5.0), items 11 (sd 3.3)"
+    assert f"Variance of one evaluation of kid, lora 8: {expected}." in text
+    (row,) = csv.DictReader(io.StringIO(run(capsys, "table", "drawings", "--runs", tmp_path, "--format", "csv")))
+    assert float(row["kid.variance.evaluation"]) == pytest.approx(25)
+    assert row["kid.variance.training"] == ""
+
+
+def test_the_sources_of_variance_over_seeds(tmp_path, capsys):
+    for seed, shift in enumerate((-20.0, 0.0, 20.0)):
+        evaluation = [300 + shift - 3, 300 + shift + 3]
+        measured = figure(300 + shift, low=290 + shift, high=310 + shift, evaluation=evaluation)
+        write(tmp_path, record("lora", 8, seed, metrics={"kid": measured}))
+    text = " ".join(run(capsys, "table", "drawings", "--runs", tmp_path).split())
+    # between seeds 400; within a seed 3^2 + 3^2 = 18, all of it shared by the seeds; items 5.1^2 - 18 / 2 = 17
+    assert "training seed 400 (sd 20, 92 %), evaluation seed 18 (sd 4.2, 4 %), items 17 (sd 4.1, 4 %)" in text
+    assert "mean over training and evaluation seeds" in text
 
 
 @pytest.mark.parametrize(

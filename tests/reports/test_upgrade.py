@@ -137,6 +137,16 @@ def test_runs_of_both_schemas_share_a_row(both):
     assert rows == {"lora 4": 2, "bottleneck 16": 2, "bottleneck-truncated 2": 1, "prefix 16": 1, "subspace 10000": 1}
 
 
+def test_text_scores_that_are_computed_otherwise_today_keep_a_name_of_their_own():
+    old = json.loads((RUNS / "e2e" / "lora" / "e69b555c8545" / "result.json").read_text())["metrics"]
+    new = read_run(RUNS / "e2e" / "lora" / "e69b555c8545").record.metrics
+    names = {"bleu": "bleu", "nist": "nist_nltk", "rouge_l": "rouge_l_13a", "slot_accuracy": "slot_accuracy"}
+    assert {old_name: new[name].value for old_name, name in names.items()} == {
+        name: old[name]["value"] for name in names
+    }
+    assert not {"nist", "meteor", "rouge_l", "cider"} & new.keys()
+
+
 @pytest.mark.parametrize(("old_is_newer", "value"), [(False, 7.0), (True, None)])
 def test_a_run_repeated_by_todays_release_counts_once(tmp_path, old_is_newer, value):
     runs = tmp_path / "runs"

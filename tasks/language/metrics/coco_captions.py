@@ -1,106 +1,78 @@
-"""METEOR, ROUGE-L and CIDEr, computed by pycocoevalcap, the evaluation code of the COCO captions."""
+"""ROUGE-L and CIDEr, computed by pycocoevalcap, the evaluation code of the COCO captions.
+
+Their tokens need Java. Without it the metrics take mteval-v13a's tokens, punctuation included: other values, and so
+other names.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import shutil
-from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.language.metrics.intervals import bootstrap_interval
-from tasks.language.metrics.text_metric import References, Score, TextMetric, Texts
+from tasks.language.metrics.java import PACKAGE
+from tasks.language.metrics.text_metric import Corpus, Score, TextMetric
 
 if TYPE_CHECKING:
     import numpy as np
 
-PACKAGE = "pycocoevalcap"
+PTB, MTEVAL = "PTB tokens without punctuation", "13a, lower case"
 
 
-def meteor(texts: Texts, references: References) -> Score | None:
-    """METEOR 1.5 (Denkowski and Lavie 2014), in per cent; None without Java or the package's jar.
-
-    The jar aggregates the value over the corpus; the interval is that of the texts' mean, shifted to the value.
-    """
-    import numpy as np
-
-    with _meteor_scorer() as scorer:
-        if scorer is None:
-            return None
-        try:
-            value, per_item = scorer.compute_score(*_by_index(texts, references))
-        except (OSError, ValueError):  # Java is installed but cannot run the jar, which then answers nothing
-            return None
-    scores = 100 * np.asarray(per_item)
-    low, high = bootstrap_interval(lambda indices: scores[indices].mean(), len(scores), centre=100 * value)
-    return Score(100 * value, _extractor("METEOR 1.5"), low, high, scores.tolist())
-
-
-@contextlib.contextmanager
-def _meteor_scorer() -> Iterator:
-    """pycocoevalcap's scorer, a Java process; None if it cannot run."""
-    from pycocoevalcap.meteor.meteor import METEOR_JAR, Meteor
-
-    if shutil.which("java") is None or not (Path(inspect.getfile(Meteor)).parent / METEOR_JAR).is_file():
-        yield None
-        return
-    scorer = Meteor()
-    try:
-        yield scorer
-    finally:
-        if scorer.lock.locked():
-            scorer.lock.release()  # its destructor would wait for it forever
-        for stream in filter(None, (scorer.meteor_p.stdout, scorer.meteor_p.stderr)):
-            stream.close()
-
-
-def rouge_l(texts: Texts, references: References) -> Score:
+def rouge_l(corpus: Corpus) -> Score | None:
     """ROUGE-L (Lin 2004) with beta 1.2, in per cent: longest common subsequence, best recall and best precision."""
+    return None if corpus.ptb is None else _rouge_l(corpus.ptb, PTB)
+
+
+def rouge_l_13a(corpus: Corpus) -> Score | None:
+    """The same on mteval-v13a's tokens, where there is no Java."""
+    return _rouge_l(corpus.mteval, MTEVAL) if corpus.ptb is None else None
+
+
+def cider(corpus: Corpus) -> Score | None:
+    """CIDEr (Vedantam et al. 2015) on pycocoevalcap's scale of 0 to 10; None for one text, which has no idf."""
+    return None if corpus.ptb is None else _cider(corpus.ptb, PTB)
+
+
+def cider_13a(corpus: Corpus) -> Score | None:
+    """The same on mteval-v13a's tokens, where there is no Java."""
+    return _cider(corpus.mteval, MTEVAL) if corpus.ptb is None else None
+
+
+def _rouge_l(tokens: Corpus, kind: str) -> Score:
     import numpy as np
     from pycocoevalcap.rouge.rouge import Rouge
 
-    _, scores = Rouge().compute_score(*_by_index(texts, references))
-    return _mean(100 * np.asarray(scores), "ROUGE-L")
+    _, scores = Rouge().compute_score(*by_index(tokens))
+    return _mean(100 * np.asarray(scores), f"ROUGE-L, {kind}")
 
 
-def cider(texts: Texts, references: References) -> Score | None:
-    """CIDEr (Vedantam et al. 2015) on pycocoevalcap's scale of 0 to 10; None for one text, which has no idf."""
-    if len(texts) < 2:
-        return None
+def _cider(tokens: Corpus, kind: str) -> Score | None:
     import numpy as np
     from pycocoevalcap.cider.cider import Cider
 
-    _, scores = Cider().compute_score(*_by_index(texts, references))
-    return _mean(np.asarray(scores), "CIDEr")
+    if len(tokens.texts) < 2:
+        return None
+    _, scores = Cider().compute_score(*by_index(tokens))
+    return _mean(np.asarray(scores), f"CIDEr, {kind}")
 
 
-def _by_index(texts: Texts, references: References) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+def by_index(corpus: Corpus) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
     """References and texts by number, in pycocoevalcap's argument order."""
-    return {i: list(of_text) for i, of_text in enumerate(references)}, {i: [text] for i, text in enumerate(texts)}
+    references = {i: list(of_text) for i, of_text in enumerate(corpus.references)}
+    return references, {i: [text] for i, text in enumerate(corpus.texts)}
 
 
 def _mean(scores: np.ndarray, name: str) -> Score:
-    low, high = bootstrap_interval(lambda indices: float(scores[indices].mean()), len(scores))
-    return Score(float(scores.mean()), _extractor(name), low, high, [float(score) for score in scores])
+    extractor = f"{PACKAGE} {version(PACKAGE)} {name}"
+    return Score(float(scores.mean()), extractor, lambda chosen: float(scores[chosen].mean()), scores.tolist())
 
 
-def _extractor(name: str) -> str:
-    return f"{PACKAGE} {version(PACKAGE)} {name}, 13a, lower case"
-
-
-METEOR = TextMetric(
-    "meteor",
-    "higher",
-    "%",
-    "words, stems and synonyms shared with a reference (METEOR)",
-    (PACKAGE, "java"),
-    score=meteor,
+_SUBSEQUENCE = "longest common subsequence with a reference (ROUGE-L"
+_RARITY = "n-gram overlap with the references, weighted by rarity (CIDEr"
+_JAVA = (PACKAGE, "java")
+ROUGE_L = TextMetric("rouge_l", "higher", "%", f"{_SUBSEQUENCE})", _JAVA, version=2, score=rouge_l)
+ROUGE_L_13A = TextMetric(
+    "rouge_l_13a", "higher", "%", f"{_SUBSEQUENCE} without Java)", (PACKAGE,), version=2, score=rouge_l_13a
 )
-ROUGE_L = TextMetric(
-    "rouge_l", "higher", "%", "longest common subsequence with a reference (ROUGE-L)", (PACKAGE,), score=rouge_l
-)
-CIDER = TextMetric(
-    "cider", "higher", "", "n-gram overlap with the references, weighted by rarity (CIDEr)", (PACKAGE,), score=cider
-)
+CIDER = TextMetric("cider", "higher", "", f"{_RARITY})", _JAVA, version=2, score=cider)
+CIDER_13A = TextMetric("cider_13a", "higher", "", f"{_RARITY} without Java)", (PACKAGE,), version=2, score=cider_13a)

@@ -13,12 +13,11 @@ SEED = 0
 
 
 def bootstrap_interval(
-    statistic: Callable[[np.ndarray], float], items: int, resamples: int = RESAMPLES, centre: float | None = None
+    statistic: Callable[[np.ndarray], float], items: int, resamples: int = RESAMPLES
 ) -> tuple[float | None, float | None]:
     """95 % percentile interval of `statistic(indices)`, with `items` items resampled; (None, None) for one item.
 
     Resamples in which the statistic is undefined (NaN) do not count.
-    For a statistic that resampling biases, `centre` shifts the interval so that the resamples' mean lies there.
     """
     if items < 2:
         return None, None
@@ -36,6 +35,5 @@ def bootstrap_interval(
     defined = result.bootstrap_distribution[~np.isnan(result.bootstrap_distribution)]
     if not len(defined):
         return None, None
-    shift = 0.0 if centre is None else centre - defined.mean()
-    low, high = np.percentile(defined, [2.5, 97.5]) + shift
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)

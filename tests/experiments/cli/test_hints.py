@@ -64,6 +64,11 @@ def test_output_is_the_commands_own_option_if_it_has_one(option):
     assert parse_options(PlotsOptions, [option, "folder"], "plots") == PlotsOptions(output=Path("folder"))
 
 
+@pytest.mark.parametrize("option", ["--task.metrics", "--metrics", "--task.extra-metrics"])
+def test_metrics_of_the_evaluate_library_are_the_extra_ones(option):
+    assert parsed(f"lora e2e {option} chrf ./my_metric")["task"].extra_metrics == ("chrf", "./my_metric")
+
+
 def test_a_settings_former_name_is_accepted_as_the_name_of_another_setting():
     assert parsed("prefix style --length 8")["adapter"].length == 8
 

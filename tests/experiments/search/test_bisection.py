@@ -105,7 +105,7 @@ def test_a_seed_outside_the_range_opens_the_interval():
     inside = [Crossing(20.0, 16, 32), Crossing(30.0, 16, 32)]
     result = combine_seeds([*inside, above])
     assert (result["value"], result["low"], result["high"]) == (30, 20, None)
-    assert "1 lie above" in result["how"]
+    assert "1 never reach the target" in result["how"]
     assert combine_seeds([under, *inside])["value"] == 20
     assert combine_seeds([inside[0], above])["value"] is None
     assert combine_seeds([above, above])["low"] is None

@@ -1,14 +1,16 @@
 """A tiny random GPT-2 with its own tokenizer, as a folder: a base that needs no network."""
 
+import shutil
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tasks.bundled import text
 from tasks.language.data import general_english
-from tasks.language.metrics import coco_captions
+from tasks.language.metrics import java as java_programs
 
 POSITIONS = 160
 
@@ -41,11 +43,17 @@ def _short_general_english(monkeypatch):
     monkeypatch.setattr(general_english, "texts", lambda count: documents[:count])
 
 
+@pytest.fixture
+def java() -> None:
+    """For the tests that run Java; METEOR takes seconds to start."""
+    if shutil.which("java") is None:
+        pytest.skip("needs Java: install a Java runtime")
+
+
 @pytest.fixture(autouse=True)
 def _no_java(monkeypatch, request):
-    """METEOR's Java takes seconds to start, minutes on a busy machine: only its own test, marked slow, uses it."""
-    if "slow" not in request.keywords:
-        monkeypatch.setattr(coco_captions.shutil, "which", lambda name: None)
+    if "java" not in request.fixturenames:
+        monkeypatch.setattr(java_programs, "shutil", SimpleNamespace(which=lambda name: None))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tasks.diffusion.evaluation.inputs import MetricInputs
     from tasks.diffusion.evaluation.models import EvaluationModels
+    from tasks.diffusion.evaluation.prompts import Prompt
 
 NEEDS = {
     "pictures": "at least one test prompt",
@@ -73,8 +74,9 @@ class ImageMetric(Metric, ABC):
         """The figure of a metric that compares the tuned model with the base, from both evaluations' artifacts."""
         return None
 
-    def mean(self, values: Any, extractor: str, **references: float) -> Figure:
-        """The mean of values (n,), in this metric's unit, with a 95 % t interval."""
+    def mean(self, values: Any, extractor: str, prompts: Sequence[Prompt] | None = None, **references: float) -> Figure:
+        """The mean of values (n,), in this metric's unit, with a 95 % t interval; a prompt's pictures are a cluster."""
         from tasks.diffusion.evaluation.intervals import mean_figure
 
-        return mean_figure(values, self.unit, extractor, **references)
+        texts = None if prompts is None else [prompt.text for prompt in prompts]
+        return mean_figure(values, self.unit, extractor, texts, **references)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tasks.diffusion.evaluation.inputs import MetricInputs
+    from tasks.diffusion.evaluation.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,18 @@ class Similarity(ImageMetric):
     needs: tuple[str, ...] = ("pictures",)
 
     def compute(self, inputs: MetricInputs) -> Measurement:
-        return self.likeness(inputs.features, inputs.real.features, inputs.models.extractor.name)
+        return self.likeness(inputs.features, inputs.real.features, inputs.models.extractor.name, inputs.prompts)
 
-    def likeness(self, generated: Tensor, real: dict[str, Tensor], extractor: str) -> Measurement:
+    def likeness(
+        self, generated: Tensor, real: dict[str, Tensor], extractor: str, prompts: Sequence[Prompt]
+    ) -> Measurement:
         """The mean cosine of each picture to the reference, from features (n, d)."""
         values = mean_cosine(generated, real["reference"])
         ceiling, reconstruction = (
             float(mean_cosine(real[name], real["reference"]).mean()) for name in ("floor", "reconstruction")
         )
         return Measurement(
-            self.mean(values, extractor, ceiling=ceiling, reconstruction=reconstruction), values.tolist()
+            self.mean(values, extractor, prompts, ceiling=ceiling, reconstruction=reconstruction), values.tolist()
         )
 
 

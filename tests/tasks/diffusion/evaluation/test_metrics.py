@@ -10,7 +10,7 @@ from tasks.diffusion.evaluation.clip_scorer import ClipScorer
 from tasks.diffusion.evaluation.intervals import jackknife, mean_figure
 from tasks.diffusion.evaluation.metrics.cmmd import mean_discrepancy
 from tasks.diffusion.evaluation.metrics.fid import frechet_distance
-from tasks.diffusion.evaluation.metrics.kid import kernel_distance, precomputed
+from tasks.diffusion.evaluation.metrics.kid import kernel_contributions, kernel_distance, precomputed
 from tasks.diffusion.worlds.creatures import Creatures
 
 
@@ -67,6 +67,51 @@ def test_the_jackknife_has_its_nominal_coverage():
         low, high = jackknife(lambda a, b: (a.mean() - b.mean()).item(), first, second)
         covered += low <= 0 <= high
     assert 50 <= covered <= 60  # 57 expected
+
+
+def test_contributions_to_the_kernel_distance_have_its_mean_and_its_paired_noise():
+    """Two models draw the same prompts: the noise of their KIDs' difference over fresh sets of prompts."""
+    generator = torch.Generator().manual_seed(4)
+    real = torch.randn(200, 4, generator=generator)
+    differences, errors = [], []
+    for _ in range(200):
+        prompts = torch.randn(60, 4, generator=generator)
+        sets = [prompts + shift + 0.3 * torch.randn(60, 4, generator=generator) for shift in (0.3, 0.4)]
+        first, second = (kernel_contributions(pictures, real) for pictures in sets)
+        differences.append((first - second).mean())
+        errors.append((first - second).std(ddof=1) / np.sqrt(60))
+        exact = kernel_distance(sets[0], real[:60])
+        assert kernel_contributions(sets[0], real[:60]).mean() == pytest.approx(exact, rel=1e-3, abs=1e-2)
+    assert np.mean(errors) == pytest.approx(np.std(differences), rel=0.15)
+
+
+def test_the_interval_of_pictures_of_few_prompts_has_its_nominal_coverage():
+    """4 prompts of 10 pictures: the ordinary interval covers the mean of all prompts in .5 of the cases, not .95."""
+    rng, prompts = np.random.default_rng(0), [f"prompt {i // 10}" for i in range(40)]
+    covered = {"clustered": 0, "ordinary": 0}
+    for _ in range(1000):
+        values = np.repeat(rng.normal(size=4), 10) + rng.normal(size=40)
+        for name, known in (("clustered", prompts), ("ordinary", None)):
+            figure = mean_figure(values, "u", "simulated", known)
+            assert figure.low is not None
+            assert figure.high is not None
+            covered[name] += figure.low <= 0 <= figure.high
+    assert covered["clustered"] / 1000 == pytest.approx(0.95, abs=0.021)
+    assert covered["ordinary"] / 1000 < 0.75
+
+
+def test_different_prompts_are_not_clustered_and_one_prompt_is_no_cluster():
+    values = np.array([1.0, 2.0, 4.0, 5.0])
+    ordinary = mean_figure(values, "u", "by hand")
+    assert mean_figure(values, "u", "by hand", list("abcd")) == ordinary
+    assert mean_figure(values, "u", "by hand", list("aaaa")) == ordinary
+
+
+def test_intervals_of_shares_stay_between_0_and_1():
+    figure = mean_figure(np.array([1.0, 1.0, 1.0, 0.5]), "share", "by hand")
+    assert figure.high == 1.0
+    # deviation 0.25, standard error 0.125, t(3) at 97.5 % is 3.1824
+    assert figure.low == pytest.approx(0.875 - 3.1824 * 0.125, abs=1e-3)
 
 
 def test_mean_figure_is_the_t_interval():
