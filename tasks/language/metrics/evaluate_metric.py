@@ -13,8 +13,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tasks.cache import file_digest
 from tasks.errors import TaskError
+from tasks.file_digests import file_digest
 from tasks.language.metrics.text_metric import Corpus, Score, TextMetric
 
 OPTION = "--task.extra-metrics"
