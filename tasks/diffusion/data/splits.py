@@ -22,6 +22,7 @@ from tasks.errors import TaskError
 if TYPE_CHECKING:
     from PIL import Image
 
+REDRAWN = "the test's captions redrawn"  # fact "floor": what the pictures of `PictureSplits.floor` are
 SHARED = "validation_pictures_in_test"  # fact: number of pictures that validation and test have in common
 # Seeds of drawings; the bundled models were trained and tested on others (tasks/bundled/pictures.py).
 TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
@@ -53,7 +54,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PictureSplits:
-    """What a task is trained and measured on. `floor` is compared with `reference`: real data against real data."""
+    """What a task is trained and measured on.
+
+    `floor` is compared with `reference`, real data against real data: for drawn data other drawings of the test's
+    captions, else other held-out pictures, empty if there are none. The fact "floor" says which.
+    """
 
     train: Pictures
     validation: Pictures
@@ -72,6 +77,12 @@ def draw(world: DrawnWorld, count: int, stream: int, held_out: bool | None, full
     )
 
 
+def redraw(world: DrawnWorld, pictures: Pictures, stream: int) -> Pictures:
+    """Other drawings of the same attributes, with the same captions: what a perfect model would generate."""
+    drawings = [world.redraw(attributes, stream, i) for i, attributes in enumerate(pictures.attributes)]
+    return replace(pictures, pixels=stack(drawings))
+
+
 def stack(pictures: list[np.ndarray]) -> Tensor:
     """Pictures uint8 (height, width, 3) as one tensor (n, 3, height, width)."""
     if not pictures:
@@ -88,8 +99,8 @@ def creatures(train: int, validation: int, test: int, resolution: int) -> Pictur
         validation=draw(world, validation, VALIDATION_STREAM, False),
         test=tested,
         reference=tested,
-        floor=draw(world, test, FLOOR_STREAM, True),
-        facts={"data": "creatures", "test": "held-out combinations of colour, eyes and head"},
+        floor=redraw(world, tested, FLOOR_STREAM),
+        facts={"data": "creatures", "test": "held-out combinations of colour, eyes and head", "floor": REDRAWN},
     )
     return splits if resolution == SIZE else _resized(splits, resolution)
 
@@ -132,8 +143,9 @@ def character(count: int, held_out: int, resolution: int, caption: str, shown: A
     """
     world = Character()
     train, test = draw(world, count, TRAIN_STREAM, False), draw(world, held_out, TEST_STREAM, None)
+    floor = redraw(world, test, FLOOR_STREAM)
     test = replace(test, attributes=[each | shown for each in test.attributes])
-    return _subject(train, test, caption, resolution, "character")
+    return _subject(train, test, floor, caption, resolution, {"data": "character", "floor": REDRAWN})
 
 
 def subject_folder(
@@ -157,7 +169,7 @@ def subject_folder(
     pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole, names=[file.name for file in files])
     test = [i * len(files) // test_count for i in range(test_count)]
     train = [i for i in range(len(files)) if i not in test]
-    return _subject(pictures[train], pictures[test], caption, resolution, str(folder))
+    return _subject(pictures[train], pictures[test], pictures[train], caption, resolution, {"data": str(folder)})
 
 
 def subject_files(folder: Path, held_out: int | None) -> list[Path]:
@@ -177,10 +189,12 @@ def _held_out(files: Sequence[Path], held_out: int | None) -> int:
     return max(1, len(files) // 5) if held_out is None else held_out
 
 
-def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> PictureSplits:
-    train, test = (replace(part, captions=[caption] * len(part)) for part in (train, test))
-    facts = {"data": name, "test": "held-out pictures of the subject", SHARED: len(test)}
-    splits = PictureSplits(train=train, validation=test, test=test, reference=test, floor=train, facts=facts)
+def _subject(
+    train: Pictures, test: Pictures, floor: Pictures, caption: str, resolution: int, facts: dict
+) -> PictureSplits:
+    train, test, floor = (replace(part, captions=[caption] * len(part)) for part in (train, test, floor))
+    facts = facts | {"test": "held-out pictures of the subject", SHARED: len(test)}
+    splits = PictureSplits(train=train, validation=test, test=test, reference=test, floor=floor, facts=facts)
     return splits if test.pixels.shape[-1] == resolution else _resized(splits, resolution)
 
 
