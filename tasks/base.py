@@ -161,6 +161,13 @@ class Task(ABC):
         """
         return {}
 
+    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> float | None:
+        """The learning rate that a search on the base found for a method of this size; None without a search.
+
+        `settings` are those of the method that are not at their defaults. The rate is used where the user sets none.
+        """
+        return None
+
     def on_cpu(self) -> Self:
         """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
         return self

@@ -40,8 +40,9 @@ class Train:
     """Learning-rate schedule after warmup."""
     warmup_steps: int | None = bounded(None, at_least=0, at_most=LARGEST_COUNT)
     """Steps of linear learning-rate warmup."""
-    weight_decay: float = bounded(0.01, at_least=0, at_most=1000)
-    """Decoupled weight decay of AdamW."""
+    weight_decay: float = bounded(0.0, at_least=0, at_most=1000)
+    """Decoupled weight decay of AdamW: every step multiplies what trains by 1 - learning rate * weight decay. A method
+    with a higher rate shrinks more, which is why the default is 0 for all."""
     optimizer: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
     """AdamW, AdamW with a fused kernel, or AdamW with 8-bit moments (bitsandbytes, Dettmers et al. 2021)."""
     ema_decay: float | None = bounded(None, above=0, below=1)
