@@ -1,5 +1,8 @@
 """Optimizers, schedules and the moving average against other implementations and formulas."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +70,23 @@ def test_the_average_is_applied_within_the_context_only():
     with averaged(average, [parameter]):
         assert parameter.tolist() == [0, 0, 0]
     assert parameter.tolist() == [8, 8, 8]
+
+
+def shrink(settings: ResolvedTrain, steps: int = 400) -> float:
+    """What is left of a parameter of 1 whose gradient is 0."""
+    parameter = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = optimizer_of(settings, [parameter])
+    schedule = schedule_of(replace(settings, steps=steps), optimizer)
+    for _ in range(steps):
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        schedule.step()
+    return parameter.item()
+
+
+@pytest.mark.parametrize("rate", [2e-3, 6e-3, 0.1, 0.2])  # full, LoRA, VeRA, prefix
+def test_by_default_no_method_shrinks_however_high_its_rate(rate):
+    settings = ResolvedTrain(learning_rate=rate, lr_scheduler="cosine")
+    assert shrink(settings) == 1
+    asked = shrink(replace(settings, weight_decay=0.01))
+    assert asked == pytest.approx(math.exp(-0.01 * rate * 400 / 2), rel=1e-3)  # a cosine's mean is half of its peak
