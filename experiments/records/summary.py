@@ -71,8 +71,12 @@ def _not_measured(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_part(name: str, figures: Mapping[str, Any]) -> bool:
-    """Whether a figure is part of another one (alignment_eyes of alignment), which the table leaves out."""
-    return any(name.startswith(f"{whole}_") for whole in figures)
+    """Whether a figure is part of another one (alignment_eyes of alignment), which the table leaves out.
+
+    A part has the unit of the whole, and measures the same.
+    """
+    wholes = [figure for whole, figure in figures.items() if name.startswith(f"{whole}_")]
+    return any(whole["unit"] == figures[name]["unit"] for whole in wholes)
 
 
 def _costs(record: Mapping[str, Any]) -> Iterator[str]:

@@ -12,10 +12,9 @@ from tasks.cache import tensor_digest
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
 from tasks.diffusion.evaluation.inputs import MetricInputs
-from tasks.diffusion.evaluation.metrics.image_metric import NEEDS, ImageMetric, Measurement
+from tasks.diffusion.evaluation.metrics.image_metric import FEWEST_PICTURES, NEEDS, ImageMetric, Measurement
 
 SHOWN = 8  # pictures of the grid
-FEWEST_PICTURES = 10  # for a distance between distributions and its jackknife interval
 
 
 class ImageEvaluation:
@@ -33,7 +32,7 @@ class ImageEvaluation:
         inputs, prompts, base_prompts = self.inputs, self.inputs.prompts, self.inputs.base_prompts
         conditions = {
             "pictures": bool(prompts),
-            "10 pictures": len(prompts) >= FEWEST_PICTURES,
+            "10 pictures": min(len(prompts), len(inputs.real.splits.reference)) >= FEWEST_PICTURES,
             "image features": not inputs.models.has_clip_features,
             "CLIP features": inputs.models.has_clip_features,
             "attributes": bool(prompts) and bool(prompts[0].attributes),

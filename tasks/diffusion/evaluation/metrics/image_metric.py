@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from tasks.diffusion.evaluation.models import EvaluationModels
     from tasks.diffusion.evaluation.prompts import Prompt
 
+FEWEST_PICTURES = 10  # for a distance between distributions and its jackknife interval
 NEEDS = {
     "pictures": "at least one test prompt",
-    "10 pictures": "at least 10 test prompts, so that a set of pictures has a distribution and a jackknife interval",
+    "10 pictures": "at least 10 test prompts and 10 real pictures to compare with, for a distribution and its interval",
     "image features": "--task.features with an image classifier's features (efficientnet, inception)",
     "CLIP features": "--task.features with a CLIP",
     "attributes": "prompts with known attributes (the drawn data)",
