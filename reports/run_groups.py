@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from reports.cost_fields import COSTS
@@ -87,9 +88,12 @@ def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunG
     """The groups of one task's runs, ordered by method, size and settings.
 
     If a run was repeated with the same settings and seed (by another release, for example), the newest counts.
+    Figures of different extractors share no group.
     """
     finished, failed = [*finished], [*failed]
     settings = {run.folder: settings_of(run) for run in [*finished, *failed]}
+    for folder, extractors in _extractors(finished).items():
+        settings[folder]["record.extractors"] = extractors
     shown = _settings_shown([*finished, *failed], settings)
     runs_by_key: dict[tuple, tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     settings_by_key: dict[tuple, dict[str, Any]] = {}
@@ -139,6 +143,17 @@ def settings_of(run: Run) -> dict[str, Any]:
     for name in ("adapter.name", "task.name", "train.seed", f"adapter.{record.size.field}" if record.size else ""):
         flat.pop(name, None)
     return flat | {"record.source": record.source}
+
+
+def _extractors(runs: Sequence[Run]) -> dict[Path, str]:
+    """The extractors of the metrics that not all runs measured with the same one, by the run's folder."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        for metric, figure in run.record.metrics.items():
+            names[metric].add(figure.extractor)
+    mixed = {metric for metric, extractors in names.items() if len(extractors) > 1}
+    figures = {run.folder: [figure for metric, figure in run.record.metrics.items() if metric in mixed] for run in runs}
+    return {folder: ", ".join(sorted({figure.extractor for figure in own})) for folder, own in figures.items() if own}
 
 
 def _settings_shown(runs: list[Run], settings: Mapping) -> dict[str, set[str]]:

@@ -153,6 +153,14 @@ def test_differing_settings_make_separate_rows(tmp_path, capsys):
     assert "cannot tell" in text  # one seed each
 
 
+def test_figures_of_different_extractors_share_no_row(tmp_path, capsys):
+    for seed, extractor in enumerate(("net-a", "net-a", "net-b")):
+        write(tmp_path, record(seed=seed, metrics={"kid": figure(100.0 + seed, extractor=extractor)}))
+    rows = [line for line in run(capsys, "table", "drawings", "--runs", tmp_path).splitlines() if "extractors" in line]
+    assert [("net-a" in row, "net-b" in row) for row in rows[:2]] == [(True, False), (False, True)]
+    assert "100.5" in rows[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
