@@ -91,11 +91,24 @@ class RunConfig:
 
     def _card(self) -> dict[str, Any]:
         """The training settings that the base's card recommends, with the learning rate that was found by search."""
-        card = self.task.recommended(self.adapter.label)
+        card, searched = self.task.recommended(self.adapter.label), self._searched_rate()
         _check_card(card)
-        size = None if self.adapter.size_field is None else getattr(self.adapter, self.adapter.size_field)
-        rate = self.task.searched_rate(self.adapter.label, size, changed_settings(self.adapter))
-        return card if rate is None else {**card, "learning_rate": rate}
+        return card if searched is None else {**card, "learning_rate": searched[0]}
+
+    def _searched_rate(self) -> tuple[float, str] | None:
+        return self.task.searched_rate(self.adapter.label, size_of(self.adapter), changed_settings(self.adapter))
+
+    @property
+    def learning_rate_source(self) -> str:
+        """Where the learning rate of a resolved configuration comes from.
+
+        From searches on the base: "search" of this size and these settings, "interpolated" between two sizes, or
+        "nearest"; else from the base's "card" or the "fallback" for all bases. "user" is any other rate.
+        """
+        name, card = "learning_rate", self.task.recommended(self.adapter.label)
+        default = (card[name], "card") if name in card else (FALLBACK[name], "fallback")
+        rate, source = self._searched_rate() or default
+        return source if self.train.learning_rate == rate else "user"
 
     def as_record(self) -> dict[str, Any]:
         """All settings, for the record."""
@@ -151,6 +164,11 @@ class RunConfig:
         adapter_class = registered(adapter_registry(), method, "method")
         task_class = registered(task_registry(), name, "task")
         return cls(_converted(adapter_class, adapter), _converted(task_class, task), _converted(Train, train))
+
+
+def size_of(adapter: Adapter) -> int | None:
+    """The value of the method's size field; None without a size."""
+    return None if adapter.size_field is None else getattr(adapter, adapter.size_field)
 
 
 def changed_settings(adapter: Adapter) -> dict[str, Any]:

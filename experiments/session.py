@@ -276,6 +276,7 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
         "training": {
             "steps": settings.steps,
             "warmup_steps": settings.warmup_steps,
+            "learning_rate_source": session.config.learning_rate_source,
             "final_loss": trained.final_loss,
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,

@@ -37,9 +37,9 @@ class Figure:
 
     `low` and `high` bound a 95 % interval over the `n` items. `evaluation` has the value under each evaluation seed, in
     the order of the seeds, of which `value` is the mean. The others are references, present where they apply:
-    `base` is the untuned base measured the same way, `floor` real data against real data of the same sizes,
-    `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` the generated
-    pictures against other prompts.
+    `base` is the untuned base measured the same way, `floor` the distance of real pictures to other real pictures
+    (drawn data: of the same captions), `reconstruction` the same through the VAE, `ceiling` what real data reaches
+    (pictures: through the VAE), and `shuffled` the generated pictures against other prompts.
     """
 
     value: float
@@ -161,8 +161,10 @@ class Task(ABC):
         """
         return {}
 
-    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> float | None:
+    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> tuple[float, str] | None:
         """The learning rate that a search on the base found for a method of this size; None without a search.
+
+        With it, how it was found: by a "search" of this size, "interpolated" between two, or of the "nearest" one.
 
         `settings` are those of the method that are not at their defaults. The rate is used where the user sets none.
         """
@@ -293,6 +295,7 @@ class PreparedTask(ABC):
 
     backbone: Backbone
     train_items: int | None = None  # items per epoch, if the task has epochs
+    has_validation: bool = True  # data with few items may have none for validation
     facts: dict[str, Any]  # for the record: revisions, counts, skipped items
 
     @abstractmethod
@@ -325,7 +328,7 @@ class PreparedTask(ABC):
 
     @abstractmethod
     def validation_loss(self) -> float:
-        """The loss on the validation items, with the same noise every time."""
+        """The loss on the validation items, with the same noise every time. Not called without `has_validation`."""
 
     @abstractmethod
     def evaluate(self, output: Path | None = None) -> Evaluation:

@@ -1,8 +1,9 @@
 """Search for the learning rate: the same search for every method at every size on every task.
 
 The first grid lies around the rate that the setting would take without a search. It grows until its best rate has a
-neighbour on each side, and is then refined once between them. The choice uses the task's validation loss alone: a
-trial is never evaluated on test items and is not a run of a report.
+neighbour on each side, and is then refined once between them. All grids of a factor are parts of one series, so that
+the searches of several sizes tried the same rates. The choice uses the task's validation loss alone: a trial is never
+evaluated on test items and is not a run of a report. `rates_file` writes searches for a base.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from experiments.sweeping.trial import Trial
 
 FOLDER = ".learning-rates"  # below the runs' folder; reports skip it
 MEASURE = "validation loss at the last step of the trial"
+ORIGIN = 1e-3  # a rate of every series
 MOST_GROWTH = 4  # rates added to the first grid, on each side
 LARGEST_RATE = 10.0  # that `Train` takes
 
@@ -46,9 +48,9 @@ class LearningRateSearch:
             raise UsageError(f"--search-share must be above 0 and at most 1, not {self.share:g}")
 
     def rates(self, centre: float, growth_below: int = 0, growth_above: int = 0) -> list[float]:
-        """The grid in ascending order, before its growth symmetric about `centre` on a log scale."""
-        lowest = -(self.count - 1) / 2 - growth_below
-        grid = [self._rate(centre, lowest + i) for i in range(growth_below + self.count + growth_above)]
+        """The grid in ascending order: before its growth, the `count` rates of the series closest to `centre`."""
+        lowest = round(self._place(centre) - (self.count - 1) / 2) - growth_below
+        grid = [self._rate(lowest + i) for i in range(growth_below + self.count + growth_above)]
         return [rate for rate in grid if rate <= LARGEST_RATE]
 
     def wanted(self, centre: float, losses: Mapping[float, float | None]) -> list[float]:
@@ -69,12 +71,16 @@ class LearningRateSearch:
                 above += 1
             else:
                 break
-        middles = (self._rate(best, side) for side in (-0.5, 0.5))
+        middles = (self._rate(round(self._place(best)) + side) for side in (-0.5, 0.5))
         return [rate for rate in middles if rate not in losses and rate <= LARGEST_RATE and losses[best] is not None]
 
-    def _rate(self, centre: float, position: float) -> float:
-        """The rate `position` factors above `centre`, rounded to four digits."""
-        return float(f"{centre * self.factor**position:.4g}")
+    def _place(self, rate: float) -> float:
+        """Where the rate lies in the series of all grids."""
+        return math.log(rate / ORIGIN, self.factor)
+
+    def _rate(self, place: float) -> float:
+        """The rate at this place, rounded to four digits."""
+        return float(f"{ORIGIN * self.factor**place:.4g}")
 
     def config(self, config: RunConfig, rate: float) -> RunConfig:
         """The configuration of a trial. Raises UsageError if the resolved `config` has no number of steps."""

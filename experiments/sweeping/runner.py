@@ -75,7 +75,7 @@ def find_rates(groups: Sequence[SeedGroup], launcher: Launcher) -> None:
     """Perform the missing trials, and print where the best rate is at the edge of all that were tried."""
     from experiments.sweeping.display import run_jobs
 
-    to_do = {trial: group for group in groups for trial in group.trials() if not trial.done}
+    to_do: dict[Job, SeedGroup] = {trial: group for group in groups for trial in group.trials() if not trial.done}
     if any(group.search is not None for group in groups):
         finished = sum(trial.done for group in groups for trial in group.trials())
         print(f"learning-rate trials: {finished} finished, {len(to_do)} to do, and those that their losses ask for")

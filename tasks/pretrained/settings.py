@@ -29,11 +29,11 @@ class PretrainedSettings(ABC):
         digests = {"data": self.data_digest(), "base": self.base_revision()}
         return {name: digest for name, digest in digests.items() if digest is not None}
 
-    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> float | None:
-        from tasks.pretrained.learning_rates import searched_rate
+    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> tuple[float, str] | None:
+        from tasks.pretrained.learning_rates import FILE, read_searches, searched_rate
 
-        folder = FOLDERS.get(self.base, Path(self.base))
-        return searched_rate(folder, self.name, adapter, size, settings)
+        searches = read_searches(FOLDERS.get(self.base, Path(self.base)) / FILE)
+        return searched_rate(searches, self.base_revision, self.name, adapter, size, settings)
 
     @abstractmethod
     def base_revision(self) -> str:

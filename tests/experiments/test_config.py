@@ -54,7 +54,25 @@ def test_the_users_value_comes_first_and_the_card_fills_the_rest():
     assert config.train.steps == 7
     card = Pokemon().recommended("lora")
     assert config.train.batch_size == card["batch_size"]
-    assert config.train.learning_rate == card["learning_rate"]
+    assert config.train.lr_scheduler == card["lr_scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("searched", "card", "given", "rate", "source"),
+    [
+        ((3e-3, "interpolated"), {"learning_rate": 1e-3}, None, 3e-3, "interpolated"),
+        ((3e-3, "search"), {}, 3e-3, 3e-3, "search"),
+        ((3e-3, "nearest"), {"learning_rate": 1e-3}, 1e-3, 1e-3, "user"),
+        (None, {"learning_rate": 1e-3}, None, 1e-3, "card"),
+        (None, {"learning_rate": 1e-3}, 2e-3, 2e-3, "user"),
+        (None, {}, None, 1e-4, "fallback"),
+    ],
+)
+def test_a_searched_rate_comes_before_the_cards(monkeypatch, searched, card, given, rate, source):
+    monkeypatch.setattr(Pokemon, "recommended", lambda self, adapter: card)
+    monkeypatch.setattr(Pokemon, "searched_rate", lambda self, adapter, size, settings: searched)
+    config = RunConfig(Lora(), Pokemon(), Train(learning_rate=given)).resolved()
+    assert (config.train.learning_rate, config.learning_rate_source) == (rate, source)
 
 
 @pytest.mark.parametrize(("steps", "warmup_steps"), [(100, 5), (400, 20), (4000, 20)])

@@ -33,12 +33,21 @@ def groups(tmp_path, tiny_task):
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
-def test_the_grid_is_symmetric_about_the_recommended_rate(count):
-    rates = LearningRateSearch(count, 3.0, 0.1).rates(6e-3)
+@pytest.mark.parametrize("centre", [6e-3, 1e-3, 0.0257, 2e-7])
+def test_the_grid_lies_around_the_recommended_rate(count, centre):
+    rates = LearningRateSearch(count, 3.0, 0.1).rates(centre)
     assert len(rates) == count
-    assert math.exp(sum(map(math.log, rates)) / count) == pytest.approx(6e-3, rel=1e-3)
+    assert math.exp(abs(sum(map(math.log, rates)) / count - math.log(centre))) <= math.sqrt(3) * 1.001
     assert all(b / a == pytest.approx(3, rel=1e-3) for a, b in itertools.pairwise(rates))
-    assert (6e-3 in rates) == (count % 2 == 1)
+
+
+@pytest.mark.parametrize("factor", [2.0, 3.0])
+def test_searches_from_different_rates_try_the_same_ones(factor):
+    search = LearningRateSearch(5, factor)
+    tried = [searched(search, centre, lambda rate: math.log(rate / 2e-4) ** 2) for centre in (1e-5, 1.7e-4, 3e-3)]
+    every = sorted(set().union(*tried))
+    assert all(rate == search._rate(round(2 * search._place(rate)) / 2) for rate in every)
+    assert len({min(losses, key=lambda rate: losses[rate] or 0.0) for losses in tried}) == 1
 
 
 @pytest.mark.parametrize("wrong", [(1, 2.0, 0.5), (3, 1.0, 0.5), (3, 2.0, 0.0), (3, 2.0, 1.5)])
