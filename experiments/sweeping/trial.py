@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.errors import UsageError
 from experiments.records.folder import write_json
 from experiments.sweeping.jobs import Job
 
@@ -66,6 +67,11 @@ class Trial(Job):
         from experiments.session import reserve_and_attach
         from experiments.training.loop import Trainer
 
+        if not prepared.has_validation:
+            raise UsageError(
+                "a learning-rate search chooses by the validation loss, but the data are too few for validation items: "
+                "use more data, or set --train.learning-rate"
+            )
         folder, attachment = self.folder.path, reserve_and_attach(self.config, prepared)
         settings = self.config.for_items(prepared.train_items)
         try:

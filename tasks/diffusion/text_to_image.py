@@ -44,7 +44,8 @@ class TextToImage(PreparedTask):
         self.sampling = self._sampling()
         self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, value_of(task.random_flip))
         self.training = self.noising(self.splits.train, training=True)
-        self.validation = self.noising(self.splits.validation, training=False)
+        self.has_validation = len(self.splits.validation) > 0
+        self.validation = self.noising(self.splits.validation, training=False) if self.has_validation else None
         self.evaluation = self._evaluation(class_prompt)
         self.train_items = len(self.splits.train)
         self.facts = self.splits.facts | self._facts()
@@ -72,6 +73,7 @@ class TextToImage(PreparedTask):
             "base": task.base,
             "base_revision": self.revision,
             "train_items": len(self.splits.train),
+            "validation_items": len(self.splits.validation),
             "test_items": len(self.splits.test),
             "resolution": self.resolution,
             "sampling": {
@@ -143,11 +145,14 @@ class TextToImage(PreparedTask):
 
     @torch.no_grad()
     def validation_loss(self) -> float:
+        validation = self.validation
+        assert validation is not None, "there are no validation pictures"
+
         def total(index: Tensor) -> float:
-            batch = self.validation.batch(index, MAX_SEED, int(index[0]))
+            batch = validation.batch(index, MAX_SEED, int(index[0]))
             return diffusion_loss(self.base, batch).item() * len(index)
 
-        count = len(self.validation)
+        count = len(validation)
         return sum(map_across_ranks(torch.arange(count).split(self._batch_size(64)), total)) / count
 
     def _batch_size(self, most: int) -> int:

@@ -99,12 +99,13 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
 
     def describe_data(self) -> DataReport:
         from tasks.language.data import e2e_data
+        from tasks.language.data.kept_apart import always_left_out
         from tasks.language.data.report import report_of_meanings
 
         splits = e2e_data.load(self.data, self.train_items, self.test_items, "skip")
         report = report_of_meanings(splits, self.base)
         if self.on_bad_item == "fail":
-            report.add_stops()
+            report.add_stops(always_left_out("meanings", "texts"))
         return report
 
     def data_digest(self) -> str | None:

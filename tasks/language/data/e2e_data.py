@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tasks.bad_items import BadItem, BadItems, OnBadItem, first_names, numbered
 from tasks.errors import TaskError
 from tasks.file_digests import file_digest
+from tasks.language.data.kept_apart import SharedItems, beyond, normalised
 from tasks.tables import read_numbered_csv
 
 DRAWN = "restaurants"  # by this package
@@ -42,7 +43,10 @@ class Item:
 
 @dataclass(frozen=True)
 class MeaningSplits:
-    """Splits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
+    """Splits that share no meaning and no text; `source` and `revision` identify the data.
+
+    `facts` counts what is left out.
+    """
 
     train: list[Item]
     validation: list[Item]
@@ -77,17 +81,44 @@ def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = 
 
     Raises TaskError if the data cannot be read.
     """
-    if data == DRAWN:
-        return _restaurants(train_items, test_items)
     path, bad = Path(data).expanduser(), BadItems(on_bad_item)
-    if path.is_dir():
+    if data == DRAWN:
+        splits = _restaurants(train_items, test_items)
+    elif path.is_dir():
         splits = _from_folder(path, bad)
     elif path.is_file():
         splits = _from_file(path, bad)
     else:
         splits = _from_hub(data, bad)
-    validation, test = sample(splits.validation, test_items), sample(splits.test, test_items)
-    return replace(splits, validation=validation, test=test, source=data, facts=bad.facts())
+    shared = SharedItems()
+    parts = _apart({"train": splits.train, "validation": splits.validation, "test": splits.test}, shared)
+    for split in ("validation", "test") if data != DRAWN else ():
+        used = sample(parts[split], test_items)
+        lines = {item.line for item in used}
+        shared.leave_out(beyond("meanings", split), [item.line for item in parts[split] if item.line not in lines])
+        parts[split] = used
+    return replace(splits, **parts, source=data, facts=shared.facts(bad.facts()))
+
+
+def _apart(parts: Mapping[str, list[Item]], shared: SharedItems) -> dict[str, list[Item]]:
+    """The splits without the meanings, and then the texts, that an earlier one has (`SharedItems.take_out`)."""
+    meanings = shared.take_out(parts, "meanings", meaning_key, lambda item: item.line)
+    texts = {split: [(item, text) for item in items for text in item.references] for split, items in meanings.items()}
+    kept = shared.take_out(texts, "texts", lambda pair: normalised(pair[1]), lambda pair: pair[0].line)
+    return {split: _with_texts(pairs) for split, pairs in kept.items()}
+
+
+def _with_texts(pairs: Sequence[tuple[Item, str]]) -> list[Item]:
+    """Items with the references that are paired with them."""
+    texts: dict[str, tuple[Item, list[str]]] = {}
+    for item, text in pairs:
+        texts.setdefault(item.line, (item, []))[1].append(text)
+    return [replace(item, references=tuple(references)) for item, references in texts.values()]
+
+
+def meaning_key(item: Item) -> frozenset[tuple[str, str]]:
+    """The same for meanings that differ in case, white space or the order of their slots."""
+    return frozenset((normalised(slot), normalised(value)) for slot, value in item.meaning.items())
 
 
 def sample(items: list[Item], count: int) -> list[Item]:
@@ -122,22 +153,25 @@ def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
         )
     files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
     parts = {split: grouped(read_pairs(file), str(file), bad) for split, file in files.items()}
-    held_out = {item.line for split in ("validation", "test") for item in parts[split]}
-    train = [item for item in parts["train"] if item.line not in held_out]
-    return MeaningSplits(train, parts["validation"], parts["test"], str(folder), file_digest(*files.values()))
+    return MeaningSplits(**parts, source=str(folder), revision=file_digest(*files.values()))
 
 
 def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
     """Assign a tenth of the meanings to validation and a tenth to test."""
-    items = grouped(read_pairs(file), str(file), bad)
-    if len(items) < 10:
+    same: dict[frozenset[tuple[str, str]], list[Item]] = {}
+    for item in grouped(read_pairs(file), str(file), bad):
+        same.setdefault(meaning_key(item), []).append(item)
+    if len(same) < 10:
         raise TaskError(
-            f"--task.data '{file}' has {numbered(len(items), 'meaning')} that can be used; expected at least 10, to be "
+            f"--task.data '{file}' has {numbered(len(same), 'meaning')} that can be used; expected at least 10, to be "
             f"split by meaning into training, validation and test: {bad.advice('use a larger file')}"
         )
-    Random(0).shuffle(items)
-    tenth = len(items) // 10
-    return MeaningSplits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), file_digest(file))
+    groups = list(same.values())
+    Random(0).shuffle(groups)
+    tenth = len(groups) // 10
+    parts = (groups[2 * tenth :], groups[:tenth], groups[tenth : 2 * tenth])
+    train, validation, test = ([item for group in part for item in group] for part in parts)
+    return MeaningSplits(train, validation, test, str(file), file_digest(file))
 
 
 def _from_hub(name: str, bad: BadItems) -> MeaningSplits:

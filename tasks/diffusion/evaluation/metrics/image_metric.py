@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tasks.diffusion.evaluation.models import EvaluationModels
     from tasks.diffusion.evaluation.prompts import Prompt
 
-FEWEST_PICTURES = 10  # for a distance between distributions and its jackknife interval
+FEWEST_PICTURES = 10
+"""Of each set of which a distance is measured: one in each group of its jackknife. A group without a picture leaves
+nothing out, and the replicates' spread is then no standard error (Shao & Tu 1995, section 2.3)."""
 NEEDS = {
     "pictures": "at least one test prompt",
     "10 pictures": "at least 10 test prompts and 10 real pictures to compare with, for a distribution and its interval",
