@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -71,8 +72,8 @@ class RunGroup:
         values = [*self.evaluations(metric).values()]
         if not values or len(values[0]) < 2:
             return None
-        widths = [high - low for low, high in filter(None, map(_interval, self.figures(metric)))]
-        return components(values, sum(widths) / len(widths) if widths else None)
+        errors = [figure.standard_error for figure in self.figures(metric) if figure.standard_error is not None]
+        return components(values, math.hypot(*errors) / math.sqrt(len(errors)) if errors else None)
 
     def cost(self, name: str) -> float | None:
         """Mean of one of `COSTS` over the finished runs; None if no run recorded it."""
@@ -161,12 +162,12 @@ def _settings_shown(runs: list[Run], settings: Mapping) -> dict[str, set[str]]:
     by_method: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         by_method[run.record.method].append(settings[run.folder])
-    shared = {name for name in _differing(settings.values()) if not name.startswith("adapter.")}
-    own = {method: {n for n in _differing(each) if n.startswith("adapter.")} for method, each in by_method.items()}
-    return {method: shared | names for method, names in own.items()}
+    shared = {name for name in differing_settings(settings.values()) if not name.startswith("adapter.")}
+    own = {method: differing_settings(each) for method, each in by_method.items()}
+    return {method: shared | {name for name in own[method] if name.startswith("adapter.")} for method in own}
 
 
-def _differing(settings: Iterable[Mapping[str, Any]]) -> set[str]:
+def differing_settings(settings: Iterable[Mapping[str, Any]]) -> set[str]:
     """Names whose value is not the same in all of `settings`; a missing name counts as null."""
     settings = list(settings)
     names = {name for each in settings for name in each}

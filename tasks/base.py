@@ -36,10 +36,11 @@ class Figure:
     """A measured value with everything needed to read it.
 
     `low` and `high` bound a 95 % interval over the `n` items. `evaluation` has the value under each evaluation seed, in
-    the order of the seeds, of which `value` is the mean. The others are references, present where they apply:
-    `base` is the untuned base measured the same way, `floor` the distance of real pictures to other real pictures
-    (drawn data: of the same captions), `reconstruction` the same through the VAE, `ceiling` what real data reaches
-    (pictures: through the VAE), and `shuffled` the generated pictures against other prompts.
+    the order of the seeds, of which `value` is the mean; `standard_error` is then that of `value` over the items. The
+    others are references, present where they apply: `base` is the untuned base measured the same way, `floor` the
+    distance of real pictures to other real pictures (drawn data: of the same captions), `reconstruction` the same
+    through the VAE, `ceiling` what real data reaches (pictures: through the VAE), and `shuffled` the generated pictures
+    against other prompts.
     """
 
     value: float
@@ -54,6 +55,7 @@ class Figure:
     ceiling: float | None = None
     shuffled: float | None = None
     evaluation: list[float] | None = None
+    standard_error: float | None = None
 
     def as_record(self) -> dict[str, Any]:
         """All that is known; a bound or a reference that is not a finite number is not."""
@@ -144,6 +146,7 @@ class Task(ABC):
     primary_metric: ClassVar[str]  # tables sort and studies select by it
     generates: ClassVar[Literal["pictures", "texts"] | None] = None  # what a trained model makes of a prompt
     input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, max_length
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()  # fields that change the evaluation and nothing of the training
     _registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls, name: str, **kwargs) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ def show(record: Mapping[str, Any], folder: Path) -> None:
     console = Console()
     if record["status"] != "finished":
         console.print(f"[bold red]failed[/]: {record['reason']}\n{folder}", highlight=False)
+        for line in _untuned(record.get("base_figures", {})):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         return
     console.print(_figures(record))
     for line in _definitions(record["metrics"]):
@@ -45,12 +48,29 @@ def _figures(record: Mapping[str, Any]) -> Table:
         interval = f"{_number(figure.get('low'))} .. {_number(figure.get('high'))}" if "low" in figure else ""
         references = [f"{column} {_number(figure[column])}" for column in REFERENCES if column in figure]
         arrow = {"lower": "↓", "higher": "↑"}[figure["better"]]
-        last = ", ".join([*references, f"n {figure['n']}"])
+        last = ", ".join([*references, f"n {figure['n']}", *_evaluation_noise(figure)])
         table.add_row(f"{name} {arrow}", _number(figure.get("base")), _number(figure["value"]), interval, last)
     extractors = sorted({figure["extractor"] for figure in figures.values()})
     table.caption = "↓ lower is better, ↑ higher is better; measured with: " + "; ".join(extractors)
     table.caption_justify = "left"
     return table
+
+
+def _evaluation_noise(figure: Mapping[str, Any]) -> Iterator[str]:
+    """The standard deviation between evaluation seeds, if there are several."""
+    if "evaluation" in figure:
+        yield f"sd {_number(stdev(figure['evaluation']))} between {len(figure['evaluation'])} evaluation seeds"
+
+
+def _untuned(figures: Mapping[str, Any]) -> Iterator[str]:
+    """The untuned base's figures of a run that failed later, on one line; none if they were not measured."""
+    parts = [
+        f"{name} {_number(figure['value'])} (n {figure['n']}, {figure['extractor']})"
+        for name, figure in figures.items()
+        if not _is_part(name, figures)
+    ]
+    if parts:
+        yield f"untuned base: {', '.join(parts)}"
 
 
 def _definitions(figures: Mapping[str, Any]) -> Iterator[str]:

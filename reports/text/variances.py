@@ -18,8 +18,8 @@ def sources(groups: Sequence[RunGroup], metric: str | None) -> list[str]:
 
 
 VARIANCES = (
-    "Variances: two-way random-effects analysis (ANOVA estimates, negative ones shown as 0); items: from the interval "
-    "over items, beyond the evaluation seed's part."
+    "Variances: two-way random-effects analysis (ANOVA estimates, negative ones shown as 0); items: from the standard "
+    "error over items, beyond the evaluation seed's part."
 )
 
 

@@ -65,7 +65,7 @@ class TextToImage(PreparedTask):
         real = RealPictures(self.splits, self.base, models, class_prompt)
         sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling)
         inputs = MetricInputs(self.base, models, real, sampled, self.validation_loss)
-        return ImageEvaluation(list(task.metrics.values()), inputs)
+        return ImageEvaluation(list(task.metrics.values()), inputs, task.evaluation_seeds)
 
     def _facts(self) -> dict[str, Any]:
         task, sampling = self.task, self.sampling
@@ -75,6 +75,7 @@ class TextToImage(PreparedTask):
             "train_items": len(self.splits.train),
             "validation_items": len(self.splits.validation),
             "test_items": len(self.splits.test),
+            "floor": self.splits.facts.get("floor", "other held-out pictures") if len(self.splits.floor) else "none",
             "resolution": self.resolution,
             "sampling": {
                 "solver": "DPM-Solver++",
@@ -144,12 +145,12 @@ class TextToImage(PreparedTask):
         return diffusion_loss(self.base, batch)
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
+    def validation_loss(self, evaluation_seed: int = 0) -> float:
         validation = self.validation
         assert validation is not None, "there are no validation pictures"
 
         def total(index: Tensor) -> float:
-            batch = validation.batch(index, MAX_SEED, int(index[0]))
+            batch = validation.batch(index, MAX_SEED - evaluation_seed, int(index[0]))
             return diffusion_loss(self.base, batch).item() * len(index)
 
         count = len(validation)

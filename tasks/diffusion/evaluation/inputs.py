@@ -18,7 +18,8 @@ from tasks.diffusion.model.sampling import Sampling, sample
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
 from tasks.diffusion.worlds.drawing import SIZE, Attributes
 
-CLASS_STREAM = 1  # added to the sampling seed: pictures of the class prompt start from other noise
+STREAMS = 2  # of noise for each evaluation seed
+CLASS_STREAM = 1  # the one that pictures of the class prompt start from
 
 
 class RealPictures:
@@ -70,7 +71,10 @@ class RealPictures:
 
 @dataclass(frozen=True)
 class SampledPrompts:
-    """What an evaluation samples: `prompts` and, for what the base knew before, `base_prompts`."""
+    """What an evaluation samples: `prompts` and, for what the base knew before, `base_prompts`.
+
+    `sampling.seed` is that of the first evaluation seed.
+    """
 
     prompts: Sequence[Prompt]
     base_prompts: Sequence[Prompt]
@@ -81,14 +85,16 @@ class SampledPrompts:
 class MetricInputs:
     """One evaluation of the model in its current state. Pictures are uint8 (n, 3, height, width).
 
-    Results stay in the instance: `dataclasses.replace` makes one for the next evaluation.
+    All that is random in it depends on the evaluation seed `seed`: the noise that pictures start from, and that of the
+    validation loss. Results stay in the instance: `dataclasses.replace` makes one for the next evaluation.
     """
 
     base: StableDiffusion
     models: EvaluationModels
     real: RealPictures
     sampled: SampledPrompts
-    validation_loss: Callable[[], float]
+    validation_loss: Callable[[int], float]
+    seed: int = 0
     _shown: dict[tuple[str, str], list[Attributes]] = field(default_factory=dict, init=False)
 
     @property
@@ -100,6 +106,11 @@ class MetricInputs:
         return self.sampled.base_prompts
 
     @property
+    def sampling(self) -> Sampling:
+        """The sampling of this evaluation seed."""
+        return replace(self.sampled.sampling, seed=self.sampled.sampling.seed + STREAMS * self.seed)
+
+    @property
     def captions(self) -> list[str]:
         """What each picture should show, in words that an independent CLIP knows."""
         return [prompt.caption for prompt in self.prompts]
@@ -107,9 +118,7 @@ class MetricInputs:
     @cached_property
     def pictures(self) -> Tensor:
         """One picture per prompt."""
-        return sample(
-            self.base, [prompt.text for prompt in self.prompts], self.sampled.sampling, "sampling test prompts"
-        )
+        return sample(self.base, [prompt.text for prompt in self.prompts], self.sampling, "sampling test prompts")
 
     @cached_property
     def features(self) -> Tensor:
@@ -125,7 +134,7 @@ class MetricInputs:
     def base_pictures(self) -> Tensor:
         """One picture per prompt of the base's pretraining domain."""
         texts = [prompt.text for prompt in self.base_prompts]
-        return sample(self.base, texts, self.sampled.sampling, "sampling the base's own prompts")
+        return sample(self.base, texts, self.sampling, "sampling the base's own prompts")
 
     @cached_property
     def base_features(self) -> Tensor:
@@ -134,7 +143,7 @@ class MetricInputs:
     @cached_property
     def class_features(self) -> Tensor:
         """Features (n, d) of as many pictures of the class prompt as there are prompts."""
-        sampling = replace(self.sampled.sampling, seed=self.sampled.sampling.seed + CLASS_STREAM)
+        sampling = replace(self.sampling, seed=self.sampling.seed + CLASS_STREAM)
         prompts = [self.real.class_prompt or ""] * len(self.prompts)
         pictures = sample(self.base, prompts, sampling, "sampling the class prompt")
         return features_of(self.models.extractor, pictures, self.models.device)

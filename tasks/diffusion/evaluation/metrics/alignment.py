@@ -48,8 +48,7 @@ class Alignment(ImageMetric):
         if self.shuffle:
             others = [wanted[i] for i in derangement(len(wanted))]
             references["shuffled"] = float(shares_shown(shown, others, self.attributes).mean())
-        figure = self.mean(values, inputs.models.classifier.name, inputs.prompts, **references)
-        return Measurement(figure, values.tolist())
+        return self.mean(values, inputs.models.classifier.name, inputs.prompts, **references)
 
 
 def shares_shown(

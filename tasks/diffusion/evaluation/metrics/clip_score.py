@@ -37,4 +37,4 @@ class ClipScore(ImageMetric):
             "ceiling": float(real.mean()),
             "shuffled": float(scorer.scores(inputs.pictures, others).mean()),
         }
-        return Measurement(self.mean(scores, scorer.name, inputs.prompts, **references), scores.tolist())
+        return self.mean(scores, scorer.name, inputs.prompts, **references)

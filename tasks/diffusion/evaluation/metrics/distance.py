@@ -31,14 +31,15 @@ class DistanceMetric(ImageMetric):
         """The distance between two feature sets (n, d) and (m, d)."""
 
     def compute(self, inputs: MetricInputs) -> Measurement:
-        from tasks.diffusion.evaluation.intervals import jackknife
+        from tasks.diffusion.evaluation.intervals import jackknife_error, jackknife_interval, without_groups
 
         generated, reference = inputs.features, inputs.real.features("reference")
-        low, high = jackknife(self.distance, generated, reference)
+        left_out = without_groups(self.distance, generated, reference)
         value, extractor = self.distance(generated, reference), inputs.models.extractor.name
-        return Measurement(
-            self.figure(value, len(generated), extractor, low, high, **self._references(inputs.real, len(generated)))
-        )
+        low, high = jackknife_interval(value, left_out)
+        references = self._references(inputs.real, len(generated))
+        figure = self.figure(value, len(generated), extractor, low, high, **references)
+        return Measurement(figure, sample=left_out, interval=jackknife_interval, error=jackknife_error)
 
     def _references(self, real: RealPictures, generated: int) -> dict[str, float]:
         """`floor` and `reconstruction`, unless there are too few real pictures for them."""

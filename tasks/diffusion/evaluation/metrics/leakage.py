@@ -24,4 +24,4 @@ class Leakage(ImageMetric):
 
     def compute(self, inputs: MetricInputs) -> Measurement:
         values = mean_cosine(inputs.class_features, inputs.real.features("reference"))
-        return Measurement(self.mean(values, inputs.models.extractor.name))
+        return self.mean(values, inputs.models.extractor.name)

@@ -36,7 +36,7 @@ class Similarity(ImageMetric):
         others = "floor" if len(inputs.real.splits.floor) else "train"
         values = mean_cosine(generated, real("reference"))
         ceiling = mean_cosine(real(others, decoded=True), real("reference"))
-        return Measurement(self.mean(values, extractor, inputs.prompts, ceiling=float(ceiling.mean())), values.tolist())
+        return self.mean(values, extractor, inputs.prompts, ceiling=float(ceiling.mean()))
 
 
 def mean_cosine(features: Tensor, reference: Tensor) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tasks.base import Figure
 from tasks.bundled.bundled_bases import CLASSIFIER, FOLDERS, SCORER, STABLE_DIFFUSION
 from tasks.diffusion.data.splits import REDRAWN, TEST_STREAM, character, creatures, draw, redraw
 from tasks.diffusion.evaluation.attributes import AttributeClassifier
@@ -20,10 +22,17 @@ from tasks.diffusion.evaluation.metrics.fid_infinity import ExtrapolatedFrechetD
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance, kernel_distance
 from tasks.diffusion.pokemon import Pokemon
 from tasks.diffusion.worlds.creatures import Creatures
+from tests.tasks.diffusion.tiny_base import write_base, write_pictures
 
 CPU = torch.device("cpu")
 COUNT = 200
 OTHER = 900  # streams that no task draws
+
+
+def figure(metric, inputs) -> Figure:
+    measured = metric.compute(inputs).figure
+    assert measured is not None
+    return measured
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,7 @@ def test_the_floor_covers_what_perfect_models_reach(distance):
 def test_ceilings_are_those_of_the_tests_pictures_through_the_vae(prepared):
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(FOLDERS[STABLE_DIFFUSION] / "vae", torch_dtype=torch.float32)
+    vae: Any = AutoencoderKL.from_pretrained(FOLDERS[STABLE_DIFFUSION] / "vae", torch_dtype=torch.float32)
     test = prepared.splits.test
     with torch.no_grad():
         decoded = vae.decode(vae.encode(test.pixels.float() / 127.5 - 1).latent_dist.mean).sample
@@ -72,18 +81,20 @@ def test_ceilings_are_those_of_the_tests_pictures_through_the_vae(prepared):
     shown = classifier.predict(pixels, "creatures")
     expected = np.mean([a["head"] == b["head"] for a, b in zip(shown, test.attributes, strict=True)])
     inputs = prepared.evaluation.inputs
-    assert Alignment.of_attribute("head").compute(inputs).figure.ceiling == expected
+    assert figure(Alignment.of_attribute("head"), inputs).ceiling == expected
     scores = inputs.models.scorer.scores(pixels, test.captions)
-    assert ClipScore().compute(inputs).figure.ceiling == pytest.approx(scores.mean(), rel=1e-4)
+    assert figure(ClipScore(), inputs).ceiling == pytest.approx(scores.mean(), rel=1e-4)
     assert scores.mean() != pytest.approx(inputs.models.scorer.scores(test.pixels, test.captions).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("metric", [KernelDistance(), FrechetDistance(), ExtrapolatedFrechetDistance()])
 def test_distances_have_the_floor_of_as_many_pictures(prepared, metric):
-    figure = metric.compute(prepared.evaluation.inputs).figure
+    measured = figure(metric, prepared.evaluation.inputs)
     real = prepared.evaluation.inputs.real
-    assert figure.floor == metric.distance(real.features("floor"), real.features("reference"))
-    assert figure.reconstruction > figure.floor
+    assert measured.floor == metric.distance(real.features("floor"), real.features("reference"))
+    assert measured.floor is not None
+    assert measured.reconstruction is not None
+    assert measured.reconstruction > measured.floor
 
 
 @pytest.mark.parametrize(
@@ -101,9 +112,12 @@ def test_a_floor_of_another_size_serves_unbiased_distances_alone(prepared, kept,
     inputs = prepared.evaluation.inputs
     pictures = draw(Creatures(), kept, OTHER, True)
     real = type(inputs.real)(replace(inputs.real.splits, floor=pictures), inputs.base, inputs.models, None)
-    figure = metric.compute(replace(inputs, real=real)).figure
-    assert (figure.floor is not None, figure.reconstruction is not None) == (has_floor, has_floor)
+    measured = figure(metric, replace(inputs, real=real))
+    assert (measured.floor is not None, measured.reconstruction is not None) == (has_floor, has_floor)
 
 
-def test_the_record_says_what_the_floor_is(prepared):
+def test_the_record_says_what_the_floor_is(prepared, tmp_path):
     assert prepared.facts["floor"] == REDRAWN
+    base, data = write_base(tmp_path / "base"), write_pictures(tmp_path / "data", 10)
+    few = Pokemon(base=str(base), data=str(data), validation_items=2, test_items=2, drift_items=0)
+    assert few.prepare(CPU).facts["floor"] == "none"
