@@ -151,11 +151,11 @@ def plots(options: PlotsOptions) -> None:
 class RatesOptions:
     """Show searches of learning rates.
 
-    The rate that each method at each size takes, and the losses beside it; a heat map over rate and size.
+    The rate that each method takes at each size, with the losses beside it; a heat map over rate and size, and curves.
     """
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
-    """Files with searches, such as tasks/bundled/gpt-mini/learning_rates.json."""
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = (Path("runs"),)
+    """Folders of runs, and files with searches such as tasks/bundled/gpt-mini/learning_rates.json."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also draw heat maps and curves there, as SVG and PNG."""
 
@@ -163,7 +163,7 @@ class RatesOptions:
 def rates(options: RatesOptions) -> None:
     from reports.rates import read_searches, render
 
-    searches = read_searches(options.files)
+    searches = read_searches(options.paths)
     print(render(searches))
     if options.output is not None:
         from reports.plots.rates import draw_rates

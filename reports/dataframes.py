@@ -115,6 +115,7 @@ def _row(run: Run) -> dict[str, Any]:
     }
     settings = {f"{part}.{name}": v for part, name, v in _settings(run) if (part, name) not in IDENTITY_SETTINGS}
     figures = {name: value for metric, figure in record.metrics.items() for name, value in _figure(metric, figure)}
+    figures |= {f"{metric}.base": figure.value for metric, figure in record.base_figures.items()}
     costs = {name: cost.read(record) for name, cost in COST_FIELDS.items()}
     machine = {name: value_at(record, path) for name, path in MACHINE_FIELDS.items()}
     return identity | {k: v for k, v in (settings | figures | costs | machine).items() if k not in identity}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,110 +13,124 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from reports.plots.style import COLOURS, MARKERS, QUIET, escape, new_figure, save, style_context
-from reports.rates import SavedSearch, edges, notes
+from reports.plots.style import COLOURS, MARKERS, QUIET, escape, new_figure, save, slug, style_context
+from reports.rates import SavedSearch, by_settings, by_task, edges, notes
 
 MAP = "viridis_r"
-FAILED = "#d8dbe0"
-WORST_SHOWN = 0.6  # share of the losses that the colours and the curves tell apart
+DARK = 0.45  # share of the colour scale from which on text is white
+FAILED, CHOSEN, INK = "#d8dbe0", "#D55E00", "#2b2f36"
+WORST_SHOWN = 0.5  # share of the losses that the colours and the curves tell apart
+ROW, TITLE = 0.3, 0.45  # inches
+WIDTH = 7.6  # inches, of a heat map
+
+HEAT_MAP_NOTE = "Framed: the chosen rate. Grey: the training failed."
+CURVES_NOTE = "Ringed: the chosen rate. At the upper edge: triangles for higher losses, crosses for failed trainings."
 
 
 def draw_rates(searches: Sequence[SavedSearch], folder: Path) -> Iterator[Path]:
     """Write a heat map and the curves of each task, as SVG and PNG; yields the files."""
-    tasks: dict[str, list[SavedSearch]] = defaultdict(list)
-    for search in searches:
-        tasks[search.task].append(search)
-    for task, own in tasks.items():
-        for name, figure_of in (("rates", heat_map), ("rate-curves", curves)):
+    for task, own in by_task(searches).items():
+        limit = f"Losses above {limits(own)[1]:.3g} are not told apart."
+        for name, figure_of, note in (("rates", heat_map, HEAT_MAP_NOTE), ("rate-curves", curves, CURVES_NOTE)):
             with style_context():
                 figure = figure_of(own)
-            cut = f"losses above {_limits(own)[1]:.3g} are not told apart"
-            yield from save(figure, folder / f"{name}-{task}", [*notes(own), cut])
+                figure.suptitle(
+                    escape(f"{task}: validation loss, lower is better"), x=0.01, ha="left", fontsize=11, weight="bold"
+                )
+            yield from save(figure, folder / f"{name}-{slug(task)}", [f"{note} {limit}", *notes(task, own)])
 
 
 def heat_map(searches: Sequence[SavedSearch]) -> Figure:
-    """Validation loss over learning rate and size, one panel per method and setting.
+    """Validation loss of one task's searches over learning rate and size, one panel per method and settings.
 
-    The best rate of a size has a frame, and a training that failed is grey.
+    The panels lie below each other on one axis of rates, so that settings of a method can be compared.
     """
-    panels_of = _by_label(searches)
-    figure, panels = _figure(len(panels_of), sharex=True)
-    scale = Normalize(*_limits(searches))
-    for panel, (label, own) in zip(panels, panels_of.items(), strict=False):
-        panel.set_title(escape(label))
-        panel.grid(False)
-        for row, search in enumerate(own):
-            _row(panel, row, search, scale)
-        if own[0].size is None:
-            panel.set_yticks([])
-        else:
-            panel.set_yticks(range(len(own)), [_size_text(search) for search in own])
-            panel.set_ylabel("size", color=QUIET)
-        panel.set_ylim(-0.5, len(own) - 0.5)
-        _rate_axis(panel, searches)
-    bar = figure.colorbar(ScalarMappable(scale, MAP), ax=list(panels), extend="max", fraction=0.04, pad=0.02)
-    bar.set_label("validation loss, lower is better")
+    groups = by_settings(searches)
+    heights = [ROW * len(group) for group in groups.values()]
+    height = sum(heights) + TITLE * (len(groups) + 1)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = list(figure.subplots(len(groups), squeeze=False, sharex=True, height_ratios=heights).flat)
+    scale = Normalize(*limits(searches))
+    for panel, (key, group) in zip(panels, groups.items(), strict=True):
+        _rows(panel, _title(key), group, scale)
+    _rate_axis(panels[-1], searches)
+    figure.colorbar(ScalarMappable(scale, MAP), ax=panels, extend="max", fraction=0.05, pad=0.02, aspect=30)
     return figure
+
+
+def _title(key: tuple[str, str]) -> str:
+    return escape(", ".join(filter(None, key)))
+
+
+def _rows(panel: Axes, title: str, group: Sequence[SavedSearch], scale: Normalize) -> None:
+    panel.set_title(title, fontsize=9)
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    panel.tick_params(left=False)
+    panel.set_yticks(range(len(group)), [_size_text(search) for search in group])
+    panel.set_ylim(-0.5, len(group) - 0.5)
+    if group[0].size is not None:
+        panel.set_ylabel("size", color=QUIET)
+    for row, search in enumerate(group):
+        _row(panel, row, search, scale)
 
 
 def _row(panel: Axes, row: int, search: SavedSearch, scale: Normalize) -> None:
     losses = search.losses()
     borders = edges([rate for rate, _ in losses])
-    for i, (rate, loss) in enumerate(losses):
-        low, high = borders[i], borders[i + 1]
-        colour = FAILED if loss is None else matplotlib.colormaps[MAP](scale(min(loss, scale.vmax or loss)))
-        panel.add_patch(Rectangle((low, row - 0.46), high - low, 0.92, facecolor=colour, edgecolor="white"))
-        text = "failed" if loss is None else f"{loss:.3g}"
-        dark = loss is not None and scale(loss) > 0.4
-        panel.text(rate, row, text, ha="center", va="center", fontsize=6, color="white" if dark else "#2b2f36")
+    for low, high, (rate, loss) in zip(borders, borders[1:], losses, strict=False):
+        share = 0.0 if loss is None else min(1.0, float(scale(loss)))
+        place, size = (low, row - 0.46), (high - low, 0.92)
+        colour = FAILED if loss is None else matplotlib.colormaps[MAP](share)
+        panel.add_patch(Rectangle(place, *size, facecolor=colour, edgecolor="white"))
         if rate == search.chosen:
-            panel.add_patch(
-                Rectangle((low, row - 0.46), high - low, 0.92, fill=False, edgecolor=COLOURS[1], linewidth=2, zorder=3)
-            )
+            panel.add_patch(Rectangle(place, *size, fill=False, edgecolor=CHOSEN, linewidth=2, zorder=3))
+        text = "failed" if loss is None else f"{loss:#.3g}".rstrip(".")
+        ink = "white" if share > DARK else INK
+        panel.text((low * high) ** 0.5, row, text, ha="center", va="center", fontsize=6, color=ink)
 
 
 def curves(searches: Sequence[SavedSearch]) -> Figure:
-    """Validation loss over the learning rate, one panel per method and setting, one line per size."""
-    panels_of = _by_label(searches)
-    figure, panels = _figure(len(panels_of), sharex=True, sharey=True)
-    low, high = _limits(searches)
-    for panel, (label, own) in zip(panels, panels_of.items(), strict=False):
-        panel.set_title(escape(label))
-        for i, search in enumerate(own):
-            finite = [(rate, loss) for rate, loss in search.losses() if loss is not None]
-            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-            panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search))
-            best = dict(finite)[search.chosen]
-            panel.plot([search.chosen], [best], "o", color=colour, fillstyle="none", markersize=10)
-        margin = 0.06 * (high - low)
-        panel.set_ylim(low - margin, high + margin)
-        _rate_axis(panel, searches)
-        if len(own) > 1:
+    """Validation loss of one task's searches over the learning rate, one panel per method and settings.
+
+    All panels have the same axes, and one line per size.
+    """
+    groups = by_settings(searches)
+    columns = min(len(groups), 2)
+    shared = {"sharex": True, "sharey": True}
+    figure, panels = new_figure(columns, -(-len(groups) // columns), width=3.8, height=2.6, **shared)
+    low, high = limits(searches)
+    margin = 0.08 * (high - low)
+    panels[0].set_ylim(low - margin, high + margin)
+    for panel, (key, group) in zip(panels, groups.items(), strict=False):
+        panel.set_title(_title(key), fontsize=9)
+        for i, search in enumerate(group):
+            _curve(panel, search, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], high + margin / 2)
+        if len(group) > 1:
             panel.legend(title="size", fontsize=7, title_fontsize=7)
-    panels[0].set_ylabel("validation loss, lower is better")
+    for surplus in panels[len(groups) :]:
+        surplus.remove()
+    for panel in panels[max(0, len(groups) - columns) : len(groups)]:
+        _rate_axis(panel, searches)
+        panel.tick_params(labelbottom=True)
     return figure
 
 
-def _figure(count: int, **shared) -> tuple[Figure, list[Axes]]:
-    """As many panels, at most three in a row; surplus ones are removed."""
-    columns = min(count, 3)
-    figure, panels = new_figure(columns, -(-count // columns), width=4.4, height=2.9, **shared)
-    for surplus in panels[count:]:
-        surplus.remove()
-    return figure, panels[:count]
+def _curve(panel: Axes, search: SavedSearch, colour: str, marker: str, top: float) -> None:
+    finite = [(rate, loss) for rate, loss in search.losses() if loss is not None]
+    failed = [rate for rate, loss in search.losses() if loss is None]
+    above = [rate for rate, loss in finite if loss > top]
+    panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search))
+    panel.plot(search.chosen, search.best, "o", color=colour, fillstyle="none", markersize=10)
+    for rates, sign in ((above, "^"), (failed, "x")):
+        panel.plot(rates, [top] * len(rates), sign, color=colour, markersize=5)
 
 
-def _by_label(searches: Sequence[SavedSearch]) -> dict[str, list[SavedSearch]]:
-    panels: dict[str, list[SavedSearch]] = defaultdict(list)
-    for search in searches:
-        panels[search.label].append(search)
-    return panels
-
-
-def _limits(searches: Sequence[SavedSearch]) -> tuple[float, float]:
-    """From the lowest loss to the one that WORST_SHOWN of all do not exceed."""
+def limits(searches: Sequence[SavedSearch]) -> tuple[float, float]:
+    """From the lowest loss to the one that WORST_SHOWN of all do not exceed, and no chosen rate's."""
     losses = sorted(loss for search in searches for _, loss in search.losses() if loss is not None)
-    high = losses[min(len(losses) - 1, round(WORST_SHOWN * len(losses)))]
+    usual = losses[min(len(losses) - 1, round(WORST_SHOWN * len(losses)))]
+    high = max(usual, *(search.best for search in searches))
     return losses[0], high if high > losses[0] else losses[0] + 1
 
 
