@@ -116,7 +116,7 @@ def test_a_folder_with_every_fault(check, tmp_path):
         "16 bits scaled to 8: 1",
         "turned as EXIF says: 1",
         "1 longer: cut there (small.png)",
-        "1 group of the same or nearly the same pictures (0.png = copy.png), each in one split",
+        "2 groups of the same or nearly the same pictures (0.png = copy.png, turned.jpg = small.png)",
         "fault: a run stops at pictures with too many pixels; --task.on-bad-item skip leaves them out",
     ):
         assert words in printed, words
