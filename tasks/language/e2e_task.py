@@ -55,7 +55,7 @@ class DataToText(LanguageTask):
         before, self.facts = (
             self.facts,
             self.base_facts()
-            | splits.facts
+            | dict(splits.facts)
             | {
                 "data": splits.source,
                 "data_revision": splits.revision,

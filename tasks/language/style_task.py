@@ -44,7 +44,7 @@ class TextModelling(LanguageTask):
         self.train_items = len(self.training)
         self.facts = (
             self.base_facts()
-            | splits.facts
+            | dict(splits.facts)
             | {
                 "data": splits.source,
                 "data_revision": splits.revision,

@@ -153,7 +153,7 @@ def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
         )
     files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
     parts = {split: grouped(read_pairs(file), str(file), bad) for split, file in files.items()}
-    return MeaningSplits(**parts, source=str(folder), revision=file_digest(*files.values()))
+    return MeaningSplits(parts["train"], parts["validation"], parts["test"], str(folder), file_digest(*files.values()))
 
 
 def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
