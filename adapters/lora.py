@@ -55,9 +55,10 @@ class Lora(Adapter, name="lora"):
     rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
     """Rank of each update; the paper uses 4 for GPT-2, and diffusers uses 4 for Stable Diffusion."""
     alpha: float | Literal["rank"] = bounded(16.0, above=0, at_most=LARGEST_ALPHA, words=("rank",))
-    """Numerator of the scale alpha / rank of each update, or "rank" for a scale of 1 at every rank. With a fixed alpha
-    the first steps of Adam change the model by the same amount at every rank, so that ranks can share a learning rate;
-    with "rank" they change it in proportion to the rank."""
+    """Numerator of the scale alpha / rank of each update, or "rank" for a scale of 1 at every rank, as in diffusers'
+    scripts. The effect of Adam's first step is in proportion to alpha times the learning rate: with a fixed alpha it is
+    the same at every rank, so that ranks can share a rate; with "rank" it grows with the rank. A base's card has the
+    rate for the default alpha; with another, give --train.learning-rate."""
     dropout: float = bounded(0.0, at_least=0, below=1)
     """Dropout probability of each update's inputs in training."""
     targets: tuple[str, ...] = ("auto",)
@@ -68,7 +69,8 @@ class Lora(Adapter, name="lora"):
     init_lora_weights: Literal["kaiming", "gaussian"] = "kaiming"
     """Initialisation of A: "kaiming" uniform, as in loralib and peft, or "gaussian" with deviation 1 / rank."""
     use_rslora: bool = False
-    """Scale by alpha / sqrt(rank) with a fixed alpha (Kalajdzievski 2023, arXiv 2312.03732)."""
+    """Scale by alpha / sqrt(rank) (rank-stabilised LoRA, Kalajdzievski 2023, arXiv 2312.03732), which is meant for a
+    fixed alpha: with --adapter.alpha rank the scale is sqrt(rank)."""
 
     def attach(self, backbone: Backbone) -> LoraAttachment:
         chosen = projections_of(backbone, "--adapter.targets", self.targets)
