@@ -78,7 +78,10 @@ def _of_file(file: Path) -> list[SavedSearch]:
 
 
 def _of_runs(folder: Path) -> Iterator[SavedSearch]:
-    collection = collect(folder)
+    try:
+        collection = collect(folder)
+    except ReportError:  # no runs, and so no searches
+        return
     for task in collection.tasks():
         part = collection.of_task(task)
         for group in group_runs(part.finished, part.failed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,21 +24,21 @@ WORST_SHOWN = 0.5  # share of the losses that the colours and the curves tell ap
 ROW, TITLE = 0.3, 0.45  # inches
 WIDTH = 7.6  # inches, of a heat map
 
-HEAT_MAP_NOTE = "Framed: the chosen rate. Grey: the training failed."
+HEAT_MAP_NOTE = "Framed: the chosen rate. Grey: the training failed. The colours do not tell losses above {:.3g} apart."
 CURVES_NOTE = "Ringed: the chosen rate. At the upper edge: triangles for higher losses, crosses for failed trainings."
 
 
 def draw_rates(searches: Sequence[SavedSearch], folder: Path) -> Iterator[Path]:
     """Write a heat map and the curves of each task, as SVG and PNG; yields the files."""
     for task, own in by_task(searches).items():
-        limit = f"Losses above {limits(own)[1]:.3g} are not told apart."
-        for name, figure_of, note in (("rates", heat_map, HEAT_MAP_NOTE), ("rate-curves", curves, CURVES_NOTE)):
+        heat_map_note = HEAT_MAP_NOTE.format(limits(own)[1])
+        for name, figure_of, note in (("rates", heat_map, heat_map_note), ("rate-curves", curves, CURVES_NOTE)):
             with style_context():
                 figure = figure_of(own)
                 figure.suptitle(
                     escape(f"{task}: validation loss, lower is better"), x=0.01, ha="left", fontsize=11, weight="bold"
                 )
-            yield from save(figure, folder / f"{name}-{slug(task)}", [f"{note} {limit}", *notes(task, own)])
+            yield from save(figure, folder / f"{name}-{slug(task)}", [note, *notes(task, own)])
 
 
 def heat_map(searches: Sequence[SavedSearch]) -> Figure:
@@ -93,9 +94,12 @@ def _row(panel: Axes, row: int, search: SavedSearch, scale: Normalize) -> None:
 def curves(searches: Sequence[SavedSearch]) -> Figure:
     """Validation loss of one task's searches over the learning rate, one panel per method and settings.
 
-    All panels have the same axes, and one line per size.
+    All panels have the same axes, and one line per size. Methods with several settings come first, so that these lie
+    side by side.
     """
     groups = by_settings(searches)
+    panels_of = Counter(method for method, _ in groups)
+    groups = dict(sorted(groups.items(), key=lambda item: -panels_of[item[0][0]]))
     columns = min(len(groups), 2)
     shared = {"sharex": True, "sharey": True}
     figure, panels = new_figure(columns, -(-len(groups) // columns), width=3.8, height=2.6, **shared)
@@ -105,7 +109,7 @@ def curves(searches: Sequence[SavedSearch]) -> Figure:
     for panel, (key, group) in zip(panels, groups.items(), strict=False):
         panel.set_title(_title(key), fontsize=9)
         for i, search in enumerate(group):
-            _curve(panel, search, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], high + margin / 2)
+            _curve(panel, search, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         if len(group) > 1:
             panel.legend(title="size", fontsize=7, title_fontsize=7)
     for surplus in panels[len(groups) :]:
@@ -116,14 +120,14 @@ def curves(searches: Sequence[SavedSearch]) -> Figure:
     return figure
 
 
-def _curve(panel: Axes, search: SavedSearch, colour: str, marker: str, top: float) -> None:
+def _curve(panel: Axes, search: SavedSearch, colour: str, marker: str) -> None:
     finite = [(rate, loss) for rate, loss in search.losses() if loss is not None]
     failed = [rate for rate, loss in search.losses() if loss is None]
-    above = [rate for rate, loss in finite if loss > top]
+    above = [rate for rate, loss in finite if loss > panel.get_ylim()[1]]
     panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search))
     panel.plot(search.chosen, search.best, "o", color=colour, fillstyle="none", markersize=10)
     for rates, sign in ((above, "^"), (failed, "x")):
-        panel.plot(rates, [top] * len(rates), sign, color=colour, markersize=5)
+        panel.plot(rates, [0.97] * len(rates), sign, color=colour, markersize=5, transform=panel.get_xaxis_transform())
 
 
 def limits(searches: Sequence[SavedSearch]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
@@ -87,7 +88,7 @@ def test_the_plots_are_written(file, tmp_path, capsys):
         f"{name}-e2e.{kind}" for name in ("rates", "rate-curves") for kind in ("svg", "png")
     }
     text = (tmp_path / "plots" / "rates-e2e.svg").read_text()
-    for words in ("Framed: the chosen rate", "are not told apart", "lora, alpha default", "lora, alpha rank"):
+    for words in ("Framed: the chosen rate", "do not tell losses above", "lora, alpha default", "lora, alpha rank"):
         assert words in text
 
 
@@ -111,6 +112,17 @@ def test_the_panels_of_a_task_have_the_same_axes(file):
         assert len({panel.get_xlim() for panel in figure.axes[:3]}) == 1
         assert {panel.get_xscale() for panel in figure.axes[:3]} == {"log"}
     assert len({panel.get_ylim() for panel in figure.axes}) == 1
+
+
+def test_every_trial_has_a_mark_in_the_curves(file):
+    """A point, or a triangle or a cross at the upper edge; settings of one method lie side by side."""
+    panels = curves(read_searches([file])).axes
+    assert [panel.get_title() for panel in panels] == ["lora, alpha default", "lora, alpha rank", "full"]
+    for panel, searches in zip(panels, (2, 1, 1), strict=True):
+        top = panel.get_ylim()[1]
+        points = sum((np.array(line.get_ydata()) <= top).sum() for line in panel.lines if line.get_linestyle() == "-")
+        edge = [line for line in panel.lines if line.get_marker() in ("^", "x") and line.get_linestyle() == "None"]
+        assert points + sum(np.size(line.get_xdata()) for line in edge) == 7 * searches
 
 
 def test_the_scale_shows_every_chosen_rate(tmp_path):
@@ -143,7 +155,9 @@ def test_a_file_without_searches_is_one_sentence(tmp_path, content):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_runs_without_a_search_are_one_sentence(tmp_path):
-    write(tmp_path, record())
+@pytest.mark.parametrize("runs", [[], [record()]])
+def test_runs_without_a_search_are_one_sentence(tmp_path, runs):
+    for run in runs:
+        write(tmp_path, run)
     with pytest.raises(ReportError, match=r"no search of learning rates in .*--search-lr 5"):
         main(["rates", str(tmp_path)])

@@ -41,10 +41,9 @@ def two_data(tmp_path):
 
 
 def test_each_evaluation_has_its_own_value(two_data):
-    assert of(two_data) == [
-        Reference("base", 310.0, "data cats, train_items 10"),
-        Reference("base", pytest.approx(1000.0, abs=1e-4), "data birds"),
-    ]
+    cats, birds = of(two_data)
+    assert cats == Reference("base", 310.0, "data cats, train_items 10")
+    assert (birds.settings, birds.value) == ("data birds", pytest.approx(1000.0, abs=1e-4))
 
 
 def test_runs_of_one_evaluation_are_averaged(tmp_path):
