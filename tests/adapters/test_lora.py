@@ -166,6 +166,17 @@ class OneMatrix(Backbone):
     def attention_layers(self) -> list:
         return []
 
+    @property
+    def width(self) -> int:
+        return self.model[0].in_features
+
+    @property
+    def positions(self) -> None:
+        return None
+
+    def example_input(self, generator: Any = None) -> dict:
+        return {"input": torch.ones(1, self.width)}
+
 
 def loss_after_one_step(rank: int, alpha: Any) -> float:
     """How far Adam's first step on a random regression lowers the loss, averaged over ten draws."""
