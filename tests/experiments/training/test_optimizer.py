@@ -1,6 +1,5 @@
 """Optimizers, schedules and the moving average against other implementations and formulas."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -84,9 +83,9 @@ def shrink(settings: ResolvedTrain, steps: int = 400) -> float:
     return parameter.item()
 
 
-@pytest.mark.parametrize("rate", [2e-3, 6e-3, 0.1, 0.2])  # full, LoRA, VeRA, prefix
-def test_by_default_no_method_shrinks_however_high_its_rate(rate):
+# the rates of full fine-tuning, LoRA, VeRA and prefix-tuning on the first bundled base, and what .01 left of a parameter
+@pytest.mark.parametrize(("rate", "left"), [(2e-3, 0.996), (6e-3, 0.988), (0.1, 0.82), (0.2, 0.67)])
+def test_by_default_no_method_shrinks_however_high_its_rate(rate, left):
     settings = ResolvedTrain(learning_rate=rate, lr_scheduler="cosine")
     assert shrink(settings) == 1
-    asked = shrink(replace(settings, weight_decay=0.01))
-    assert asked == pytest.approx(math.exp(-0.01 * rate * 400 / 2), rel=1e-3)  # a cosine's mean is half of its peak
+    assert shrink(replace(settings, weight_decay=0.01)) == pytest.approx(left, abs=0.002)
