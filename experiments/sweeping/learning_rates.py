@@ -154,7 +154,7 @@ class SeedGroup:
             return None
         trials = self.trials()
         if not all(trial.done for trial in trials):
-            raise UsageError("its learning-rate search is not complete")
+            raise UsageError("its learning-rate search is not complete: the same command resumes it")
         search = self.search.chosen(trials)
         if search["chosen"] is None:
             reasons = sorted({result["failure"] for result in search["trials"]})
