@@ -83,7 +83,7 @@ def shrink(settings: ResolvedTrain, steps: int = 400) -> float:
     return parameter.item()
 
 
-# the rates of full fine-tuning, LoRA, VeRA and prefix-tuning on the first bundled base, and what .01 left of a parameter
+# the rates of full fine-tuning, LoRA, VeRA and prefix-tuning in release 0.1, and what a decay of .01 left
 @pytest.mark.parametrize(("rate", "left"), [(2e-3, 0.996), (6e-3, 0.988), (0.1, 0.82), (0.2, 0.67)])
 def test_by_default_no_method_shrinks_however_high_its_rate(rate, left):
     settings = ResolvedTrain(learning_rate=rate, lr_scheduler="cosine")
