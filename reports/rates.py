@@ -63,7 +63,9 @@ def read_searches(paths: Sequence[Path]) -> list[SavedSearch]:
             f"no search of learning rates in {', '.join(map(str, paths))}: expected runs of `python -m "
             "experiments.sweep ... --search-lr 5`, or a file that its --save-rates wrote"
         )
-    distinct = {(s.task, s.method, s.size, s.base_revision, *s.losses()): s for s in reversed(found)}
+    distinct = {
+        (s.task, s.method, _settings_text(s.settings), s.size, s.base_revision, *s.losses()): s for s in reversed(found)
+    }
     return sorted(distinct.values(), key=lambda s: (s.task, s.method, _settings_text(s.settings), s.size or 0))
 
 

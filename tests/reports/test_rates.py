@@ -52,6 +52,13 @@ def test_the_table_has_a_row_per_search(file, capsys):
     assert rows[3] == ["e2e", "lora", "4", "alpha", "rank", "0.003", "1.000", "1.302", "failed", "7", "yes"]
 
 
+def test_settings_with_the_same_losses_are_two_searches(tmp_path):
+    """At rank 16, alpha = rank is alpha 16, the default."""
+    searches = [search(16, 1e-3), search(16, 1e-3, {"alpha": "rank"}), search(16, 1e-3)]
+    (tmp_path / "rates.json").write_text(json.dumps({"searches": searches}))
+    assert [found.settings for found in read_searches([tmp_path / "rates.json"])] == [{}, {"alpha": "rank"}]
+
+
 def test_a_rate_at_an_end_of_the_grid_is_named(tmp_path, capsys):
     (tmp_path / "rates.json").write_text(json.dumps({"searches": [search(4, 1e-2), search(8, 1e-5)]}))
     main(["rates", str(tmp_path / "rates.json")])
