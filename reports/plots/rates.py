@@ -108,8 +108,10 @@ def curves(searches: Sequence[SavedSearch]) -> Figure:
     panels[0].set_ylim(low - margin, high + margin)
     for panel, (key, group) in zip(panels, groups.items(), strict=False):
         panel.set_title(_title(key), fontsize=9)
-        for i, search in enumerate(group):
-            _curve(panel, search, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        sizes = sorted({search.size or 0 for search in searches if search.method == key[0]})
+        for search in group:
+            look = sizes.index(search.size or 0)
+            _curve(panel, search, COLOURS[look % len(COLOURS)], MARKERS[look % len(MARKERS)])
         if len(group) > 1:
             panel.legend(title="size", fontsize=7, title_fontsize=7)
     for surplus in panels[len(groups) :]:
