@@ -37,7 +37,9 @@ def _figures(record: Mapping[str, Any]) -> Table:
     figures = record["metrics"]
     size = record["size"]
     title = f"{record['method']} on {record['task']}" + (f", {size['field']} {size['value']}" if size else "")
-    table = Table(title=f"{title}, seed {record['seed']}", title_justify="left")
+    seeds = max((len(figure.get("evaluation", ())) for figure in figures.values()), default=0)
+    title += f", seed {record['seed']}" + (f", mean of {seeds} evaluation seeds" if seeds else "")
+    table = Table(title=title, title_justify="left")
     table.add_column("figure", no_wrap=True)
     for name in ("base", "tuned", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -59,7 +61,7 @@ def _figures(record: Mapping[str, Any]) -> Table:
 def _evaluation_noise(figure: Mapping[str, Any]) -> Iterator[str]:
     """The standard deviation between evaluation seeds, if there are several."""
     if "evaluation" in figure:
-        yield f"sd {_number(stdev(figure['evaluation']))} between {len(figure['evaluation'])} evaluation seeds"
+        yield f"evaluation sd {_number(stdev(figure['evaluation']))}"
 
 
 def _untuned(figures: Mapping[str, Any]) -> Iterator[str]:
