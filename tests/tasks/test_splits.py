@@ -319,7 +319,3 @@ def test_a_text_that_only_repeats_itself_is_one_sentence(tmp_path):
     with pytest.raises(TaskError, match="repeats itself") as refusal:
         style_data.load(str(file), 60)
     assert "\n" not in str(refusal.value)
-
-
-def test_pythons_reference_repeats_no_part():
-    assert style_data.load("python-reference", 60).facts["duplicate_groups"] == 0
