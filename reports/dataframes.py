@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.cost_fields import COST_FIELDS, value_at
+from reports.costs.fields import COST_FIELDS, value_at
 from reports.records import Collection, Run, collect
 from reports.schema import REFERENCES, FigureRecord
 
@@ -33,7 +33,7 @@ def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd
       `kid.unit`, `kid.extractor`, `kid.better`, ...;
     - costs in plain units (bytes, seconds, floating-point operations per step): `parameters.trainable`,
       `parameters.total`, `adapter_bytes`, `memory.peak_bytes`, `flops.total`, `seconds.train`, `seconds.step_median`,
-      `samples_per_second`, ...; all of them are in `reports.cost_fields.COST_FIELDS`;
+      `samples_per_second`, ...; all of them are in `reports.costs.fields.COST_FIELDS`;
     - where it ran: `device`, `git.commit`, `git.dirty`.
 
     Columns of numbers have numeric dtypes; a missing value is NaN. `frame(...).attrs["notes"]` lists what was counted

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.records import Run
 from reports.schema import FigureRecord, Size
 from reports.statistics.components import Components, components

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.errors import ReportError
 from reports.records import Collection
 from reports.run_groups import RunGroup, group_runs
-from reports.verdicts import Verdict, Verdicts, planned_reference
+from reports.statistics.verdicts import Verdict, Verdicts, planned_reference
 
 
 @dataclass

@@ -92,7 +92,7 @@ def _upgrade_part(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {names.get(name, name): value for name, value in settings.items()}
     upgraded = {name: _renamed_value((part, name), value) for name, value in renamed.items()}
     if part == "adapter" and upgraded.get("name") in ("lora", "lora-truncated") and upgraded.get("alpha", "") is None:
-        upgraded["alpha"] = "rank"
+        upgraded["alpha"] = "rank"  # what null meant
     return {name: _parsed(value) if (part, name) in JSON_TEXTS else value for name, value in upgraded.items()}
 
 

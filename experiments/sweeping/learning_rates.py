@@ -20,12 +20,12 @@ from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.trial import Trial
+from experiments.training.settings import LARGEST_RATE
 
 FOLDER = ".learning-rates"  # below the runs' folder; reports skip it
 MEASURE = "validation loss at the last step of the trial"
 ORIGIN = 1e-3  # a rate of every series
 MOST_GROWTH = 4  # rates added to the first grid, on each side
-LARGEST_RATE = 10.0  # that `Train` takes
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ def check_saving(groups: Sequence[SeedGroup], file: Path) -> None:
     to which alone the rates will apply; and TaskError if the file holds something else.
     """
     read_searches(file)
-    for config in {id(config): config for group in groups for config in group.configs}.values():
-        _check_defaults(config)
+    for group in groups:
+        for config in group.configs:
+            _check_defaults(config)
 
 
 def save_searches(groups: Sequence[SeedGroup], file: Path) -> list[str]:

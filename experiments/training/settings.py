@@ -14,6 +14,7 @@ from experiments.errors import UsageError, check_names
 LRScheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MixedPrecision = Literal["no", "bf16", "fp16"]
 LARGEST_BATCH = 10**6
+LARGEST_RATE = 10
 LARGEST_SEED = 2**32 - 1  # numpy's generators take no larger one
 NEEDED_PACKAGES = {  # by setting and value: the package, and what to do without it
     ("optimizer", "adamw-8bit"): ("bitsandbytes", "pip install bitsandbytes, or choose adamw-fused"),
@@ -34,7 +35,7 @@ class Train:
     """Micro-batch size per process. N processes of size b match one process of size N*b, except for dropout masks."""
     num_processes: int = bounded(1, at_least=1, at_most=LARGEST_BATCH)
     """Number of data-parallel processes, set by torchrun: torchrun --nproc_per_node 2 -m experiments.run ..."""
-    learning_rate: float | None = bounded(None, above=0, at_most=10)
+    learning_rate: float | None = bounded(None, above=0, at_most=LARGEST_RATE)
     """Peak learning rate of AdamW."""
     lr_scheduler: LRScheduler | None = None
     """Learning-rate schedule after warmup."""

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from reports import tables
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.page.gallery import gallery_rows
 from reports.plots.style import slug
 from reports.records import Collection

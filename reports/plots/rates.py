@@ -19,7 +19,7 @@ from reports.rates import SavedSearch, by_settings, by_task, edges, notes
 
 MAP = "viridis_r"
 DARK = 0.45  # share of the colour scale from which on text is white
-FAILED, CHOSEN, INK = "#d8dbe0", "#D55E00", "#2b2f36"
+FAILED, CHOSEN, INK = "#d8dbe0", COLOURS[1], "#2b2f36"
 WORST_SHOWN = 0.5  # share of the losses that the colours and the curves tell apart
 ROW, TITLE = 0.3, 0.45  # inches
 WIDTH = 7.6  # inches, of a heat map

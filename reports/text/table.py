@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.records import Collection
 from reports.references import references
 from reports.run_groups import RunGroup, size_text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reports.run_groups import RunGroup
+from reports.statistics.verdicts import MARGIN_TEXT, Verdict
 from reports.tables import Table
 from reports.text.format import range_text, short_text
-from reports.verdicts import MARGIN_TEXT, Verdict
 
 TESTS = {
     True: "paired t-test (the groups share seeds, data order and noise)",

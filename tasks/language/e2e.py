@@ -134,7 +134,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
 
 def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:
     """Token ids of a meaning that a user typed. Raises TaskError if it cannot be parsed."""
-    from tasks.language.data.e2e_data import parse_meaning, prompt_of
+    from tasks.language.data.meanings import parse_meaning, prompt_of
 
     try:
         parse_meaning(prompt)

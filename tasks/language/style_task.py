@@ -42,17 +42,7 @@ class TextModelling(LanguageTask):
         self.validation, _ = self._rows(splits.validation)
         self.test, self.test_parts = self._rows(splits.test)
         self.train_items = len(self.training)
-        self.facts = (
-            self.base_facts()
-            | dict(splits.facts)
-            | {
-                "data": splits.source,
-                "data_revision": splits.revision,
-                "train_items": len(self.training),
-                "test_items": len(splits.test),
-                "max_length": self.max_length,
-            }
-        )
+        self.facts = self.shared_facts(splits) | {"test_items": len(splits.test), "max_length": self.max_length}
         print_left_out(self.facts, before)
 
     def _rows(self, parts: Sequence[str]) -> tuple[list[Row], np.ndarray]:

@@ -10,9 +10,9 @@ from adapters.lora import Lora
 from experiments.cli.overrides import Overrides
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
-from experiments.studies import STUDIES
 from experiments.sweep import SweepOptions, configurations, main
 from experiments.sweeping.jobs import RunJob
+from experiments.sweeping.studies import STUDIES
 from tasks.diffusion.pokemon import Pokemon
 
 METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1", "--train.device", "cpu"]

@@ -66,7 +66,7 @@ def test_a_rate_at_an_end_of_the_grid_is_named(tmp_path, capsys):
 
 
 def test_searches_of_a_runs_folder(tmp_path, capsys):
-    """Runs that differ in the seed share a search, which is shown once; two conventions of alpha are told apart."""
+    """Runs with different seeds share one search, shown once; the two alpha conventions stay separate."""
     for alpha, best in ((16.0, 1e-3), ("rank", 3e-3)):
         for seed in (0, 1):
             content = record(size=4, seed=seed, search=outcome(best), task="e2e", fingerprint=f"{alpha}-{seed}")

@@ -14,8 +14,8 @@ from reports.plots.draw import draw
 from reports.records import Run, collect
 from reports.run_groups import RunGroup
 from reports.schema import Config, FigureRecord, ParametersRecord, Record, Size
+from reports.statistics.verdicts import Verdicts, planned_reference
 from reports.tables import build
-from reports.verdicts import Verdicts, planned_reference
 from tests.reports.synthetic import record, study, write, write_items
 
 BASE = 0.0  # the untuned base's score; full scores 100

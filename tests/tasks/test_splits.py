@@ -22,6 +22,7 @@ from tasks.diffusion.worlds.creatures import Creatures
 from tasks.errors import TaskError
 from tasks.language.data import e2e_data, style_data
 from tasks.language.data.kept_apart import normalised
+from tasks.language.data.meanings import meaning_key
 
 SIZE = 64
 
@@ -265,7 +266,7 @@ TEXT_SOURCES = {
 def test_no_meaning_and_no_text_is_in_two_splits_and_none_is_lost(source, tmp_path):
     sets = TEXT_SOURCES[source](tmp_path)
     parts = {"train": sets.train, "validation": sets.validation, "test": sets.test}
-    assert_disjoint({name: [e2e_data.meaning_key(item) for item in items] for name, items in parts.items()})
+    assert_disjoint({name: [meaning_key(item) for item in items] for name, items in parts.items()})
     texts = {name: [normalised(text) for item in items for text in item.references] for name, items in parts.items()}
     assert_disjoint(texts)
     if source == "generated restaurants":

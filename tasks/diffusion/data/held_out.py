@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tasks.bad_items import MAX_NAMES, left_out_line, numbered
+from tasks.bad_items import left_out_facts, left_out_line, numbered
 from tasks.diffusion.data.near_duplicates import near_duplicate_groups
 from tasks.diffusion.data.splits import Pictures, PictureSplits, stack
 from tasks.diffusion.evaluation.metrics.image_metric import FEWEST_PICTURES
@@ -79,7 +79,7 @@ def divided(pictures: Pictures, groups: Sequence[Group], held_out: HeldOut, fact
     train = pictures[sorted(index for group in remaining for index in group)]
     names = pictures.names or [f"{caption} ({index})" for index, caption in enumerate(pictures.captions)]
     duplicates = duplicate_facts([[names[index] for index in group] for group in groups if len(group) > 1])
-    left_out = _left_out(facts, [names[index] for index in left_over])
+    left_out = left_out_facts({LEFT_OVER: [names[index] for index in left_over]} if left_over else {}, facts)
     return PictureSplits(train=train, **parts, facts=facts | duplicates | left_out)
 
 
@@ -109,13 +109,3 @@ def evenly_spread(groups: Sequence[Group], count: int) -> list[Group]:
             chosen.append(group)
             taken += len(group)
     return chosen
-
-
-def _left_out(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    if not names:
-        return {}
-    counts, first = facts.get("left_out", {}), facts.get("left_out_items", {})
-    return {
-        "left_out": {**counts, LEFT_OVER: len(names)},
-        "left_out_items": {**first, LEFT_OVER: list(names[:MAX_NAMES])},
-    }

@@ -70,11 +70,6 @@ def jackknife_interval(value: float, left_out: np.ndarray) -> tuple[float, float
     return value - 1.96 * error, value + 1.96 * error
 
 
-def jackknife(distance: Callable[[Tensor, Tensor], float], first: Tensor, second: Tensor) -> tuple[float, float]:
-    """The 95 % interval of a distance between two sets of pictures."""
-    return jackknife_interval(distance(first, second), without_groups(distance, first, second))
-
-
 def derangement(count: int) -> np.ndarray:
     """A fixed permutation of `count` items that leaves no item in place (one cycle)."""
     order = np.random.default_rng(0).permutation(count)

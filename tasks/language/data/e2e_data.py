@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
-from tasks.bad_items import BadItem, BadItems, OnBadItem, first_names, numbered
+from tasks.bad_items import BadItems, OnBadItem, first_names, numbered
 from tasks.errors import TaskError
 from tasks.file_digests import file_digest
 from tasks.language.data.kept_apart import SharedItems, beyond, normalised
+from tasks.language.data.meanings import Item, Pair, grouped, meaning_key
 from tasks.tables import read_numbered_csv
 
 DRAWN = "restaurants"  # by this package
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
 HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}
 JSON_FILES = {".json", ".jsonl"}
-SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 NEW_SHARE = 0.3  # share of the names in validation and test that do not occur in training
 TRAIN_REFERENCES, TEST_REFERENCES = 4, 8
-
-
-class Pair(NamedTuple):
-    """A meaning with one of its references; `place` says where it is in its file ("line 5")."""
-
-    place: str
-    meaning: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """A meaning, as a line and as slot to value, with all its references."""
-
-    line: str
-    meaning: Mapping[str, str]
-    references: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,25 +36,6 @@ class MeaningSplits:
     source: str
     revision: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-def parse_meaning(line: str) -> dict[str, str]:
-    """Parse "name[The Mill], food[Thai]" into slot to value. Raises ValueError for any other format."""
-    meaning, position = {}, 0
-    while position < len(line):
-        match = SLOT.match(line, position)
-        if match is None or not match[1].strip():
-            raise ValueError(f"'{line[position : position + 40]}' is not of the form slot[value]")
-        meaning[match[1].strip()] = match[2].strip()
-        position = match.end()
-    if not meaning:
-        raise ValueError("the meaning is empty")
-    return meaning
-
-
-def prompt_of(line: str) -> str:
-    """The prompt of a meaning: its line and a line break."""
-    return f"{line}\n"
 
 
 def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> MeaningSplits:
@@ -114,11 +77,6 @@ def _with_texts(pairs: Sequence[tuple[Item, str]]) -> list[Item]:
     for item, text in pairs:
         texts.setdefault(item.line, (item, []))[1].append(text)
     return [replace(item, references=tuple(references)) for item, references in texts.values()]
-
-
-def meaning_key(item: Item) -> frozenset[tuple[str, str]]:
-    """The same for meanings that differ in case, white space or the order of their slots."""
-    return frozenset((normalised(slot), normalised(value)) for slot, value in item.meaning.items())
 
 
 def sample(items: list[Item], count: int) -> list[Item]:
@@ -220,34 +178,3 @@ def read_pairs(file: Path) -> list[Pair]:
             has = first_names(list(rows[0][1]))
             raise TaskError(f"--task.data '{file}' lacks the column {column} (it has {has}): {advice}")
     return [Pair(f"line {line}", row["mr"], row["ref"]) for line, row in rows]
-
-
-def grouped(pairs: Iterable[Pair], source: str, bad: BadItems) -> list[Item]:
-    """Group the references by meaning, in order of first appearance. Raises BadItem under the policy "fail"."""
-    by_meaning: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        with bad.skipped():
-            if not pair.reference:
-                sentence = (
-                    f"--task.data '{source}', {pair.place}, has an empty reference: expected a text; correct that row"
-                )
-                raise BadItem("empty references", pair.place, sentence)
-            by_meaning.setdefault(pair.meaning, []).append(pair)
-    items = []
-    for same_meaning in by_meaning.values():
-        with bad.skipped():
-            items.append(_item(same_meaning, source))
-    return items
-
-
-def _item(pairs: Sequence[Pair], source: str) -> Item:
-    """The pairs of one meaning."""
-    line, place = pairs[0].meaning, pairs[0].place
-    try:
-        return Item(line, parse_meaning(line), tuple(pair.reference for pair in pairs))
-    except ValueError as error:
-        sentence = (
-            f"--task.data '{source}', {place}, has a meaning that cannot be read ({error}): expected "
-            "'name[The Mill], food[Thai]'; correct that row"
-        )
-        raise BadItem("unreadable meanings", f"{place}: '{line[:40]}'", sentence) from None

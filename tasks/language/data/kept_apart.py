@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tasks.bad_items import MAX_NAMES
+from tasks.bad_items import left_out_facts
 from tasks.duplicates import duplicate_facts
 
 Item = TypeVar("Item")
@@ -62,14 +62,8 @@ class SharedItems:
 
     def leave_out(self, kind: str, names: Sequence[str]) -> None:
         if names:
-            self.names.setdefault(kind, []).extend(names)
+            self.names.setdefault(kind, []).extend(name[:60] for name in names)
 
     def facts(self, others: Mapping[str, Any]) -> dict[str, Any]:
         """Facts for the record, with those of `others`."""
-        facts = dict(others) | duplicate_facts(self.groups)
-        if self.names:
-            counts = {kind: len(names) for kind, names in self.names.items()}
-            first = {kind: [name[:60] for name in names[:MAX_NAMES]] for kind, names in self.names.items()}
-            facts["left_out"] = {**others.get("left_out", {}), **counts}
-            facts["left_out_items"] = {**others.get("left_out_items", {}), **first}
-        return facts
+        return dict(others) | duplicate_facts(self.groups) | left_out_facts(self.names, others)

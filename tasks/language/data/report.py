@@ -8,7 +8,8 @@ from tasks.bad_items import left_out_line, numbered
 from tasks.data_report import DataReport, counts_line, lengths_line
 from tasks.duplicates import duplicates_line
 from tasks.errors import TaskError
-from tasks.language.data.e2e_data import Item, MeaningSplits
+from tasks.language.data.e2e_data import MeaningSplits
+from tasks.language.data.meanings import Item
 from tasks.language.data.rows import (
     fitting_items,
     prompt_fits,

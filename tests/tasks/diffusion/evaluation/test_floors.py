@@ -14,7 +14,6 @@ from tasks.bundled.bundled_bases import CLASSIFIER, FOLDERS, SCORER, STABLE_DIFF
 from tasks.diffusion.data.splits import REDRAWN, TEST_STREAM, character, creatures, draw, redraw
 from tasks.diffusion.evaluation.attributes import AttributeClassifier
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
-from tasks.diffusion.evaluation.intervals import jackknife
 from tasks.diffusion.evaluation.metrics.alignment import Alignment
 from tasks.diffusion.evaluation.metrics.clip_score import ClipScore
 from tasks.diffusion.evaluation.metrics.fid import FrechetDistance, frechet_distance
@@ -22,6 +21,7 @@ from tasks.diffusion.evaluation.metrics.fid_infinity import ExtrapolatedFrechetD
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance, kernel_distance
 from tasks.diffusion.pokemon import Pokemon
 from tasks.diffusion.worlds.creatures import Creatures
+from tests.tasks.diffusion.evaluation.jackknife import jackknife
 from tests.tasks.diffusion.tiny_base import write_base, write_pictures
 
 CPU = torch.device("cpu")

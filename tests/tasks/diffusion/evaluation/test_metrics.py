@@ -7,12 +7,13 @@ import torch
 from tasks.bundled.bundled_bases import SCORER
 from tasks.diffusion.data.splits import draw
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
-from tasks.diffusion.evaluation.intervals import jackknife, mean_figure
+from tasks.diffusion.evaluation.intervals import mean_figure
 from tasks.diffusion.evaluation.metrics.cmmd import mean_discrepancy
 from tasks.diffusion.evaluation.metrics.fid import frechet_distance
 from tasks.diffusion.evaluation.metrics.fid_infinity import extrapolated_frechet_distance
 from tasks.diffusion.evaluation.metrics.kid import kernel_contributions, kernel_distance, precomputed
 from tasks.diffusion.worlds.creatures import Creatures
+from tests.tasks.diffusion.evaluation.jackknife import jackknife
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import torch
 
 from experiments.session import base_evaluation
 from tasks.diffusion.dreambooth import DreamBooth
-from tasks.diffusion.evaluation.intervals import jackknife
 from tasks.diffusion.evaluation.metrics.image_metric import Measurement
 from tasks.diffusion.evaluation.metrics.kid import kernel_distance
 from tasks.diffusion.evaluation.prompts import Prompt
 from tasks.diffusion.evaluation.seeds import average
 from tasks.diffusion.pokemon import Pokemon
+from tests.tasks.diffusion.evaluation.jackknife import jackknife
 from tests.tasks.diffusion.tiny_base import write_base
 
 CPU, SEEDS = torch.device("cpu"), 3

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import TaskError
-from tasks.language.data.e2e_data import OFFICIAL_FILES, Item, load, meaning_key, parse_meaning
+from tasks.language.data.e2e_data import OFFICIAL_FILES, load
+from tasks.language.data.meanings import Item, meaning_key, parse_meaning
 from tasks.language.data.templates import format_meaning
 
 WORDS = st.text(st.characters(categories=["L", "N", "Sc"], include_characters=" '&-"), min_size=1, max_size=12)
