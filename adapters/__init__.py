@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adapters.lora import Lora
     from adapters.peft_method import PeftMethod
     from adapters.prefix_tuning import PrefixTuning
+    from adapters.presets import AdaLora, Dora, Ia3, LoHa, LoKr, Pissa, RsLora, Vera
     from adapters.subspace import Subspace
 
 MODULES = {
@@ -34,21 +35,37 @@ MODULES = {
     "PrefixTuning": "prefix_tuning",
     "Subspace": "subspace",
     "attach": "base",
+    "AdaLora": "presets",
+    "Dora": "presets",
+    "Ia3": "presets",
+    "LoHa": "presets",
+    "LoKr": "presets",
+    "Pissa": "presets",
+    "RsLora": "presets",
+    "Vera": "presets",
 }
 __all__ = [
+    "AdaLora",
     "Adapter",
     "AdapterError",
     "Attachment",
     "Backbone",
     "Bottleneck",
+    "Dora",
     "FullFinetuning",
     "HookedAttachment",
     "HookedUpdate",
+    "Ia3",
+    "LoHa",
+    "LoKr",
     "Lora",
     "MergeableAttachment",
     "PeftMethod",
+    "Pissa",
     "PrefixTuning",
+    "RsLora",
     "Subspace",
+    "Vera",
     "attach",
 ]
 

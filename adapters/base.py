@@ -43,6 +43,7 @@ class Adapter(ABC):
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)  # settings that the contract tests cover
     first_defaults: ClassVar[Mapping[str, Any]] = {}  # of settings whose default has changed since their release
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings with a name in the papers: {"DID": {...}}
+    preset_of: ClassVar[str | None] = None  # the method that this name stands for, with settings: see `resolved`
     other_names: ClassVar[tuple[str, ...]] = ()  # lower-case names that people type for this method
     name_hints: ClassVar[Mapping[str, str]] = {}  # a lower-case name that needs settings too -> what to type instead
     option_hints: ClassVar[Mapping[str, str]] = {}  # a setting that people look for here -> what to use instead
@@ -54,8 +55,11 @@ class Adapter(ABC):
     reads plain LoRA files of diffusers, kohya, OneTrainer, ComfyUI, LyCORIS and peft, prefix and peft also folders of
     peft."""
 
-    def __init_subclass__(cls, name: str, **kwargs) -> None:
+    def __init_subclass__(cls, name: str | None, **kwargs) -> None:
+        """Register the method, unless `name` is None: a base class of several methods."""
         super().__init_subclass__(**kwargs)
+        if name is None:
+            return
         registered = Adapter._registry.get(name)
         # dataclass(slots=True) and module reloads define the same class twice
         if registered is not None and (registered.__module__, registered.__qualname__) != (
@@ -72,6 +76,10 @@ class Adapter(ABC):
 
         Raises AdapterError if the settings cannot work on this model. The function `attach` checks the settings first.
         """
+
+    def resolved(self) -> Adapter:
+        """The method that a run attaches and records; another one only for a preset. Raises AdapterError."""
+        return self
 
     def check_settings(self) -> None:
         """Raise AdapterError for settings that cannot work on any model: all that can be checked before loading one.
@@ -121,6 +129,11 @@ def settings_of(adapter: Adapter) -> dict[str, Any]:
 
 def adapter_registry() -> Mapping[str, type[Adapter]]:
     """All methods by name: the modules of this package, then the entry points of other packages."""
+    return {name: cls for name, cls in method_names().items() if cls.preset_of is None}
+
+
+def method_names() -> Mapping[str, type[Adapter]]:
+    """All names that a user can type: methods, and presets (`dora`) that stand for a method with settings."""
     _load_methods()
     return dict(Adapter._registry)
 

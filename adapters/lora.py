@@ -37,11 +37,10 @@ class Lora(Adapter, name="lora"):
     formats = ("diffusers", "kohya", "peft")
     other_names = ("low-rank", "low-rank-adaptation", "loralib")
     first_defaults: ClassVar[Mapping[str, Any]] = {"alpha": "rank"}
-    name_hints: ClassVar[Mapping[str, str]] = {"rslora": "use `lora TASK --adapter.use-rslora`"}
     option_hints: ClassVar[Mapping[str, str]] = {
-        "dora": _through_peft('"use_dora": true'),
-        "use_dora": _through_peft('"use_dora": true'),
-        "pissa": _through_peft('"init_lora_weights": "pissa"'),
+        "dora": "use the method `dora`",
+        "use_dora": "use the method `dora`",
+        "pissa": "use the method `pissa`",
         "bias": _through_peft('"bias": "lora_only"'),
         "modules_to_save": _through_peft('"modules_to_save": ["lm_head"]'),
         "layers_to_transform": _through_peft('"layers_to_transform": [0, 1]'),

@@ -17,7 +17,7 @@ from adapters.peft_library.seeds import open_seeds
 if TYPE_CHECKING:
     from adapters.backbone import Backbone, Module, Projection
 
-TYPED_AS_METHODS = ("boft", "fourierft", "hira", "ia3", "ln_tuning", "loha", "lokr", "oft", "randlora", "vera")
+TYPED_AS_METHODS = ("boft", "fourierft", "hira", "ln_tuning", "oft", "randlora")
 
 
 def _as_option(**options: object) -> str:
@@ -25,10 +25,9 @@ def _as_option(**options: object) -> str:
     return f"use --adapter.options '{json.dumps(options)}'"
 
 
-def _by_method(method: str, **options: object) -> str:
+def _by_method(method: str) -> str:
     """The hint for the name of one of peft's methods."""
-    given = f" --adapter.options '{json.dumps(options)}'" if options else ""
-    return f"use `peft TASK --adapter.method {method}{given}`"
+    return f"use `peft TASK --adapter.method {method}`"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,6 @@ class PeftMethod(Adapter, name="peft"):
     formats = ("peft",)
     name_hints: ClassVar[Mapping[str, str]] = {name: _by_method(name) for name in TYPED_AS_METHODS} | {
         "ln-tuning": _by_method("ln_tuning"),
-        "dora": _by_method("lora", r=8, use_dora=True),
-        "pissa": _by_method("lora", r=8, init_lora_weights="pissa"),
     }
     option_hints: ClassVar[Mapping[str, str]] = (
         dict.fromkeys(("r", "rank", "lora_r", "lora_rank"), _as_option(r=8))

@@ -45,6 +45,7 @@ class RunConfig:
                 raise UsageError(
                     f"{name} must be {article} {expected.__name__} object such as {example}, not {value!r}"
                 )
+        object.__setattr__(self, "adapter", self.adapter.resolved())
 
     def resolved(self) -> RunConfig:
         """The configuration with every default filled in: the user's value, else the card's, else the fallback.

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adapters.base import adapter_registry
+from adapters.base import adapter_registry, method_names
 from adapters.bounds import LARGEST_COUNT, bounded
 from adapters.errors import AdapterError
 from experiments.cli.errors import command
@@ -81,8 +81,8 @@ def configurations(overrides: Overrides, options: CostsOptions) -> list[RunConfi
     if {"steps", "epochs"} & overrides.train.keys():
         raise UsageError("costs do not depend on --train.steps or --train.epochs: --steps sets the steps to time")
     check_numbers(options)
-    registry, settings = adapter_registry(), method_settings(options.set)
-    methods = {name: registered(registry, name, "method") for name in options.methods or sorted(registry)}
+    settings, names = method_settings(options.set), options.methods or sorted(adapter_registry())
+    methods = {name: registered(method_names(), name, "method") for name in names}
     adapters = [
         replace(adapter, **settings.get(name, {}))
         for name, method in methods.items()

@@ -9,7 +9,7 @@ from inspect import cleandoc, getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from adapters.base import adapter_registry
+from adapters.base import method_names
 from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.cli.errors import command, stop
 from experiments.cli.overrides import Overrides, method_settings
@@ -118,19 +118,16 @@ def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfi
     if options.save_rates is not None and options.search_lr is None:
         raise UsageError("--save-rates writes what a search has found: give --search-lr 5 too")
     settings = method_settings(options.set)
-    chosen = _of_study(overrides, options) if options.study else _of_methods(overrides, options, settings)
-    unused = settings.keys() - {config.adapter.name for config in chosen}
+    chosen = _of_study(overrides, options, settings) if options.study else _of_methods(overrides, options, settings)
+    unused = settings.keys() - {*options.methods, *(config.adapter.name for config in chosen if options.study)}
     if unused:
         raise UsageError(f"--set names {', '.join(sorted(unused))}, which is not among the methods of this sweep")
-    return resolved(
-        [
-            overrides.apply(replace(config, adapter=replace(config.adapter, **settings.get(config.adapter.name, {}))))
-            for config in chosen
-        ]
-    )
+    return resolved([overrides.apply(config) for config in chosen])
 
 
-def _of_study(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
+def _of_study(
+    overrides: Overrides, options: SweepOptions, settings: Mapping[str, Mapping[str, Any]]
+) -> list[RunConfig]:
     """The configurations of the named study, on TASK alone if one is given."""
     if options.methods or options.sizes:
         raise UsageError("a study defines its methods and sizes: leave out --methods and --sizes, or --study")
@@ -141,21 +138,25 @@ def _of_study(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
     tasks = {config.task.name for config in configs}
     if overrides.task_name is not None and overrides.task_name not in tasks:
         raise UsageError(f"the study '{name}' is on {', '.join(sorted(tasks))}, not on {overrides.task_name}")
-    return [config for config in configs if overrides.task_name in (None, config.task.name)]
+    return [
+        replace(config, adapter=replace(config.adapter, **settings.get(config.adapter.name, {})))
+        for config in configs
+        if overrides.task_name in (None, config.task.name)
+    ]
 
 
 def _of_methods(
     overrides: Overrides, options: SweepOptions, settings: Mapping[str, Mapping[str, Any]]
 ) -> list[RunConfig]:
     """Every method at every size with every seed; the first seed of all settings comes first."""
-    methods = adapter_registry()
+    methods = method_names()
     if overrides.task_name is None:
         tasks = ", ".join(sorted(task_registry()))
         raise UsageError(f"expected a TASK or a --study, for example: {PROGRAM} sd-pokemon; the tasks are {tasks}")
     if not options.methods:
         raise UsageError(f"expected --methods or a --study; the methods are {', '.join(sorted(methods))}")
     adapters = [
-        adapter
+        replace(adapter, **settings.get(name, {}))
         for name in options.methods
         for adapter in sized(registered(methods, name, "method"), options.sizes, settings.get(name, {}))
     ]

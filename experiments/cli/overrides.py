@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
-from adapters.base import adapter_registry
+from adapters.base import method_names
 from experiments.cli.json_options import is_json, registry
 from experiments.cli.tyro_errors import captured
 from experiments.config import RunConfig, registered
@@ -48,7 +48,7 @@ def method_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
         method, dot, setting = target.partition(".")
         if not equals or not dot:
             raise UsageError(f"expected METHOD.SETTING=VALUE, for example lora.alpha=8, not '{word}'")
-        cls = registered(adapter_registry(), method, "method")
+        cls = registered(method_names(), method, "method")
         setting = setting.replace("-", "_")
         settings.setdefault(method, {})[setting] = _parsed(cls, setting, value)
     return settings

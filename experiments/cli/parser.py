@@ -18,7 +18,7 @@ from dataclasses import field, fields, make_dataclass
 from inspect import getdoc
 from typing import Annotated, Any, TypeVar
 
-from adapters.base import adapter_registry
+from adapters.base import method_names
 from experiments.cli.errors import stop
 from experiments.cli.help_text import listing, set_option_help, with_examples
 from experiments.cli.hints import refuse_renamed, refuse_unknown, spelled_out
@@ -34,7 +34,7 @@ Options = TypeVar("Options")
 
 def parse(options: type[Options], arguments: Sequence[str], program: str) -> tuple[RunConfig, Options]:
     """METHOD TASK [options]: the run configuration, and the command's own options."""
-    registries = {"adapter": adapter_registry(), "task": task_registry()}
+    registries = {"adapter": method_names(), "task": task_registry()}
     words = _leading_words(arguments, 2)
     parts = {
         part: _chosen(registry, word, "method" if part == "adapter" else part)

@@ -200,12 +200,10 @@ def test_a_hint_for_a_name_is_a_command_that_works(hint, llama):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["vera", "e2e"], "unknown method 'vera' (use `peft TASK --adapter.method vera`)"),
-        (["DoRA", "e2e"], """`peft TASK --adapter.method lora --adapter.options '{"r": 8, "use_dora": true}'`"""),
+        (["hira", "e2e"], "unknown method 'hira' (use `peft TASK --adapter.method hira`)"),
         (["peft", "e2e", "--rank", "8"], """unknown option '--rank': use --adapter.options '{"r": 8}'"""),
         (["peft", "e2e", "-r", "8"], """unknown option '-r': use --adapter.options '{"r": 8}'"""),
         (["bottleneck", "e2e", "--rank", "8"], "unknown option '--rank': use --adapter.width"),
-        (["rslora", "e2e"], "(use `lora TASK --adapter.use-rslora`)"),
     ],
 )
 def test_names_and_options_of_peft_get_the_right_hint(words, sentence, capsys):
