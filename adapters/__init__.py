@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapters.full_finetuning import FullFinetuning
     from adapters.hooks import HookedAttachment, HookedUpdate, MergeableAttachment
     from adapters.lora import Lora
+    from adapters.lycoris import Lycoris
     from adapters.peft_method import PeftMethod
     from adapters.prefix_tuning import PrefixTuning
     from adapters.presets import AdaLora, Dora, Ia3, LoHa, LoKr, Pissa, RsLora, Vera
@@ -30,6 +31,7 @@ MODULES = {
     "HookedAttachment": "hooks",
     "HookedUpdate": "hooks",
     "Lora": "lora",
+    "Lycoris": "lycoris",
     "MergeableAttachment": "hooks",
     "PeftMethod": "peft_method",
     "PrefixTuning": "prefix_tuning",
@@ -59,6 +61,7 @@ __all__ = [
     "LoHa",
     "LoKr",
     "Lora",
+    "Lycoris",
     "MergeableAttachment",
     "PeftMethod",
     "Pissa",

@@ -98,7 +98,7 @@ class Pissa(PeftPreset, name="pissa"):
 
 @dataclass(frozen=True)
 class AdaLora(PeftPreset, name="adalora"):
-    """`peft` with method adalora, recorded as that: during training ranks move to the layers where they matter (AdaLoRA,
+    """`peft` with method adalora, recorded as that: during training ranks move to layers where they matter (AdaLoRA,
     Zhang et al. 2023, arXiv 2303.10512)."""
 
     size_field = "rank"

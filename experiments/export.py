@@ -1,4 +1,4 @@
-"""Export a finished run for other tools: `python -m experiments.export RUN --format diffusers|kohya|peft|merged`."""
+"""Export a finished run for other tools: `python -m experiments.export RUN --format diffusers|kohya|peft|...`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.records.load_run import LoadedRun, finished_record, load_run
 if TYPE_CHECKING:
     from adapters.base import Adapter, Attachment
 
-Format = Literal["diffusers", "kohya", "peft", "merged"]
+Format = Literal["diffusers", "kohya", "peft", "lycoris", "merged"]
 
 
 @dataclass(frozen=True)

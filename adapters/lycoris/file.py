@@ -1,0 +1,39 @@
+"""LyCORIS' own file, which its `create_lycoris_from_weights` and ComfyUI load: `lycoris_<layer>.<tensor>`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from adapters.errors import AdapterError
+from adapters.interchange.exported_file import ExportedFile, SafetensorsFile
+from adapters.lycoris.layer import LycorisUpdate, layers_by_name
+
+if TYPE_CHECKING:
+    from adapters.backbone import Backbone
+
+LYCORIS_FILE = "lycoris.safetensors"
+
+
+def export_lycoris(
+    updates: Mapping[str, LycorisUpdate], backbone: Backbone, format: str | None = None
+) -> list[ExportedFile]:
+    """The file; nothing without a `format`, since neither diffusers nor transformers loads it.
+
+    Raises AdapterError for another format, for layers that LyCORIS does not know, and for a UNet with its text encoder.
+    """
+    if format is None:
+        return []
+    if format != "lycoris":
+        raise AdapterError(f"LyCORIS has no format '{format}': choose lycoris")
+    layers = layers_by_name(updates, backbone)
+    if any(name.startswith("text_encoder.") for name in layers):
+        raise AdapterError("LyCORIS' file is for one model, not a UNet with its text encoder: train the UNet alone")
+    tensors = {}
+    for name, layer in layers.items():
+        applied = deepcopy(layer)
+        applied.apply_to()  # as in LyCORIS' own training, whose files hold differences from the applied state
+        for part, tensor in applied.state_dict().items():
+            tensors[f"lycoris_{name.replace('.', '_')}.{part}"] = tensor.detach().to("cpu", copy=True).contiguous()
+    return [SafetensorsFile(LYCORIS_FILE, tensors)]
