@@ -17,6 +17,7 @@ from tasks.diffusion.evaluation.metrics.drift import Drift
 from tasks.diffusion.evaluation.metrics.leakage import Leakage
 from tasks.diffusion.evaluation.metrics.similarity import Similarity
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
+from tasks.diffusion.evaluation.metrics.vendi import VendiScore
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
 from tasks.errors import TaskError
@@ -54,6 +55,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
             shuffle=False,  # every prompt names the same class
         ),
         Leakage(),
+        VendiScore(),
         BaseAlignment(),
         ValidationLoss(),
         Drift(),

@@ -19,6 +19,7 @@ from tasks.diffusion.evaluation.metrics.fid import FrechetDistance
 from tasks.diffusion.evaluation.metrics.fid_infinity import ExtrapolatedFrechetDistance
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
+from tasks.diffusion.evaluation.metrics.vendi import VendiScore
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, DiffusionSettings, value_of
 from tasks.pretrained.settings import LARGEST_ITEMS
@@ -46,6 +47,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         ClipScore(),
         Alignment(),
         *map(Alignment.of_attribute, ATTRIBUTES),
+        VendiScore(),
         BaseAlignment(),
         ValidationLoss(),
         Drift(),

@@ -36,6 +36,7 @@ class ImageEvaluation:
         inputs, prompts, base_prompts = self.inputs, self.inputs.prompts, self.inputs.base_prompts
         conditions = {
             "pictures": bool(prompts),
+            "10 prompts": len(prompts) >= FEWEST_PICTURES,
             "10 pictures": min(len(prompts), len(inputs.real.splits.reference)) >= FEWEST_PICTURES,
             "image features": not inputs.models.has_clip_features,
             "CLIP features": inputs.models.has_clip_features,

@@ -21,6 +21,7 @@ FEWEST_PICTURES = 10
 nothing out, and the replicates' spread is then no standard error (Shao & Tu 1995, section 2.3)."""
 NEEDS = {
     "pictures": "at least one test prompt",
+    "10 prompts": "at least 10 test prompts, for an interval",
     "10 pictures": "at least 10 test prompts and 10 real pictures to compare with, for a distribution and its interval",
     "image features": "--task.features with an image classifier's features (efficientnet, inception)",
     "CLIP features": "--task.features with a CLIP",

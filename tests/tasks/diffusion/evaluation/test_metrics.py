@@ -12,6 +12,7 @@ from tasks.diffusion.evaluation.metrics.cmmd import mean_discrepancy
 from tasks.diffusion.evaluation.metrics.fid import frechet_distance
 from tasks.diffusion.evaluation.metrics.fid_infinity import extrapolated_frechet_distance
 from tasks.diffusion.evaluation.metrics.kid import kernel_contributions, kernel_distance, precomputed
+from tasks.diffusion.evaluation.metrics.vendi import vendi_score
 from tasks.diffusion.worlds.creatures import Creatures
 from tests.tasks.diffusion.evaluation.jackknife import jackknife
 
@@ -176,3 +177,20 @@ def test_clip_score_is_torchmetrics_and_prefers_the_right_caption():
     assert ours.mean() == pytest.approx(metric.compute().item(), rel=1e-3)
     wrong = scorer.scores(pictures.pixels, pictures.captions[1:] + pictures.captions[:1])
     assert (ours > wrong).mean() > 0.8
+
+
+@pytest.mark.parametrize(("n", "d"), [(12, 40), (40, 12)])
+def test_vendi_score_is_the_exponential_of_the_entropy_of_the_similarities(n, d):
+    """Friedman & Dieng 2023, definition 3.1: exp(-tr(K/n log(K/n))), here by a matrix logarithm."""
+    from scipy.linalg import logm
+
+    features = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.double) + 0.5
+    directions = features / features.norm(dim=1, keepdim=True)
+    shares = (directions @ directions.T / n).numpy() + 1e-12 * np.eye(n)
+    expected = np.exp(-np.trace(shares @ logm(shares)).real)
+    assert vendi_score(features) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kinds", [1, 3, 24])
+def test_vendi_score_counts_the_kinds_of_pictures(kinds):
+    assert vendi_score(torch.eye(24)[torch.arange(24) % kinds]) == pytest.approx(kinds)
