@@ -37,6 +37,8 @@ class TableOptions:
     """Order by a size field (such as rank), a metric, a cost, or "method". Default: the primary metric, best first."""
     against: Annotated[str | None, tyro.conf.arg(metavar="METHOD[:SIZE]")] = None
     """Compare with this method. Default: the one that trains all weights, or else the best."""
+    metrics: tuple[str, ...] = ()
+    """Show these metrics, in this order; the first one carries the comparison. Default: all, the primary one first."""
     format: Format = "terminal"
     """Output format; csv has all numbers, unrounded."""
 
@@ -47,8 +49,29 @@ def table(options: TableOptions) -> None:
     from reports.text.table import render
 
     collection = collect(options.runs)
-    built = build(collection, options.task, options.by, options.against)
+    built = build(collection, options.task, options.by, options.against, options.metrics)
     print(render(built, collection.of_task(options.task), options.format), end="")
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """List runs under short names.
+
+    One line per run: its name (METHOD-SIZE-sSEED, with the start of its fingerprint where two runs share that), status,
+    primary metric and folder, which the other commands take.
+    """
+
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks."""
+
+
+def list_runs(options: ListOptions) -> None:
+    from reports.records import collect
+    from reports.text.run_list import render
+
+    print(render(collect(options.runs), options.tasks))
 
 
 @dataclass(frozen=True)
@@ -138,13 +161,20 @@ class PlotsOptions:
     """Folder of the runs."""
     output: Folder = Path("plots")
     """Folder for the plots."""
+    only: tuple[str, ...] = ()
+    """Only these kinds: rank (quality over size), pareto, loss, intrinsic, costs, samples. Default: all."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks."""
+    metrics: tuple[str, ...] = ()
+    """Only these metrics. Default: all."""
 
 
 def plots(options: PlotsOptions) -> None:
     from reports.plots.draw import draw
     from reports.records import collect
 
-    _report_files(draw(collect(options.runs), options.output), options.output)
+    files = draw(collect(options.runs), options.output, options.only, options.tasks, options.metrics)
+    _report_files(files, options.output)
 
 
 @dataclass(frozen=True)
@@ -182,13 +212,15 @@ class PageOptions:
     """Folder of the runs."""
     output: Folder = Path("page")
     """Folder for index.html."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks; the file holds nothing of the others. Default: all."""
 
 
 def page(options: PageOptions) -> None:
     from reports.page.html import write_page
     from reports.records import collect
 
-    print(write_page(collect(options.runs), options.output))
+    print(write_page(collect(options.runs), options.output, options.tasks))
 
 
 @dataclass(frozen=True)
@@ -233,6 +265,7 @@ def import_peft(options: ImportPeftOptions) -> None:
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "list": (ListOptions, list_runs),
     "table": (TableOptions, table),
     "page": (PageOptions, page),
     "plots": (PlotsOptions, plots),

@@ -55,9 +55,13 @@ class Run:
             raise ReportError(f"'{path}' needs a column 'item' with a unique name per row; run it again")
         return items.set_index("item").sort_index()
 
-    def samples(self) -> dict[str, Path]:
-        """Pictures in samples/ by file name; a name identifies the prompt and the sampling seed across runs."""
-        paths = (inside(self.folder, path) for path in sorted(self.folder.glob("samples/*.png"), key=_by_number))
+    def samples(self, kind: str = "") -> dict[str, Path]:
+        """Pictures in samples/ by file name; a name identifies the prompt and the sampling seed across runs.
+
+        `kind` "base" are the untuned base's for the same prompts, "real" real ones beside them, "" the trained model's.
+        """
+        found = sorted((self.folder / "samples" / kind).glob("*.png"), key=_by_number)
+        paths = (inside(self.folder, path) for path in found)
         return {path.name: path for path in paths if path is not None and path.is_file()}
 
     def captions(self) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from reports.costs.fields import COSTS
 from reports.errors import ReportError
@@ -35,13 +36,21 @@ class Table:
         return Verdicts(self.rows, metric, self.lower_is_better[metric], self.planned)
 
 
-def build(collection: Collection, task: str, by: str | None = None, against: str | None = None) -> Table:
+def build(
+    collection: Collection,
+    task: str,
+    by: str | None = None,
+    against: str | None = None,
+    chosen: Sequence[str] = (),
+) -> Table:
     """The table of `task`, ordered by column `by`, with verdicts against METHOD or METHOD:SIZE.
+
+    `chosen` are the metrics shown, in this order; the first takes the place of the primary metric. By default all are.
 
     Without `against` the reference is the group that trains all weights, else the best. The verdict on two groups does
     not depend on the view.
 
-    Raises ReportError if the task has no runs, or if `by` or `against` is not in the table.
+    Raises ReportError if the task has no runs, or if `by`, `against` or a chosen metric is not in the table.
     """
     part = collection.of_task(task)
     if not (part.finished or part.failed):
@@ -49,13 +58,24 @@ def build(collection: Collection, task: str, by: str | None = None, against: str
         known = f"the tasks with runs are {tasks}" if tasks else "no task has one yet"
         others = f" ({len(part.unfinished)} unfinished, {len(part.unreadable)} unreadable)"
         raise ReportError(f"no finished or failed run of '{task}' in '{collection.folder}'{others}; {known}")
-    metrics, lower = _metrics(part)
+    known, lower = _metrics(part)
+    shown = known_metrics(chosen, known) or known
     groups = group_runs(part.finished, part.failed)
-    table = Table(task, groups, metrics, lower, None, planned_reference(groups))
+    table = Table(task, groups, shown, lower, None, planned_reference(groups))
     _sort(table, by)
     table.reference = _choose_reference(table, against)
-    table.verdicts = {(metric, row): verdict for metric in metrics for row, verdict in _verdicts(table, metric)}
+    table.verdicts = {(metric, row): verdict for metric in shown for row, verdict in _verdicts(table, metric)}
     return table
+
+
+def known_metrics(chosen: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The chosen metrics without repetitions. Raises ReportError if one is not among the known ones."""
+    for name in chosen:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            meant = f" (did you mean '{close[0]}'?)" if close else ""
+            raise ReportError(f"no run has the metric '{name}'{meant}: expected some of {', '.join(known)}")
+    return list(dict.fromkeys(chosen))
 
 
 def _verdicts(table: Table, metric: str) -> Iterator[tuple[int, Verdict]]:

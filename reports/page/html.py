@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
 
 from reports import tables
 from reports.costs.fields import COSTS
-from reports.page.gallery import gallery_rows
+from reports.errors import ReportError
+from reports.page.chart_data import chart_data
+from reports.page.gallery import gallery_rows, text_rows
+from reports.page.library import STYLE_ID, TEMPLATES, plotly_script, policy, source
 from reports.plots.style import slug
 from reports.records import Collection
-from reports.references import references
-from reports.run_groups import RunGroup, plot_lines, size_text
+from reports.run_groups import size_text
 from reports.tables import Table
 from reports.text import notes, variances
+from reports.text.enough import rank_sentences
 from reports.text.format import one_line
-from reports.text.table import cost_text, detectable_text, mean_text, seeds_text, size_title, verdict_text
+from reports.text.table import (
+    as_csv,
+    cost_text,
+    detectable_text,
+    mean_text,
+    render,
+    seeds_text,
+    size_title,
+    verdict_text,
+)
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
+def write_page(collection: Collection, out: Path, chosen: Sequence[str] = ()) -> Path:
+    """Write OUT/index.html and return its path. The same records give the same bytes.
 
-def write_page(collection: Collection, out: Path) -> Path:
-    """Write OUT/index.html and return its path. The same records give the same bytes."""
-    sections = [_section(collection, task) for task in collection.tasks()]
+    The page holds the `chosen` tasks, by default all. Raises ReportError if one of them has no runs.
+    """
+    sections = [_section(collection, task) for task in _tasks(collection, chosen)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -37,13 +49,14 @@ def write_page(collection: Collection, out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = (_source(*names) for names in (["page.css"], ["chart.js", "page.js"]))
+    style, scripts = source("page.css"), [plotly_script(), source("charts.js", "page.js")]
     html = environment.get_template("page.html").render(
         sections=sections,
         counts=notes.counts(collection),
         style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
+        style_id=STYLE_ID,
+        scripts=[Markup(script) for script in scripts],
+        policy=policy(style, *scripts),
         data=_json({section["id"]: section["data"] for section in sections}),
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -51,17 +64,14 @@ def write_page(collection: Collection, out: Path) -> Path:
     return out / "index.html"
 
 
-def _source(*names: str) -> str:
-    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
-
-
-def _policy(style: str, script: str) -> str:
-    """Content security policy: allow only this style and script (by hash) and embedded pictures."""
-    style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
-    return (
-        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def _tasks(collection: Collection, chosen: Sequence[str]) -> list[str]:
+    known = collection.tasks()
+    for task in chosen:
+        if task not in known:
+            raise ReportError(
+                f"no run of '{task}' in '{collection.folder}'; the tasks with runs are {', '.join(known)}"
+            )
+    return [task for task in known if not chosen or task in chosen]
 
 
 def _json(value: Any) -> Markup:
@@ -76,9 +86,11 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
     return {
         "id": f"task-{slug(task)}",
         "task": task,
-        "data": _data(table),
+        "data": chart_data(table, part),
         "columns": _columns(table),
         "rows": [_row(table, index) for index in range(len(table.rows))],
+        "downloads": _downloads(table, part),
+        "answers": rank_sentences(table),
         "notes": [
             *notes.counts(part),
             *notes.measured_with(table.rows, table.metrics),
@@ -88,62 +100,19 @@ def _section(collection: Collection, task: str) -> dict[str, Any]:
         ],
         "warnings": notes.warnings(table.rows, table.metrics),
         "intrinsic": [*part.intrinsic.values()],
-        "gallery": gallery_rows(table.rows),
+        "pictures": gallery_rows(table.rows),
+        "texts": text_rows(table.rows),
         "sources": sorted({run.record.source for group in table.rows for run in group.finished} - {"run"}),
     }
 
 
-def _data(table: Table) -> dict[str, Any]:
-    """The data of the charts: numbers unrounded, missing values left out."""
-    costs = [name for name in COSTS if any(group.cost(name) for group in table.rows)]
-    finished = [group for group in table.rows if group.finished]
-    fields = _fields(table.rows)
-    sized = ([group for group in finished if group.size and group.size.field == field] for field in fields)
-    lines = {
-        id(group): one_line(name) for groups in sized for name, line in plot_lines(groups).items() for group in line
-    }
-    return {
-        "metrics": [_metric(table, name) for name in table.metrics],
-        "costs": [{"name": name, "title": COSTS[name].title.capitalize(), "unit": COSTS[name].unit} for name in costs],
-        "fields": fields,
-        "methods": sorted({group.method for group in table.rows}),
-        "groups": [_group(table, group, costs) | {"line": lines.get(id(group))} for group in finished],
-    }
-
-
-def _fields(groups: Sequence[RunGroup]) -> list[str]:
-    """Size fields, the most frequent first."""
-    fields = [group.size.field for group in groups if group.size]
-    return sorted(set(fields), key=lambda field: (-fields.count(field), field))
-
-
-def _metric(table: Table, name: str) -> dict[str, Any]:
-    figures = [figure for group in table.rows for figure in group.figures(name)]
-    return {
-        "name": name,
-        "lower": table.lower_is_better[name],
-        "unit": notes.unit_text(figures),
-        "note": ", ".join(filter(None, [notes.n_text(figures), notes.extractor_text(figures)])),
-        "references": [
-            {"title": one_line(notes.reference_title(found)), "value": found.value}
-            for found in references(table.rows, name)
-        ],
-    }
-
-
-def _group(table: Table, group: RunGroup, costs: Sequence[str]) -> dict[str, Any]:
-    means = {name: mean for name in table.metrics if (mean := group.mean(name))}
-    return {
-        "method": group.method,
-        "field": group.size.field if group.size else None,
-        "size": group.size.value if group.size else None,
-        "label": one_line(group.label),
-        "settings": one_line(group.settings_text),
-        "seeds": len(group.finished),
-        "values": {name: [mean.value, mean.low, mean.high] for name, mean in means.items()},
-        "texts": {name: mean_text(mean) for name, mean in means.items()},
-        "costs": {name: cost for name in costs if (cost := group.cost(name))},
-    }
+def _downloads(table: Table, part: Collection) -> list[dict[str, str]]:
+    """The table as files: name, kind, text, and the address that holds the text."""
+    files = {"csv": ("CSV", as_csv(table)), "tex": ("LaTeX", render(table, part, "latex"))}
+    return [
+        {"name": f"{slug(table.task)}.{end}", "kind": kind, "text": text, "address": f"data:text/plain,{quote(text)}"}
+        for end, (kind, text) in files.items()
+    ]
 
 
 def _columns(table: Table) -> list[dict[str, Any]]:

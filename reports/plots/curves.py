@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
-from reports.plots.style import GREY, escape, label_level, method_colours, method_markers, new_figure
+from reports.plots.style import GREY, escape, label_levels, method_colours, method_markers, new_figure
 from reports.references import references
 from reports.run_groups import RunGroup, plot_lines
 from reports.text import notes
@@ -34,8 +34,9 @@ def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     for panel, field in zip(panels, fields, strict=True):
         _panel(panel, groups, metric, field)
     _limits(panels[0], groups, metric)
-    for panel in panels:
+    for panel, field in zip(panels, fields, strict=True):
         _horizontal_lines(panel, groups, metric)
+        _mark_cut_intervals(panel, groups, metric, field)
     add_legend(figure, panels)
     lower = groups[0].figures(metric)[0].better == "lower"
     unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
@@ -98,7 +99,7 @@ def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
 
 
 def _limits(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
-    """Fit all means and seeds; very long intervals (of two seeds) and distant reference values may be cut off."""
+    """Fit all means and seeds; very long intervals (of two seeds) are cut off and marked."""
     values = [value for group in groups for value in group.values(metric)]
     span = (max(values) - min(values)) or abs(values[0]) or 1.0
     ends = [end for group in groups if (m := group.mean(metric)) for end in (m.low, m.high) if end is not None]
@@ -119,10 +120,24 @@ def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> N
         if mean.low is not None and mean.high is not None:
             panel.axhspan(mean.low, mean.high, color=paint[group.method], alpha=0.08, linewidth=0)
     bottom, top = panel.get_ylim()
-    for reference in references(groups, metric):
-        if bottom <= reference.value <= top:
-            panel.axhline(reference.value, color=GREY, linewidth=1, linestyle=":")
-            label_level(panel, notes.reference_title(reference), reference.value)
+    shown = [reference for reference in references(groups, metric) if bottom <= reference.value <= top]
+    for reference in shown:
+        panel.axhline(reference.value, color=GREY, linewidth=1, linestyle=":")
+    label_levels(panel, [(notes.reference_title(reference), reference.value) for reference in shown])
+
+
+def _mark_cut_intervals(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> None:
+    """A triangle at the edge of the panel where an interval goes on outside."""
+    paint = method_colours([group.method for group in groups])
+    bottom, top = panel.get_ylim()
+    for group in groups:
+        mean = group.mean(metric)
+        if group.size is None or group.size.field != field or mean is None or mean.low is None or mean.high is None:
+            continue
+        for beyond, edge, marker in ((mean.high > top, top, "^"), (mean.low < bottom, bottom, "v")):
+            if beyond:
+                look: dict[str, Any] = {"markersize": 4, "clip_on": False, "zorder": 4}
+                panel.plot(group.size.value, edge, marker, color=paint[group.method], **look)
 
 
 def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:

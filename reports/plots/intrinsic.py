@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from reports.intrinsic import CurveRecord, IntrinsicRecord
-from reports.plots.style import COLOURS, GREY, MARKERS, escape, label_level, new_figure
+from reports.plots.style import COLOURS, GREY, MARKERS, escape, label_levels, new_figure
 
 
 def crossings(record: IntrinsicRecord) -> Figure:
@@ -82,8 +82,7 @@ def _horizontal_lines(panel: Axes, record: IntrinsicRecord) -> None:
         record.goal: (goals, "-"),
         "untuned base": (bases, ":"),
     }
-    for name, (values, dashes) in lines.items():
-        if values:
-            level = float(np.mean(values))
-            panel.axhline(level, color=GREY, linestyle=dashes, linewidth=1)
-            label_level(panel, name, level)
+    levels = {name: float(np.mean(values)) for name, (values, _) in lines.items() if values}
+    for name, level in levels.items():
+        panel.axhline(level, color=GREY, linestyle=lines[name][1], linewidth=1)
+    label_levels(panel, [*levels.items()])

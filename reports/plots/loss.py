@@ -6,49 +6,87 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from reports.plots.curves import add_legend
+from reports.plots.curves import DASHES
 from reports.plots.style import escape, method_colours, new_figure
-from reports.run_groups import RunGroup
+from reports.run_groups import RunGroup, plot_lines, size_text
+
+KINDS = ("loss", "validation_loss")
+TITLES = {"loss": "training loss, running mean", "validation_loss": "validation loss"}
+PALEST = 0.62  # share of white in the colour of a method's smallest size
+MAX_ENTRIES = 24  # lines of the legend; a study with more is read on the page
+
+
+def loss_curve(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and losses; the training loss as a running mean over a twentieth of the steps."""
+    at, values = _numbers(lines, kind)
+    width = max(1, len(values) // 20) if kind == "loss" else 1
+    return (at[width - 1 :], np.convolve(values, np.ones(width) / width, "valid")) if values.size else (at, values)
 
 
 def loss_curves(groups: Sequence[RunGroup]) -> Figure | None:
-    """Training loss (running mean over a twentieth of the steps), and validation loss if it was measured.
+    """Training loss and, if it was measured, validation loss; one line per run. None if no run recorded its steps.
 
-    One line per run, coloured by method; a larger size is a stronger shade. None if no run recorded its steps.
+    The colour is the method, its shade the size (the darkest is the largest), the dashes tell groups of one method and
+    size apart, such as those with different learning rates.
     """
     steps = {run.folder: run.steps() for group in groups for run in [*group.finished, *group.failed]}
-    kinds = [k for k in ("loss", "validation_loss") if any(_numbers(lines, k)[1].size > 1 for lines in steps.values())]
+    kinds = [k for k in KINDS if any(_numbers(lines, k)[1].size > 1 for lines in steps.values())]
     if not kinds:
         return None
     figure, panels = new_figure(len(kinds))
+    looks = _looks(groups)
     for panel, kind in zip(panels, kinds, strict=True):
-        _loss_panel(panel, groups, steps, kind)
-    add_legend(figure, panels)
+        _loss_panel(panel, groups, steps, kind, looks)
+    _add_legend(figure, panels)
     return figure
 
 
-def _loss_panel(panel: Axes, groups: Sequence[RunGroup], steps: Mapping, kind: str) -> None:
+def _looks(groups: Sequence[RunGroup]) -> dict[int, dict]:
+    """Colour, dashes and label of each group, by its identity."""
     paint = method_colours([group.method for group in groups])
-    largest = {
-        group.method: max(a.size.value for a in groups if a.method == group.method and a.size)
-        for group in groups
-        if group.size
+    sizes = {
+        group.method: sorted({g.size.value for g in groups if g.method == group.method and g.size}) for group in groups
     }
-    named: set[str] = set()
-    for group in sorted(groups, key=lambda group: -(group.size.value if group.size else 0)):
-        alpha = 0.9 if group.size is None else 0.3 + 0.6 * group.size.value / largest[group.method]
+    looks: dict[int, dict] = {}
+    for method in paint:
+        own = [group for group in groups if group.method == method]
+        names = {id(g): name for name, line in plot_lines(own).items() for g in line}
+        sizes = sorted({group.size.value for group in own if group.size})
+        lines = list(dict.fromkeys(names[id(group)] for group in own))
+        for group in own:
+            place = sizes.index(group.size.value) if group.size else 0
+            white = PALEST * (1 - place / (len(sizes) - 1)) if len(sizes) > 1 else 0.0
+            line = names[id(group)]
+            looks[id(group)] = {
+                "color": tuple(c + (1 - c) * white for c in to_rgb(paint[method])),
+                "linestyle": DASHES[lines.index(line) % len(DASHES)],
+                "label": escape(f"{method} {size_text(group.size)}".strip() + line.removeprefix(method)),
+            }
+    return looks
+
+
+def _loss_panel(panel: Axes, groups: Sequence[RunGroup], steps: Mapping, kind: str, looks: Mapping) -> None:
+    for group in sorted(groups, key=lambda group: (group.method, group.size.value if group.size else 0)):
+        look = dict(looks[id(group)])
         for run in [*group.finished, *group.failed]:
-            at, values = _numbers(steps[run.folder], kind)
+            at, values = loss_curve(steps[run.folder], kind)
             if values.size > 1:
-                width = max(1, len(values) // 20) if kind == "loss" else 1
-                smooth = np.convolve(values, np.ones(width) / width, "valid")
-                label = None if group.method in named else escape(group.method)
-                named.add(group.method)
-                panel.plot(at[width - 1 :], smooth, color=paint[group.method], alpha=alpha, linewidth=1.2, label=label)
+                panel.plot(at, values, linewidth=1.2, **look)
+                look.pop("label", None)
     panel.set_xlabel("step")
-    panel.set_ylabel("training loss, running mean" if kind == "loss" else "validation loss")
+    panel.set_ylabel(TITLES[kind])
+
+
+def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend right of all panels; none if it would be taller than the panels."""
+    entries = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    if 0 < len(entries) <= MAX_ENTRIES:
+        figure.legend(
+            [*entries.values()], [*entries], loc="outside right upper", fontsize=7 if len(entries) > 12 else 8
+        )
 
 
 def _numbers(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import log
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from reports.costs.fields import COSTS
+from reports.plots.point_labels import label_key, label_points, short_labels
 from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
 from reports.run_groups import RunGroup
 from reports.text.table import cost_text
@@ -34,9 +34,10 @@ def pareto(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     costs = [name for name in PANELS if sum((group.cost(name) or 0) > 0 for group in measured) > 1]
     if not costs:
         return None
+    labels = {id(group): label for group, label in zip(measured, short_labels(measured), strict=True)}
     figure, panels = new_figure(min(2, len(costs)), (len(costs) + 1) // 2, sharey=True)
     for panel, cost in zip(panels, costs, strict=False):
-        _panel(panel, [group for group in measured if (group.cost(cost) or 0) > 0], metric, cost)
+        _panel(panel, [group for group in measured if (group.cost(cost) or 0) > 0], labels, metric, cost)
     for panel in panels[len(costs) :]:
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -45,7 +46,12 @@ def pareto(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     return figure
 
 
-def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, cost: str) -> None:
+def pareto_key(groups: Sequence[RunGroup], metric: str) -> str:
+    """What the labels beside the points mean."""
+    return label_key([group for group in groups if group.values(metric)])
+
+
+def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], metric: str, cost: str) -> None:
     lower = groups[0].figures(metric)[0].better == "lower"
     methods = [group.method for group in groups]
     paint, shape = method_colours(methods), method_markers(methods)
@@ -72,22 +78,9 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, cost: str) -> N
             label=label,
         )
     _axis(panel, cost, minutes)
-    _label_front(panel, [(groups[i], points[i]) for i in best], left_of=lower)
+    panel.margins(y=0.1)
+    label_points(panel, points, [labels[id(group)] for group in groups])
     panel.set_ylabel(escape(f"{metric} ({'lower' if lower else 'higher'} is better)"))
-
-
-def _label_front(panel: Axes, front_points: Sequence[tuple[RunGroup, tuple[float, float]]], left_of: bool) -> None:
-    """Label the groups on the front, on its empty side, except where labels would overlap."""
-    bottom, top = panel.get_ylim()
-    left, right = panel.get_xlim()
-    taken: list[tuple[float, float]] = []
-    for group, (x, y) in reversed(front_points):
-        at = (log(x / left) / log(right / left), (y - bottom) / (top - bottom))
-        if all(abs(at[0] - u) > 0.3 or abs(at[1] - v) > 0.06 for u, v in taken):
-            taken.append(at)
-            side, shift = ("left", 4) if at[0] < 0.25 or (left_of and at[0] <= 0.75) else ("right", -4)
-            offset = (shift, -9 if left_of else 5)
-            panel.annotate(escape(group.label), (x, y), offset, textcoords="offset points", ha=side, fontsize=7)
 
 
 def _axis(panel: Axes, cost: str, minutes: bool) -> None:

@@ -1,4 +1,4 @@
-"""Sample grids: one row per group, one column per prompt, the same prompt and sampling seed in every row."""
+"""Sample grids: real pictures, the untuned base's, then one row per group; one column per prompt and sampling seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.run_groups import RunGroup
 
 CELL, GAP, LABEL, LINE = 128, 6, 132, 14  # pixels
 COLUMNS = 8  # pictures per row
-CAPTION_LINES = 8
+BESIDE = {"real": "real", "base": "untuned base"}  # folders in samples/, and their titles
 MAX_PIXELS = 64_000_000  # larger pictures are not opened
 # what Pillow raises for files that are not pictures
 NOT_A_PICTURE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -22,22 +22,23 @@ NOT_A_PICTURE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 def montage(groups: Sequence[RunGroup], path: Path) -> Path | None:
     """Write the grid to `path`, a PNG; None if no run has samples."""
-    rows = [(group.label, run) for group in groups if (run := first_with_samples(group))]
-    names = shared_names([run for _, run in rows])[:COLUMNS]
+    shown = [(group.label, run) for group in groups if (run := first_with_samples(group))]
+    names = shared_names([run for _, run in shown])[:COLUMNS]
     if not names:
         return None
-    captions = [textwrap.wrap(rows[0][1].captions().get(name, ""), 20)[:CAPTION_LINES] for name in names]
+    rows = [*pictures_beside([run for _, run in shown]).items(), *((label, run.samples()) for label, run in shown)]
+    captions = [textwrap.wrap(shown[0][1].captions().get(name, ""), 20) for name in names]
     top = LINE * max(len(lines) for lines in captions) + 2 * GAP
     page = Image.new("RGB", (LABEL + len(names) * (CELL + GAP), top + len(rows) * (CELL + GAP)), "white")
     pen, font = ImageDraw.Draw(page), _font(11)
     for column, lines in enumerate(captions):
         pen.multiline_text((LABEL + column * (CELL + GAP), GAP), "\n".join(lines), "#5b616b", font, spacing=2)
-    for row, (label, run) in enumerate(rows):
+    for row, (label, pictures) in enumerate(rows):
         y = top + row * (CELL + GAP)
         words = "\n".join(textwrap.wrap(label, 17)[:5])
         pen.multiline_text((GAP, y + CELL // 2 - 12), words, "#2b2f36", _font(12), spacing=3)
         for column, name in enumerate(names):
-            page.paste(_cell(run.samples().get(name)), (LABEL + column * (CELL + GAP), y))
+            page.paste(_cell(pictures.get(name)), (LABEL + column * (CELL + GAP), y))
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
     return path
@@ -46,6 +47,12 @@ def montage(groups: Sequence[RunGroup], path: Path) -> Path | None:
 def first_with_samples(group: RunGroup) -> Run | None:
     """The run with pictures of the lowest seed."""
     return next((run for run in sorted(group.finished, key=lambda run: run.record.seed) if run.samples()), None)
+
+
+def pictures_beside(runs: Sequence[Run]) -> dict[str, dict[str, Path]]:
+    """The real pictures and the untuned base's, of the first run that has them, by title."""
+    found = {title: next((files for run in runs if (files := run.samples(kind))), {}) for kind, title in BESIDE.items()}
+    return {title: files for title, files in found.items() if files}
 
 
 def shared_names(runs: Sequence[Run]) -> list[str]:

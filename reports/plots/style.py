@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import textwrap
 from collections.abc import Sequence
@@ -41,11 +42,20 @@ STYLE: dict[str, Any] = {
 DPI = 160
 
 
+class NotebookFigure(Figure):
+    """A figure without pyplot, which a notebook shows all the same."""
+
+    def _repr_png_(self) -> bytes:
+        with style_context():
+            self.savefig(buffer := io.BytesIO(), format="png", dpi=DPI)
+        return buffer.getvalue()
+
+
 def new_figure(
     columns: int, rows: int = 1, width: float = 4.6, height: float = 3.5, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure, and its axes in reading order; call it inside `style_context()`."""
-    figure = Figure(figsize=(max(5.6, width * columns), height * rows), layout="constrained")
+    figure = NotebookFigure(figsize=(max(5.6, width * columns), height * rows), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
@@ -55,6 +65,8 @@ def save(figure: Figure, path: Path, notes: Sequence[str] = ()) -> list[Path]:
     files = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
     with style_context():
         _add_notes(figure, notes)
+        figure.draw_without_rendering()  # lays out the panels once, for both files
+        figure.set_layout_engine("none")
         figure.savefig(files[0], metadata={"Date": None, "Creator": None})
         figure.savefig(files[1], dpi=DPI, metadata={"Software": None})
     return files
@@ -69,10 +81,37 @@ def _add_notes(figure: Figure, notes: Sequence[str]) -> None:
         figure.set_figheight(figure.get_figheight() + 0.135 * len(lines))
 
 
-def label_level(panel: Axes, text: str, level: float) -> None:
-    """Label a horizontal line at `level`, above its right end."""
-    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-    panel.annotate(escape(text), (0.995, level), **place, fontsize=7, color=QUIET)
+def label_levels(panel: Axes, levels: Sequence[tuple[str, float]]) -> None:
+    """Label horizontal lines: at the right end, or further left where another label is too close.
+
+    Labels cover the lines that cross them. The panel's limits must be final.
+    """
+    bottom, top = panel.get_ylim()
+    taken: dict[float, list[float]] = {x: [] for x in ALIGNMENT}
+    for text, level in sorted(levels, key=lambda each: each[1]):
+        height = (level - bottom) / (top - bottom)
+        free = (x for x, others in taken.items() if all(abs(height - other) > LABEL_HEIGHT for other in others))
+        x = next(free, 0.995)
+        taken[x].append(height)
+        align: Any = ALIGNMENT[x]
+        below = height > 1 - LABEL_HEIGHT
+        panel.annotate(
+            escape(text),
+            (x, level),
+            (0, -1.5 if below else 1.5),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha=align,
+            va="top" if below else "bottom",
+            fontsize=7,
+            color=QUIET,
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
+        )
+
+
+ALIGNMENT = {0.995: "right", 0.5: "center", 0.005: "left"}  # by the share of the panel's width
+LABEL_HEIGHT = 0.055  # share of a panel's height
 
 
 def style_context() -> Any:

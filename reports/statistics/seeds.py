@@ -94,13 +94,19 @@ def mean_over_seeds(
     values = _matrix(values)
     n, value = len(values), float(values.mean())
     if n == 1:
-        low, high = items or (None, None)
+        low, high = clipped(*(items or (None, None)), bounds)
         return Mean(value, 1, low, high, "items of one run" if items else None)
-    found = estimate(values)
-    low, high = found.interval
-    if bounds is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
+    low, high = clipped(*estimate(values).interval, bounds)
     return Mean(value, n, low, high, "t over seeds" if values.shape[1] == 1 else "t over both seeds")
+
+
+def clipped(
+    low: float | None, high: float | None, bounds: tuple[float, float] | None
+) -> tuple[float | None, float | None]:
+    """The interval within the metric's possible values."""
+    if low is None or high is None or bounds is None:
+        return low, high
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def estimate(values: ArrayLike) -> Estimate:

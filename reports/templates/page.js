@@ -1,113 +1,111 @@
-// Interaction: choose a task and the axes, sort, filter, enlarge pictures.
+// Interaction: choose a task and the axes, switch methods off, open a run's pictures and texts, sort, filter.
 
-const COLOURS = 7; // with more methods all marks are grey, except those on the Pareto front
 const data = JSON.parse(document.getElementById("data").textContent);
+const HINT = "Hover over a mark, or focus the chart with Tab and use the arrow keys; a click or Enter opens the run's pictures and texts. Drag to zoom, double-click to zoom out.";
 
 function options(select, entries) {
   for (const [value, text] of entries) select.add(new Option(text, value));
 }
 
-function kinds(methods) {
-  return Object.fromEntries(methods.map((name, i) => [name, { kind: methods.length > COLOURS ? 7 : i, shape: i }]));
-}
+const metricsOf = (task) => task.metrics.map((m) => [m.name, m.name]);
+// by the class of their card: how they are drawn, and the entries of their controls
+const KINDS = {
+  pareto: [pareto, (task) => ({ x: [...task.costs.map((c) => [`cost:${c.name}`, c.title]), ...task.metrics.map((m) => [`metric:${m.name}`, m.name])], y: metricsOf(task) })],
+  curve: [curve, (task) => ({ x: task.fields.map((f) => [f, f]), y: metricsOf(task) })],
+  losses: [losses, (task) => ({ y: [["loss", "training loss"], ["validation_loss", "validation loss"]].filter(([kind]) => task.losses.some((run) => run.curves[kind])) })],
+  bars: [bars, (task) => ({ y: task.bars.lines.map((line, i) => [String(i), line.title]) })],
+  intrinsics: [intrinsic, (task) => ({ y: task.intrinsic.flatMap((record, i) => [...new Set(record.curves.map((c) => c.field))].map((field) => [`${i}:${field}`, `${field}: ${record.title}`])) })],
+  spectrum: [spectrum, (task) => ({ y: task.spectra.length ? [["median", "singular values"], ["energy", "rank for 90 % of the energy"]] : [] })],
+};
 
-// indices of the points on the Pareto front, in order of cost
-function frontOf(points, lower) {
-  let best = Infinity;
-  const sign = lower ? 1 : -1;
-  return points.map((p, i) => [p, i]).sort(([a], [b]) => a.x - b.x || sign * (a.y - b.y))
-    .filter(([p]) => sign * p.y < best && ((best = sign * p.y), true)).map(([, i]) => i);
-}
-
-function detailOf(group, metric, more = "") {
-  const seeds = `${group.seeds} seed${group.seeds === 1 ? "" : "s"}`;
-  const parts = [`${group.label}: ${metric.name} ${group.texts[metric.name]}`, more, seeds, metric.note, group.settings];
-  return parts.filter(Boolean).join("; ");
-}
-
-function pointOf(group, metric, x, look, more) {
-  const [y, low, high] = group.values[metric.name];
-  return { x, y, low, high, ...look[group.method], label: group.label, detail: detailOf(group, metric, more) };
-}
-
-function titleOf(metric) {
-  return `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}, ${metric.lower ? "lower" : "higher"} is better`;
-}
-
-function wirePareto(card, task, look) {
-  const [x, y, log] = [".x", ".y", ".log"].map((name) => card.querySelector(name));
-  const metricAxes = task.metrics.map((m) => [`metric:${m.name}`, m.name]);
-  options(x, [...task.costs.map((c) => [`cost:${c.name}`, c.title]), ...metricAxes]);
-  options(y, task.metrics.map((m) => [m.name, m.name]));
+// a function that draws the card's chart; null if the task has no data for it
+function wireChart(card, task, off, open) {
+  const [figureOf, entriesOf] = KINDS[[...card.classList].find((name) => KINDS[name])], entries = entriesOf(task);
+  if (Object.values(entries).some((list) => !list.length)) { card.remove(); return null; }
+  const controls = {};
+  for (const [name, list] of Object.entries(entries)) options((controls[name] = card.querySelector(`.${name}`)), list);
+  const log = card.querySelector(".log"), node = card.querySelector(".chart"), detail = card.querySelector(".detail");
   const draw = () => {
-    const metric = task.metrics.find((m) => m.name === y.value), cut = x.value.indexOf(":");
-    const [kind, name] = [x.value.slice(0, cut), x.value.slice(cut + 1)];
-    const cost = task.costs.find((c) => kind === "cost" && c.name === name);
-    const read = (group) => (cost ? group.costs[name] : group.values[name]?.[0]);
-    const groups = task.groups.filter((group) => group.values[metric.name] && read(group) !== undefined);
-    const points = groups.map((group) => pointOf(group, metric, read(group), look, cost ? `${cost.title} ${short(read(group), cost.unit)}` : ""));
-    const front = cost ? frontOf(points, metric.lower) : [];
-    points.forEach((p, i) => { p.named = front.includes(i); p.faint = p.kind === 7 && !p.named; if (p.kind === 7 && p.named) p.kind = 0; });
-    const title = cost ? cost.title : titleOf(task.metrics.find((m) => m.name === name));
-    chart(card.querySelector(".chart"), {
-      points, front: front.map((i) => [points[i].x, points[i].y]), references: metric.references, xTitle: title, xUnit: cost ? cost.unit : "",
-      yTitle: titleOf(metric), log: log.checked, below: metric.lower, title: `${metric.name} over ${title}`, onDetail: detailTo(card),
-    });
+    const chosen = { log: log?.checked, ...Object.fromEntries(Object.entries(controls).map(([name, select]) => [name, select.value])) };
+    const figure = figureOf(task, off, chosen), height = figure?.height ?? Math.round(Math.max(280, Math.min(440, node.clientWidth * 0.66)));
+    const empty = layoutOf({ visible: false }, { visible: false }, { annotations: [{ text: "no run has both values", showarrow: false }] });
+    node.setAttribute("aria-label", figure ? figure.title : "empty chart");
+    detail.textContent = HINT;
+    Plotly.react(node, figure ? figure.traces : [], { ...(figure ? figure.layout : empty), height }, CONFIG);
   };
-  [x, y, log].forEach((control) => control.addEventListener("change", draw));
+  draw();
+  node.on("plotly_click", ({ points: [point] }) => open(point.customdata, point.data.meta.texts[point.pointIndex]));
+  node.on("plotly_hover", ({ points: [point] }) => { detail.textContent = point.data.meta.texts[point.pointIndex] ?? HINT; });
+  walk(node, detail, open);
+  for (const control of [...Object.values(controls), log].filter(Boolean)) control.addEventListener("change", draw);
   return draw;
 }
 
-function wireCurve(card, task, look) {
-  const [x, y] = [".x", ".y"].map((name) => card.querySelector(name));
-  if (!task.fields.length) { card.hidden = true; return () => {}; }
-  options(x, task.fields.map((f) => [f, f]));
-  options(y, task.metrics.map((m) => [m.name, m.name]));
-  const draw = () => {
-    const metric = task.metrics.find((m) => m.name === y.value);
-    const groups = task.groups.filter((group) => group.values[metric.name]);
-    const sized = groups.filter((group) => group.field === x.value);
-    const across = groups.filter((group) => group.field === null && task.methods.length <= COLOURS)
-      .map((group) => ({ title: group.label, value: group.values[metric.name][0], within: true }));
-    chart(card.querySelector(".chart"), {
-      points: sized.map((group) => pointOf(group, metric, group.size, look, "")), lines: linesOf(sized, metric, look),
-      references: [...metric.references, ...across], xTitle: x.value, yTitle: titleOf(metric), log: true, exact: true,
-      title: `${metric.name} over ${x.value}`, onDetail: detailTo(card),
-    });
-  };
-  [x, y].forEach((control) => control.addEventListener("change", draw));
-  return draw;
+// The chart is one tab stop; the arrow keys move between its points, Enter opens.
+function walk(node, detail, open) {
+  let at = -1;
+  const order = () => node.data.flatMap((trace, curveNumber) => trace.meta.texts.map((text, pointNumber) => ({ curveNumber, pointNumber, text, x: trace.x[pointNumber], group: trace.customdata[pointNumber] })))
+    .sort((a, b) => (typeof a.x === "number" ? a.x - b.x : 0) || a.curveNumber - b.curveNumber);
+  node.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], points = order();
+    if (!points.length || (event.key === "Enter" && at < 0)) return;
+    if (event.key === "Enter") { open(points[at % points.length].group, points[at % points.length].text); return; }
+    if (!step) return;
+    event.preventDefault();
+    at = at < 0 && step < 0 ? points.length - 1 : (at + step + points.length) % points.length;
+    const { curveNumber, pointNumber, text } = points[at];
+    try { Plotly.Fx.hover(node, [{ curveNumber, pointNumber }]); } catch { /* a point outside of the zoomed frame has no box */ }
+    detail.textContent = text;
+  });
 }
 
-// join the groups of a line in order of size
-function linesOf(groups, metric, look) {
-  const lines = new Map();
-  for (const group of [...groups].sort((a, b) => a.size - b.size)) {
-    if (!lines.has(group.line)) lines.set(group.line, { kind: look[group.method].kind, at: [] });
-    lines.get(group.line).at.push([group.size, group.values[metric.name][0]]);
-  }
-  return [...lines.values()];
-}
-
-function detailTo(card) {
-  const detail = card.querySelector(".detail");
-  detail.textContent = "Hover over a mark, or focus the chart with Tab and use the arrow keys.";
-  return (text) => { detail.textContent = text; };
-}
-
-function wireLegend(list, task, look) {
-  if (task.methods.length > COLOURS) {
-    list.replaceChildren(Object.assign(document.createElement("li"), { textContent: "Blue: on the Pareto front (no other group is both better and cheaper). Grey: all others." }));
-    return;
-  }
-  for (const method of task.methods) {
-    const item = document.createElement("li"), svg = element("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" });
-    const marker = element("g", { class: `point k${look[method].kind}` });
-    marker.append(mark(look[method].shape, 7, 7));
-    svg.append(marker);
-    item.append(svg, method);
+// one button per method, for all charts of the task; a double click leaves that method alone
+function wireLegend(list, task, off, drawAll) {
+  const buttons = task.methods.map((method, i) => {
+    const item = document.createElement("li"), button = document.createElement("button"), sign = document.createElement("span");
+    const { kind, sign: text } = look(i);
+    sign.className = `k${kind}`;
+    sign.textContent = `${text} `;
+    button.type = "button";
+    button.append(sign, method);
+    item.append(button);
     list.append(item);
-  }
+    return button;
+  });
+  const show = () => {
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(!off.has(task.methods[i]))));
+    drawAll();
+  };
+  buttons.forEach((button, i) => {
+    const method = task.methods[i];
+    button.addEventListener("click", () => { if (!off.delete(method)) off.add(method); show(); });
+    button.addEventListener("dblclick", () => {
+      const alone = task.methods.every((m) => m === method || off.has(m));
+      off.clear();
+      if (!alone) task.methods.filter((m) => m !== method).forEach((m) => off.add(m));
+      show();
+    });
+    button.setAttribute("aria-pressed", "true");
+  });
+}
+
+// the pictures and texts of a group, copied from the gallery
+function opener(section) {
+  const dialog = document.getElementById("run");
+  return (group, text) => {
+    if (group === undefined || group < 0) return;
+    const body = dialog.querySelector(".shown-run");
+    dialog.querySelector("p").textContent = text ?? "";
+    body.replaceChildren();
+    for (const entry of section.querySelectorAll(`[data-group="${group}"]`)) {
+      const caption = document.createElement("h4");
+      caption.textContent = entry.closest("[data-caption]").dataset.caption;
+      body.append(caption, entry.cloneNode(true));
+    }
+    if (!body.children.length) body.textContent = "The record holds no pictures and no texts of this run.";
+    for (const button of body.querySelectorAll("button")) button.replaceWith(...button.childNodes);
+    dialog.showModal();
+  };
 }
 
 function keyOf(row, column, number) {
@@ -138,24 +136,24 @@ function filterBy(text, nodes, read) {
 }
 
 function wireTable(section) {
-  const table = section.querySelector("table"), rows = [...table.tBodies[0].rows];
+  const card = section.querySelector(".figures"), table = card.querySelector("table"), rows = [...table.tBodies[0].rows];
   [...table.tHead.rows[0].cells].forEach((cell, column) => {
     const button = cell.querySelector("button");
     button.disabled = false;
     button.addEventListener("click", () => sortBy(table, column));
   });
-  const filter = section.querySelector(".filter"), shown = section.querySelector(".shown");
+  const filter = card.querySelector(".filter"), shown = card.querySelector(".shown");
   const apply = () => { shown.textContent = `${filterBy(filter.value, rows, (row) => row.textContent.replace(/\s+/g, " "))} of ${rows.length} rows`; };
   filter.addEventListener("input", apply);
   apply();
 }
 
 function wireGallery(gallery) {
-  if (!gallery) return;
   const figures = [...gallery.querySelectorAll("figure")], dialog = document.getElementById("picture");
   gallery.querySelector(".filter").addEventListener("input", (event) => filterBy(event.target.value, figures, (figure) => figure.dataset.label));
   for (const figure of figures) {
     const button = figure.querySelector("button"), picture = figure.querySelector("img");
+    if (!button) continue; // a text
     button.disabled = false;
     button.addEventListener("click", () => {
       dialog.querySelector("img").src = picture.src;
@@ -166,31 +164,27 @@ function wireGallery(gallery) {
   }
 }
 
-const charts = {}; // by task, the functions that draw its charts
+const charts = {}; // by task, the functions that draw its charts; a hidden section has no width to draw for
+
+function wireCharts(id) {
+  const section = document.getElementById(id), task = data[id], off = new Set(), open = opener(section);
+  charts[id] = [...section.querySelectorAll("article.chart-card")].map((card) => wireChart(card, task, off, open)).filter(Boolean);
+  if (charts[id].length) wireLegend(section.querySelector(".legend"), task, off, () => charts[id].forEach((draw) => draw()));
+}
 
 function showTask(id) {
   for (const section of document.querySelectorAll("section.task")) section.hidden = section.id !== id;
-  for (const draw of charts[id]) draw(); // a hidden section has no width to draw for
+  if (charts[id]) charts[id].forEach((draw) => draw()); else wireCharts(id);
 }
 
 for (const node of document.querySelectorAll(".needs-script")) node.hidden = false;
-for (const [id, task] of Object.entries(data)) {
-  const section = document.getElementById(id), look = kinds(task.methods);
-  charts[id] = [];
-  if (task.metrics.length) {
-    charts[id].push(wirePareto(section.querySelector(".pareto"), task, look), wireCurve(section.querySelector(".curve"), task, look));
-    wireLegend(section.querySelector(".legend"), task, look);
-  } else section.querySelector(".charts").remove();
+for (const section of document.querySelectorAll("section.task")) {
   wireTable(section);
-  wireGallery(section.querySelector(".gallery"));
+  section.querySelectorAll(".gallery").forEach(wireGallery);
 }
 const chooser = document.getElementById("task");
 const requested = decodeURIComponent(location.hash.slice(1));
 if (data[requested]) chooser.value = requested;
 chooser.addEventListener("change", () => { history.replaceState(null, "", `#${chooser.value}`); showTask(chooser.value); });
-let width = window.innerWidth;
-window.addEventListener("resize", () => {
-  if (width !== window.innerWidth && chooser.value) showTask(chooser.value);
-  width = window.innerWidth;
-});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chooser.value && showTask(chooser.value));
 if (chooser.value) showTask(chooser.value);

@@ -78,7 +78,16 @@ def tabulated(rows: Sequence[Sequence[str]], align: Sequence[str], form: str, li
         rows = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     style = {"md": "github", "latex": "latex_booktabs", "terminal": "simple"}[form]
     text = tabulate(rows[1:], rows[0], tablefmt=style, disable_numparse=True, colalign=align)
-    if form == "latex":  # pdflatex rejects the arrows as characters
-        text = text.replace("↓", "$\\downarrow$").replace("↑", "$\\uparrow$")
+    if form == "latex":
+        text = f"% needs \\usepackage{{booktabs}}\n{_for_pdflatex(text)}"
     gap, mark = {"md": (["", ""], "- "), "latex": ([""], "% "), "terminal": (["", ""], "")}[form]
     return "\n".join(gap).join([text, "".join(f"{mark}{line}\n" for line in lines)])
+
+
+LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "≤": r"$\leq$", "≥": r"$\geq$"}
+PDFLATEX_ENDS = "\u0180"  # Basic Latin, Latin-1 and Latin Extended-A, which stock pdflatex takes as they are
+
+
+def _for_pdflatex(text: str) -> str:
+    """Symbols as mathematics; characters that pdflatex rejects as their code points."""
+    return "".join(LATEX.get(c, c if c < PDFLATEX_ENDS else f"[U+{ord(c):04X}]") for c in text)

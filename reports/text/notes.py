@@ -12,6 +12,7 @@ from reports.run_groups import RunGroup, settings_of
 from reports.schema import FigureRecord
 from reports.tables import Table
 from reports.text import variances, verdicts
+from reports.text.enough import rank_sentences
 from reports.text.format import count_text, join_sorted, mixture_warning, number_text, range_text
 
 REFERENCE_TITLES = {
@@ -26,6 +27,7 @@ REFERENCE_TITLES = {
 def table_notes(table: Table, part: Collection, metrics: Iterable[str]) -> list[str]:
     """All notes on the table of `part`, the runs of one task; `metrics` are the ones shown."""
     return [
+        *rank_sentences(table),
         *counts(part),
         *measured_with(table.rows, metrics),
         *several_evaluations(table.rows, metrics),

@@ -14,7 +14,8 @@ from reports.costs.fields import COSTS
 from reports.records import Collection
 from reports.references import references
 from reports.run_groups import RunGroup, size_text
-from reports.statistics.seeds import Mean
+from reports.schema import FigureRecord
+from reports.statistics.seeds import Mean, clipped
 from reports.tables import Table
 from reports.text import notes
 from reports.text.format import amount_text, interval_text, number_text, one_line, short_text, tabulated
@@ -98,6 +99,11 @@ def _verdict_title(table: Table) -> str:
 
 def seeds_text(group: RunGroup) -> str:
     return f"{len(group.finished)}" + (f" +{len(group.failed)} failed" if group.failed else "")
+
+
+def figure_text(figure: FigureRecord) -> str:
+    """One run's figure with its interval over items."""
+    return mean_text(Mean(figure.value, 1, *clipped(figure.low, figure.high, figure.bounds), "items of one run"))
 
 
 def mean_text(mean: Mean | None) -> str:

@@ -62,13 +62,23 @@ def write_items(folder: Path, scores: list[float], prompts: list[str] | None = N
     table.to_parquet(folder / "items.parquet")
 
 
-def samples(folder: Path, count: int) -> None:
-    """Pictures of one colour each, which identifies their number."""
+def samples(folder: Path, count: int, kind: str = "") -> None:
+    """Pictures of one colour each, which identifies their number and whether they are "real", the "base"'s or tuned."""
     from PIL import Image
 
-    (folder / "samples").mkdir(exist_ok=True)
+    blue = {"": 200, "base": 100, "real": 50}[kind]
+    (folder / "samples" / kind).mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        Image.new("RGB", (32, 32), (10 * (i + 1), 0, 200)).save(folder / "samples" / f"{i}.png")
+        Image.new("RGB", (32, 32), (10 * (i + 1), 0, blue)).save(folder / "samples" / kind / f"{i}.png")
+
+
+def steps(folder: Path, count: int, scale: float = 1.0) -> None:
+    """A falling loss, and the validation loss of every tenth step."""
+    lines = [
+        {"step": step, "loss": scale / step, "validation_loss": 2 * scale / step if step % 10 == 0 else None}
+        for step in range(1, count + 1)
+    ]
+    (folder / "steps.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
 
 
 def study(runs: Path) -> None:

@@ -1,23 +1,25 @@
-"""The page in headless Chromium: axes, filter, sorting, gallery, keyboard, and no error on the console.
+"""The page in headless Chromium: charts, legend, zoom, click, filter, gallery, keyboard; no request, no console error.
 
 Skipped only if Chromium or its driver (Debian: chromium, chromium-driver) is not installed.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from reports.__main__ import main
-from tests.reports.synthetic import record, samples, study, write, write_items
+from tests.reports.synthetic import intrinsic_record, record, samples, steps, study, write, write_items
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
     pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver", allow_module_level=True)
 
 from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
@@ -43,7 +45,7 @@ def browser(tmp_path_factory):
     options.binary_location = str(CHROMIUM)
     for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
     yield driver
     driver.quit()
@@ -57,6 +59,10 @@ def written(tmp_path_factory) -> Path:
         run = write(folder / "runs", record(method, None if method == "full" else 8, 0, 301))
         write_items(run, [30.0, 31.0], [HOSTILE, "a green creature"])
         samples(run, 2)
+        samples(run, 2, "base")
+        samples(run, 2, "real")
+        steps(run, 60)
+    intrinsic_record(folder / "runs")
     write(folder / "runs", record("prompts", 4, task="second <script>", fingerprint="x"))
     main(["page", "--runs", str(folder / "runs"), "--output", str(folder / "out")])
     return folder / "out" / "index.html"
@@ -64,9 +70,34 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def page(browser, written):
+    browser.get_log("performance")
     browser.get(written.as_uri())
     yield browser.find_element(By.CSS_SELECTOR, "section.task:not([hidden])")
+    assert requested(browser) <= {written.as_uri()}
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+
+
+def requested(browser) -> set[str]:
+    """The addresses that the page loaded, except those that hold their content."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = (m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent")
+    return {address for address in sent if not address.startswith(("data:", "blob:"))}
+
+
+def chart_of(page, kind: str):
+    chart = page.find_element(By.CSS_SELECTOR, f".{kind} .chart")
+    chart.parent.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    return chart
+
+
+def names(page, kind: str) -> list[str]:
+    """The traces of a chart that hold points, in their order."""
+    script = "return arguments[0].data.filter((t) => t.meta.texts.length).map((t) => t.name)"
+    return page.parent.execute_script(script, chart_of(page, kind))
+
+
+def y_axis(page, kind: str) -> list[float]:
+    return page.parent.execute_script("return arguments[0]._fullLayout.yaxis.range.slice()", chart_of(page, kind))
 
 
 def first_column(page) -> list[str]:
@@ -76,24 +107,91 @@ def first_column(page) -> list[str]:
 
 
 def test_axes_change_the_chart(page):
-    chart = page.find_element(By.CSS_SELECTOR, ".pareto .chart")
-    assert len(chart.find_elements(By.CSS_SELECTOR, ".point")) == 3
-    before = chart.get_attribute("innerHTML")
+    chart = chart_of(page, "pareto")
+    assert len(chart.find_elements(By.CSS_SELECTOR, ".scatterlayer .point")) == 3
+    assert chart.get_attribute("aria-label") == "kid over Trained parameters"
     Select(page.find_element(By.CSS_SELECTOR, ".pareto .x")).select_by_visible_text("Peak memory")
     Select(page.find_element(By.CSS_SELECTOR, ".pareto .y")).select_by_visible_text("clip")
-    assert chart.get_attribute("innerHTML") != before
-    assert "clip over Peak memory" in chart.find_element(By.TAG_NAME, "svg").get_attribute("aria-label")
-    assert "GB" in chart.text
+    assert chart.get_attribute("aria-label") == "clip over Peak memory"
+    assert "Peak memory (B)" in chart.text
     page.find_element(By.CSS_SELECTOR, ".pareto .log").click()
+    assert page.parent.execute_script("return arguments[0]._fullLayout.xaxis.type", chart) == "linear"
+
+
+def test_a_method_is_switched_off_in_every_chart(page):
+    kinds = ("pareto", "curve", "losses", "bars")
+    before = {kind: names(page, kind) for kind in kinds}
+    assert all(any("lora" in name for name in before[kind]) for kind in kinds)
+    button = page.find_element(By.XPATH, ".//ul[contains(@class, 'legend')]//button[contains(., 'lora')]")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert not [name for kind in kinds for name in names(page, kind) if "lora" in name]
+    button.send_keys(Keys.ENTER)
+    assert {kind: names(page, kind) for kind in kinds} == before
+
+
+def test_a_double_click_leaves_a_method_alone(page, browser):
+    button = page.find_element(By.XPATH, ".//ul[contains(@class, 'legend')]//button[contains(., 'full')]")
+    ActionChains(browser).double_click(button).perform()
+    assert names(page, "pareto") == ["full"]
+
+
+def test_dragging_zooms_and_a_double_click_zooms_out(page, browser):
+    whole, chart = y_axis(page, "pareto"), chart_of(page, "pareto")
+    plot = chart.find_element(By.CSS_SELECTOR, ".nsewdrag")
+    drag = ActionChains(browser).move_to_element_with_offset(plot, -60, -60).click_and_hold()
+    drag.move_by_offset(60, 60).move_by_offset(40, 40).release().perform()
+    zoomed = y_axis(page, "pareto")
+    assert whole[0] < zoomed[0] < zoomed[1] < whole[1]
+    ActionChains(browser).move_to_element(plot).double_click().perform()
+    assert y_axis(page, "pareto") == whole
+
+
+def test_a_click_opens_the_pictures_of_the_run(page, browser):
+    chart = chart_of(page, "pareto")
+    order = browser.execute_script("return arguments[0].data.map((t) => t.name)", chart)
+    traces = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer .trace")
+    full = traces[order.index("full")].find_element(By.CSS_SELECTOR, ".point")
+    ActionChains(browser).move_to_element(full).pause(0.3).click().perform()
+    dialog = browser.find_element(By.ID, "run")
+    assert dialog.text.split("\n")[1].startswith("full: kid 301")
+    assert HOSTILE in dialog.text
+    pictures = dialog.find_elements(By.TAG_NAME, "img")
+    assert [picture.get_attribute("naturalWidth") for picture in pictures] == ["32", "32"]
+    dialog.find_element(By.TAG_NAME, "button").click()
+    assert not dialog.is_displayed()
+
+
+def test_hovering_shows_figure_interval_n_and_extractor(page, browser):
+    chart = chart_of(page, "curve")
+    ActionChains(browser).move_to_element(chart.find_elements(By.CSS_SELECTOR, ".scatterlayer .point")[1]).perform()
+    detail = page.find_element(By.CSS_SELECTOR, ".curve .detail").text
+    for part in ("lora 8: kid 299.7 [295.9, 303.5]", "3 seeds", "n=500", "measured with net-a"):
+        assert part in detail
+    assert "299.7" in chart.find_element(By.CSS_SELECTOR, ".hoverlayer").text
 
 
 def test_charts_can_be_read_by_keyboard(page, browser):
-    page.find_element(By.CSS_SELECTOR, ".pareto .log").send_keys(Keys.TAB)
-    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    chart = chart_of(page, "pareto")
+    chart.send_keys(Keys.ARROW_RIGHT)
+    chart.send_keys(Keys.ARROW_RIGHT)
     detail = page.find_element(By.CSS_SELECTOR, ".pareto .detail").text
     assert detail.startswith("lora 8: kid 299.7 [295.9, 303.5]")  # the second by parameters
-    for part in ("3 seeds", "n=500", "net-a", "parameters 8000"):
-        assert part in detail
+    assert "parameters 8000" in detail
+    chart.send_keys(Keys.ENTER)
+    dialog = browser.find_element(By.ID, "run")
+    assert dialog.text.split("\n")[1].startswith("lora 8")
+    dialog.find_element(By.TAG_NAME, "button").click()
+
+
+def test_one_page_has_losses_costs_and_the_intrinsic_dimension(page):
+    titles = {kind: chart_of(page, kind).get_attribute("aria-label") for kind in ("losses", "bars", "intrinsics")}
+    assert titles == {
+        "losses": "training loss, running mean over steps",
+        "bars": "trained parameters by method",
+        "intrinsics": "Smallest size that reaches 90 % of the gain of full in kid",
+    }
+    assert names(page, "intrinsics") == ["DID", "DID", "SAID", "SAID"]
 
 
 def test_sorting_in_both_directions(page):
@@ -113,22 +211,45 @@ def test_filter(page):
 
 
 def test_the_gallery_shows_each_prompt_side_by_side(page, browser):
-    page.find_element(By.CSS_SELECTOR, ".gallery summary").click()
     captions = [node.text for node in page.find_elements(By.CSS_SELECTOR, ".gallery h4")]
     assert captions == [HOSTILE, "a green creature"]
     strip = page.find_element(By.CSS_SELECTOR, ".strip")
-    assert [figure.text.split("\n")[0] for figure in strip.find_elements(By.TAG_NAME, "figure")] == ["full", "lora 8"]
+    assert [figure.text.split("\n")[0] for figure in strip.find_elements(By.TAG_NAME, "figure")] == [
+        "real",
+        "untuned base",
+        "full",
+        "lora 8",
+    ]
     strip.find_element(By.CSS_SELECTOR, ".enlarge").click()
     dialog = browser.find_element(By.ID, "picture")
     assert HOSTILE in dialog.text
     dialog.find_element(By.TAG_NAME, "button").click()
     assert not dialog.is_displayed()
     page.find_element(By.CSS_SELECTOR, ".gallery .filter").send_keys("full")
-    assert [f.is_displayed() for f in strip.find_elements(By.TAG_NAME, "figure")] == [True, False]
+    assert [f.is_displayed() for f in strip.find_elements(By.TAG_NAME, "figure")] == [False, False, True, False]
 
 
 def test_a_script_in_a_caption_does_not_run(page, browser):
     assert "taken over" not in browser.title
+
+
+def test_the_gallery_is_above_the_notes(page):
+    places = [
+        page.find_element(By.CSS_SELECTOR, name).location["y"] for name in (".gallery", ".figures", ".notes-card")
+    ]
+    assert places == sorted(places)
+
+
+def test_a_dark_page_has_dark_charts(page, browser):
+    read = "return getComputedStyle(document.querySelector('.pareto .chart .xtick text')).fill"
+    light = browser.execute_script(read)
+    try:
+        features = [{"name": "prefers-color-scheme", "value": "dark"}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+        assert browser.execute_script(read) != light
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_choosing_another_task(page, browser):
@@ -143,6 +264,7 @@ def test_a_phone_needs_no_horizontal_scrolling(page, browser):
         browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
         )
+        browser.refresh()
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 375
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from reports.__main__ import main
-from tests.reports.synthetic import figure, record, samples, study, write, write_items
+from reports.errors import ReportError
+from reports.page.chart_data import MAX_POINTS, chart_data
+from reports.page.gallery import text_rows
+from reports.records import collect
+from reports.tables import build
+from tests.reports.synthetic import figure, record, samples, steps, study, write, write_items
 
 HOSTILE = "<script>alert('here')</script></script><img src=x onerror=alert(1)>"
 
@@ -48,7 +58,7 @@ def html(tmp_path: Path) -> str:
 
 def test_text_from_records_is_escaped(html):
     page = Elements(html)
-    assert [tag for tag, _ in page.tags].count("script") == 2  # the data and the page's script
+    assert [tag for tag, _ in page.tags].count("script") == 3  # the data, Plotly and the page's script
     assert sum(HOSTILE in words for words in page.words) >= 3  # caption, reason, method
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"]
     assert {(a.get("src") or "")[:22] for tag, a in page.tags if tag == "img" and "src" in a} == {
@@ -71,6 +81,66 @@ def test_nothing_is_loaded(html):
     assert "unsafe" not in policy
     addresses = [a.get(name) for _, a in page.tags for name in ("src", "href") if a.get(name)]
     assert all(address and address.startswith("data:") for address in addresses)
+
+
+def test_the_policy_allows_exactly_the_style_and_scripts_of_the_page(html):
+    policy = str(next(a["content"] for _, a in Elements(html).tags if a.get("http-equiv")))
+    found = {kind: re.findall(rf"<{kind}[^>]*>(.*?)</{kind}>", html, re.DOTALL) for kind in ("style", "script")}
+    allowed = re.findall(r"'sha256-([^']+)'", policy)
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in found["style"]]
+    hashes += [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in found["script"][1:]]
+    assert allowed == hashes
+
+
+def test_only_the_chosen_tasks_are_embedded(tmp_path):
+    for task in ("first", "second"):
+        write(tmp_path / "runs", record(task=task))
+    main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path), "--tasks", "second"])
+    page = (tmp_path / "index.html").read_text()
+    assert "task-second" in page
+    assert "task-first" not in page
+    with pytest.raises(ReportError, match=r"no run of 'third'.*expected some of first, second"):
+        main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path), "--tasks", "third"])
+
+
+def test_the_downloads_are_the_tables_of_the_command(html, tmp_path, capsys):
+    files = {a["download"]: a["href"] for tag, a in Elements(html).tags if tag == "a"}
+    for name, form in (("drawings.csv", "csv"), ("drawings.tex", "latex")):
+        main(["table", "drawings", "--runs", str(tmp_path / "runs"), "--format", form])
+        assert unquote(str(files[name])).partition(",")[2] == capsys.readouterr().out
+
+
+def test_texts_stand_beside_their_reference(tmp_path):
+    import pandas as pd
+
+    for method, text in (("lora", "A pub."), ("full", "A quiet pub.")):
+        run = write(tmp_path / "runs", record(method, 8, 0))
+        row = {"item": [0], "meaning": ["eatType[pub]"], "text": [text], "reference": ["It is a pub."]}
+        pd.DataFrame(row).to_parquet(run / "items.parquet")
+    rows = text_rows(build(collect(tmp_path / "runs"), "drawings").rows)
+    assert [(row["caption"], [entry["text"] for entry in row["entries"]]) for row in rows] == [
+        ("eatType[pub]", ["It is a pub.", "A quiet pub.", "A pub."])
+    ]
+
+
+def test_charts_hold_every_loss_curve_and_spectrum(tmp_path):
+    for rank in (2, 4):
+        run = write(tmp_path, record("lora", rank, 0))
+        steps(run, 1000, scale=rank)
+        factors = {"x.lora_A": np.eye(rank, 6), "x.lora_B": np.diag(np.arange(rank, 0, -1.0))}
+        save_file({name: value.astype(np.float32) for name, value in factors.items()}, run / "adapter.safetensors")
+    data = chart_data(build(collect(tmp_path), "drawings"), collect(tmp_path).of_task("drawings"))
+    for run in data["losses"]:
+        at, values = run["curves"]["validation_loss"]
+        scale = data["groups"][run["group"]]["size"]
+        assert at == [10.0 * n for n in range(1, 101)]
+        assert values == pytest.approx([2 * scale / step for step in at], rel=1e-4)
+        assert len(run["curves"]["loss"][0]) == MAX_POINTS
+    assert {data["groups"][s["group"]]["size"]: s["median"] for s in data["spectra"]} == {
+        2: pytest.approx([1, 0.5]),
+        4: pytest.approx([1, 0.75, 0.5, 0.25]),
+    }
+    assert [s["energy"] for s in data["spectra"]] == [[["x", 2]], [["x", 3]]]  # (16 + 9 + 4) / 30 and (4 + 1) / 5
 
 
 def test_figures_come_with_how_they_were_measured(html):

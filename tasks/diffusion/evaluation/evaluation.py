@@ -90,7 +90,7 @@ class ImageEvaluation:
         ]
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
-        """Add the figures that compare both evaluations, and the grid `before_after.png`."""
+        """Add the figures that compare both evaluations, the grid `before_after.png`, and its rows as pictures."""
         for metric in self.metrics:
             compared = [
                 metric.compare(self.inputs.models, of_seed(base.artifacts, seed), of_seed(tuned.artifacts, seed))
@@ -107,6 +107,8 @@ class ImageEvaluation:
             }
             titles = [prompt.text for prompt in self.inputs.prompts[:SHOWN]]
             save_before_after(rows, titles, output / "before_after.png")
+            for name in ("real", "base"):
+                save_pictures(rows[name], output / name)
         return tuned
 
 

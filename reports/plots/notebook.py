@@ -1,0 +1,58 @@
+"""`reports.plot`: one plot of a folder of runs as a matplotlib figure, for notebooks."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports.errors import ReportError
+from reports.records import Collection, collect
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot(
+    kind: str, runs: str | Path | Collection = "runs", task: str | None = None, metric: str | None = None
+) -> Figure:
+    """One plot of one task as a `matplotlib.figure.Figure`, which a notebook shows and `savefig` writes.
+
+    `kind` is "rank" (the metric over the size), "pareto" (over costs), "loss", "intrinsic" or "costs". `task` may
+    be left out if the runs have one only, `metric` is by default the primary one. The notes that `python -m reports
+    plots` prints below the plot are in `reports.table(...).attrs["notes"]`.
+
+    Raises ReportError for an unknown kind, task or metric, and if the runs hold nothing to draw.
+
+    Example::
+
+        from reports import plot
+
+        figure = plot("rank", "runs", "sd-pokemon")
+        figure.axes[0].set_ylim(0, 500)
+        figure.savefig("rank.pdf")
+    """
+    from reports.plots.draw import KINDS, figures
+    from reports.tables import build, known_metrics
+
+    kinds = [name for name in KINDS if name != "samples"]
+    if kind not in kinds:
+        close = get_close_matches(kind, kinds, 1)
+        meant = f" (did you mean '{close[0]}'?)" if close else ""
+        raise ReportError(f"unknown kind of plot '{kind}'{meant}: expected one of {', '.join(kinds)}")
+    collection = runs if isinstance(runs, Collection) else collect(runs)
+    table = build(collection, _only_task(collection) if task is None else task)
+    metrics = known_metrics([metric], table.metrics) if metric else table.metrics[:1]
+    drawn = next(figures(table, collection.of_task(table.task), [kind], metrics), None)
+    if drawn is None:
+        raise ReportError(
+            f"no '{kind}' plot of '{table.task}': its runs in '{collection.folder}' hold too little for it"
+        )
+    return drawn[1]
+
+
+def _only_task(collection: Collection) -> str:
+    tasks = collection.tasks()
+    if len(tasks) != 1:
+        raise ReportError(f"'{collection.folder}' has runs of {len(tasks)} tasks ({', '.join(tasks)}): pass task=...")
+    return tasks[0]

@@ -1,0 +1,81 @@
+"""Labels of the points of a scatter plot: each beside its point, on a side where nothing is in the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import log
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from reports.plots.style import COLOURS, QUIET, escape
+from reports.run_groups import RunGroup, size_text
+from reports.text.format import one_line
+
+PANEL = (270.0, 190.0)  # points, about the size of a panel
+HEIGHT, CHARACTER = 7.5, 4.3  # points, of a label
+SIDES = ((5, 0), (-5, 0), (0, 6), (0, -6), (5, 6), (-5, 6), (5, -6), (-5, -6))  # points
+ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
+
+Box = tuple[float, float, float, float]
+
+
+def short_labels(groups: Sequence[RunGroup]) -> list[str]:
+    """A label of a few characters per group: its size if colour and size identify it, else its number in the key."""
+    if _sizes_suffice(groups):
+        return [size_text(group.size) for group in groups]
+    return [str(number) for number in range(1, len(groups) + 1)]
+
+
+def label_key(groups: Sequence[RunGroup]) -> str:
+    """The groups behind the labels: numbers with their group, or what the sizes are."""
+    if _sizes_suffice(groups):
+        fields = sorted({group.size.field for group in groups if group.size})
+        return f"Numbers beside the points: {' or '.join(fields)}." if fields else ""
+    names = (one_line(f"{g.label}{f' ({g.settings_text})' if g.settings else ''}") for g in groups)
+    return f"Points: {'; '.join(f'{number} {name}' for number, name in enumerate(names, 1))}."
+
+
+def _sizes_suffice(groups: Sequence[RunGroup]) -> bool:
+    """Whether a method's colour and the size tell the groups apart."""
+    labels = Counter(group.label for group in groups)
+    return len({group.method for group in groups}) <= len(COLOURS) and max(labels.values(), default=0) <= 1
+
+
+def label_points(panel: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
+    """Write each label where it covers no point and no other label, as far as there is room; limits must be final."""
+    places = [_place(panel, point) for point in points]
+    taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
+    for point, place, label in zip(points, places, labels, strict=True):
+        boxes = {side: _box(place, side, len(label)) for side in SIDES}
+        side = min(SIDES, key=lambda side: (sum(_overlap(boxes[side], other) for other in taken), SIDES.index(side)))
+        taken.append(boxes[side])
+        horizontal, vertical = (ALIGN[(shift > 0) - (shift < 0)] for shift in side)
+        align: dict[str, Any] = {"ha": horizontal[0], "va": vertical[1]}
+        panel.annotate(escape(label), point, side, textcoords="offset points", fontsize=6.5, color=QUIET, **align)
+
+
+def _place(panel: Axes, point: tuple[float, float]) -> tuple[float, float]:
+    """A point in points from the lower left corner of a panel of the usual size."""
+    scales = (panel.get_xscale(), panel.get_yscale())
+    limits = (panel.get_xlim(), panel.get_ylim())
+    shares = [
+        log(value / low) / log(high / low) if scale == "log" else (value - low) / (high - low)
+        for value, scale, (low, high) in zip(point, scales, limits, strict=True)
+    ]
+    return shares[0] * PANEL[0], shares[1] * PANEL[1]
+
+
+def _box(place: tuple[float, float], side: tuple[int, int], characters: int) -> Box:
+    width, (x, y) = CHARACTER * characters, (place[0] + side[0], place[1] + side[1])
+    left = x - width * (side[0] < 0) - width / 2 * (side[0] == 0)
+    bottom = y - HEIGHT * (side[1] < 0) - HEIGHT / 2 * (side[1] == 0)
+    return left, bottom, left + width, bottom + HEIGHT
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The area that two boxes share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
