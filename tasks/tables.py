@@ -58,7 +58,12 @@ def _row(names: list[str], values: list[str], line: int) -> dict[str, str]:
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one per line, or with one array of them.
+    """The objects of a file, as `read_numbered_json` reads them."""
+    return [row for _, row in read_numbered_json(file)]
+
+
+def read_numbered_json(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one per line, each with its line, or with one array of them, each with its position.
 
     Raises OSError or ValueError, which names the line, if the file cannot be read.
     """
@@ -67,12 +72,10 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
         values = json.loads(text)
         if not all(isinstance(value, dict) for value in values):
             raise ValueError("its array must contain only objects")
-        return values
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            rows.append(_object(line, number))
-    return rows
+        return list(enumerate(values, start=1))
+    # not splitlines: a string of JSON may hold U+2028 and other line separators
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, _object(line, number)) for number, line in lines if line.strip()]
 
 
 def read_json_mapping(file: Path) -> dict[str, dict[str, Any]] | None:

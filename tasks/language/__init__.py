@@ -1,3 +1,3 @@
-"""Fine-tuning of language models: data to text and style."""
+"""Fine-tuning of language models: data to text, style, and prompts with completions."""
 
-TASKS = ("e2e", "style")  # modules that define tasks
+TASKS = ("e2e", "sft", "style")  # modules that define tasks

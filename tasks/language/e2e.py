@@ -49,8 +49,8 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     }
 
     data: str = "restaurants"
-    """Meanings and texts: "restaurants" (synthetic), a folder with the three official CSV files, one CSV file (split by
-    meaning), or a hub dataset "org/name"."""
+    """Meanings and texts: "restaurants" (synthetic), a folder with the official files of E2E, WebNLG or DART, one CSV
+    file (split by meaning), or a hub dataset "org/name". Slots are measured on E2E's alone."""
     on_bad_item: OnBadItem = "fail"
     """For a row without text or with an unreadable meaning: fail and name it, or skip and count it in the record."""
     train_items: int = bounded(1000, at_least=1, at_most=LARGEST_ITEMS)
@@ -135,11 +135,15 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
 def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:
     """Token ids of a meaning that a user typed. Raises TaskError if it cannot be parsed."""
     from tasks.language.data.meanings import parse_meaning, prompt_of
+    from tasks.language.data.triples import is_triples
 
+    if is_triples(prompt):
+        return base.prompt_ids(prompt_of(prompt.strip()))
     try:
         parse_meaning(prompt)
     except ValueError as error:
         raise TaskError(
-            f"the prompt '{prompt}' cannot be read ({error}): expected a meaning such as 'name[The Mill], food[Thai]'"
+            f"the prompt '{prompt}' cannot be read ({error}): expected a meaning such as 'name[The Mill], food[Thai]' "
+            "or 'The Mill : food : Thai'"
         ) from None
     return base.prompt_ids(prompt_of(prompt.strip()))

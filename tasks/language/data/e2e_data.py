@@ -13,6 +13,8 @@ from tasks.errors import TaskError
 from tasks.file_digests import file_digest
 from tasks.language.data.kept_apart import SharedItems, beyond, normalised
 from tasks.language.data.meanings import Item, Pair, grouped, meaning_key
+from tasks.language.data.triples import FORMS as TRIPLE_FORMS
+from tasks.language.data.triples import read_triples, triple_files
 from tasks.tables import read_numbered_csv
 
 DRAWN = "restaurants"  # by this package
@@ -39,8 +41,8 @@ class MeaningSplits:
 
 
 def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> MeaningSplits:
-    """Load "restaurants" (`train_items` synthetic meanings), a folder with the official files, a CSV file, or a hub
-    dataset, with at most `test_items` meanings in validation and in test.
+    """Load "restaurants" (`train_items` synthetic meanings), a folder with the official files of E2E, WebNLG or DART, a
+    CSV file, or a hub dataset, with at most `test_items` meanings in validation and in test.
 
     Raises TaskError if the data cannot be read.
     """
@@ -103,11 +105,16 @@ def _restaurants(train_items: int, test_items: int) -> MeaningSplits:
 
 
 def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
+    of_triples = triple_files(folder)
+    if of_triples is not None:
+        parts = {split: read_triples(files, str(folder), bad) for split, files in of_triples.items()}
+        revision = file_digest(*(file for files in of_triples.values() for file in files))
+        return MeaningSplits(parts["train"], parts["validation"], parts["test"], str(folder), revision)
     missing = [name for name in OFFICIAL_FILES.values() if not (folder / name).is_file()]
     if missing:
         raise TaskError(
             f"--task.data '{folder}' lacks {', '.join(missing)}: expected a folder with the E2E data's official "
-            f"files ({', '.join(OFFICIAL_FILES.values())}), or one CSV file"
+            f"files ({', '.join(OFFICIAL_FILES.values())}), {TRIPLE_FORMS}, or one CSV file"
         )
     files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
     parts = {split: grouped(read_pairs(file), str(file), bad) for split, file in files.items()}

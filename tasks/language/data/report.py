@@ -20,6 +20,7 @@ from tasks.language.data.rows import (
     rows_by_part,
 )
 from tasks.language.data.style_data import TextSplits
+from tasks.language.data.triples import PARTS
 from tasks.language.metrics.slot_patterns import SLOTS
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.meta_model import load_without_weights
@@ -57,6 +58,9 @@ def _references(items: Sequence[Item]) -> int:
 
 def _slots_line(items: Sequence[Item]) -> str:
     """The slots of the meanings by how often they occur, and those that the slot metrics do not know."""
+    properties = {slot.rsplit(PARTS, 1)[1] for item in items for slot in item.meaning if PARTS in slot}
+    if properties:
+        return f"triples with {numbered(len(properties), 'kind')} of property, which the slot metrics do not measure"
     slots = [slot for item in items for slot in item.meaning]
     unknown = sorted(set(slots) - set(SLOTS))
     measured = "all are measured" if not unknown else f"not measured: {', '.join(unknown)}"

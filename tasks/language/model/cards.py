@@ -38,6 +38,10 @@ PUBLISHED_CARD = {
         },
         "methods": METHOD_RATES,
     },
+    "sft": {  # Alpaca (Taori et al. 2023): full fine-tuning's rate; Alpaca-LoRA's is METHOD_RATES' at alpha 16
+        "train": {"steps": 1000, "batch_size": 8, "learning_rate": 2e-4, "lr_scheduler": "cosine", "warmup_steps": 30},
+        "methods": METHOD_RATES | {"full": {"learning_rate": 2e-5}},
+    },
     "style": {
         "train": {"steps": 1000, "batch_size": 8, "learning_rate": 2e-4, "lr_scheduler": "linear", "warmup_steps": 100},
         "methods": METHOD_RATES,

@@ -44,15 +44,22 @@ class NoRepeatInText(LogitsProcessor):
 
 @torch.no_grad()
 def generate(
-    base: LanguageModel, prompts: Sequence[list[int]], beam_search: BeamSearch, all_lines: bool = False
+    base: LanguageModel,
+    prompts: Sequence[list[int]],
+    beam_search: BeamSearch,
+    all_lines: bool = False,
+    ends: Sequence[int] = (),
 ) -> list[str]:
-    """The best text for each prompt (token ids), cut after its first line unless `all_lines`."""
+    """The best text for each prompt (token ids), cut after its first line unless `all_lines`.
+
+    `ends` are the tokens that end a text; the tokenizer's if there are none.
+    """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     size = max(1, ROWS // beam_search.num_beams)
     batches = [order[start : start + size] for start in range(0, len(prompts), size)]
 
     def generate_texts(indices: list[int]) -> list[str]:
-        return _generate_batch(base, [prompts[i] for i in indices], beam_search)
+        return _generate_batch(base, [prompts[i] for i in indices], beam_search, ends)
 
     texts = [""] * len(prompts)
     for indices, batch_texts in zip(batches, map_across_ranks(batches, generate_texts, "generating"), strict=True):
@@ -61,7 +68,9 @@ def generate(
     return texts
 
 
-def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], beam_search: BeamSearch) -> list[str]:
+def _generate_batch(
+    base: LanguageModel, prompts: Sequence[list[int]], beam_search: BeamSearch, ends: Sequence[int]
+) -> list[str]:
     longest = max(map(len, prompts))
     room = base.positions - longest
     if room < 1:
@@ -85,7 +94,7 @@ def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], beam_sear
         length_penalty=beam_search.length_penalty,
         logits_processor=LogitsProcessorList(bans),
         early_stopping=False,
-        eos_token_id=base.tokenizer.eos_token_id,
+        eos_token_id=list(ends) or base.tokenizer.eos_token_id,
         pad_token_id=pad,
     )
     return base.tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)

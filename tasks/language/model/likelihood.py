@@ -25,11 +25,15 @@ class TokenBatch:
     """Token ids, mask and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
 
     Without padding the mask is None: attention is causal anyway, and the model can skip inspecting a mask.
+    `positions` (n, length) are given where rows hold several items (`packing`), and `read` is then the number of tokens
+    that are not padding.
     """
 
     tokens: Tensor
     mask: Tensor | None
     labels: Tensor
+    positions: Tensor | None = None
+    read: int | None = None
 
 
 def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
@@ -59,12 +63,15 @@ def target_tokens(batch: TokenBatch) -> int:
 
 def input_tokens(batch: TokenBatch) -> int:
     """Number of tokens that the model reads, padding excluded."""
+    if batch.read is not None:
+        return batch.read
     return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
 
 
 def _logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Logits (n, length - 1, vocabulary) in fp32 and the labels that they predict."""
-    output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False)
+    positions = {} if batch.positions is None else {"position_ids": batch.positions}
+    output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False, **positions)
     return output.logits[:, :-1].float(), batch.labels[:, 1:]
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class LoadedLanguageModel(LoadedBase):
     """A base on a device, with the task's generation settings.
 
-    `prompt_ids` tokenizes a prompt in the task's format; `all_lines` returns texts beyond their first line.
+    `prompt_ids` tokenizes a prompt in the task's format; `all_lines` returns texts beyond their first line; `ends`
+    are the tokens that end a text, if not the tokenizer's alone.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class LoadedLanguageModel(LoadedBase):
         prompt_ids: Callable[[LanguageModel, str], list[int]],
         all_lines: bool = False,
         allow_pickle: bool = False,
+        ends: Callable[[LanguageModel], Sequence[int]] = lambda base: (),
     ):
         self.base = bases.load(base, device, allow_pickle)
         self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
         self.revision = self.base.revision
         self.generation = self.base.generation_settings(generation)
         self.prompt_ids, self.all_lines, self.allow_pickle = prompt_ids, all_lines, allow_pickle
+        self.ends = ends(self.base)
 
     def is_revision(self, recorded: str) -> bool:
         """The first release's records identify a folder by its weights alone."""
@@ -53,7 +56,7 @@ class LoadedLanguageModel(LoadedBase):
         self.base.model.eval()
         beam_search = BeamSearch(**{**self.generation, **settings})
         prompt_ids = [self.prompt_ids(self.base, prompt) for prompt in prompts]
-        return generate(self.base, prompt_ids, beam_search, self.all_lines)
+        return generate(self.base, prompt_ids, beam_search, self.all_lines, self.ends)
 
     @property
     def tokenizer(self) -> Any:

@@ -1,4 +1,4 @@
-"""The e2e and style tasks meet the contract of a task, on a tiny random GPT-2."""
+"""The e2e, sft and style tasks meet the contract of a task, on a tiny random GPT-2."""
 
 import math
 from itertools import islice
@@ -14,21 +14,24 @@ from tasks.language.e2e import EndToEnd
 from tasks.language.metrics import perplexity
 from tasks.language.model import bases, likelihood
 from tasks.language.model.generation import BeamSearch, NoRepeatInText, generate
+from tasks.language.sft import Sft
 from tasks.language.style import Style
 from tasks.shuffling import shuffled_indices
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["e2e", "style"])
+@pytest.fixture(params=["e2e", "sft", "style"])
 def prepared(request, tiny_base, text_file):
+    if request.param == "sft":
+        return Sft(base=tiny_base, train_items=20, test_items=4, drift_items=4, max_new_tokens=5).prepare(CPU)
     if request.param == "style":
         return Style(base=tiny_base, data=text_file, test_items=6, drift_items=4, max_length=64).prepare(CPU)
     return EndToEnd(base=tiny_base, train_items=12, test_items=4, drift_items=4, max_new_tokens=5).prepare(CPU)
 
 
-def test_both_tasks_are_registered():
-    assert {"e2e", "style"} <= task_registry().keys()
+def test_all_tasks_are_registered():
+    assert {"e2e", "sft", "style"} <= task_registry().keys()
 
 
 def test_batches_resume_exactly_and_follow_the_seed(prepared):
@@ -82,7 +85,7 @@ def test_only_javas_metrics_and_drift_are_missing_before_finish_without_java(pre
     assert prepared.metrics.keys() - prepared.evaluate().figures.keys() <= {"drift", *OF_JAVA}
 
 
-@pytest.mark.parametrize("cls", [EndToEnd, Style])
+@pytest.mark.parametrize("cls", [EndToEnd, Sft, Style])
 def test_a_metric_that_the_task_does_not_list_is_not_measured(cls, tiny_base, text_file, monkeypatch):
     settings: dict[str, Any] = {"data": text_file} if cls is Style else {"train_items": 12, "max_new_tokens": 5}
 
