@@ -134,7 +134,7 @@ class Sft(LanguageSettings, Task, name="sft"):
             prompt_ids=lambda base, prompt: chat.prompt_ids(base, prompt, is_chat),
             all_lines=True,
             allow_pickle=self.allow_pickle,
-            ends=chat.end_ids,
+            ends=lambda base: chat.end_ids(base, is_chat),
         )
 
     def _splits(self, on_bad_item: OnBadItem | None = None) -> ConversationSplits:

@@ -53,7 +53,7 @@ class SupervisedFineTuning(LanguageTask):
         self.splits, self.requested_length, self.packing = splits, max_length, packing
         self.answer_pattern = answer_pattern
         self.beam_search = BeamSearch(**base.generation_settings(generation))
-        self.ends = end_ids(base)
+        self.ends = end_ids(base, any(item.is_chat for item in (*splits.train, *splits.test)))
         self._require_answers()
         self.select_items()
 

@@ -27,10 +27,10 @@ def prompt_ids(base: LanguageModel, prompt: str, is_chat: bool | None) -> list[i
     return completion_rows(base, conversation)[0][0]
 
 
-def end_ids(base: LanguageModel) -> list[int]:
-    """The tokens that end a completion: the tokenizer's, and the one that its template puts after an answer."""
+def end_ids(base: LanguageModel, is_chat: bool | None) -> list[int]:
+    """The tokens that end a completion: the tokenizer's, and in a chat the one that the template puts after it."""
     ends = {base.tokenizer.eos_token_id}
-    if has_template(base):
+    if is_chat is not False and has_template(base):
         (row,) = completion_rows(base, Conversation("", (Message("user", "a"), Message("assistant", "b")), (1,), True))
         ends.add(row[1][-1])
     return sorted(ends)
