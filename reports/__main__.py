@@ -265,10 +265,10 @@ def import_peft(options: ImportPeftOptions) -> None:
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "list": (ListOptions, list_runs),
     "table": (TableOptions, table),
     "page": (PageOptions, page),
     "plots": (PlotsOptions, plots),
+    "list": (ListOptions, list_runs),
     "compare": (CompareOptions, compare),
     "costs": (CostsOptions, costs),
     "spectra": (SpectraOptions, spectra),

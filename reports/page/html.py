@@ -16,7 +16,7 @@ from reports.costs.fields import COSTS
 from reports.errors import ReportError
 from reports.page.chart_data import chart_data
 from reports.page.gallery import gallery_rows, text_rows
-from reports.page.library import STYLE_ID, TEMPLATES, plotly_script, policy, source
+from reports.page.library import STYLE_ID, TEMPLATES, plotly_script, policy, skipped_styles, source
 from reports.plots.style import slug
 from reports.records import Collection
 from reports.run_groups import size_text
@@ -55,6 +55,7 @@ def write_page(collection: Collection, out: Path, chosen: Sequence[str] = ()) ->
         counts=notes.counts(collection),
         style=Markup(style),
         style_id=STYLE_ID,
+        skipped_styles=skipped_styles(),
         scripts=[Markup(script) for script in scripts],
         policy=policy(style, *scripts),
         data=_json({section["id"]: section["data"] for section in sections}),

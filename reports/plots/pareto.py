@@ -79,7 +79,7 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], m
         )
     _axis(panel, cost, minutes)
     panel.margins(y=0.1)
-    label_points(panel, points, [labels[id(group)] for group in groups])
+    label_points(panel, points, [labels[id(group)] for group in groups], above=lower)
     panel.set_ylabel(escape(f"{metric} ({'lower' if lower else 'higher'} is better)"))
 
 

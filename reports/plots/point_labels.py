@@ -15,7 +15,7 @@ from reports.text.format import one_line
 
 PANEL = (270.0, 190.0)  # points, about the size of a panel
 HEIGHT, CHARACTER = 7.5, 4.3  # points, of a label
-SIDES = ((5, 0), (-5, 0), (0, 6), (0, -6), (5, 6), (-5, 6), (5, -6), (-5, -6))  # points
+SIDES = ((4, 3), (-5, 0), (5, 0), (4, -3), (-4, 3), (-4, -3), (0, 6), (0, -6))  # points, the preferred one first
 ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
 
 Box = tuple[float, float, float, float]
@@ -43,13 +43,17 @@ def _sizes_suffice(groups: Sequence[RunGroup]) -> bool:
     return len({group.method for group in groups}) <= len(COLOURS) and max(labels.values(), default=0) <= 1
 
 
-def label_points(panel: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
-    """Write each label where it covers no point and no other label, as far as there is room; limits must be final."""
+def label_points(panel: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], above: bool) -> None:
+    """Write each label where it covers no point and no other label, as far as there is room; limits must be final.
+
+    Labels are preferably `above` their points, or else below: where no front passes.
+    """
+    sides = [(x, y if above else -y) for x, y in SIDES]
     places = [_place(panel, point) for point in points]
     taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
     for point, place, label in zip(points, places, labels, strict=True):
-        boxes = {side: _box(place, side, len(label)) for side in SIDES}
-        side = min(SIDES, key=lambda side: (sum(_overlap(boxes[side], other) for other in taken), SIDES.index(side)))
+        boxes = {side: _box(place, side, len(label)) for side in sides}
+        side = min(sides, key=lambda side: (sum(_overlap(boxes[side], other) for other in taken), sides.index(side)))
         taken.append(boxes[side])
         horizontal, vertical = (ALIGN[(shift > 0) - (shift < 0)] for shift in side)
         align: dict[str, Any] = {"ha": horizontal[0], "va": vertical[1]}

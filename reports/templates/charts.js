@@ -4,7 +4,7 @@
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x"];
 const SIGNS = ["●", "■", "◆", "▲", "▼", "✚", "✖"]; // the symbols as text, for the legend
 const DASHES = ["solid", "dash", "dot", "dashdot"];
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "sendDataToCloud", "lasso2d", "select2d"] };
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
 // Plotly reads some markup in its texts; a record's text is shown as it is
 function plain(text) {
@@ -194,8 +194,9 @@ function intrinsic(task, off, { y }) {
     const tint = look(i).colour;
     return traceOf(points, c.method, task, { mode: "lines+markers", name: plain(c.name), marker: { color: tint, symbol: look(i).symbol, size: 7 }, line: { color: tint, width: 1 }, error_y: { visible: false } });
   }));
-  const crossings = curves.flatMap((c, i) => (c.value === null ? [] : [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: c.value, x1: c.value, line: { color: look(i).colour, width: 2 }, label: { text: plain(`${c.name} ${short(c.value)}`), textposition: "start", font: { size: 11, color: look(i).colour } } }]));
-  return { traces, title: record.title, layout: layoutOf(axis(field, { type: "log" }), axis(`${record.metric} (${record.better} is better)`), { shapes: [...levels(record.levels), ...crossings] }) };
+  const crossings = curves.flatMap((c, i) => (c.value === null ? [] : [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: c.value, x1: c.value, line: { color: look(i).colour, width: 2 }, label: { text: plain(`${c.name} ${short(c.value)}`), textposition: "end", textangle: 0, xanchor: "left", padding: 3, font: { size: 11, color: look(i).colour } } }]));
+  const range = frameOf([...traces.flatMap((t) => t.y), ...record.levels.map((l) => l.value)].map((y) => ({ y, low: null, high: null })));
+  return { traces, title: record.title, layout: layoutOf(axis(field, { type: "log" }), axis(`${record.metric} (${record.better} is better)`, { range }), { shapes: [...levels(record.levels), ...crossings] }) };
 }
 
 function spectrum(task, off, { y, log }) {

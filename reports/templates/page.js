@@ -1,7 +1,6 @@
 // Interaction: choose a task and the axes, switch methods off, open a run's pictures and texts, sort, filter.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const HINT = "Hover over a mark, or focus the chart with Tab and use the arrow keys; a click or Enter opens the run's pictures and texts. Drag to zoom, double-click to zoom out.";
 
 function options(select, entries) {
   for (const [value, text] of entries) select.add(new Option(text, value));
@@ -30,12 +29,12 @@ function wireChart(card, task, off, open) {
     const figure = figureOf(task, off, chosen), height = figure?.height ?? Math.round(Math.max(280, Math.min(440, node.clientWidth * 0.66)));
     const empty = layoutOf({ visible: false }, { visible: false }, { annotations: [{ text: "no run has both values", showarrow: false }] });
     node.setAttribute("aria-label", figure ? figure.title : "empty chart");
-    detail.textContent = HINT;
+    detail.textContent = "";
     Plotly.react(node, figure ? figure.traces : [], { ...(figure ? figure.layout : empty), height }, CONFIG);
   };
   draw();
   node.on("plotly_click", ({ points: [point] }) => open(point.customdata, point.data.meta.texts[point.pointIndex]));
-  node.on("plotly_hover", ({ points: [point] }) => { detail.textContent = point.data.meta.texts[point.pointIndex] ?? HINT; });
+  node.on("plotly_hover", ({ points: [point] }) => { detail.textContent = point.data.meta.texts[point.pointIndex] ?? ""; });
   walk(node, detail, open);
   for (const control of [...Object.values(controls), log].filter(Boolean)) control.addEventListener("change", draw);
   return draw;
@@ -49,7 +48,7 @@ function walk(node, detail, open) {
   node.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], points = order();
     if (!points.length || (event.key === "Enter" && at < 0)) return;
-    if (event.key === "Enter") { open(points[at % points.length].group, points[at % points.length].text); return; }
+    if (event.key === "Enter") { event.preventDefault(); open(points[at % points.length].group, points[at % points.length].text); return; }
     if (!step) return;
     event.preventDefault();
     at = at < 0 && step < 0 ? points.length - 1 : (at + step + points.length) % points.length;

@@ -80,7 +80,7 @@ def tabulated(rows: Sequence[Sequence[str]], align: Sequence[str], form: str, li
     text = tabulate(rows[1:], rows[0], tablefmt=style, disable_numparse=True, colalign=align)
     if form == "latex":
         text = f"% needs \\usepackage{{booktabs}}\n{_for_pdflatex(text)}"
-    gap, mark = {"md": (["", ""], "- "), "latex": ([""], "% "), "terminal": (["", ""], "")}[form]
+    gap, mark = {"md": (["", ""], "- "), "latex": (["", ""], "% "), "terminal": (["", ""], "")}[form]
     return "\n".join(gap).join([text, "".join(f"{mark}{line}\n" for line in lines)])
 
 

@@ -102,7 +102,9 @@ def y_axis(page, kind: str) -> list[float]:
 
 def first_column(page) -> list[str]:
     return [
-        " ".join(row.text.split()[:2]) for row in page.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed()
+        " ".join(row.text.split()[:2])
+        for row in page.find_elements(By.CSS_SELECTOR, ".figures tbody tr")
+        if row.is_displayed()
     ]
 
 
@@ -205,7 +207,7 @@ def test_sorting_in_both_directions(page):
 
 
 def test_filter(page):
-    page.find_element(By.CSS_SELECTOR, "article .filter").send_keys("lora worse")
+    page.find_element(By.CSS_SELECTOR, ".figures .filter").send_keys("lora worse")
     assert first_column(page) == ["lora 1"]
     assert page.find_element(By.CSS_SELECTOR, ".shown").text == "1 of 3 rows"
 

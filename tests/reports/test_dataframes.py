@@ -89,7 +89,8 @@ def test_table_has_the_numbers_of_the_csv(runs, capsys):
     )
     assert rows["kid"].tolist() == [405.0, 300.0, 301.0]
     assert is_numeric_dtype(rows["kid.p_holm"])
-    assert rows.attrs["notes"][0].startswith("Runs: 9 finished")
+    assert rows.attrs["notes"][0].startswith("lora: smallest rank not told apart from full in kid, or better: 8")
+    assert rows.attrs["notes"][1].startswith("Runs: 9 finished")
 
 
 def test_errors(tmp_path, runs):

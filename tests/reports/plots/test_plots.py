@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from PIL import Image
 
+import reports
 from reports.__main__ import main
 from reports.errors import ReportError
 from reports.plots.curves import size_curves
 from reports.plots.pareto import front
-from reports.plots.sample_grid import montage
-from reports.plots.style import slug
+from reports.plots.point_labels import label_key
+from reports.plots.sample_grid import CELL, LABEL, LINE, montage
+from reports.plots.style import label_levels, new_figure, slug, style_context
 from reports.records import collect
 from reports.run_groups import RunGroup, plot_lines
 from reports.schema import Size
 from reports.tables import build
-from tests.reports.synthetic import figure, record, samples, write, write_items
+from tests.reports.synthetic import figure, record, samples, steps, write, write_items
 
 numbers = st.floats(-100, 100)
 
@@ -84,6 +92,102 @@ def test_legends_overlap_neither_the_title_nor_the_edge(tmp_path, rates):
         assert box.x1 <= plot.bbox.x1
 
 
+def overlapping(boxes) -> list:
+    return [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+
+
+def drawn(figure):
+    figure.draw_without_rendering()
+    return figure
+
+
+def test_every_point_of_a_pareto_plot_has_a_label_of_its_own(tmp_path):
+    for rank in (1, 4, 16, 64):
+        for method in ("lora", "dora"):
+            write(tmp_path, record(method, rank, 0, 400 - rank - 3 * len(method)))
+    plot = drawn(reports.plot("pareto", tmp_path))
+    for panel in (axes for axes in plot.axes if axes.get_visible()):
+        labels = [child for child in panel.get_children() if isinstance(child, Annotation)]
+        assert sorted(label.get_text() for label in labels) == sorted(["1", "4", "16", "64"] * 2)
+    boxes = [text.get_window_extent() for text in plot.axes[0].texts]
+    assert not overlapping(boxes)
+
+
+def test_points_that_share_method_and_size_are_numbered_and_listed(tmp_path):
+    for number in range(3):
+        content = record("lora", 8, 0, 300 + 20 * number, fingerprint=str(number))
+        content["config"]["train"]["learning_rate"] = 0.001 * (number + 1)
+        write(tmp_path, content)
+    rows = build(collect(tmp_path), "drawings").rows
+    names = ", ".join(label_key(rows)[:-1].removeprefix("Points: ").split("; "))
+    assert names == "1 lora 8 (learning_rate 0.001), 2 lora 8 (learning_rate 0.002), 3 lora 8 (learning_rate 0.003)"
+    assert [text.get_text() for text in reports.plot("pareto", tmp_path).axes[0].texts] == ["1", "2", "3"]
+
+
+def test_ranks_and_rates_are_told_apart_in_loss_plots(tmp_path):
+    for rank in (1, 8):
+        for rate in (0.001, 0.01):
+            content = record("lora", rank, 0, fingerprint=f"{rank}-{rate}")
+            content["config"]["train"]["learning_rate"] = rate
+            steps(write(tmp_path, content), 60, scale=rank + 100 * rate)
+    panel = reports.plot("loss", tmp_path).axes[0]
+    looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in panel.lines}
+    assert set(looks) == {f"lora {rank} (learning_rate {rate})" for rank in (1, 8) for rate in (0.001, 0.01)}
+    assert len(set(looks.values())) == 4
+    light, dark = (sum(to_rgb(looks[f"lora {rank} (learning_rate 0.001)"][0])) for rank in (1, 8))
+    assert light > dark
+
+
+def test_an_interval_that_leaves_the_frame_is_marked(tmp_path):
+    for size, spread in ((1, 1.0), (8, 60.0)):
+        for seed in (0, 1):  # two seeds: the interval is 12.7 standard errors wide on each side
+            write(tmp_path, record("lora", size, seed, 300 - size + spread * seed))
+    panel = reports.plot("rank", tmp_path).axes[0]
+    marks = [line for line in panel.lines if line.get_marker() in ("^", "v")]
+    bottom, top = panel.get_ylim()
+    assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in marks) == [(8, bottom), (8, top)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=3))
+def test_labels_of_levels_do_not_overlap(levels):
+    with style_context():
+        figure, (panel,) = new_figure(1)
+        panel.set_ylim(-0.05, 1.05)
+        label_levels(panel, [(f"level {number}", level) for number, level in enumerate(levels)])
+        drawn(figure)
+        assert not overlapping([text.get_window_extent() for text in panel.texts])
+
+
+def test_only_the_kinds_that_are_asked_for_are_drawn(runs, tmp_path, capsys):
+    main(["plots", "--runs", str(runs), "--output", str(tmp_path / "out"), "--only", "rank", "--metrics", "kid"])
+    assert sorted(path.name for path in tmp_path.glob("out/*/*")) == ["size-kid.png", "size-kid.svg"]
+    assert len(capsys.readouterr().out.splitlines()) == 3  # a line per file when it is written, and the count
+    with pytest.raises(ReportError, match=r"unknown kind of plot 'ranks' \(did you mean 'rank'\?\): expected some of"):
+        main(["plots", "--runs", str(runs), "--only", "ranks"])
+
+
+@pytest.mark.parametrize("kind", ["rank", "pareto", "loss"])
+def test_a_notebook_gets_a_figure(runs, kind):
+    figure = reports.plot(kind, runs, "drawings", "kid" if kind != "loss" else None)
+    assert isinstance(figure, Figure)
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:  # what a notebook shows
+        assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("ranks",), "unknown kind of plot 'ranks' (did you mean 'rank'?): expected one of rank, pareto"),
+        (("intrinsic",), "no 'intrinsic' plot of 'drawings'"),
+        (("rank", "kdi"), "no run has the metric 'kdi' (did you mean 'kid'?)"),
+    ],
+)
+def test_a_plot_that_cannot_be_drawn_is_one_sentence(runs, arguments, sentence):
+    with pytest.raises(ReportError, match=re.escape(sentence)):
+        reports.plot(arguments[0], runs, metric=arguments[1] if len(arguments) > 1 else None)
+
+
 @pytest.fixture
 def runs(tmp_path):
     metrics = {"kid": figure(300.0, low=290.0, high=310.0)}
@@ -120,6 +224,29 @@ def test_sample_grid_shows_the_pictures(rows, tmp_path):
     with Image.open(tmp_path / "samples.png") as grid:
         colours = {colour for _, colour in grid.getcolors(1 << 20) or []}
     assert {(10, 0, 200), (20, 0, 200)} <= colours  # the colours of the two samples
+
+
+def test_sample_grid_begins_with_the_real_and_the_untuned_pictures(runs, rows, tmp_path):
+    run = next(runs.glob("*/lora/*"))
+    for kind in ("real", "base"):
+        samples(run, 2, kind)
+    montage(rows, tmp_path / "samples.png")
+    with Image.open(tmp_path / "samples.png") as grid:
+        first = [grid.getpixel((LABEL + CELL // 2, y)) for y in range(grid.height)]
+    shown = list(dict.fromkeys(colour for colour in first if colour in [(10, 0, blue) for blue in (50, 100, 200)]))
+    assert shown == [(10, 0, 50), (10, 0, 100), (10, 0, 200)]
+
+
+def test_prompts_above_pictures_are_whole(tmp_path):
+    heights = []
+    for folder, words in (("short", 4), ("long", 80)):
+        run = write(tmp_path / folder, record())
+        write_items(run, [1.0], [" ".join(["creature"] * words)])
+        samples(run, 1)
+        path = montage(build(collect(tmp_path / folder), "drawings").rows, tmp_path / f"{folder}.png")
+        with Image.open(str(path)) as grid:
+            heights.append(grid.height)
+    assert heights[1] - heights[0] == LINE * (40 - 2)  # two words per line
 
 
 def test_a_broken_picture_is_left_blank(runs, rows, tmp_path):
