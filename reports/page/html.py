@@ -69,9 +69,7 @@ def _tasks(collection: Collection, chosen: Sequence[str]) -> list[str]:
     known = collection.tasks()
     for task in chosen:
         if task not in known:
-            raise ReportError(
-                f"no run of '{task}' in '{collection.folder}'; the tasks with runs are {', '.join(known)}"
-            )
+            raise ReportError(f"no run of '{task}' in '{collection.folder}'; expected some of {', '.join(known)}")
     return [task for task in known if not chosen or task in chosen]
 
 

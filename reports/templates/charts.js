@@ -210,6 +210,6 @@ function spectrum(task, off, { y, log }) {
       : run.median.map((value, i) => ({ x: i + 1, y: value, low: null, high: null, group: run.group, text: `${head}; direction ${i + 1}: ${short(value)} of the largest` }));
     return traceOf(points, group.method, task, { mode: energy ? "markers" : "lines+markers", name: plain(head), error_y: { visible: false } });
   });
-  const [xTitle, yTitle] = energy ? ["matrix, in the order of the file", "directions with 90 % of the energy"] : ["direction of the update", "singular value, share of the largest (median matrix)"];
+  const [xTitle, yTitle] = energy ? ["matrix, in the order of the file", "directions with 90 % of the energy"] : ["direction of the update", "singular value / largest, median matrix"];
   return { traces, title: `${yTitle} over ${xTitle}`, layout: layoutOf(axis(xTitle), axis(yTitle, { type: log ? "log" : "linear" })) };
 }

@@ -12,14 +12,16 @@ from reports.text.enough import rank_sentences
 from tests.reports.synthetic import figure, record, write
 
 # the untuned base has 1000, full fine-tuning 200 on average: a gain of 800, of which 5 % are 40
-MEANS = {1: 500.0, 2: 300.0, 4: 236.0, 8: 201.0, 16: 200.0}
+MEANS = {1: 500.0, 2: 300.0, 4: 238.0, 8: 201.0, 16: 200.0}
 
 
 def study(runs, seeds: int, noise: float) -> None:
+    """Runs whose means over seeds are exactly those in MEANS, 200 for full fine-tuning."""
     random = np.random.default_rng(0)
-    for seed in range(seeds):
-        for rank, mean in [*MEANS.items(), (None, 200.0)]:
-            kid = figure(mean + noise * random.standard_normal(), base=1000.0)
+    for rank, mean in [*MEANS.items(), (None, 200.0)]:
+        errors = noise * random.standard_normal(seeds)
+        for seed, error in enumerate(errors - errors.mean()):
+            kid = figure(mean + error, base=1000.0)
             write(runs, record("full" if rank is None else "lora", rank, seed, metrics={"kid": kid}))
 
 
