@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
@@ -22,7 +21,7 @@ from reports.plots.curves import size_curves
 from reports.plots.pareto import front
 from reports.plots.point_labels import label_key
 from reports.plots.sample_grid import CELL, LABEL, LINE, montage
-from reports.plots.style import label_levels, new_figure, slug, style_context
+from reports.plots.style import NotebookFigure, label_levels, new_figure, slug, style_context
 from reports.records import collect
 from reports.run_groups import RunGroup, plot_lines
 from reports.schema import Size
@@ -145,7 +144,7 @@ def test_an_interval_that_leaves_the_frame_is_marked(tmp_path):
     panel = reports.plot("rank", tmp_path).axes[0]
     marks = [line for line in panel.lines if line.get_marker() in ("^", "v")]
     bottom, top = panel.get_ylim()
-    assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in marks) == [(8, bottom), (8, top)]
+    assert sorted(tuple(line.get_xydata()[0]) for line in marks) == [(8, bottom), (8, top)]
 
 
 @settings(deadline=None, max_examples=30)
@@ -170,7 +169,7 @@ def test_only_the_kinds_that_are_asked_for_are_drawn(runs, tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["rank", "pareto", "loss"])
 def test_a_notebook_gets_a_figure(runs, kind):
     figure = reports.plot(kind, runs, "drawings", "kid" if kind != "loss" else None)
-    assert isinstance(figure, Figure)
+    assert isinstance(figure, NotebookFigure)
     with Image.open(io.BytesIO(figure._repr_png_())) as picture:  # what a notebook shows
         assert picture.format == "PNG"
 
