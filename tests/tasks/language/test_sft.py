@@ -18,7 +18,7 @@ from tasks.language.sft import Sft
 
 CPU = torch.device("cpu")
 TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 TURNS = (
@@ -65,7 +65,7 @@ def test_packed_items_do_not_see_each_other(tiny_base, method):
     if method is not None:
         task.reserve_positions(getattr(method, "positions_taken", 0))
         attached = method.attach(task.backbone)
-        for parameter in attached.parameters():
+        for parameter in attached.parameters().values():
             torch.nn.init.normal_(parameter, std=0.3)
     packs = task.packs[:3]
     assert max(map(len, packs)) > 1

@@ -173,7 +173,7 @@ def test_an_instruction_set_of_the_hub_by_name(tmp_path, monkeypatch):
     )
     for name in ("gsm8k", "openai/gsm8k:main"):
         splits = conversation_data.load(name, None, 100)
-        assert {key: len(each) for key, each in prompts(splits).items()} == {"train": 25, "validation": 2, "test": 3}
+        assert {key: len(each) for key, each in prompts(splits).items()} == {"train": 24, "validation": 3, "test": 3}
         assert splits.revision == "commit main"
         known = instruction_sets.instruction_set(name)
         assert known is not None
