@@ -40,6 +40,7 @@ class Adapter(ABC):
     rate_exponent: ClassVar[float] = 0.0  # an untuned learning rate falls with this power of the size
     starts_as_identity: ClassVar[bool] = True  # whether attaching leaves the model's output unchanged
     mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights
+    may_merge: ClassVar[bool] = False  # whether `Attachment.merged` may work without `mergeable`: known once attached
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)  # settings that the contract tests cover
     first_defaults: ClassVar[Mapping[str, Any]] = {}  # of settings whose default has changed since their release
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings with a name in the papers: {"DID": {...}}
@@ -194,6 +195,22 @@ class Attachment(ABC):
         """A context in which the model is the base model, bit for bit."""
         yield
 
+    def regularization(self) -> Tensor | None:
+        """A term that the method adds to the loss of every batch; None without one."""
+        return None
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Called after optimizer step `step` (from 1) of `steps`, while the parameters still have its gradients."""
+        return
+
+    def training_state(self) -> dict[str, Tensor]:
+        """What `after_step` keeps from step to step, by name: a run that resumes needs it."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore a `training_state()`."""
+        return
+
     def merge(self) -> None:
         """Fold the method into the model's weights: the same output, with no cost at inference."""
         raise AdapterError(f"{type(self).__name__} cannot be merged into the model's weights")
@@ -201,6 +218,18 @@ class Attachment(ABC):
     def unmerge(self) -> None:
         """Undo `merge()`: the weights are those before it, bit for bit."""
         raise AdapterError(f"{type(self).__name__} cannot be merged into the model's weights")
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """A context in which the model has its own modules, with the method in their weights; restored bit for bit.
+
+        Raises AdapterError for a method that is no change of weights.
+        """
+        self.merge()
+        try:
+            yield
+        finally:
+            self.unmerge()
 
     @abstractmethod
     def detach(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.base import Adapter, projections_of
 from adapters.errors import AdapterError, ForeignMethodError, first_line
+from adapters.peft_library.adalora import UNKNOWN_STEPS, AdaLoraAttachment
 from adapters.peft_library.attachment import PeftAttachment
 from adapters.peft_library.model_snapshot import ModelSnapshot
 from adapters.peft_library.options import configure, option_names, parse_options
@@ -36,6 +37,7 @@ class PeftMethod(Adapter, name="peft"):
     (Mangrulkar et al. 2022, github.com/huggingface/peft; its documentation names each method's paper)."""
 
     formats = ("peft",)
+    may_merge = True
     name_hints: ClassVar[Mapping[str, str]] = {name: _by_method(name) for name in TYPED_AS_METHODS} | {
         "ln-tuning": _by_method("ln_tuning"),
     }
@@ -66,7 +68,8 @@ class PeftMethod(Adapter, name="peft"):
     def check_settings(self) -> None:
         super().check_settings()
         layers = {"target_modules", "feedforward_modules"} & option_names(self.method)
-        configure(self.method, self.given, {key: ["layer"] for key in layers})
+        steps = {"total_step": UNKNOWN_STEPS} if "total_step" in option_names(self.method) else {}
+        configure(self.method, self.given, {**{key: ["layer"] for key in layers}, **steps})
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
         """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
@@ -89,7 +92,8 @@ class PeftMethod(Adapter, name="peft"):
         config = self.configuration(backbone, chosen, seeds)
         before = ModelSnapshot(backbone.model)
         try:
-            return PeftAttachment(backbone, config, seeds)
+            kind = AdaLoraAttachment if self.method.upper() == "ADALORA" else PeftAttachment
+            return kind(backbone, config, seeds)
         except Exception as failure:
             before.restore()
             if isinstance(failure, AdapterError):
@@ -110,6 +114,7 @@ class PeftMethod(Adapter, name="peft"):
             "target_modules": norm_names(backbone.model) if kind == "LN_TUNING" else module_names(chosen),
             "feedforward_modules": module_names([p for p in chosen if p.group == "feed-forward"]),
             "fan_in_fan_out": any(p.transposed for p in chosen),
+            "total_step": UNKNOWN_STEPS,
         }
         return {name: value for name, value in candidates.items() if name in valid}
 

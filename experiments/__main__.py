@@ -11,7 +11,8 @@ from experiments.cli.errors import command, stop
 from experiments.errors import did_you_mean
 
 COMMANDS = (
-    "run", "sweep", "plan", "costs", "intrinsic", "truncate", "sample", "generate", "export", "paper", "bench",
+    "run", "sweep", "plan", "costs", "intrinsic", "truncate", "extract", "sample", "generate", "export", "paper",
+    "bench",
 )  # fmt: skip
 
 

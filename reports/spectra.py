@@ -14,6 +14,7 @@ from reports.records import Run, first_line, inside
 from reports.text.format import one_line
 
 ENERGY = 0.9
+INTRUDER, LEADING = 0.5, 10  # |cosine| below which one of so many leading directions is an intruder
 ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors
 FACTOR = re.compile(
     r"(?P<key>.+)\.lora_A(?P<end>.*)"
@@ -26,12 +27,19 @@ class Spectrum:
 
     `right` comes from the factor A if the file has one (LoRA paper, section 7.2), else from the update itself.
     `base_norms[r - 1]` is ||U_r^T W V_r||_F, U_r and V_r the first r directions of the update, W the untuned matrix.
+    `resemblance` is, for each leading left singular vector of W + dW, its largest |cosine| with one of W's.
     """
 
     shape: tuple[int, int]
     values: np.ndarray
     right: np.ndarray
     base_norms: np.ndarray | None = None
+    resemblance: np.ndarray | None = None
+
+    @property
+    def intruders(self) -> int | None:
+        """Leading directions of the tuned matrix that resemble none of W_0's (Shuttleworth et al. 2024)."""
+        return None if self.resemblance is None else int((self.resemblance[:LEADING] < INTRUDER).sum())
 
     @property
     def rank(self) -> int:
@@ -87,7 +95,7 @@ def _stored(run: Run) -> Iterator[tuple[str, Spectrum]]:
     try:
         for key, shape in json.loads(metadata.get("shapes", "{}")).items():
             parts = [tensors[f"{key}/{name}"] for name in ("values", "right", "base_norms")]
-            yield key, Spectrum(tuple(shape), *parts)
+            yield key, Spectrum(tuple(shape), *parts, resemblance=tensors.get(f"{key}/resemblance"))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReportError(
             f"'{run.folder}/spectra.safetensors' does not have the form that experiments.truncate writes: {error}"
@@ -149,13 +157,23 @@ def shared_matrices(pair: Sequence[Mapping[str, Spectrum]]) -> list[str]:
 def _spectra_table(by_matrix: Mapping[str, Spectrum]) -> list[str]:
     from tabulate import tabulate
 
-    titles = ["matrix", "out x in", "rank", "participation ratio", "90 % energy", "||dW||_F", "amplification"]
+    titles = [
+        "matrix",
+        "out x in",
+        "rank",
+        "participation ratio",
+        "90 % energy",
+        "||dW||_F",
+        "amplification",
+        "intruders",
+    ]
     rows = []
     for key, s in by_matrix.items():
         row = [one_line(key), f"{s.shape[0]} x {s.shape[1]}", s.rank, f"{s.participation:.2f}", s.energy_rank]
         amplified = s.amplification
         if amplified:
             row += [f"{np.linalg.norm(s.values):.3g}", f"{amplified[0]:.3g} (r={amplified[1]})"]
+            row += ["" if s.intruders is None else s.intruders]
         rows.append(row)
     width = max(map(len, rows))
     align = ["left", *["right"] * (width - 1)]
@@ -167,7 +185,9 @@ def _spectra_table(by_matrix: Mapping[str, Spectrum]) -> list[str]:
         f"90 % energy {medians[1]:g} directions.",
         "Participation ratio: (sum s^2)^2 / sum s^4 over the singular values s of the update. 90 % energy: the "
         "smallest number of directions with 90 % of sum s^2.",
-        "Amplification: ||dW||_F / ||U^T W V||_F over the first r directions of the update (LoRA paper, section 7.3)."
+        "Amplification: ||dW||_F / ||U^T W V||_F over the first r directions of the update (LoRA paper, section 7.3). "
+        f"Intruders: of the first {LEADING} left singular vectors of W + dW, those with |cosine| < {INTRUDER} to every "
+        "one of W's (Shuttleworth et al. 2024); an empty cell: run `python -m experiments.truncate RUN` again."
         if width == len(titles)
         else "Norms and amplification need the base's weights: run `python -m experiments.truncate RUN` first.",
     ]

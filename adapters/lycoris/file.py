@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, first_line
 from adapters.interchange.exported_file import ExportedFile, SafetensorsFile
 from adapters.lycoris.layer import LycorisUpdate, layers_by_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from adapters.backbone import Backbone
 
 LYCORIS_FILE = "lycoris.safetensors"
@@ -36,4 +38,20 @@ def export_lycoris(
         applied.apply_to()  # as in LyCORIS' own training, whose files hold differences from the applied state
         for part, tensor in applied.state_dict().items():
             tensors[f"lycoris_{name.replace('.', '_')}.{part}"] = tensor.detach().to("cpu", copy=True).contiguous()
+    _check_loadable(tensors, next(iter(layers)), backbone)
     return [SafetensorsFile(LYCORIS_FILE, tensors)]
+
+
+def _check_loadable(tensors: Mapping[str, Tensor], name: str, backbone: Backbone) -> None:
+    """Raise AdapterError if LyCORIS' own loader fails on the update of the layer `name`."""
+    from lycoris.modules import get_module, make_module
+
+    key, layer = f"lycoris_{name.replace('.', '_')}", backbone.model.get_submodule(name)
+    try:
+        kind, parts = get_module(tensors, key)
+        make_module(kind, parts, key, layer)
+    except Exception as failure:
+        raise AdapterError(
+            f"LyCORIS' own loader cannot read files of this algorithm ({first_line(failure)}): merge the run into its "
+            "model instead (format merged)"
+        ) from None

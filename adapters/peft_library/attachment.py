@@ -14,6 +14,7 @@ from adapters.backbone import count_roles
 from adapters.base import Adapter, Attachment, check_state, settings_of
 from adapters.errors import AdapterError
 from adapters.peft_library.changed_base import ChangedBase
+from adapters.peft_library.merging import merged_parameters, set_parameters
 from adapters.peft_library.model_snapshot import ModelSnapshot
 from adapters.peft_library.seeds import peft_seeds
 
@@ -107,6 +108,18 @@ class PeftAttachment(Attachment):
     def disabled(self) -> Iterator[None]:
         with self.base.restored():
             yield
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """peft's own merge of each layer; what it cannot express in the base's parameters is an AdapterError."""
+        merged = merged_parameters(self)
+        originals = {parameter: parameter.detach().clone() for parameter in merged}
+        with self.base.restored():
+            set_parameters(merged)
+            try:
+                yield
+            finally:
+                set_parameters(originals)
 
     def detach(self) -> None:
         self.base.restore()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
     from torch.optim.lr_scheduler import LRScheduler
 
+    from adapters.base import Attachment
+
 FILE = "state.safetensors"
 # raised while a damaged file is loaded into torch, numpy and Python's generators
 UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
@@ -54,6 +56,7 @@ class Parts:
     schedule: LRScheduler
     scaler: GradScaler | None
     averages: Mapping[str, Tensor] = field(default_factory=dict)
+    attachment: Attachment | None = None  # with the state of the method's own steps
 
 
 def conditions(device: torch.device) -> dict[str, str | int]:
@@ -68,6 +71,8 @@ def save(folder: Path, parts: Parts, progress: Progress) -> None:
     optimizer = parts.optimizer.state_dict()
     tensors = {f"parameters.{name}": p.detach() for name, p in parts.owned.items()}
     tensors |= {f"average.{name}": average for name, average in parts.averages.items()}
+    if parts.attachment is not None:
+        tensors |= {f"method.{name}": tensor for name, tensor in parts.attachment.training_state().items()}
     tensors |= {
         f"optimizer.{i}.{name}": torch.as_tensor(t)
         for i, state in optimizer["state"].items()
@@ -99,6 +104,9 @@ def load(folder: Path, parts: Parts) -> Progress:
         tensors, rest = _read(folder / FILE)
         _restore("parameters", parts.owned, tensors)
         _restore("average", parts.averages, tensors)
+        if parts.attachment is not None:
+            own = {name: tensor for name, tensor in tensors.items() if name.startswith("method.")}
+            parts.attachment.load_training_state({name.removeprefix("method."): t for name, t in own.items()})
         parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest["optimizer"]))
         parts.schedule.load_state_dict(rest["schedule"])
         if parts.scaler is not None and rest["scaler"] is not None:

@@ -79,7 +79,9 @@ class Trainer:
         )
         self.log, self.checkpoint = StepLog(folder / "steps.jsonl"), folder / "checkpoint"
         averages = {} if self.average is None else dict(zip(self.owned, self.average.shadow_params, strict=True))
-        self.parts = checkpoint.Parts(self.owned, self.optimizer, self.schedule, self.accelerator.scaler, averages)
+        self.parts = checkpoint.Parts(
+            self.owned, self.optimizer, self.schedule, self.accelerator.scaler, averages, attachment
+        )
 
     def run(self) -> Trained:
         """Train to the last step, from the last checkpoint if there is one; the last step is a checkpoint too.
@@ -140,6 +142,8 @@ class Trainer:
         for batch, weight in zip(batches, self._weights(batches), strict=True):
             with self.accelerator.accumulate(self.loss_module):
                 loss = self.loss_module(batch) * weight
+                regularization = self.attachment.regularization()
+                loss = loss if regularization is None else loss + regularization
                 self.accelerator.backward(loss)
                 total += loss.detach() / settings.gradient_accumulation_steps
                 if self.accelerator.sync_gradients:
@@ -147,6 +151,8 @@ class Trainer:
                     norm = self.accelerator.clip_grad_norm_(self.owned.values(), settings.max_grad_norm)
                     self._check_finite(step, total, norm)
                 self.optimizer.step()
+                if self.accelerator.sync_gradients:
+                    self.attachment.after_step(step + 1, settings.steps)
                 self.optimizer.zero_grad()
         rate = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()

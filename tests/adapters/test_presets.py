@@ -67,7 +67,7 @@ def test_a_sweep_takes_the_names_with_sizes_and_settings():
     assert adapters == [Lora(rank=1), Lora(rank=4), *dora, PeftMethod("ia3")]
 
 
-@pytest.mark.parametrize("name", [name for name in RESOLVED if name != "adalora"])
+@pytest.mark.parametrize("name", RESOLVED)
 def test_help_says_what_a_name_is(name, capsys):
     with pytest.raises(SystemExit):
         parse(RunOptions, [name, "e2e", "--help"], PROGRAM)

@@ -16,6 +16,7 @@ from adapters.base import Adapter
 from adapters.errors import AdapterError
 from adapters.lycoris import Lycoris
 from adapters.lycoris.algorithms import algorithms
+from adapters.lycoris.layer import is_plain
 from adapters.peft_method import PeftMethod
 from tests.adapters.test_peft_method import ANY_LAYER, LINEAR_LAYERS
 from tests.contract import test_contract, tiny
@@ -34,7 +35,7 @@ NAMES = {
     "initial_output_is_that_of_the_base": "starts from another output",
     "every_parameter_gets_a_gradient": "some parameters have no gradient at this point",
     "bf16_weights": "no bf16 weights",
-    "its_own_tools_load_it": "LyCORIS' own loader does not read its file",
+    "its_own_tools_load_it": "no file that LyCORIS' own loader reads",
 }
 
 
@@ -68,8 +69,9 @@ def own_tools_load_it(adapter: Any, backbone: Any, twin: Any) -> None:
     attachment = test_contract.attach_perturbed(adapter, backbone)
     try:
         (file,) = attachment.export("lycoris")
-    except AdapterError as refused:
-        assert "LyCORIS' own tools do not load" in str(refused)  # noqa: PT017  (a Conv1D)
+    except AdapterError:  # a Conv1D
+        if all(map(is_plain, (update.projection for update in attachment.updates.values()))):
+            raise
         return
     with TemporaryDirectory() as folder:
         file.save(Path(folder) / file.name)

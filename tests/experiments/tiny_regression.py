@@ -17,6 +17,8 @@ class TinyRegression(Task, name="tiny-regression"):
     primary_metric = "error"
 
     worse_when_tuned: bool = False
+    kind: str = "gpt2"
+    """Which tiny model."""
 
     def prepare(self, device):
         return PreparedRegression(self)
@@ -24,7 +26,7 @@ class TinyRegression(Task, name="tiny-regression"):
 
 class PreparedRegression(PreparedTask):
     def __init__(self, task):
-        self.task, self.backbone, self.facts = task, copy.deepcopy(built("gpt2")), {}
+        self.task, self.backbone, self.facts = task, copy.deepcopy(built(task.kind)), {}
 
     def batches(self, seed, start, size):
         while True:

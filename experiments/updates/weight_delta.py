@@ -53,14 +53,15 @@ def weight_matrices(backbone: Backbone) -> list[Matrix]:
 def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask) -> dict[str, Tensor]:
     """What the run in `folder` added to each parameter that it changed, by the parameter's name.
 
-    Works for every mergeable method and restores the model. Raises UsageError for other methods.
+    Works for every method that is a change of weights, and restores the model. Raises UsageError for other methods.
     """
     import torch
     from safetensors.torch import load_file
 
     from adapters.base import attach
+    from adapters.errors import AdapterError
 
-    if not config.adapter.mergeable:
+    if not (config.adapter.mergeable or config.adapter.may_merge):
         raise UsageError(
             f"'{config.adapter.name}' cannot be merged into the weights, so it has no weight change to decompose: "
             "choose a run of another method"
@@ -70,9 +71,11 @@ def weight_changes(config: RunConfig, folder: RunFolder, prepared: PreparedTask)
     attachment = attach(replace(config.adapter, init=None), prepared.backbone, config.train.seed)
     try:
         attachment.load(load_file(folder.adapter_file))
-        attachment.merge()
-        merged = copy_weights(prepared.backbone)
+        with attachment.merged():
+            merged = copy_weights(prepared.backbone)
         changes = {name: merged[name] - weight for name, weight in base.items()}
+    except AdapterError as unmergeable:
+        raise UsageError(str(unmergeable)) from None
     finally:
         attachment.detach()
     return {name: change for name, change in changes.items() if torch.any(change)}
@@ -112,6 +115,18 @@ class Decomposition(NamedTuple):
     def parameter_count(self, rank: int) -> int:
         """Numbers in the two factors of the truncated update."""
         return min(rank, len(self.values)) * (len(self.left) + self.right.shape[1])
+
+    def resemblance(self) -> Tensor:
+        """For each of the first directions of the tuned matrix W_0 + dW, the largest |cosine| of its left singular
+        vector with one of W_0's: an intruder dimension resembles none (Shuttleworth et al. 2024, arXiv 2410.21228)."""
+        import torch
+
+        tuned = torch.linalg.svd(self.tuned(), full_matrices=False).U[:, :DIRECTIONS]
+        return (tuned.T @ torch.linalg.svd(self.base, full_matrices=False).U).abs().amax(1)
+
+    def tuned(self) -> Tensor:
+        """W_0 + dW."""
+        return self.base + self.truncate(len(self.values))
 
     def base_norms(self) -> Tensor:
         """||U_r^T W V_r||_F for r = 1 .. k: the base's norm in the update's directions (LoRA paper, section 7.3)."""

@@ -15,18 +15,11 @@ from adapters.lora import Lora
 from adapters.prefix_tuning import PrefixTuning
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.measure.truncation import (
-    DecomposedRun,
-    decompose_run,
-    evaluate_rank,
-    truncate,
-    truncated_weights,
-    write_spectra,
-)
-from experiments.measure.weight_delta import Decomposition, Matrix, copy_weights, weight_matrices
 from experiments.records.folder import RunFolder
 from experiments.session import base_evaluation, execute
-from experiments.truncate import describe_record
+from experiments.updates.changed_update import DecomposedRun, decompose_run, describe_record
+from experiments.updates.truncation import evaluate_rank, truncate, truncated_weights, write_spectra
+from experiments.updates.weight_delta import Decomposition, Matrix, copy_weights, weight_matrices
 from reports.errors import ReportError
 from reports.records import collect, read_run
 from reports.spectra import spectra
@@ -225,5 +218,7 @@ def test_a_truncation_without_finite_figures_has_failed(lora, tmp_path, monkeypa
     monkeypatch.setattr(type(source.prepared), "evaluate", evaluate)
     record = evaluate_rank(source, 2)
     assert record.status == "failed"
-    assert "rank 2: failed: no figure of the truncated model is a finite number (error)" in describe_record(record)
+    assert "rank 2: failed: no figure of the truncated model is a finite number (error)" in describe_record(
+        record, "rank 2"
+    )
     assert [run.record.reason for run in collect(moved / "truncated").failed] == [record.reason]

@@ -1,0 +1,106 @@
+"""Rank without retraining: truncate a trained run's update to lower ranks and evaluate each.
+
+The update of every weight matrix is cut by its singular value decomposition, which gives the best approximation of
+each rank (Eckart and Young 1936).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.errors import UsageError
+from experiments.records.folder import replacing
+from experiments.records.run_record import RunRecord
+from experiments.updates.changed_update import (
+    ChangedUpdate,
+    DecomposedRun,
+    decompose_run,
+    evaluate_update,
+    measurable_record,
+)
+from experiments.updates.weight_delta import DIRECTIONS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_spectra(run: DecomposedRun) -> Path:
+    """Write `spectra.safetensors` to the run's folder: per matrix the singular values, right singular vectors,
+    `base_norms` and `resemblance`."""
+    from safetensors.torch import save_file
+
+    tensors, shapes = {}, {}
+    for part in run.matrices:
+        key = part.matrix.key
+        shapes[key] = [len(part.left), part.right.shape[1]]
+        tensors[f"{key}/values"] = part.values
+        tensors[f"{key}/right"] = part.right[:DIRECTIONS].half()
+        tensors[f"{key}/base_norms"] = part.base_norms()
+        tensors[f"{key}/resemblance"] = part.resemblance()
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    file = run.folder.path / "spectra.safetensors"
+    with replacing(file, sum(tensor.nbytes for tensor in tensors.values())) as unfinished:
+        save_file(tensors, unfinished, metadata={"shapes": json.dumps(shapes)})
+    return file
+
+
+def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite: bool = False) -> Iterator[RunRecord]:
+    """Evaluate a finished run with its update cut to each rank; yields the records in turn.
+
+    Each is a record of its own, of the method "<method>-truncated". An evaluation on disk is reused unless
+    `overwrite`. One without a finite figure has failed. Also writes the spectra of the update, for `python -m reports
+    spectra`. Raises UsageError for a run that is not finished, has no finite figure or is no change of weights.
+    """
+    if min(ranks, default=1) < 1:
+        raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
+    size = measurable_record(Path(folder))["size"]  # before the base is loaded
+    if size is not None and size["field"] == "rank" and max(ranks, default=1) > size["value"]:
+        raise UsageError(f"--ranks must be at most the run's own rank, {size['value']}, not {max(ranks)}")
+    run = decompose_run(Path(folder))
+    print(f"spectra of {len(run.matrices)} matrices: {write_spectra(run)}", file=sys.stderr)
+    for rank in dict.fromkeys(ranks):
+        yield evaluate_rank(run, rank, overwrite)
+
+
+def evaluate_rank(run: DecomposedRun, rank: int, overwrite: bool = False) -> RunRecord:
+    """Evaluate the update cut to one rank and write its record; the model is restored afterwards."""
+    in_matrices = sum(part.parameter_count(rank) for part in run.matrices)
+    in_vectors = sum(change.numel() for change in run.vectors.values())
+    size = run.record["size"]
+    update = ChangedUpdate(
+        "truncated",
+        {"rank": rank},
+        truncated_weights(run, rank),
+        in_matrices + in_vectors,
+        _truncation_facts(run, rank),
+        size={"field": "rank", "value": rank},
+        replaced=() if size is None else (size["field"],),
+    )
+    return evaluate_update(run, update, overwrite)
+
+
+def truncated_weights(run: DecomposedRun, rank: int) -> dict[str, Tensor]:
+    """The changed parameters with the update of every matrix cut to `rank`; vectors keep their whole update."""
+    weights = {name: weight.clone() for name, weight in run.base.items()}
+    for part in run.matrices:
+        part.matrix.view(weights[part.matrix.parameter]).add_(part.truncate(rank))
+    for name, change in run.vectors.items():
+        weights[name] += change
+    return weights
+
+
+def _truncation_facts(run: DecomposedRun, rank: int) -> dict[str, Any]:
+    """The source run, the share of the update's squared norm that is left, and the share in vectors (never cut)."""
+    left = sum(float(part.values[:rank].square().sum()) for part in run.matrices)
+    total = sum(float(part.values.square().sum()) for part in run.matrices)
+    in_vectors = sum(float(change.square().sum()) for change in run.vectors.values())
+    return {
+        "truncated_from": run.record["fingerprint"],
+        "truncated_matrices": len(run.matrices),
+        "energy_kept": left / total,
+        "kept_whole": {"tensors": len(run.vectors), "share_of_squared_norm": in_vectors / (in_vectors + total)},
+    }
