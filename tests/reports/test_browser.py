@@ -134,18 +134,21 @@ def test_a_method_is_switched_off_in_every_chart(page):
 
 def test_a_double_click_leaves_a_method_alone(page, browser):
     button = page.find_element(By.XPATH, ".//ul[contains(@class, 'legend')]//button[contains(., 'full')]")
-    ActionChains(browser).double_click(button).perform()
+    events = "b.click(); b.click(); b.dispatchEvent(new MouseEvent('dblclick'))"  # as a fast mouse sends them
+    browser.execute_script(f"const b = arguments[0]; {events}", button)
     assert names(page, "pareto") == ["full"]
+    browser.execute_script(f"const b = arguments[0]; {events}", button)
+    assert names(page, "pareto") == ["full", "lora"]
 
 
-def test_dragging_zooms_and_a_double_click_zooms_out(page, browser):
+def test_dragging_zooms_and_a_button_zooms_out(page, browser):
     whole, chart = y_axis(page, "pareto"), chart_of(page, "pareto")
     plot = chart.find_element(By.CSS_SELECTOR, ".nsewdrag")
     drag = ActionChains(browser).move_to_element_with_offset(plot, -60, -60).click_and_hold()
     drag.move_by_offset(60, 60).move_by_offset(40, 40).release().perform()
     zoomed = y_axis(page, "pareto")
     assert whole[0] < zoomed[0] < zoomed[1] < whole[1]
-    ActionChains(browser).move_to_element(plot).double_click().perform()
+    chart.find_element(By.CSS_SELECTOR, ".modebar-btn[data-title='Reset axes']").click()
     assert y_axis(page, "pareto") == whole
 
 
