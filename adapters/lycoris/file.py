@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapters.errors import AdapterError, first_line
 from adapters.interchange.exported_file import ExportedFile, SafetensorsFile
-from adapters.lycoris.layer import LycorisUpdate, layers_by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,18 +17,11 @@ if TYPE_CHECKING:
 LYCORIS_FILE = "lycoris.safetensors"
 
 
-def export_lycoris(
-    updates: Mapping[str, LycorisUpdate], backbone: Backbone, format: str | None = None
-) -> list[ExportedFile]:
-    """The file; nothing without a `format`, since neither diffusers nor transformers loads it.
+def export_lycoris(layers: Mapping[str, Any], backbone: Backbone) -> list[ExportedFile]:
+    """The file of LyCORIS' modules, by the name of their layer.
 
-    Raises AdapterError for another format, for layers that LyCORIS does not know, and for a UNet with its text encoder.
+    Raises AdapterError for a UNet with its text encoder, and for an algorithm whose files LyCORIS cannot load.
     """
-    if format is None:
-        return []
-    if format != "lycoris":
-        raise AdapterError(f"LyCORIS has no format '{format}': choose lycoris")
-    layers = layers_by_name(updates, backbone)
     if any(name.startswith("text_encoder.") for name in layers):
         raise AdapterError("LyCORIS' file is for one model, not a UNet with its text encoder: train the UNet alone")
     tensors = {}

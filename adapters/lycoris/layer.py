@@ -11,7 +11,7 @@ from adapters.errors import AdapterError
 from adapters.hooks import HookedUpdate, MergeableAttachment
 
 if TYPE_CHECKING:
-    from adapters.backbone import Backbone, Projection
+    from adapters.backbone import Projection
     from adapters.interchange.exported_file import ExportedFile
 
 
@@ -130,12 +130,17 @@ class LycorisAttachment(MergeableAttachment[LycorisUpdate]):
             update.layer.multiplier *= factor
 
     def export(self, format: str | None = None) -> list[ExportedFile]:
+        """LyCORIS' file; nothing without a `format`, since neither diffusers nor transformers loads it."""
         from adapters.lycoris.file import export_lycoris
 
-        return export_lycoris(self.updates, self.backbone, format)
+        if format is None:
+            return []
+        if format != "lycoris":
+            raise AdapterError(f"LyCORIS has no format '{format}': choose lycoris")
+        return export_lycoris(layers_by_name(self.updates), self.backbone)
 
 
-def layers_by_name(updates: Mapping[str, LycorisUpdate], backbone: Backbone) -> dict[str, Any]:
+def layers_by_name(updates: Mapping[str, LycorisUpdate]) -> dict[str, Any]:
     """LyCORIS' modules by the name of their layer. Raises AdapterError if its own tools could not load one of them."""
     layers = {}
     for update in updates.values():
