@@ -7,6 +7,7 @@ import json
 import re
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,7 +145,7 @@ def test_an_interval_that_leaves_the_frame_is_marked(tmp_path):
     panel = reports.plot("rank", tmp_path).axes[0]
     marks = [line for line in panel.lines if line.get_marker() in ("^", "v")]
     bottom, top = panel.get_ylim()
-    assert sorted(tuple(line.get_xydata()[0]) for line in marks) == [(8, bottom), (8, top)]
+    assert sorted(tuple(np.asarray(line.get_xydata())[0]) for line in marks) == [(8, bottom), (8, top)]
 
 
 @settings(deadline=None, max_examples=30)
