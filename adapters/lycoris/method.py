@@ -32,7 +32,7 @@ class Lycoris(Adapter, name="lycoris"):
         "alpha": "use --adapter.options '{\"alpha\": 8}'",
         "dropout": "use --adapter.options '{\"rank_dropout\": 0.1}'",
     }
-    examples = ({}, {"algo": "boft"}, {"algo": "loha", "rank": 3, "options": {"alpha": 2}, "targets": ("linear",)})
+    examples = ({}, {"algo": "glora"}, {"algo": "loha", "rank": 3, "options": {"alpha": 2}, "targets": ("linear",)})
 
     algo: str = "lokr"
     """LyCORIS' name for the algorithm."""
