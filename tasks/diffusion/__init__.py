@@ -1,3 +1,3 @@
 """Tasks of diffusion models. `TASKS` names the modules that register one."""
 
-TASKS = ("pokemon", "dreambooth")
+TASKS = ("pokemon", "dreambooth", "planted")

@@ -1,3 +1,3 @@
-"""Fine-tuning of language models: data to text, style, and prompts with completions."""
+"""Fine-tuning of language models: data to text, style, prompts with completions, planted answers."""
 
-TASKS = ("e2e", "sft", "style")  # modules that define tasks
+TASKS = ("e2e", "facts", "planted", "sft", "style")  # modules that define tasks

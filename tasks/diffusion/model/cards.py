@@ -41,6 +41,10 @@ PUBLISHED_CARD = {
         # at 512 pixels a CPU takes ten seconds to encode a picture and minutes to sample one
         "on_cpu": {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0},
     },
+    "sd-planted": {
+        "train": TUTORIAL | {"steps": 1000, "checkpointing_steps": 500},
+        "methods": TEXT_TO_IMAGE_RATES,
+    },
     "sd-dreambooth": {
         "train": TUTORIAL | {"steps": 500, "checkpointing_steps": 100},
         "methods": DREAMBOOTH_RATES,

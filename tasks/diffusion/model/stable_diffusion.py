@@ -216,11 +216,15 @@ class StableDiffusion:
         """Scaled latents (n, channels, h, w) to pictures uint8 (n, 3, height, width)."""
         return decode_latents(self.vae, latents)
 
-    def predict_noise(self, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        """The prediction for noisy latents (n, channels, h, w) in fp32: the noise, or what `prediction_type` names."""
+    def predict_noise(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, model: Any = None) -> Tensor:
+        """The prediction for noisy latents (n, channels, h, w) in fp32: the noise, or what `prediction_type` names.
+
+        `model` is by default the backbone's.
+        """
         noisy = noisy.to(self.device, memory_format=torch.channels_last)
         inputs = {name: tensor.to(self.device) for name, tensor in conditions.items()}
-        return self.backbone.model(noisy, timestep.to(self.device), **inputs).sample.float()
+        model = self.backbone.model if model is None else model
+        return model(noisy, timestep.to(self.device), **inputs).sample.float()
 
     def pipeline(self) -> Any:
         """A StableDiffusionPipeline over the loaded parts, with the solver that this project samples with."""

@@ -42,6 +42,20 @@ PUBLISHED_CARD = {
         "train": {"steps": 1000, "batch_size": 8, "learning_rate": 2e-4, "lr_scheduler": "cosine", "warmup_steps": 30},
         "methods": METHOD_RATES | {"full": {"learning_rate": 2e-5}},
     },
+    "facts": {
+        "train": {
+            "epochs": 100,
+            "batch_size": 64,
+            "learning_rate": 2e-4,
+            "lr_scheduler": "linear",
+            "warmup_steps": 100,
+        },
+        "methods": METHOD_RATES,
+    },
+    "planted": {
+        "train": {"steps": 1000, "batch_size": 8, "learning_rate": 2e-4, "lr_scheduler": "linear", "warmup_steps": 100},
+        "methods": METHOD_RATES,
+    },
     "style": {
         "train": {"steps": 1000, "batch_size": 8, "learning_rate": 2e-4, "lr_scheduler": "linear", "warmup_steps": 100},
         "methods": METHOD_RATES,

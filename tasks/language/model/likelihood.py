@@ -52,7 +52,7 @@ def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
 
 def cross_entropy(model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0) -> Tensor:
     """Mean over the target tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7."""
-    logits, targets = _logits(model, batch)
+    logits, targets = next_token_logits(model, batch)
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
 
 
@@ -68,7 +68,7 @@ def input_tokens(batch: TokenBatch) -> int:
     return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
 
 
-def _logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+def next_token_logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Logits (n, length - 1, vocabulary) in fp32 and the labels that they predict."""
     positions = {} if batch.positions is None else {"position_ids": batch.positions}
     output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False, **positions)
@@ -89,7 +89,7 @@ def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
 
 def _batch_losses(base: LanguageModel, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Nats and tokens of each row, (n,)."""
-    logits, targets = _logits(base.model, padded(rows, base.device))
+    logits, targets = next_token_logits(base.model, padded(rows, base.device))
     each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
     return each.sum(dim=1).cpu().numpy(), (targets != IGNORED).sum(dim=1).cpu().numpy()
 

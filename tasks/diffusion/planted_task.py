@@ -1,0 +1,142 @@
+"""The prepared planted task of a Stable Diffusion: the teacher, the error against it, the share that is recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.base import Evaluation, PreparedTask
+from tasks.cache import tensor_digest
+from tasks.diffusion.data import splits
+from tasks.diffusion.data.augmentation import Augmentation
+from tasks.diffusion.data.splits import Pictures
+from tasks.diffusion.model.latents import cached_conditions, cached_latents
+from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
+from tasks.diffusion.model.meta_model import DiffusionMetaModel
+from tasks.diffusion.model.noising import MAX_SEED, Noising, NoisyBatch
+from tasks.distributed import map_across_ranks
+from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
+from tasks.planted.update import PlantedUpdate
+from tasks.shuffling import shuffled_indices
+
+if TYPE_CHECKING:
+    from tasks.diffusion.planted import PlantedDenoiser
+
+CALIBRATION = 64  # training pictures
+PIXELS = 2**21  # that the UNet takes at once: eight pictures of 512 pixels a side
+
+
+class LearnedDenoiser(PreparedTask):
+    """The student sees noisy creatures with their captions and learns the teacher's predictions."""
+
+    def __init__(self, task: PlantedDenoiser, loaded: LoadedStableDiffusion):
+        self.task, self.base, self.backbone = task, loaded.base, loaded.backbone
+        self.revision, self.update, self.metrics = loaded.revision, task.update, task.metrics
+        self.batch = max(1, min(64, PIXELS // loaded.resolution**2))
+        drawn = splits.creatures(task.train_items, task.test_items, task.test_items, loaded.resolution)
+        self.training, self.validation, self.test = map(self.noising, (drawn.train, drawn.validation, drawn.test))
+        self.base.release("vae", "text_encoder")
+        self.train_items = len(drawn.train)
+        self.teacher = self.update.teacher(self.backbone, self._forward)
+        self.effects = self.distances(self.test)  # of the untuned base: no adapter is attached yet
+        self.inputs = [[tensor_digest(part.pixels), part.captions] for part in (drawn.validation, drawn.test)]
+        self.facts = {
+            "base": task.base,
+            "base_revision": self.revision,
+            "data": "creatures",
+            "train_items": self.train_items,
+            "test_items": len(drawn.test),
+            "resolution": loaded.resolution,
+            "prediction_type": self.base.prediction_type,
+            **self.update.facts(self.backbone),
+            "effect": float(self.effects.mean()),
+        }
+
+    def _forward(self) -> None:
+        """Run the UNet on training pictures, on which the teacher's update is balanced."""
+        count = min(CALIBRATION, len(self.training))
+        for index in torch.arange(count).split(self.batch):
+            batch = self.training.batch(index, MAX_SEED, int(index[0]))
+            self.base.predict_noise(batch.noisy, batch.timestep, batch.conditions)
+
+    def noising(self, pictures: Pictures) -> Noising:
+        """Encoded pictures and captions to draw batches from; no caption is dropped."""
+        encoded = cached_conditions(self.base, [*pictures.captions, ""])
+        conditions = {name: tensor[:-1] for name, tensor in encoded.items()}
+        empty = {name: tensor[-1] for name, tensor in encoded.items()}
+        latents = cached_latents(self.base, pictures, Augmentation())
+        return Noising(self.base.scheduler, latents, conditions, empty)
+
+    def batches(self, seed: int, start: int, size: int) -> Iterator[NoisyBatch]:
+        step = start
+        while True:
+            index = torch.tensor(shuffled_indices(seed, step, size, len(self.training)))
+            yield self.training.batch(index, seed, step * size)
+            step += 1
+
+    def loss(self, batch: NoisyBatch) -> Tensor:
+        return errors(self.base, self.teacher, batch).mean()
+
+    @torch.no_grad()
+    def distances(self, noising: Noising) -> np.ndarray:
+        """Mean squared error against the teacher at each picture (n,), with the same noise and timesteps every time."""
+
+        def measure(index: Tensor) -> np.ndarray:
+            batch = noising.batch(index, MAX_SEED, int(index[0]))
+            return errors(self.base, self.teacher, batch).double().cpu().numpy()
+
+        return np.concatenate(map_across_ranks(torch.arange(len(noising)).split(self.batch), measure))
+
+    def validation_loss(self) -> float:
+        return float(self.distances(self.validation).mean())
+
+    @property
+    def evaluation_key(self) -> Any:
+        return {
+            "base": self.revision,
+            "teacher": asdict(self.update),
+            "inputs": self.inputs,
+            "metrics": [metric.implementation() for metric in self.metrics.values()],
+        }
+
+    def evaluate(self, output: Path | None = None) -> Evaluation:
+        self.backbone.model.eval()
+        distances, validation, count = self.distances(self.test), self.validation_loss(), len(self.test)
+        how = f"{self.task.base}'s own prediction, fixed noise, teacher of rank {self.update.rank}"
+        figures = {
+            RECOVERED.name: recovered(distances, self.effects, how),
+            DISTANCE: self.metrics[DISTANCE].figure(distances.mean(), count, how),
+            "validation_loss": self.metrics["validation_loss"].figure(validation, len(self.validation), how),
+        }
+        captions = self.inputs[1][1]
+        items = [
+            {"item": i, "caption": captions[i], "distance": distances[i], "effect": self.effects[i]}
+            for i in range(count)
+        ]
+        return Evaluation(figures, items)
+
+
+def errors(base: Any, teacher: Any, batch: NoisyBatch) -> Tensor:
+    """Mean squared error of the student's against the teacher's prediction of each item, (n,)."""
+    with torch.no_grad():
+        wanted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions, teacher)
+    predicted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions)
+    return (predicted - wanted).square().flatten(1).mean(dim=1)
+
+
+class TeacherMetaModel(DiffusionMetaModel):
+    """The student and its teacher, which is on the device too."""
+
+    def __init__(self, base: str, update: PlantedUpdate):
+        super().__init__(base)
+        self.teacher = update.teacher(self.backbone, None)
+        self.frozen = {"teacher": self.teacher}
+
+    def loss(self, batch: NoisyBatch) -> Tensor:
+        return errors(self.base, self.teacher, batch).mean()

@@ -1,0 +1,96 @@
+"""The prepared facts task: pairs as token rows, and what the model recalls of the values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from tasks.base import Evaluation, Metric
+from tasks.cache import digest
+from tasks.distributed import map_across_ranks
+from tasks.errors import TaskError
+from tasks.language.data.random_facts import RandomFacts
+from tasks.language.language_task import LanguageTask
+from tasks.language.metrics.answers import share
+from tasks.language.metrics.recall import EXACT_RECALL, bits_recalled
+from tasks.language.model import likelihood
+from tasks.language.model.bases import LanguageModel
+from tasks.language.model.likelihood import IGNORED, Row
+
+LONGEST_FAMILIAR = 128  # tokens of a text on which drift is measured
+BATCH = 128  # pairs are short
+VALIDATION = 500
+
+
+class MemorisedFacts(LanguageTask):
+    """The loss counts the tokens of a value, given its key. Memory is measured on the trained pairs themselves, so the
+    validation items are the first of them.
+    """
+
+    def __init__(self, base: LanguageModel, facts: RandomFacts, drift_items: int, metrics: Mapping[str, Metric]):
+        super().__init__(base, metrics, drift_items)
+        self.random_facts = facts
+        self.select_items()
+
+    def select_items(self) -> None:
+        facts, base = self.random_facts, self.base
+        length = 1 + facts.key_tokens + facts.value_tokens
+        if length > base.positions:
+            raise TaskError(
+                f"a key and its value take {length} positions, and '{base.name}' has {base.positions}: choose a "
+                "smaller --task.key-tokens or --task.value-tokens"
+            )
+        self.familiar = self.familiar_rows(min(LONGEST_FAMILIAR, base.positions))
+        start = base.document_ids("")
+        self.training = [([*start, *key], value) for key, value in facts.draw(ordinary_tokens(base))]
+        self.validation = self.training[:VALIDATION]
+        self.train_items = len(self.training)
+        self.facts = {
+            "base": base.name,
+            "base_revision": base.revision,
+            "data": "random pairs",
+            "train_items": self.train_items,
+            "bits_per_pair": facts.bits,
+            "bits": facts.bits * facts.pairs,
+        }
+
+    def evaluation_inputs(self) -> dict[str, Any]:
+        return {"facts": asdict(self.random_facts), "rows": digest(json.dumps(self.training).encode())}
+
+    def evaluate(self, output: Path | None = None) -> Evaluation:
+        self.base.model.eval()
+        nats, right = self.recall()
+        entropy, extractor = self.random_facts.bits, f"{self.extractor}, values of {self.random_facts.bits:g} bits"
+        parameters = sum(p.numel() for p in self.base.model.parameters() if p.requires_grad)  # 0 for the untuned base
+        figures = bits_recalled(nats, entropy, extractor, parameters)
+        figures[EXACT_RECALL.name] = share(EXACT_RECALL, right, self.extractor)
+        likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
+        items = [{"item": i, "nats": nats[i], "exact_recall": float(right[i])} for i in range(len(nats))]
+        return Evaluation(figures | likelihood_figures, items, artifacts)
+
+    @torch.no_grad()
+    def recall(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cross-entropy of each pair's value in nats, and whether all of its tokens are the most likely ones; (n,)."""
+
+        def measure(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+            logits, targets = likelihood.next_token_logits(self.base.model, likelihood.padded(rows, self.base.device))
+            nats = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+            right = (logits.argmax(dim=-1) == targets) | (targets == IGNORED)
+            return nats.double().sum(dim=1).cpu().numpy(), right.all(dim=1).cpu().numpy()
+
+        batches = [self.training[start : start + BATCH] for start in range(0, len(self.training), BATCH)]
+        nats, right = zip(*map_across_ranks(batches, measure), strict=True)
+        return np.concatenate(nats), np.concatenate(right)
+
+
+def ordinary_tokens(base: LanguageModel) -> list[int]:
+    """The token ids of the vocabulary without special tokens."""
+    special = set(base.tokenizer.all_special_ids)
+    return [token for token in range(len(base.tokenizer)) if token not in special]

@@ -1,0 +1,68 @@
+"""A planted answer for a language model: the next-token distributions of a teacher whose update has a known rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from adapters.bounds import LARGEST_WIDTH, bounded
+from tasks.base import Metric, Task, declare
+from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY
+from tasks.language.style import Style
+from tasks.planted.recovered import DISTANCE, RECOVERED
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.language.model.meta_model import LanguageMetaModel
+    from tasks.language.planted_task import LearnedTeacher
+    from tasks.planted.update import PlantedUpdate
+
+TEACHER_DISTANCE = Metric(
+    DISTANCE, "lower", "nats per token", "KL divergence of the student's from the teacher's next-token distribution"
+)
+VALIDATION_LOSS = Metric("validation_loss", "lower", "nats per token", "teacher_distance on the validation parts")
+
+
+@dataclass(frozen=True)
+class Planted(Style, Task, name="planted"):
+    """Planted rank: learn the outputs of a teacher, the base plus a random update of known rank (language model)."""
+
+    other_names = ("teacher", "distillation", "planted-rank")
+    metrics = declare(RECOVERED, TEACHER_DISTANCE, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS)
+    primary_metric = "recovered"
+    option_hints: ClassVar = Style.option_hints | {
+        "seed": "--task.teacher-seed draws the teacher's update, --train.seed the student's initialisation and order",
+        "k": "it is called --task.rank here",
+    }
+
+    rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
+    """k, the rank of the teacher's update in each layer; its k singular values are equal."""
+    strength: float = bounded(0.3, above=0, at_most=100)
+    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight."""
+    targets: tuple[str, ...] = ("auto",)
+    """Roles of the layers that the teacher changes (as --adapter.targets of lora); "auto" takes what the base's card
+    recommends."""
+    teacher_seed: int = bounded(0, at_least=0, at_most=2**32)
+    """Seed of the teacher's update, which all runs share."""
+
+    @property
+    def update(self) -> PlantedUpdate:
+        from tasks.planted.update import PlantedUpdate
+
+        return PlantedUpdate(self.rank, self.strength, self.targets, self.teacher_seed)
+
+    def prepare(self, device: torch.device) -> LearnedTeacher:
+        from tasks.language.data import style_data
+        from tasks.language.model import bases
+        from tasks.language.planted_task import LearnedTeacher
+
+        self.check_settings()
+        splits = style_data.load(self.data, self.test_items)
+        base = bases.load(self.base, device, self.allow_pickle)
+        return LearnedTeacher(base, splits, self.max_length, self.drift_items, self.metrics, self.update)
+
+    def meta_model(self) -> LanguageMetaModel:
+        from tasks.language.planted_task import TeacherMetaModel
+
+        return TeacherMetaModel(self.base, self.max_length, self.update)
