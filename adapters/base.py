@@ -37,6 +37,7 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     size_field: ClassVar[str | None] = None  # the field that a sweep over sizes varies
+    size_counts_parameters: ClassVar[bool] = False  # whether the size is the number of trained parameters
     rate_exponent: ClassVar[float] = 0.0  # an untuned learning rate falls with this power of the size
     starts_as_identity: ClassVar[bool] = True  # whether attaching leaves the model's output unchanged
     mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights

@@ -30,6 +30,7 @@ class IntrinsicOptions(IntrinsicSettings):
     Every measured size is an ordinary run; finished runs are reused. --train.learning-rate and --adapter.* apply to
     METHOD only; the other methods use what the base recommends. For example:
     python -m experiments.intrinsic e2e --seeds 0 1 2
+    python -m experiments.intrinsic lora planted
     """
 
     runs: Path = Path("runs")

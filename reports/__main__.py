@@ -202,6 +202,82 @@ def rates(options: RatesOptions) -> None:
 
 
 @dataclass(frozen=True)
+class PeakOptions:
+    """Show where a metric is best over one setting.
+
+    For each method and size: the best mean over seeds, the setting's value there and the means beside it. With
+    --over task.pairs --metric bits_per_parameter the runs of `facts` give the capacity of each adapter.
+    """
+
+    task: Task
+    """The task whose runs are shown."""
+    over: Annotated[str, tyro.conf.arg(metavar="SETTING")]
+    """The setting, by its dotted name (task.pairs, train.steps, train.learning_rate, ...)."""
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    metric: str | None = None
+    """The metric. Default: the task's primary one."""
+    format: Literal["terminal", "md"] = "terminal"
+    """Output format."""
+
+
+def peak(options: PeakOptions) -> None:
+    from reports.peaks import render
+    from reports.records import collect
+    from reports.tables import build
+
+    table = build(collect(options.runs), options.task, chosen=[options.metric] if options.metric else ())
+    style = {"terminal": "simple", "md": "github"}[options.format]
+    print(render(table, options.over, table.metrics[0], style))
+
+
+@dataclass(frozen=True)
+class ShipOptions:
+    """Write the records of runs as small archives.
+
+    One compressed file per task, without weights, samples and checkpoints. Every command reads a folder of such files
+    as it reads a folder of runs.
+    """
+
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    output: Folder = Path("reports/records")
+    """Folder for the archives."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks. Default: all."""
+    items: bool = False
+    """With items.parquet too: one row per evaluated item, for `reports compare` and the page's texts."""
+
+
+def ship(options: ShipOptions) -> None:
+    from reports.records import collect
+    from reports.shipping.archive import write_archives
+
+    collection = collect(options.runs)
+    tasks = collection.chosen_tasks(options.tasks)
+    _report_files(write_archives(collection.folder, tasks, options.output, options.items), options.output)
+
+
+@dataclass(frozen=True)
+class FiguresOptions:
+    """Draw the README's figures from the records that the repository ships.
+
+    RECORDS/figures.json names them. The same records give the same bytes.
+    """
+
+    records: Folder = Path("reports/records")
+    """Folder of the records, with figures.json."""
+    output: Folder = Path("reports/figures")
+    """Folder for the figures."""
+
+
+def figures(options: FiguresOptions) -> None:
+    from reports.shipping.readme_figures import draw_figures
+
+    _report_files(draw_figures(options.records, options.output), options.output)
+
+
+@dataclass(frozen=True)
 class PageOptions:
     """Write a static HTML page.
 
@@ -273,6 +349,9 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "costs": (CostsOptions, costs),
     "spectra": (SpectraOptions, spectra),
     "rates": (RatesOptions, rates),
+    "peak": (PeakOptions, peak),
+    "ship": (ShipOptions, ship),
+    "figures": (FiguresOptions, figures),
     "paper": (PaperOptions, paper),
     "import-peft": (ImportPeftOptions, import_peft),
 }

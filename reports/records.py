@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ import msgspec
 from reports.errors import ReportError
 from reports.intrinsic import IntrinsicRecord
 from reports.schema import Record
+from reports.shipping.archive import unpacked
 from reports.upgrade import upgrade
 
 if TYPE_CHECKING:
@@ -92,6 +93,14 @@ class Collection:
     def tasks(self) -> list[str]:
         return sorted({run.record.task for run in [*self.finished, *self.failed]})
 
+    def chosen_tasks(self, chosen: Sequence[str] = ()) -> list[str]:
+        """The chosen tasks, by default all, in order. Raises ReportError for one that has no runs."""
+        known = self.tasks()
+        for task in chosen:
+            if task not in known:
+                raise ReportError(f"no run of '{task}' in '{self.folder}'; the tasks with runs are {', '.join(known)}")
+        return [task for task in known if not chosen or task in chosen]
+
     def of_task(self, task: str) -> Collection:
         """The part of one task; an unfinished or unreadable folder belongs to the task in its path."""
         return Collection(
@@ -108,10 +117,14 @@ class Collection:
 
 
 def collect(folder: str | Path = "runs") -> Collection:
-    """Read all runs below `folder`. Raises ReportError if there are none."""
+    """Read all runs below `folder`, or those in its archives (`python -m reports ship`).
+
+    Raises ReportError if there are none.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ReportError(f"no such folder: '{folder}'. Pass the folder of your runs with --runs, or run something")
+    folder = unpacked(folder)
     collection = Collection(folder)
     for path in sorted(folder.glob("*/*/*")):
         if path.is_dir() and not path.name.startswith("."):

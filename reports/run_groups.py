@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -190,13 +190,29 @@ def plot_lines(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
     return lines
 
 
-def _splitting_settings(groups: Sequence[RunGroup]) -> set[str]:
-    """The settings needed to make sizes unique; those with most values are dropped first."""
+def lines_over(groups: Sequence[RunGroup], setting: str) -> dict[str, list[RunGroup]]:
+    """Groups of one method and size to join along a setting with numbers, in its order, under their other settings.
+
+    They are split by the fewest other settings that make its values unique, as `plot_lines` does for sizes.
+    """
+
+    def values_are_unique(line: Sequence[RunGroup]) -> bool:
+        return len({_text(group.settings[setting]) for group in line}) == len(line)
+
+    ordered = sorted(groups, key=lambda group: group.settings[setting])
+    return _split(ordered, _splitting_settings(ordered, values_are_unique) - {setting})
+
+
+def _splitting_settings(
+    groups: Sequence[RunGroup], are_unique: Callable[[Sequence[RunGroup]], bool] | None = None
+) -> set[str]:
+    """The settings needed to make sizes (or what `are_unique` checks) unique; those with most values go first."""
+    are_unique = are_unique or _sizes_are_unique
     names = {name for group in groups for name in group.settings}
     values = {name: len({value_text(group.settings.get(name)) for group in groups}) for name in names}
     needed = set(names)
     for name in sorted(names, key=lambda name: (-values[name], name)):
-        if all(_sizes_are_unique(line) for line in _split(groups, needed - {name}).values()):
+        if all(are_unique(line) for line in _split(groups, needed - {name}).values()):
             needed.remove(name)
     return needed
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from experiments.sweeping.local_launcher import Launcher
 
 GRID_FACTOR_OF_OTHERS = 4
+COUNTED_RANGE: dict[str, Any] = {"smallest": 10, "factor": 10.0, "resolution": 4.0}  # of a number of parameters
+SMALL_RANGE: dict[str, Any] = {"smallest": 1, "factor": 2.0, "resolution": 1.5}  # of a rank, a width, a length
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,18 @@ class IntrinsicSettings:
     """Metric that decides. Default: the task's primary metric."""
     variants: tuple[str, ...] = ()
     """Named variants of METHOD to search. Default: all that it has."""
-    smallest: int = bounded(10, at_least=1, at_most=LARGEST_COUNT)
-    """Lower end of the search range (raised if a variant needs more)."""
+    smallest: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
+    """Lower end of the search range (raised if a variant needs more). Default: 10 for a size that is the number of
+    trained parameters (subspace), 1 for a rank, a width or a length."""
     largest: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
-    """Upper end of the search range. Default: the number of the model's weights."""
-    factor: float = bounded(10.0, above=1, at_most=LARGEST_COUNT)
-    """Ratio between neighbouring sizes of the coarse search."""
-    resolution: float = bounded(4.0, above=1, at_most=LARGEST_COUNT)
+    """Upper end of the search range. Default: the number of the model's weights; of a rank, a width or a length
+    --other-largest."""
+    factor: float | None = bounded(None, above=1, at_most=LARGEST_COUNT)
+    """Ratio between neighbouring sizes of the coarse search. Default: 10; of a rank, a width or a length 2."""
+    resolution: float | None = bounded(None, above=1, at_most=LARGEST_COUNT)
     """Bisection stops once the smallest size that reaches the target is at most this many times the largest that does
-    not; the crossing is interpolated between the two on the log scale."""
+    not; the crossing is interpolated between the two on the log scale. Default: 4; of a rank, a width or a length
+    1.5."""
     rate_exponent: float | None = bounded(None, at_least=0, at_most=4)
     """Where no search on the base (`sweep --search-lr 5 --save-rates`) has found METHOD's learning rates: the rate at
     size s is the one at the default size times (default size / s) to this power, a law and not tuned. Default: 0.5 for
@@ -72,11 +77,17 @@ class IntrinsicSettings:
         check_numbers(self)
         rules = {
             "--seeds must name at least one seed, and each only once": 0 < len(self.seeds) == len(set(self.seeds)),
-            "--largest must not be below --smallest": self.smallest <= (self.largest or sys.maxsize),
+            "--largest must not be below --smallest": (self.smallest or 1) <= (self.largest or sys.maxsize),
         }
         for rule, holds in rules.items():
             if not holds:
                 raise UsageError(rule)
+
+    def for_method(self, adapter: Adapter) -> IntrinsicSettings:
+        """These settings with the search range and its steps filled in, as suits the method's kind of size."""
+        counts = adapter.size_counts_parameters
+        defaults = COUNTED_RANGE if counts else SMALL_RANGE | {"largest": self.other_largest}
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     def as_record(self) -> dict[str, Any]:
         """These settings, without those that a subclass adds; `of` only if it is not the default.
@@ -96,6 +107,7 @@ def intrinsic_dimension(
     any seed, so that there is no distance to measure.
     """
     settings.check()
+    settings = settings.for_method(config.adapter)
     config = replace(config, task=config.resolved().task)  # on a CPU the runs may use a smaller task
     metric = settings.metric or config.task.primary_metric
     _check_performance(config, settings, metric)
@@ -170,9 +182,11 @@ def _variants_to_search(config: RunConfig, settings: IntrinsicSettings, backbone
     methods = []
     for name, adapter in variants_of(config.adapter, settings.variants).items():
         size_field(adapter)
-        smallest = max(settings.smallest, adapter.least_size(backbone))
+        smallest = max(settings.smallest or 1, adapter.least_size(backbone))
         if smallest > largest:
             raise UsageError(f"--largest must be at least {smallest} for {name} on this model, not {largest}")
+        assert settings.factor is not None, "filled in by `for_method`"
+        assert settings.resolution is not None, "filled in by `for_method`"
         bisection = Bisection.over(smallest, largest, settings.factor, settings.resolution)
         exponent = adapter.rate_exponent if settings.rate_exponent is None else settings.rate_exponent
         methods.append(SizedMethod(name, replace(config, adapter=adapter), bisection, exponent))
@@ -188,6 +202,7 @@ def _others_to_search(config: RunConfig, settings: IntrinsicSettings, backbone: 
         adapter = registered(adapter_registry(), name, "method")()
         size_field(adapter)
         smallest = adapter.least_size(backbone)
+        assert settings.resolution is not None, "filled in by `for_method`"
         bisection = Bisection.over(smallest, settings.other_largest, GRID_FACTOR_OF_OTHERS, settings.resolution)
         methods.append(SizedMethod(name, RunConfig(adapter, config.task, train), bisection, adapter.rate_exponent))
     return methods

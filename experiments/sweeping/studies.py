@@ -20,11 +20,15 @@ from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train
 from experiments.sweeping.grid import crossed
 from tasks.base import Task
+from tasks.diffusion.planted import PlantedDenoiser
 from tasks.diffusion.pokemon import Pokemon
 from tasks.language.e2e import EndToEnd
+from tasks.language.facts import Facts
+from tasks.language.planted import Planted
 
 SEEDS = (0, 1, 2)
 BUNDLED: tuple[Task, ...] = (Pokemon(), EndToEnd())
+PLANTED: tuple[Task, ...] = (PlantedDenoiser(), Planted())
 
 Study = Callable[[Sequence[int] | None], list[RunConfig]]
 
@@ -66,6 +70,91 @@ def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
         FullFinetuning(),
     ]
     return crossed(BUNDLED, seeds or SEEDS, adapters)
+
+
+def planted(seeds: Sequence[int] | None = None) -> list[RunConfig]:
+    """Is a known answer found? LoRA below, at and above the rank of a planted update, and full, on both bundled bases.
+
+    The teacher is the base plus a random update of rank 4 on the layers that LoRA adapts by default. `recovered` must
+    bend at rank 4: about r / 4 below it, close to 1 from it on. Its truncated SVD, for the same question without
+    training again: python -m experiments.truncate RUN --ranks 1 2 4 8 on a run of full or of rank 16.
+
+    Command: python -m experiments.sweep --study planted --search-lr 5 --jobs 2
+    The bend alone: python -m experiments.intrinsic lora planted
+    Time: not yet measured
+    Outcome: not yet measured
+    """
+    ranks = (1, 2, 3, 4, 6, 8, 16)
+    return crossed(PLANTED, seeds or SEEDS, [*(Lora(rank=rank) for rank in ranks), FullFinetuning()])
+
+
+def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
+    """How many bits does an adapter store per trained parameter? LoRA, bottleneck and full, on ever more random facts.
+
+    Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often.
+    `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the capacities, and which ones
+    are lower bounds because they still grow at the largest number, as that of full, which has a hundred times the
+    parameters. For scale: about 2 bits per parameter for knowledge after long training (Allen-Zhu & Li 2024), up to 3.6
+    for random strings (Morris et al. 2025).
+
+    Command: python -m experiments.sweep --study facts --jobs 2
+    Time: not yet measured
+    Outcome: not yet measured
+    """
+    tasks = [Facts(pairs=pairs) for pairs in (500, 1000, 2000, 4000, 8000)]
+    adapters: list[Adapter] = [
+        *(Lora(rank=rank) for rank in (1, 2, 4)),
+        *(Bottleneck(width=width) for width in (4, 16)),
+        FullFinetuning(),
+    ]
+    return crossed(tasks, seeds or SEEDS, adapters)
+
+
+def placement(seeds: Sequence[int] | None = None) -> list[RunConfig]:
+    """Which layers deserve the parameters? LoRA on attention, on feed-forward layers and on both, at equal parameters.
+
+    The ranks are those that train the number of parameters closest to LoRA's default rank on attention and feed-forward
+    layers together, on each of the bundled bases.
+
+    Command: python -m experiments.sweep --study placement --search-lr 5 --jobs 2
+    Time: not yet measured
+    Outcome: not yet measured
+    """
+    return [config for task in BUNDLED for config in crossed([task], seeds or SEEDS, placements(task))]
+
+
+def placements(task: Task) -> list[Adapter]:
+    """LoRA on each group of layers of the task's base, with the ranks that train equally many parameters."""
+    backbone, groups = task.meta_model().backbone, ("linear", "attention", "feed-forward")
+    per_rank = {group: Lora(rank=1, targets=(group,)).parameter_count(backbone) for group in groups}
+    parameters = Lora().rank * per_rank["linear"]
+    return [Lora(rank=round(parameters / count), targets=(group,)) for group, count in per_rank.items()]
+
+
+def length(seeds: Sequence[int] | None = None) -> list[RunConfig]:
+    """Does the order hold after longer training? LoRA and full at the card's steps and at four times as many.
+
+    The runs at the card's steps are those of the study `rank`.
+
+    Command: python -m experiments.sweep --study length --jobs 2
+    Time: not yet measured
+    Outcome: not yet measured
+    """
+    adapters = [*(Lora(rank=rank) for rank in (1, 4, 16)), FullFinetuning()]
+    return [config for task in BUNDLED for times in (1, 4) for config in trained_longer(task, seeds, adapters, times)]
+
+
+def trained_longer(task: Task, seeds: Sequence[int] | None, adapters: Sequence[Adapter], times: int) -> list[RunConfig]:
+    """The adapters on the task, with `times` as many steps as its base's card recommends."""
+    configs = crossed([task], seeds or SEEDS, adapters)
+    if times == 1:
+        return configs
+    steps = [config.resolved().train.steps for config in configs]
+    return [
+        replace(config, train=replace(config.train, steps=times * count))
+        for config, count in zip(configs, steps, strict=True)
+        if count is not None
+    ]
 
 
 def adapter_l(width: int) -> Bottleneck:
@@ -156,6 +245,10 @@ def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 STUDIES: Mapping[str, Study] = {
     "rank": rank,
     "methods": methods,
+    "planted": planted,
+    "facts": facts,
+    "placement": placement,
+    "length": length,
     "paper-e2e": paper_e2e,
     "paper-sd": paper_sd,
 }

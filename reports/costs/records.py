@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from reports.records import first_line, inside, load_record
 from reports.schema import Amount, Count, MethodRecord
+from reports.shipping.archive import unpacked
 
 FILE = "costs.json"
 
@@ -71,9 +72,9 @@ class CostRecord(MethodRecord, frozen=True, kw_only=True):
 
 
 def read_cost_records(folder: Path) -> tuple[list[CostRecord], list[tuple[Path, str]]]:
-    """All cost records below `folder`, and the files that cannot be read, each with the reason."""
+    """All cost records below `folder` or in its archives, and the files that cannot be read, each with the reason."""
     records, unreadable = [], []
-    for path in _cost_files(folder):
+    for path in _cost_files(unpacked(folder)):
         try:
             records.append(load_record(path, CostRecord))
         except (OSError, ValueError) as error:

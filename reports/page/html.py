@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from reports import tables
 from reports.costs.fields import COSTS
-from reports.errors import ReportError
 from reports.page.chart_data import chart_data
 from reports.page.gallery import gallery_rows, text_rows
 from reports.page.library import STYLE_ID, TEMPLATES, plotly_script, policy, skipped_styles, source
@@ -41,7 +40,7 @@ def write_page(collection: Collection, out: Path, chosen: Sequence[str] = ()) ->
 
     The page holds the `chosen` tasks, by default all. Raises ReportError if one of them has no runs.
     """
-    sections = [_section(collection, task) for task in _tasks(collection, chosen)]
+    sections = [_section(collection, task) for task in collection.chosen_tasks(chosen)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -63,14 +62,6 @@ def write_page(collection: Collection, out: Path, chosen: Sequence[str] = ()) ->
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.html").write_text(html, encoding="utf-8")
     return out / "index.html"
-
-
-def _tasks(collection: Collection, chosen: Sequence[str]) -> list[str]:
-    known = collection.tasks()
-    for task in chosen:
-        if task not in known:
-            raise ReportError(f"no run of '{task}' in '{collection.folder}'; expected some of {', '.join(known)}")
-    return [task for task in known if not chosen or task in chosen]
 
 
 def _json(value: Any) -> Markup:

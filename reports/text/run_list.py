@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from reports.errors import ReportError
 from reports.records import Collection, Run
 from reports.run_groups import size_text
 from reports.text.format import one_line
@@ -38,13 +37,8 @@ def _unique(fingerprint: str, others: Sequence[str]) -> str:
 
 def render(collection: Collection, tasks: Sequence[str] = ()) -> str:
     """One line per finished or failed run, and the folders of unfinished ones. Raises ReportError for unknown tasks."""
-    known = collection.tasks()
-    if missing := [task for task in tasks if task not in known]:
-        raise ReportError(
-            f"no run of '{missing[0]}' in '{collection.folder}'; the tasks with runs are {', '.join(known)}"
-        )
     rows = []
-    for task in tasks or known:
+    for task in collection.chosen_tasks(tasks):
         part = collection.of_task(task)
         runs = sorted([*part.finished, *part.failed], key=_order)
         for name, run in zip(short_names(runs), runs, strict=True):

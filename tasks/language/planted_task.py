@@ -25,7 +25,6 @@ from tasks.language.style_task import TextModelling
 from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
 from tasks.planted.update import PlantedUpdate
 
-
 CALIBRATION = 32  # training rows, on which the teacher's update is balanced
 
 

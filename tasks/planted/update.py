@@ -49,8 +49,8 @@ class PlantedUpdate:
         most, name = min((min(layer.out_features, _inputs(layer) // 2), layer.key) for layer in layers)
         if self.rank > most:
             raise TaskError(
-                f"--task.rank {self.rank} is too large for '{name}', which takes at most {most}: choose a smaller rank, "
-                "or other --task.targets"
+                f"--task.rank {self.rank} is too large for '{name}', which takes at most {most}: choose a smaller "
+                "rank, or other --task.targets"
             )
         return layers
 
