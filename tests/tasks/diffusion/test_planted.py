@@ -1,0 +1,76 @@
+"""The planted task of a Stable Diffusion, on a tiny random one."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.diffusion.planted import PlantedDenoiser
+from tests.tasks.diffusion.tiny_base import write_base
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    folder = write_base(tmp_path_factory.mktemp("base") / "tiny")
+    return PlantedDenoiser(base=str(folder), rank=2, strength=1.0, train_items=12, test_items=6)
+
+
+@pytest.fixture
+def prepared(task):
+    return task.prepare(CPU)
+
+
+def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
+    base = prepared.evaluate()
+    assert base.figures["recovered"].value == 0
+    assert base.figures["teacher_distance"].value == pytest.approx(prepared.facts["effect"])
+    assert prepared.facts["effect"] > 1e-4
+    prepared.backbone.model.load_state_dict(prepared.teacher.state_dict())
+    taught = prepared.finish(prepared.evaluate(), base)
+    assert taught.figures["recovered"].value == pytest.approx(1, abs=1e-4)
+    assert taught.figures["recovered"].base == 0
+
+
+def test_the_loss_is_the_squared_error_against_the_teacher(prepared):
+    batch = next(prepared.batches(0, 0, 4))
+    with torch.no_grad():
+        wanted, predicted = (
+            model(batch.noisy, batch.timestep, **batch.conditions).sample
+            for model in (prepared.teacher, prepared.backbone.model)
+        )
+        expected = torch.nn.functional.mse_loss(predicted, wanted)
+        assert float(prepared.loss(batch)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_batches_resume_exactly(prepared):
+    batches = prepared.batches(3, 0, 4)
+    third = [next(batches) for _ in range(3)][2]
+    assert torch.equal(next(prepared.batches(3, 2, 4)).noisy, third.noisy)
+    assert not torch.equal(next(prepared.batches(4, 2, 4)).noisy, third.noisy)
+
+
+def test_training_recovers_some_of_it_on_held_out_pictures(prepared):
+    model = prepared.backbone.model.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    batches = prepared.batches(0, 0, 6)
+    for _ in range(25):
+        prepared.loss(next(batches)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    figure = prepared.evaluate().figures["recovered"]
+    assert 0.1 < figure.value < 1
+    assert figure.low < figure.value < figure.high
+
+
+def test_the_bases_evaluation_is_cached_by_the_teacher_and_the_pictures(task):
+    changes = ({}, {"rank": 3}, {"teacher_seed": 1}, {"test_items": 5})
+    assert len({json.dumps(replace(task, **change).prepare(CPU).evaluation_key) for change in changes}) == 4
+
+
+def test_a_plan_holds_the_teacher():
+    meta = PlantedDenoiser().meta_model()
+    assert set(meta.frozen) == {"teacher"}
+    assert meta.loss(meta.batch(2, torch.device("meta"))).shape == ()

@@ -1,0 +1,78 @@
+"""The planted task of a language model: what the student sees, learns and recovers."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from tasks.language.model.likelihood import padded
+from tasks.language.planted import Planted
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def task(tiny_base, text_file):
+    return Planted(base=tiny_base, data=text_file, test_items=4, drift_items=2, max_length=32, rank=2, strength=1.0)
+
+
+@pytest.fixture
+def prepared(task):
+    return task.prepare(CPU)
+
+
+def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
+    base = prepared.evaluate()
+    assert base.figures["recovered"].value == 0
+    assert base.figures["teacher_distance"].value == pytest.approx(prepared.facts["effect"])
+    prepared.base.model.load_state_dict(prepared.teacher.state_dict())
+    taught = prepared.finish(prepared.evaluate(), base)
+    assert taught.figures["recovered"].value == pytest.approx(1, abs=1e-4)
+    assert taught.figures["recovered"].base == 0
+    assert taught.figures["validation_loss"].value == pytest.approx(0, abs=1e-5)
+    assert prepared.facts["effect"] > 1e-3
+
+
+def test_the_loss_is_the_divergence_from_the_teachers_distribution(prepared):
+    """Against torch.distributions, token by token, on rows of unequal length: padding does not count."""
+    rows = [prepared.training[0], (prepared.training[1][0], prepared.training[1][1][:5])]
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for prompt, text in rows:
+            tokens = torch.tensor([prompt + text])
+            wanted, student = (
+                Categorical(logits=model(input_ids=tokens).logits[0, len(prompt) - 1 : -1])
+                for model in (prepared.teacher, prepared.base.model)
+            )
+            total += float(kl_divergence(wanted, student).sum())
+            count += len(text)
+        assert float(prepared.loss(padded(rows, CPU))) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_training_recovers_some_of_it_on_held_out_text(prepared):
+    model = prepared.backbone.model.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    batches = prepared.batches(0, 0, 8)
+    for _ in range(40):
+        prepared.loss(next(batches)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    figure = prepared.evaluate().figures["recovered"]
+    assert 0.1 < figure.value < 1
+    assert figure.low < figure.value < figure.high
+
+
+def test_the_bases_evaluation_is_cached_by_the_teacher(task, prepared):
+    keys = {json.dumps(replace(task, **c).prepare(CPU).evaluation_key) for c in ({"rank": 3}, {"teacher_seed": 1}, {})}
+    assert len(keys) == 3
+    assert json.dumps(prepared.evaluation_key) in keys
+
+
+def test_a_plan_holds_the_teacher(task):
+    meta = Planted(rank=2).meta_model()
+    assert set(meta.frozen) == {"teacher"}
+    counts = [sum(p.numel() for p in model.parameters()) for model in (meta.frozen["teacher"], meta.backbone.model)]
+    assert counts[0] == counts[1]
+    assert meta.loss(meta.batch(2, torch.device("meta"))).shape == ()
