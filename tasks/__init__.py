@@ -17,9 +17,12 @@ if TYPE_CHECKING:
         task_registry,
     )
     from tasks.diffusion.dreambooth import DreamBooth
+    from tasks.diffusion.planted import PlantedDenoiser
     from tasks.diffusion.pokemon import Pokemon
     from tasks.errors import TaskError
     from tasks.language.e2e import EndToEnd
+    from tasks.language.facts import Facts
+    from tasks.language.planted import Planted
     from tasks.language.style import Style
 
 _MODULES = {
@@ -36,9 +39,12 @@ _MODULES = {
         "task_registry",
     ),
     "tasks.diffusion.dreambooth": ("DreamBooth",),
+    "tasks.diffusion.planted": ("PlantedDenoiser",),
     "tasks.diffusion.pokemon": ("Pokemon",),
     "tasks.errors": ("TaskError",),
     "tasks.language.e2e": ("EndToEnd",),
+    "tasks.language.facts": ("Facts",),
+    "tasks.language.planted": ("Planted",),
     "tasks.language.style": ("Style",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -48,6 +54,9 @@ __all__ = [  # noqa: RUF022  (tasks first)
     "DreamBooth",
     "EndToEnd",
     "Style",
+    "Planted",
+    "PlantedDenoiser",
+    "Facts",
     "Task",
     "PreparedTask",
     "LoadedBase",

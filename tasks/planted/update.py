@@ -1,8 +1,8 @@
 """A random update of known rank with equal singular values, added to the weights of a copy of the base: the teacher.
 
-In every layer the k directions of the update get equally strong and uncorrelated inputs: LoRA of rank r < k then
-recovers about r / k of the effect. Directions drawn without regard to the inputs would not do: the inputs of a layer
-have a large mean, on which an update of any rank acts as one of rank 1.
+In every layer the inputs along the k directions of the update are equally strong, uncorrelated and 0 in the mean: LoRA
+of rank r < k then recovers about r / k of the effect. Directions drawn without regard to the inputs would not do: the
+inputs of a layer have a large mean, on which an update of any rank acts as one of rank 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PlantedUpdate:
             layers = backbone.projections(*self.targets)
         except LookupError as unknown:
             raise TaskError(f"--task.targets: {unknown.args[0]}") from None
-        most, name = min((min(layer.out_features, _inputs(layer) // 2), layer.key) for layer in layers)
+        most, name = min((min(layer.out_features, (_inputs(layer) - 1) // 2), layer.key) for layer in layers)
         if self.rank > most:
             raise TaskError(
                 f"--task.rank {self.rank} is too large for '{name}', which takes at most {most}: choose a smaller "
@@ -87,13 +87,17 @@ class PlantedUpdate:
 def input_moments(
     layers: list[Projection], directions: Mapping[str, Tensor], forward: Callable[[], object]
 ) -> dict[str, Tensor]:
-    """Second moments (m, m) of each layer's inputs along its `directions` (in, m), by the layer's key."""
-    moments = {key: torch.zeros(each.shape[1], each.shape[1], dtype=torch.float64) for key, each in directions.items()}
+    """Second moments of each layer's inputs along its `directions` (in, m), by the layer's key.
+
+    (m + 1, m + 1): the last row and column belong to a constant input of 1, and so hold the sums.
+    """
+    moments = {key: torch.zeros(each.shape[1] + 1, each.shape[1] + 1).double() for key, each in directions.items()}
 
     @contextlib.contextmanager
     def hooked(layer: Projection) -> Iterator[None]:
         def add(module: nn.Module, args: tuple) -> None:
             along = input_rows(layer, args[0]).float() @ directions[layer.key].to(args[0].device)
+            along = F.pad(along, (0, 1), value=1)
             moments[layer.key] += (along.T @ along).double().cpu()
 
         handle = layer.module.register_forward_pre_hook(add)
@@ -110,13 +114,15 @@ def input_moments(
 
 
 def balanced(moments: Tensor, rank: int) -> Tensor:
-    """Orthonormal combinations (m, rank) of m >= 2 rank directions, along which the inputs with these `moments` (m, m)
-    are equally strong and uncorrelated.
+    """Orthonormal combinations (m, rank) of m > 2 rank directions, along which the inputs with these `moments`
+    (m + 1, m + 1), of `input_moments`, are equally strong, uncorrelated and 0 in the mean.
 
     Each mixes one eigenvector above the median with one below it, so that all have the strength of the median; the
     pairs are those closest to it.
     """
-    strengths, vectors = torch.linalg.eigh(moments)
+    sums, moments = moments[:-1, -1:], moments[:-1, :-1]
+    centred = torch.linalg.qr(torch.cat([sums, torch.eye(len(sums)).double()], dim=1)).Q[:, 1:]
+    strengths, vectors = torch.linalg.eigh(centred.T @ moments @ centred)
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
     vectors = vectors * largest.sign()  # eigenvectors have no sign of their own
     count = len(strengths)
@@ -124,7 +130,7 @@ def balanced(moments: Tensor, rank: int) -> Tensor:
     median = (strengths[below[0]] + strengths[above[0]]) / 2
     low, high = strengths[below], strengths[above]
     share = torch.where(high > low, (median - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny), 0.5)
-    return (share.sqrt() * vectors[:, above] + (1 - share).sqrt() * vectors[:, below]).float()
+    return (centred @ (share.sqrt() * vectors[:, above] + (1 - share).sqrt() * vectors[:, below])).float()
 
 
 def input_rows(layer: Projection, inputs: Tensor) -> Tensor:

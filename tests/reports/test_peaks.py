@@ -48,7 +48,7 @@ def test_other_settings_make_lines_of_their_own(tmp_path):
             content["config"]["adapter"]["alpha"] = alpha
             write(tmp_path, content)
     found = peaks(build(collect(tmp_path), "drawings"), "task.pairs", "kid")
-    assert [peak.settings for peak in found] == ["alpha 8", "alpha 16"]
+    assert {peak.settings for peak in found} == {"alpha 8", "alpha 16"}
 
 
 def test_the_text_has_the_figures_and_says_what_is_a_bound(tmp_path, capsys):
@@ -66,7 +66,7 @@ def test_the_text_has_the_figures_and_says_what_is_a_bound(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("task.pair", r"do not differ in 'task.pair' \(did you mean 'task.pairs'\?\); they differ in task.pairs"),
+        ("task.pair", r"do not differ in 'task.pair' \(did you mean 'task.pairs'\?\); they differ in .*task.pairs"),
         ("task.colour", "'task.colour' has the value"),
     ],
 )

@@ -62,6 +62,9 @@ class Quadratic(Task, name="quadratic"):
     metrics = declare(DISTANCE)
     primary_metric = "distance"
 
+    def recommended(self, adapter):
+        return {"learning_rate": 0.05}
+
     def prepare(self, device):
         return PreparedQuadratic()
 

@@ -61,5 +61,5 @@ def test_mistakes_are_one_sentence(tmp_path, wanted, says):
 
 
 def test_a_folder_without_figures_is_one_sentence(tmp_path):
-    with pytest.raises(ReportError, match="figures.json' is missing"):
+    with pytest.raises(ReportError, match=r"figures\.json' is missing"):
         list(draw_figures(tmp_path, tmp_path / "drawn"))

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def task(tiny_base, text_file):
-    return Planted(base=tiny_base, data=text_file, test_items=4, drift_items=2, max_length=32, rank=2, strength=1.0)
+    return Planted(base=tiny_base, data=text_file, test_items=4, drift_items=2, max_length=32, rank=2, strength=20.0)
 
 
 @pytest.fixture
