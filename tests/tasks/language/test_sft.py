@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def base(tiny_base):
 
 
 def prepared(tiny_base, **settings):
-    sizes = {"train_items": 40, "test_items": 5, "drift_items": 3, "max_new_tokens": 4} | settings
+    sizes: dict[str, Any] = {"train_items": 40, "test_items": 5, "drift_items": 3, "max_new_tokens": 4} | settings
     return Sft(base=tiny_base, **sizes).prepare(CPU)
 
 
@@ -53,7 +54,7 @@ def test_the_loss_is_the_completions_mean_by_hand(tiny_base):
     for i, row in enumerate(batch.tokens.tolist()):
         (length,) = {len(p) for p, t in task.training if row[: len(p) + len(t)] == p + t}
         assert row[:length] in prompts
-        end = int(batch.mask[i].sum())
+        end = batch.tokens.shape[1] if batch.mask is None else int(batch.mask[i].sum())
         total += cross_entropy(logits[i, length - 1 : end - 1], batch.tokens[i, length:end], reduction="sum").item()
         count += end - length
     assert task.loss(batch).item() == pytest.approx(total / count, rel=1e-5)
@@ -67,6 +68,7 @@ def test_packed_items_do_not_see_each_other(tiny_base, method):
         attached = method.attach(task.backbone)
         for parameter in attached.parameters().values():
             torch.nn.init.normal_(parameter, std=0.3)
+    assert task.packs is not None
     packs = task.packs[:3]
     assert max(map(len, packs)) > 1
     rows = [row for items in packs for row in items]
@@ -93,6 +95,8 @@ def test_packed_batches_resume_exactly(tiny_base):
     whole, resumed = list(islice(task.batches(1, 0, 2), 4)), list(islice(task.batches(1, 2, 2), 2))
     for expected, batch in zip(whole[2:], resumed, strict=True):
         assert torch.equal(expected.tokens, batch.tokens)
+        assert expected.positions is not None
+        assert batch.positions is not None
         assert torch.equal(expected.positions, batch.positions)
 
 
