@@ -95,7 +95,8 @@ def folder_of(run: DecomposedRun, kind: str, settings: Mapping[str, Any]) -> Run
     """The folder of a changed update's record, by what identifies it; created if needed."""
     identity = {kind: run.record["fingerprint"], **settings}
     name = digest(json.dumps(identity, sort_keys=True).encode())[:12]
-    path = _task_folder(run, kind) / f"{run.record['method']}-{kind}" / name
+    method = run.record["method"].replace(" ", "-")  # "peft vera"
+    path = _task_folder(run, kind) / f"{method}-{kind}" / name
     path.mkdir(parents=True, exist_ok=True)
     return RunFolder(path)
 
