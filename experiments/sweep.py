@@ -16,12 +16,12 @@ from experiments.cli.overrides import Overrides, method_settings
 from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, check_numbers, did_you_mean
-from experiments.sweeping.grid import crossed, resolved, sized
+from experiments.sweeping.grid import SEEDS, crossed, resolved, sized
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, seed_groups
 from experiments.sweeping.rates_file import check_saving, save_searches
 from experiments.sweeping.runner import find_rates, perform_runs, show_state
-from experiments.sweeping.studies import SEEDS, STUDIES
+from experiments.sweeping.studies import STUDIES
 from experiments.training.settings import LARGEST_SEED
 from experiments.training.signals import Interruption
 from tasks.base import task_registry

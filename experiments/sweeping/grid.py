@@ -13,6 +13,8 @@ from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from tasks.base import Task
 
+SEEDS = (0, 1, 2)
+
 
 def sized(method: type[Adapter], sizes: Sequence[int], settings: Mapping[str, Any]) -> list[Adapter]:
     """The method at each size; once if it has no size to vary."""

@@ -74,7 +74,7 @@ class PlantedDenoiser(PretrainedSettings, Task, name="sd-planted"):
         from tasks.diffusion.planted_task import LearnedDenoiser
 
         self.check_settings()
-        return LearnedDenoiser(self, self.load_base(device))
+        return LearnedDenoiser(self.load_base(device), self.update, self.train_items, self.test_items, self.metrics)
 
     def load_base(self, device: torch.device) -> LoadedStableDiffusion:
         from tasks.diffusion.model.loaded_base import LoadedStableDiffusion

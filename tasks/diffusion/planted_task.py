@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.base import Evaluation, PreparedTask
+from tasks.base import Evaluation, Metric, PreparedTask
 from tasks.cache import tensor_digest
 from tasks.diffusion.data import splits
 from tasks.diffusion.data.augmentation import Augmentation
@@ -25,9 +25,6 @@ from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
 from tasks.planted.update import PlantedUpdate
 from tasks.shuffling import shuffled_indices
 
-if TYPE_CHECKING:
-    from tasks.diffusion.planted import PlantedDenoiser
-
 CALIBRATION = 64  # training pictures
 PIXELS = 2**21  # that the UNet takes at once: eight pictures of 512 pixels a side
 
@@ -35,11 +32,18 @@ PIXELS = 2**21  # that the UNet takes at once: eight pictures of 512 pixels a si
 class LearnedDenoiser(PreparedTask):
     """The student sees noisy creatures with their captions and learns the teacher's predictions."""
 
-    def __init__(self, task: PlantedDenoiser, loaded: LoadedStableDiffusion):
-        self.task, self.base, self.backbone = task, loaded.base, loaded.backbone
-        self.revision, self.update, self.metrics = loaded.revision, task.update, task.metrics
+    def __init__(
+        self,
+        loaded: LoadedStableDiffusion,
+        update: PlantedUpdate,
+        train_items: int,
+        test_items: int,
+        metrics: Mapping[str, Metric],
+    ):
+        self.base, self.backbone, self.revision = loaded.base, loaded.backbone, loaded.revision
+        self.update, self.metrics = update, metrics
         self.batch = max(1, min(64, PIXELS // loaded.resolution**2))
-        drawn = splits.creatures(task.train_items, task.test_items, task.test_items, loaded.resolution)
+        drawn = splits.creatures(train_items, test_items, test_items, loaded.resolution)
         self.training, self.validation, self.test = map(self.noising, (drawn.train, drawn.validation, drawn.test))
         self.base.release("vae", "text_encoder")
         self.train_items = len(drawn.train)
@@ -47,7 +51,7 @@ class LearnedDenoiser(PreparedTask):
         self.effects = self.distances(self.test)  # of the untuned base: no adapter is attached yet
         self.inputs = [[tensor_digest(part.pixels), part.captions] for part in (drawn.validation, drawn.test)]
         self.facts = {
-            "base": task.base,
+            "base": self.base.name,
             "base_revision": self.revision,
             "data": "creatures",
             "train_items": self.train_items,
@@ -108,7 +112,7 @@ class LearnedDenoiser(PreparedTask):
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.backbone.model.eval()
         distances, validation, count = self.distances(self.test), self.validation_loss(), len(self.test)
-        how = f"{self.task.base}'s own prediction, fixed noise, teacher of rank {self.update.rank}"
+        how = f"{self.base.name}'s own prediction, fixed noise, teacher of rank {self.update.rank}"
         figures = {
             RECOVERED.name: recovered(distances, self.effects, how),
             DISTANCE: self.metrics[DISTANCE].figure(distances.mean(), count, how),
