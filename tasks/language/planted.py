@@ -31,15 +31,17 @@ class Planted(Style, Task, name="planted"):
     other_names = ("teacher", "distillation", "planted-rank")
     metrics = declare(RECOVERED, TEACHER_DISTANCE, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS)
     primary_metric = "recovered"
-    option_hints: ClassVar = Style.option_hints | {
+    option_hints: ClassVar = {
+        **Style.option_hints,
         "seed": "--task.teacher-seed draws the teacher's update, --train.seed the student's initialisation and order",
         "k": "it is called --task.rank here",
     }
 
     rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
     """k, the rank of the teacher's update in each layer; its k singular values are equal."""
-    strength: float = bounded(0.3, above=0, at_most=100)
-    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight."""
+    strength: float = bounded(0.1, above=0, at_most=100)
+    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight. If it is small,
+    effects add up, so that a part of rank r of the teacher's update has r / k of its effect."""
     targets: tuple[str, ...] = ("auto",)
     """Roles of the layers that the teacher changes (as --adapter.targets of lora); "auto" takes what the base's card
     recommends."""

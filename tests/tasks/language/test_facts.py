@@ -85,6 +85,8 @@ def test_the_interval_covers_the_sum():
     inside = 0
     for _ in range(200):
         figure = bits_recalled(generator.gamma(2.0, 3.0, size=80), 20.0, "x", 10)["bits_recalled"]
+        assert figure.low is not None
+        assert figure.high is not None
         inside += figure.low <= 80 * (20 - 6 / math.log(2)) <= figure.high
     assert 0.88 <= inside / 200 <= 0.99
 

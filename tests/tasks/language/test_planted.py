@@ -1,5 +1,6 @@
 """The planted task of a language model: what the student sees, learns and recovers."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from tasks.language.model.likelihood import padded
 from tasks.language.planted import Planted
+from tasks.planted.update import weight_rows
 
 CPU = torch.device("cpu")
 
@@ -49,6 +51,26 @@ def test_the_loss_is_the_divergence_from_the_teachers_distribution(prepared):
             total += float(kl_divergence(wanted, student).sum())
             count += len(text)
         assert float(prepared.loss(padded(rows, CPU))) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_part_of_rank_r_has_r_of_k_parts_of_the_effect(tiny_base, text_file):
+    """The teacher's own update, cut to r of its k directions in every layer: what a student of rank r can reach."""
+    settings = {"base": tiny_base, "data": text_file, "drift_items": 2, "max_length": 32}
+    prepared = Planted(**settings, test_items=20, rank=4, strength=2.0).prepare(CPU)
+    teacher = copy.copy(prepared.backbone)
+    teacher.model = prepared.teacher
+    pairs = [
+        map(weight_rows, layers)
+        for layers in zip(*map(prepared.update.layers, (prepared.backbone, teacher)), strict=True)
+    ]
+    weights = [(weight.detach(), weight.detach().clone(), taught.detach()) for weight, taught in pairs]
+    shares = []
+    for rank in (1, 2, 3, 4):
+        for weight, base, taught in weights:
+            u, values, v = torch.linalg.svd((taught - base).double())
+            weight.copy_(base + (u[:, :rank] * values[:rank]) @ v[:rank])
+        shares.append(prepared.evaluate().figures["recovered"].value)
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.08)
 
 
 def test_training_recovers_some_of_it_on_held_out_text(prepared):

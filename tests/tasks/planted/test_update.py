@@ -132,6 +132,8 @@ def test_the_share_is_of_the_sums_with_an_interval_over_items():
     distances, effects = np.array([1.0, 2.0, 0.0, 1.0]), np.array([4.0, 4.0, 1.0, 1.0])
     figure = recovered(distances, effects, "x")
     assert figure.value == pytest.approx(1 - 4 / 10)
+    assert figure.low is not None
+    assert figure.high is not None
     assert figure.low < figure.value < figure.high
     assert recovered(effects, effects, "x").value == 0
     assert recovered(2 * effects, effects, "x").value == -1
@@ -145,5 +147,7 @@ def test_the_interval_covers():
         effects = generator.gamma(2.0, size=60)
         distances = effects * 0.3 * generator.gamma(4.0, 0.25, size=60)
         figure = recovered(distances, effects, "x")
+        assert figure.low is not None
+        assert figure.high is not None
         inside += figure.low <= 0.7 <= figure.high
     assert 0.88 <= inside / 200 <= 0.99
