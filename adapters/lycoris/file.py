@@ -40,6 +40,7 @@ def _check_loadable(tensors: Mapping[str, Tensor], name: str, backbone: Backbone
 
     key, layer = f"lycoris_{name.replace('.', '_')}", backbone.model.get_submodule(name)
     try:
+        kind: Any
         kind, parts = get_module(tensors, key)
         make_module(kind, parts, key, layer)
     except Exception as failure:

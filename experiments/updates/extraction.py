@@ -68,7 +68,7 @@ class RankChoice:
         return int(torch.searchsorted(energies, self.energy * energies[-1] * (1 - 1e-9))) + 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class LayerFactors:
     """B A of one projection, as the file formats take it (`adapters.interchange.factors.ScaledFactors`)."""
 

@@ -19,7 +19,7 @@ from tests.contract import tiny
 from tests.contract.tiny import output
 from tests.experiments.tiny_regression import TinyRegression
 
-OPTIONS = {"init_r": 4, "target_r": 2, "lora_alpha": 8, "tinit": 1, "tfinal": 1}
+OPTIONS: dict[str, Any] = {"init_r": 4, "target_r": 2, "lora_alpha": 8, "tinit": 1, "tfinal": 1}
 STEPS = 8
 TOKENS = torch.randint(0, 64, (2, 12), generator=torch.Generator().manual_seed(0))
 

@@ -66,7 +66,7 @@ def own_tools_load_it(adapter: Any, backbone: Any, twin: Any) -> None:
     """LyCORIS loads the exported file on the untuned model, where it knows the layers."""
     from lycoris import create_lycoris_from_weights
 
-    attachment = test_contract.attach_perturbed(adapter, backbone)
+    attachment: Any = test_contract.attach_perturbed(adapter, backbone)
     try:
         (file,) = attachment.export("lycoris")
     except AdapterError:  # a Conv1D
