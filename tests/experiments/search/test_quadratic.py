@@ -110,15 +110,18 @@ def outcome(tmp_path_factory):
 
 
 def test_a_random_subspace_recovers_d_of_D_parts_of_the_gain(outcome):  # noqa: N802
-    """In expectation over subspaces; the share of one subspace has the deviation of a beta distribution."""
+    """In expectation over subspaces; the share of one subspace has the deviation of a beta distribution.
+
+    Without d = D: a square Gaussian matrix is close to singular, so that training does not come to its end.
+    """
     (goal, *_), (curve,) = outcome["seeds"], outcome["curves"]
     untuned, full = goal["goal"]["base"], goal["goal"]["value"]
     assert full == pytest.approx(0, abs=1e-3 * untuned)
-    points = [point for seed in curve["seeds"] for point in seed["points"]]
+    points = [point for seed in curve["seeds"] for point in seed["points"] if point["size"] < WEIGHTS]
     for point in points:
         d = point["size"]
         share, deviation = 1 - point["value"] / untuned, (2 * d * (WEIGHTS - d) / (WEIGHTS**2 * (WEIGHTS + 2))) ** 0.5
-        assert share == pytest.approx(d / WEIGHTS, abs=3.5 * deviation + 0.05)  # 400 steps end early
+        assert share == pytest.approx(d / WEIGHTS, abs=3.5 * deviation + 0.01)
     assert len({point["size"] for point in points}) > 4
 
 
