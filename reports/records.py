@@ -98,7 +98,7 @@ class Collection:
         known = self.tasks()
         for task in chosen:
             if task not in known:
-                raise ReportError(f"no run of '{task}' in '{self.folder}'; the tasks with runs are {', '.join(known)}")
+                raise ReportError(f"no run of '{task}' in '{self.folder}': expected some of {', '.join(known)}")
         return [task for task in known if not chosen or task in chosen]
 
     def of_task(self, task: str) -> Collection:

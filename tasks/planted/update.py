@@ -57,9 +57,13 @@ class PlantedUpdate:
     def teacher(self, backbone: Backbone, forward: Callable[[], object] | None) -> nn.Module:
         """A frozen copy of the backbone's model with the update in its weights.
 
-        `forward` runs the backbone's model on inputs of the task; None for a model without values. Raises TaskError.
+        The backbone's own dropout is switched off: the teacher has none, and a student could not reach it. `forward`
+        runs the backbone's model on inputs of the task; None for a model without values. Raises TaskError.
         """
         layers = self.layers(backbone)
+        for module in backbone.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
         planted = copy.copy(backbone)
         planted.model = copy.deepcopy(backbone.model).requires_grad_(False).eval()
         if forward is not None:

@@ -37,6 +37,14 @@ def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
     assert prepared.facts["effect"] > 1e-3
 
 
+def test_a_student_like_the_teacher_has_no_loss_in_training(prepared):
+    """The tiny base has dropout, as GPT-2 has; with it the loss would have a floor."""
+    prepared.base.model.load_state_dict(prepared.teacher.state_dict())
+    prepared.base.model.train()
+    with torch.no_grad():
+        assert float(prepared.loss(next(prepared.batches(0, 0, 4)))) == pytest.approx(0, abs=1e-6)
+
+
 def test_the_loss_is_the_divergence_from_the_teachers_distribution(prepared):
     """Against torch.distributions, token by token, on rows of unequal length: padding does not count."""
     rows = [prepared.training[0], (prepared.training[1][0], prepared.training[1][1][:5])]
@@ -53,24 +61,24 @@ def test_the_loss_is_the_divergence_from_the_teachers_distribution(prepared):
         assert float(prepared.loss(padded(rows, CPU))) == pytest.approx(total / count, rel=1e-4)
 
 
-def test_a_part_of_rank_r_has_r_of_k_parts_of_the_effect(tiny_base, text_file):
-    """The teacher's own update, cut to r of its k directions in every layer: what a student of rank r can reach."""
+def test_the_effects_of_the_directions_add_up(tiny_base, text_file):
+    """The teacher's own update, cut to one of its k directions in every layer: the k shares are together the whole."""
     settings = {"base": tiny_base, "data": text_file, "drift_items": 2, "max_length": 32}
     prepared = Planted(**settings, test_items=20, rank=4, strength=2.0).prepare(CPU)
     teacher = copy.copy(prepared.backbone)
     teacher.model = prepared.teacher
-    pairs = [
-        map(weight_rows, layers)
-        for layers in zip(*map(prepared.update.layers, (prepared.backbone, teacher)), strict=True)
-    ]
-    weights = [(weight.detach(), weight.detach().clone(), taught.detach()) for weight, taught in pairs]
+    layers = [prepared.update.layers(backbone) for backbone in (prepared.backbone, teacher)]
+    weights = [[weight_rows(layer).detach() for layer in each] for each in layers]
+    bases = [weight.clone() for weight in weights[0]]
     shares = []
-    for rank in (1, 2, 3, 4):
-        for weight, base, taught in weights:
-            u, values, v = torch.linalg.svd((taught - base).double())
-            weight.copy_(base + (u[:, :rank] * values[:rank]) @ v[:rank])
+    for direction in range(4):
+        for weight, base, taught in zip(weights[0], bases, weights[1], strict=True):
+            u, values, v = torch.linalg.svd((taught - base).double(), full_matrices=False)
+            weight.copy_(base + values[direction] * torch.outer(u[:, direction], v[direction]))
         shares.append(prepared.evaluate().figures["recovered"].value)
-    assert shares == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.08)
+    assert sum(shares) == pytest.approx(1, abs=0.1)
+    assert min(shares) > 0.1
+    assert max(shares) < 0.45
 
 
 def test_training_recovers_some_of_it_on_held_out_text(prepared):
