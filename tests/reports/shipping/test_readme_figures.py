@@ -41,8 +41,16 @@ def write_figures(folder, **wanted):
 
 
 def test_a_figure_of_a_kind_and_a_metric(tmp_path):
-    (file,) = write_figures(tmp_path, **{"clip": {"task": "drawings", "kind": "rank", "metric": "clip"}})
-    assert file.read_bytes().startswith(b"\x89PNG")
+    """The same bytes from the runs and from their archives."""
+    wanted = {"clip": {"task": "drawings", "kind": "rank", "metric": "clip"}}
+    (first,) = write_figures(tmp_path / "runs", **wanted)
+    main(["ship", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "records")])
+    (tmp_path / "runs" / "drawings" / "lora" / "unfinished" / "config.json").unlink()  # it is not shipped
+    (tmp_path / "records" / "figures.json").write_text(json.dumps(wanted))
+    (again,) = draw_figures(tmp_path / "runs", tmp_path / "again")
+    (shipped,) = draw_figures(tmp_path / "records", tmp_path / "shipped")
+    assert first.read_bytes().startswith(b"\x89PNG")
+    assert again.read_bytes() == shipped.read_bytes()
 
 
 @pytest.mark.parametrize(
