@@ -34,7 +34,7 @@ from tasks.base import task_registry
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
-    from experiments.measure.memory_validation import Measurement
+    from experiments.measure.memory.validation import Measurement
     from experiments.training.loop import Trainer
     from tasks.base import PreparedTask
 
@@ -182,8 +182,8 @@ def _memory_cases(cases: Mapping[str, Any], name: str, methods: Sequence[str]) -
     """All cases of one model."""
     import torch
 
-    from experiments.measure.memory_prediction import predict
-    from experiments.measure.memory_validation import RandomWeights, measure_peak
+    from experiments.measure.memory.prediction import predict
+    from experiments.measure.memory.validation import RandomWeights, measure_peak
 
     model = cases["models"][name]
     task = task_registry()[model["task"]](**model["settings"])
@@ -192,7 +192,7 @@ def _memory_cases(cases: Mapping[str, Any], name: str, methods: Sequence[str]) -
     for method, batch, checkpointing in combinations:
         train = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu")
         config = RunConfig(adapter_registry()[method](), task, train).resolved()
-        predicted = sum(predict(config).categories.values())
+        predicted = predict(config).training.peak
         yield MemoryCase(method, batch, checkpointing, predicted, measure_peak(config, prepared))
 
 

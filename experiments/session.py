@@ -138,7 +138,7 @@ class _Session:
 
 def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     """Train and measure; returns the record, also of a failure."""
-    from experiments.measure.oom_advice import free_memory, what_would_fit
+    from experiments.planning.oom_advice import free_memory, what_would_fit
     from experiments.records.failures import Diverged, RunFailure, failures_are_records
     from experiments.training.accelerator import deterministic_algorithms
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -264,13 +265,31 @@ class LoadedBase(ABC):
         """Write the whole model in its library's layout; the folder can be used as the task's base."""
 
 
+@dataclass(frozen=True)
+class EvaluationCall:
+    """A call that an evaluation makes to the models, at its largest shapes; `run` makes it once, `count` is how often.
+
+    `models` are the other models on the device by then, by name, of `MetaModel.evaluation_models`. A call that is made
+    `in_training`, between two steps, runs beside the optimizer's state; it may be part of the evaluation as well.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    count: int = 1
+    models: tuple[str, ...] = ()
+    in_training: bool = False
+    in_evaluation: bool = True
+
+
 class MetaModel(ABC):
     """Input to cost prediction: a backbone on the meta device, the real loss, and batches of real shapes."""
 
     backbone: Backbone
     frozen: Mapping[str, Any]  # the other models on the device during training, by name
+    evaluation_models: Mapping[str, Any] = MappingProxyType({})  # and those that an evaluation needs
     facts: dict[str, Any]  # the shapes that a plan reports: base, resolution or maximum length
     notes: tuple[str, ...] = ()  # assumptions that a reader of the plan should know
+    fragmentation: float = 0.05  # memory that CUDA's allocator holds and cannot use, as a share of the peak
 
     @abstractmethod
     def batch(self, size: int, device: torch.device) -> Any:
@@ -279,6 +298,14 @@ class MetaModel(ABC):
     @abstractmethod
     def loss(self, batch: Any) -> torch.Tensor:
         """The task's training loss, a scalar."""
+
+    def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
+        """The evaluation's calls with the most memory, in order; without them a plan predicts the training alone."""
+        return ()
+
+    def without_values(self) -> AbstractContextManager[Any]:
+        """A context in which the model runs although its tensors have no values."""
+        return nullcontext()
 
 
 class PreparedTask(ABC):

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +40,19 @@ class CostSettings:
     """Processes of the run that counts the bytes sent; 1 records the prediction only."""
 
 
-def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedTask, runs: Path) -> dict[str, Any]:
+PHASES = ("training", "latency", "switching", "mixed batch", "communication")
+
+
+def measure_costs(
+    config: RunConfig,
+    settings: CostSettings,
+    prepared: PreparedTask,
+    runs: Path,
+    begin: Callable[[str], object] = lambda phase: None,
+) -> dict[str, Any]:
     """The cost record of a resolved configuration; `prepared` is its task, whose backbone is restored afterwards.
 
-    Raises AdapterError if the method does not work on the model.
+    `begin` is called with each of PHASES when it begins. Raises AdapterError if the method does not work on the model.
     """
     from experiments.device import device_of
     from experiments.records.contents import facts_of, head_of, parameters_of
@@ -55,11 +64,13 @@ def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedT
             **head_of(config, RunFolder.of(runs, config), device_of(config)),
             "parameters": parameters_of(prepared, attachment),
             "facts": facts_of(prepared, attachment),
-            **_training_costs(config, settings, prepared, attachment),
-            **_inference_costs(config, settings, prepared, attachment),
         }
+        begin("training")
+        record |= _training_costs(config, settings, prepared, attachment)
+        record |= _inference_costs(config, settings, prepared, attachment, begin)
     finally:
         attachment.detach()
+    begin("communication")
     if settings.processes > 1:
         record["communication"] = _count_bytes(config, settings.processes)
     return record
@@ -85,17 +96,24 @@ def _training_costs(
 
 
 def _inference_costs(
-    config: RunConfig, settings: CostSettings, prepared: PreparedTask, attachment: Attachment
+    config: RunConfig,
+    settings: CostSettings,
+    prepared: PreparedTask,
+    attachment: Attachment,
+    begin: Callable[[str], object],
 ) -> dict[str, Any]:
     """Latency and merge error, then the cost of switching between adapters, alone and within a batch."""
     from experiments.measure.latency import measure_inference, measure_mixed_batch, measure_switch
     from experiments.measure.model_input import ModelInput
 
     one, batch = (ModelInput.of(prepared, items) for items in (settings.items, settings.mixed))
+    begin("latency")
     inference = measure_inference(attachment, one.forward, settings.items, config.adapter.mergeable, settings.rounds)
     trained = attachment.state()
     states = [_scaled(trained, number) for number in range(settings.mixed)]
+    begin("switching")
     switch = measure_switch(attachment, states, -(-settings.rounds // settings.mixed))
+    begin("mixed batch")
     mixed = measure_mixed_batch(
         attachment, batch.forward, lambda index: batch.item(index).forward(), states, settings.rounds
     )

@@ -166,3 +166,14 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
             return splits.character(self.train_items, held_out, resolution, self.subject_prompt, shown)
         folder, keep_whole = Path(self.data), self.crop == "random"
         return splits.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)
+
+    @property
+    def has_prior_preservation(self) -> bool:
+        return bool(self.prior_preservation)
+
+    def sampled_pictures(self) -> int:
+        """The subject's, as many of its class, and those of drift."""
+        return 2 * value_of(self.test_items) + self.drift_items
+
+    def validation_pictures(self) -> int:
+        return DRAWN_HELD_OUT if self.held_out is None else self.held_out

@@ -48,8 +48,8 @@ class DiffusionSettings(PretrainedSettings, ABC):
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
 
     base: str = STABLE_DIFFUSION
-    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
-    diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
+    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1", "sd-2-1-base" or "sdxl", a
+    folder in diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
     resolution: int | None = bounded(None, at_least=1, at_most=2**13)
@@ -69,7 +69,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     snr_gamma: float | None = bounded(None, above=0, at_most=LARGEST_ITEMS)
     """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
     train_text_encoder: bool = False
-    """Also adapt the text encoder; text states are then computed in every training step."""
+    """Also adapt the text encoder (SDXL: both); text states are then computed in every training step."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
     num_inference_steps: int | None = bounded(None, at_least=1, at_most=1000)
@@ -132,10 +132,31 @@ class DiffusionSettings(PretrainedSettings, ABC):
         return LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
 
     def meta_model(self) -> DiffusionMetaModel:
-        from tasks.diffusion.model.meta_model import DiffusionMetaModel
+        from tasks.diffusion.model.meta_model import DiffusionMetaModel, EvaluationShape, TrainingShape
 
         task = self.filled()
-        return DiffusionMetaModel(task.base, task.resolution, task.encode == "on-the-fly", task.train_text_encoder)
+        training = TrainingShape(task.encode == "on-the-fly", task.train_text_encoder, task.has_prior_preservation)
+        evaluation = EvaluationShape(
+            task.sampled_pictures(),
+            value_of(task.num_inference_steps),
+            value_of(task.guidance_scale),
+            task.validation_pictures(),
+            len(task.validation_prompts),
+        )
+        return DiffusionMetaModel(task.base, task.resolution, training, evaluation)
+
+    @property
+    def has_prior_preservation(self) -> bool:
+        """Whether every batch also holds pictures of a class, as many as of the subject."""
+        return False
+
+    @abstractmethod
+    def sampled_pictures(self) -> int:
+        """The most pictures that the evaluation of the filled task samples, of its own prompts and the base's."""
+
+    @abstractmethod
+    def validation_pictures(self) -> int:
+        """The most pictures that the filled task's validation loss is measured on."""
 
     def filled(self) -> Self:
         """These settings with the card's values for fields that the user left out."""

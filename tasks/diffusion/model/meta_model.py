@@ -1,37 +1,126 @@
-"""A diffusion task's shapes: the models from their configurations alone, and noisy batches of real shapes."""
+"""A diffusion task's shapes: the models from their configurations alone, noisy batches and sampling of real shapes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasks.base import MetaModel
+from tasks.base import EvaluationCall, MetaModel
 from tasks.diffusion.model import bases
-from tasks.diffusion.model.noising import NoisyBatch, diffusion_loss
+from tasks.diffusion.model.encoding import decoded, slices
+from tasks.diffusion.model.noising import NoisyBatch, diffusion_loss, joined
+from tasks.diffusion.model.sampling import pictures_at_once
+
+
+@dataclass(frozen=True)
+class EvaluationShape:
+    """What an evaluation samples: how many pictures with which sampler settings; `in_training` pictures as well."""
+
+    pictures: int
+    num_inference_steps: int
+    guidance_scale: float
+    validation_items: int
+    in_training: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingShape:
+    """What beside the base decides what training needs."""
+
+    encode_on_the_fly: bool = False
+    train_text_encoder: bool = False
+    prior_preservation: bool = False
 
 
 class DiffusionMetaModel(MetaModel):
     """Latents and text states stay in CPU memory; a frozen part is on the device only if every batch needs it."""
 
-    notes = ("latents and text states are computed before training and stay in CPU memory where possible",)
+    notes = (
+        "latents and text states are computed before training and stay in CPU memory where possible; the models that "
+        "measure pictures (--task.features, --task.scorer) are not counted",
+    )
 
     def __init__(
-        self,
-        base: str,
-        resolution: int | None = None,
-        encode_on_the_fly: bool = False,
-        train_text_encoder: bool = False,
+        self, base: str, resolution: int | None, training: TrainingShape, evaluation: EvaluationShape | None = None
     ):
-        self.base = bases.load_meta(base, train_text_encoder)
+        self.base = bases.load_meta(base, training.train_text_encoder)
         self.backbone = self.base.backbone
-        self.frozen = {"vae": self.base.vae} if encode_on_the_fly else {}
+        self.frozen = {"vae": self.base.vae} if training.encode_on_the_fly else {}
+        inside = set(self.base.text_encoders) if training.train_text_encoder else set()
+        self.evaluation_models = {part: getattr(self.base, part) for part in self.base.frozen if part not in inside}
         self.resolution = self.base.check_resolution(resolution or self.base.resolution)
+        self.training, self.shape = training, evaluation
         self.facts = {"base": base, "resolution": self.resolution}
 
     def batch(self, size: int, device: torch.device) -> NoisyBatch:
-        latents = torch.zeros(size, *self.base.latent_shape(self.resolution), device=device)
+        """`size` items and, with prior preservation, as many class pictures."""
+        if not self.training.prior_preservation:
+            return self._batch(size, device)
+        return joined(self._batch(size, device), self._batch(size, device), 1.0)
+
+    def _batch(self, size: int, device: torch.device) -> NoisyBatch:
+        latents = self._latents(size, device)
         timestep = torch.zeros(size, dtype=torch.long, device=device)
         return NoisyBatch(latents, latents.clone(), timestep, self.base.zero_conditions(size, device))
 
+    def _latents(self, size: int, device: torch.device) -> Tensor:
+        return torch.zeros(size, *self.base.latent_shape(self.resolution), device=device)
+
     def loss(self, batch: NoisyBatch) -> Tensor:
         return diffusion_loss(self.base, batch)
+
+    def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
+        """The validation loss, a solver step and the decoder. Encoding pictures takes less than decoding them."""
+        shape = self.shape
+        if shape is None:
+            return ()
+        items = min(shape.validation_items, pictures_at_once(64, self.resolution))
+        calls = []
+        if items:
+            count = -(-shape.validation_items // items)
+            loss = lambda: self.loss(self._batch(items, device))  # noqa: E731
+            calls.append(EvaluationCall("validation loss", loss, count, in_training=True))
+        return [*calls, *self._sampled(shape.in_training, device, True), *self._sampled(shape.pictures, device, False)]
+
+    def _sampled(self, pictures: int, device: torch.device, in_training: bool) -> list[EvaluationCall]:
+        """Sampling and decoding this many pictures."""
+        if not pictures or self.shape is None:
+            return []
+        at_once = min(pictures, pictures_at_once(100, self.resolution))
+        latents = self._latents(at_once, device)
+        part = slices(self.base.vae, latents)[0]
+        models, batches = tuple(self.evaluation_models), -(-pictures // at_once)
+        return [
+            EvaluationCall(
+                f"sampling of {at_once} pictures",
+                lambda: self._solver_step(latents, device),
+                batches * self.shape.num_inference_steps,
+                models,
+                in_training,
+                not in_training,
+            ),
+            EvaluationCall(
+                f"decoding of {len(part)} pictures at a time",
+                lambda: decoded(self.base.vae, part),
+                -(-pictures // len(part)),
+                models,
+                in_training,
+                not in_training,
+            ),
+        ]
+
+    def _solver_step(self, latents: Tensor, device: torch.device) -> Any:
+        """One step of a multistep solver of order 2 with classifier-free guidance (diffusers' pipeline)."""
+        guided = self.shape is not None and self.shape.guidance_scale > 1
+        history = [latents.clone(), latents.clone()]
+        inputs = torch.cat([latents] * 2) if guided else latents
+        timestep = torch.zeros(len(inputs), dtype=torch.long, device=device)
+        noise = self.base.predict_noise(inputs, timestep, self.base.zero_conditions(len(inputs), device))
+        if guided:
+            unconditional, conditional = noise.chunk(2)
+            noise = unconditional + self.shape.guidance_scale * (conditional - unconditional)
+        return history, noise

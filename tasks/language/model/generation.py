@@ -48,7 +48,7 @@ def generate(
 ) -> list[str]:
     """The best text for each prompt (token ids), cut after its first line unless `all_lines`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    size = max(1, ROWS // beam_search.num_beams)
+    size = prompts_at_once(beam_search.num_beams)
     batches = [order[start : start + size] for start in range(0, len(prompts), size)]
 
     def generate_texts(indices: list[int]) -> list[str]:
@@ -59,6 +59,11 @@ def generate(
         for i, text in zip(indices, batch_texts, strict=True):
             texts[i] = text if all_lines else text.strip().split("\n")[0]
     return texts
+
+
+def prompts_at_once(num_beams: int) -> int:
+    """How many prompts are generated from together."""
+    return max(1, ROWS // num_beams)
 
 
 def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], beam_search: BeamSearch) -> list[str]:

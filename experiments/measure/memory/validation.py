@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from experiments.config import RunConfig
-from experiments.measure.memory_prediction import STEPS, make_empty
+from experiments.measure.memory.prediction import make_empty
 from experiments.session import reserve_and_attach
 from experiments.training.loop import Trainer
 from experiments.training.memory_tracker import MemoryTracker
 from tasks.base import MetaModel, PreparedTask
+
+STEPS = 2  # the first creates the optimizer state, the second starts with it
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class RandomWeights(PreparedTask):
             yield self.meta_model.batch(size, torch.device("cpu"))
 
     def loss(self, batch: Any) -> Tensor:
-        return self.meta_model.loss(batch)
+        with self.meta_model.without_values():  # masks as predicted, whatever the values
+            return self.meta_model.loss(batch)
 
     def validation_loss(self) -> float:
         raise NotImplementedError("random weights have no quality")

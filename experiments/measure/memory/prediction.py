@@ -1,0 +1,300 @@
+"""Peak memory and FLOPs of a run, predicted for any device with fake tensors: nothing is allocated.
+
+The adapter is attached to the task's model on the meta device; every parameter and buffer then becomes an empty fake
+tensor. A step equal to those of the training loop runs under a `StepTrace`, then the calls that the evaluation makes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from adapters.base import Attachment
+from experiments.config import ResolvedTrain, RunConfig
+from experiments.measure.file_sizes import adapter_files
+from experiments.measure.flops import adamw_flops
+from experiments.measure.memory import frozen_weights
+from experiments.measure.memory.device_rules import CPU, DeviceRules
+from experiments.measure.memory.frozen_weights import DTYPES, StorageDtype
+from experiments.measure.memory.planned_optimizer import planned_optimizer
+from experiments.measure.memory.trace import StepTrace, Timeline
+from experiments.training.accelerator import LossModule
+from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES
+from experiments.training.optimizer import average_of
+from tasks.base import EvaluationCall, MetaModel
+
+CPU_DEVICE = torch.device("cpu")
+TRAINING = "training step"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: its timeline, the FLOPs of one of its calls (or steps) and how many there are.
+
+    A training's number of steps is not known here: its `count` is 1.
+    """
+
+    name: str
+    timeline: Timeline = field(repr=False)
+    flops: int
+    count: int = 1
+
+    @property
+    def peak(self) -> int:
+        return self.timeline.peak
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The phases of a run, training first; the run needs the largest of their peaks."""
+
+    phases: tuple[Phase, ...]
+    frozen_parts: Mapping[str, int]  # bytes of the task's other frozen models that are on the device in training
+    trainable: int  # number of parameters
+    total: int
+    files: Mapping[str, int]  # bytes of the adapter files that a run writes, by name
+    shapes: Mapping[str, Any]  # the base and the input shapes, from the meta model's facts
+    notes: tuple[str, ...]
+    fragmentation: float  # the meta model's allowance
+
+    @property
+    def training(self) -> Phase:
+        return self.phases[0]
+
+    @property
+    def largest(self) -> Phase:
+        return max(self.phases, key=lambda phase: phase.peak)
+
+    @property
+    def evaluation(self) -> Phase | None:
+        """The phase with the largest peak apart from training; None if the task does not describe its evaluation."""
+        return max(self.phases[1:], key=lambda phase: phase.peak, default=None)
+
+    @property
+    def peak(self) -> int:
+        return self.largest.peak
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What a prediction assumes beside the configuration: the device, frozen weights' storage, attention's kernels."""
+
+    rules: DeviceRules = CPU
+    weights: StorageDtype = "fp32"
+    fused_attention: bool = True
+
+    @contextmanager
+    def imitated(self, tracker: StepTrace) -> Iterator[None]:
+        """A context in which operations are those of the device, and tracked."""
+        with ExitStack() as stack:
+            for context in (self.rules.imitate(self.fused_attention), attention_kernels(self.fused_attention), tracker):
+                stack.enter_context(context)
+            yield
+
+
+def predict(
+    config: RunConfig, assumptions: Assumptions | None = None, say: Callable[[str], object] = lambda text: None
+) -> Prediction:
+    """Predict a resolved configuration's peaks: training, and evaluation if the task describes it.
+
+    Trained weights are in fp32, as in the loop; the autocast dtype is `config.train.mixed_precision`. `say` is told
+    what comes next. Raises AdapterError or TaskError if the run itself would.
+    """
+    with collector_at_rest():
+        return _Predictor(config, assumptions or Assumptions(), say).whole()
+
+
+def predict_training(config: RunConfig, assumptions: Assumptions | None = None) -> Phase:
+    """The training step alone."""
+    with collector_at_rest():
+        return _Predictor(config, assumptions or Assumptions(), lambda text: None).training_alone()
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """A context in which Python's garbage collector skips the objects that exist now: collecting takes long else."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+class _Predictor:
+    """One configuration on the meta device."""
+
+    def __init__(self, config: RunConfig, assumptions: Assumptions, say: Callable[[str], object]):
+        self.config, self.assumptions, self.say = config, assumptions, say
+        self.settings = ResolvedTrain.of_steps(config.train, 1)
+        say(f"attaching {config.adapter.label} to {config.task.name} without weights")
+        self.meta: MetaModel = config.task.meta_model()
+        self.model = self.meta.backbone.model
+        with self.meta.without_values():
+            self.attachment: Attachment = config.adapter.attach(self.meta.backbone)
+        self.owned = self.attachment.parameters()
+        self.trainable, self.total = sum(p.numel() for p in self.owned.values()), count(self.model)
+        frozen_weights.store(self.model, assumptions.weights, self.owned.values())
+        self.others: dict[str, nn.Module] = {**self.meta.frozen, **self.meta.evaluation_models}
+        for name, part in self.others.items():
+            frozen_weights.store(part, assumptions.weights, part=name)
+
+    def whole(self) -> Prediction:
+        frozen = {name: frozen_weights.stored_bytes(part) for name, part in self.meta.frozen.items()}
+        with self.fake():
+            files = adapter_files(self.config, self.attachment)
+            self.make_empty()
+            training = self.training()
+            phases = [training, *self.evaluation(training)]
+        meta, sizes = self.meta, (self.trainable, self.total, files)
+        return Prediction(tuple(phases), frozen, *sizes, meta.facts, meta.notes, meta.fragmentation)
+
+    def training_alone(self) -> Phase:
+        with self.fake():
+            self.make_empty()
+            return self.training()
+
+    @contextmanager
+    def fake(self) -> Iterator[None]:
+        """A context of fake tensors; the attachment may still hold tensors on the meta device."""
+        with FakeTensorMode(allow_non_fake_inputs=True), self.meta.without_values():
+            yield
+
+    def make_empty(self) -> None:
+        for module in (self.model, *self.others.values()):
+            make_empty(module)
+
+    def training(self) -> Phase:
+        self.say("predicting a training step")
+        loss = LossModule(self.model, self.meta.loss).train()
+        owned = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+        optimizer = planned_optimizer(self.settings, owned, self.assumptions.rules.foreach)
+        self.meta.backbone.set_gradient_checkpointing(self.settings.gradient_checkpointing)
+        tracker = StepTrace(self.assumptions.rules.granularity)
+        tracker.watch(loss, optimizer)
+        tracker.add_weights(self.meta.frozen.values())
+        with self.assumptions.imitated(tracker):
+            standing = self.standing_state(tracker, owned)
+            start_optimizer(optimizer, owned)
+            start, flops = len(tracker.events), self.step(loss, optimizer, owned, standing, tracker)
+        tracker.keep(ACTIVATIONS)  # a method's cache
+        tracker.unwatch()
+        self.meta.backbone.set_gradient_checkpointing(False)
+        return Phase(TRAINING, tracker.timeline(start), flops)
+
+    def standing_state(self, tracker: StepTrace, owned: list[nn.Parameter]) -> Any:
+        """What stays beside weights and moments: the moving average, and the buckets of data-parallel training."""
+        average = average_of(self.settings, owned)
+        tracker.assign([] if average is None else average.shadow_params, OPTIMIZER)
+        buckets = [torch.empty_like(p) for p in owned] if self.settings.num_processes > 1 else []
+        tracker.assign(buckets, GRADIENTS)
+        return average, buckets
+
+    def step(
+        self, loss: nn.Module, optimizer: Any, owned: list[nn.Parameter], standing: Any, tracker: StepTrace
+    ) -> int:
+        """An optimizer step as in `experiments.training.loop.Trainer`; returns its FLOPs.
+
+        Of several micro-batches two are enough: the gradients of the first stay while the second runs.
+        """
+        settings, foreach = self.settings, self.assumptions.rules.foreach
+        repeats, before = min(2, settings.gradient_accumulation_steps), tracker.flops
+        gc.collect()  # checkpointing leaves reference cycles, which Python collects at arbitrary moments
+        for _ in range(repeats):
+            with autocast(settings.mixed_precision):
+                value = loss(self.meta.batch(settings.batch_size, CPU_DEVICE))
+            # by its gradient edge: backward() on the tensor would suspend the device rules, under which blocks
+            # have to be recomputed
+            torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
+            del value  # its graph holds the inputs of checkpointed blocks
+        torch.nn.utils.clip_grad_norm_(owned, settings.max_grad_norm, foreach=foreach)
+        optimizer.step()
+        optimizer.zero_grad()
+        average, _ = standing
+        if average is not None:
+            average.step(owned)
+        flops = (tracker.flops - before) * settings.gradient_accumulation_steps // repeats
+        return flops + adamw_flops(self.trainable)
+
+    def evaluation(self, training: Phase) -> Iterator[Phase]:
+        """The calls of the evaluation: of the tuned model, merged if the method can be, without the optimizer.
+
+        A call that is also made between two steps gives another phase, beside what training keeps.
+        """
+        calls, between = self.meta.evaluation(CPU_DEVICE), training.timeline
+        tracker = StepTrace(self.assumptions.rules.granularity)
+        tracker.add_weights([self.model.eval()])
+        if calls and self.config.adapter.mergeable:
+            with self.assumptions.imitated(tracker):
+                self.attachment.merge()
+            tracker.keep(TEMPORARIES)  # copies of the weights before the merge
+        for call in calls:
+            self.say(f"predicting the evaluation: {call.name}")
+            phase = self.call(tracker, call)
+            if call.in_training:
+                between = between.then(phase.timeline)
+                yield Phase(f"{call.name}, between steps", between, phase.flops, call.count)
+            if call.in_evaluation:
+                yield phase
+
+    def call(self, tracker: StepTrace, call: EvaluationCall) -> Phase:
+        gc.collect()
+        start, flops = len(tracker.events), tracker.flops
+        tracker.add_weights(self.others[name] for name in call.models)
+        with torch.no_grad(), self.assumptions.imitated(tracker), autocast(evaluation_precision(self.settings)):
+            call.run()
+        return Phase(call.name, tracker.timeline(start), tracker.flops - flops, call.count)
+
+
+def evaluation_precision(settings: ResolvedTrain) -> str:
+    """The autocast dtype in which a run evaluates: none, whatever it trains in."""
+    return "no"
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_empty(model: nn.Module) -> None:
+    """Replace every parameter and buffer of a model on the meta device by an empty tensor with the same strides.
+
+    Inside FakeTensorMode the new tensors are fake. Tensors shared between modules stay shared.
+    """
+    replaced: dict[int, Tensor] = {}
+
+    def empty(tensor: Tensor) -> Tensor:
+        if id(tensor) not in replaced:
+            new = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            replaced[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
+        return replaced[id(tensor)]
+
+    for module in list(model.modules()):
+        tensors: Any = (module._parameters, module._buffers)
+        for named in tensors:
+            named.update({name: None if tensor is None else empty(tensor) for name, tensor in named.items()})
+
+
+def start_optimizer(optimizer: Any, owned: Sequence[nn.Parameter]) -> None:
+    """Let the optimizer create its state, which exists in all steps but the first."""
+    for parameter in owned:
+        parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def autocast(precision: str) -> torch.autocast:
+    return torch.autocast("cpu", DTYPES.get(precision, torch.float32), enabled=precision != "no")
+
+
+def attention_kernels(fused: bool) -> Any:
+    """A context that selects the kernels of scaled_dot_product_attention: fused if possible, else plain products."""
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH] if fused else [SDPBackend.MATH])
