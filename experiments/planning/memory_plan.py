@@ -13,7 +13,7 @@ from experiments.errors import UsageError, check_numbers
 
 if TYPE_CHECKING:
     from experiments.measure.memory.by_batch import TrainingByBatch
-    from experiments.measure.memory.prediction import Assumptions, Prediction
+    from experiments.measure.memory.phases import Assumptions, Prediction
 
 GIB = 2**30
 CARDS = (8, 12, 16, 24, 40, 80)  # GPU memory as sold, in GB; within a few percent these are GiB
@@ -128,6 +128,6 @@ def resolved_for(config: RunConfig, device: Literal["cuda", "cpu"]) -> RunConfig
 
 def assumptions_of(settings: PlanSettings) -> Assumptions:
     from experiments.measure.memory.device_rules import DEVICE_RULES
-    from experiments.measure.memory.prediction import Assumptions
+    from experiments.measure.memory.phases import Assumptions
 
     return Assumptions(DEVICE_RULES[settings.device], settings.weights, settings.attention == "fused")

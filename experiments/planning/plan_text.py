@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from experiments.measure.memory.prediction import Phase
+from experiments.measure.memory.phases import Phase
 from experiments.planning.advice import surprises
 from experiments.planning.memory_plan import CARDS, GIB, Plan
 

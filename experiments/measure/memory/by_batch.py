@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from experiments.config import RunConfig
-from experiments.measure.memory.prediction import Assumptions, predict_training
+from experiments.measure.memory.phases import Assumptions
+from experiments.measure.memory.prediction import predict_training
 from experiments.measure.memory.trace import Timeline
 
 PRIMES = (61, 59, 53, 47, 43, 41, 37, 31)  # below 64, from which on diffusers copies a UNet's activations

@@ -7,26 +7,24 @@ tensor. A step equal to those of the training loop runs under a `StepTrace`, the
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adapters.base import Attachment
 from experiments.config import ResolvedTrain, RunConfig
 from experiments.measure.file_sizes import adapter_files
 from experiments.measure.flops import adamw_flops
 from experiments.measure.memory import frozen_weights
-from experiments.measure.memory.device_rules import CPU, DeviceRules
-from experiments.measure.memory.frozen_weights import DTYPES, StorageDtype
+from experiments.measure.memory.empty_model import count, make_empty
+from experiments.measure.memory.phases import Assumptions, Phase, Prediction, autocast
 from experiments.measure.memory.planned_optimizer import planned_optimizer
-from experiments.measure.memory.trace import StepTrace, Timeline
+from experiments.measure.memory.trace import StepTrace
 from experiments.training.accelerator import LossModule
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES
 from experiments.training.optimizer import average_of
@@ -34,71 +32,6 @@ from tasks.base import EvaluationCall, MetaModel
 
 CPU_DEVICE = torch.device("cpu")
 TRAINING = "training step"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a run: its timeline, the FLOPs of one of its calls (or steps) and how many there are.
-
-    A training's number of steps is not known here: its `count` is 1.
-    """
-
-    name: str
-    timeline: Timeline = field(repr=False)
-    flops: int
-    count: int = 1
-
-    @property
-    def peak(self) -> int:
-        return self.timeline.peak
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The phases of a run, training first; the run needs the largest of their peaks."""
-
-    phases: tuple[Phase, ...]
-    frozen_parts: Mapping[str, int]  # bytes of the task's other frozen models that are on the device in training
-    trainable: int  # number of parameters
-    total: int
-    files: Mapping[str, int]  # bytes of the adapter files that a run writes, by name
-    shapes: Mapping[str, Any]  # the base and the input shapes, from the meta model's facts
-    notes: tuple[str, ...]
-    fragmentation: float  # the meta model's allowance
-
-    @property
-    def training(self) -> Phase:
-        return self.phases[0]
-
-    @property
-    def largest(self) -> Phase:
-        return max(self.phases, key=lambda phase: phase.peak)
-
-    @property
-    def evaluation(self) -> Phase | None:
-        """The phase with the largest peak apart from training; None if the task does not describe its evaluation."""
-        return max(self.phases[1:], key=lambda phase: phase.peak, default=None)
-
-    @property
-    def peak(self) -> int:
-        return self.largest.peak
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """What a prediction assumes beside the configuration: the device, frozen weights' storage, attention's kernels."""
-
-    rules: DeviceRules = CPU
-    weights: StorageDtype = "fp32"
-    fused_attention: bool = True
-
-    @contextmanager
-    def imitated(self, tracker: StepTrace) -> Iterator[None]:
-        """A context in which operations are those of the device, and tracked."""
-        with ExitStack() as stack:
-            for context in (self.rules.imitate(self.fused_attention), attention_kernels(self.fused_attention), tracker):
-                stack.enter_context(context)
-            yield
 
 
 def predict(
@@ -259,42 +192,9 @@ def evaluation_precision(settings: ResolvedTrain) -> str:
     return "no"
 
 
-def count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def make_empty(model: nn.Module) -> None:
-    """Replace every parameter and buffer of a model on the meta device by an empty tensor with the same strides.
-
-    Inside FakeTensorMode the new tensors are fake. Tensors shared between modules stay shared.
-    """
-    replaced: dict[int, Tensor] = {}
-
-    def empty(tensor: Tensor) -> Tensor:
-        if id(tensor) not in replaced:
-            new = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            replaced[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
-        return replaced[id(tensor)]
-
-    for module in list(model.modules()):
-        tensors: Any = (module._parameters, module._buffers)
-        for named in tensors:
-            named.update({name: None if tensor is None else empty(tensor) for name, tensor in named.items()})
-
-
 def start_optimizer(optimizer: Any, owned: Sequence[nn.Parameter]) -> None:
     """Let the optimizer create its state, which exists in all steps but the first."""
     for parameter in owned:
         parameter.grad = torch.empty_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def autocast(precision: str) -> torch.autocast:
-    return torch.autocast("cpu", DTYPES.get(precision, torch.float32), enabled=precision != "no")
-
-
-def attention_kernels(fused: bool) -> Any:
-    """A context that selects the kernels of scaled_dot_product_attention: fused if possible, else plain products."""
-    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH] if fused else [SDPBackend.MATH])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import RunConfig
-from experiments.measure.memory.prediction import make_empty
+from experiments.measure.memory.empty_model import make_empty
 from experiments.session import reserve_and_attach
 from experiments.training.loop import Trainer
 from experiments.training.memory_tracker import MemoryTracker

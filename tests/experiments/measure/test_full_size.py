@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from experiments.measure.memory.prediction import make_empty
+from experiments.measure.memory.empty_model import make_empty
 from tasks.bundled import bundled_bases
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, sample

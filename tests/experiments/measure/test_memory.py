@@ -14,7 +14,8 @@ from adapters.interchange.exported_file import safetensors_size
 from experiments.config import RunConfig, Train
 from experiments.measure.file_sizes import adapter_files
 from experiments.measure.memory.device_rules import CUDA
-from experiments.measure.memory.prediction import Assumptions, predict
+from experiments.measure.memory.phases import Assumptions
+from experiments.measure.memory.prediction import predict
 from experiments.measure.memory.validation import RandomWeights, measure_peak
 from experiments.records.adapter_file import adapter_metadata
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
