@@ -289,6 +289,7 @@ class MetaModel(ABC):
     evaluation_models: Mapping[str, Any] = MappingProxyType({})  # and those that an evaluation needs
     facts: dict[str, Any]  # the shapes that a plan reports: base, resolution or maximum length
     notes: tuple[str, ...] = ()  # assumptions that a reader of the plan should know
+    scales_with_batch: bool = False  # whether a step of any batch has the same tensors, with another first dimension
     fragmentation: float = 0.05  # memory that CUDA's allocator holds and cannot use, as a share of the peak
 
     @abstractmethod

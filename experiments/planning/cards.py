@@ -47,8 +47,10 @@ def card_of(name: str) -> Card:
     except ValueError:
         memory = 0.0
     if not 0 < memory < float("inf"):
+        begun = [known for known in cards if known.startswith(name.lower())]
+        hint = f" (did you mean '{begun[0]}'?)" if begun else did_you_mean(name, cards)
         raise UsageError(
-            f"--card '{name}' is neither a card{did_you_mean(name, cards)} nor a number of GB: give one of "
+            f"--card '{name}' is neither a card{hint} nor a number of GB: give one of "
             f"{', '.join(cards)}, or for example --card 12"
         )
     return Card(f"{memory:g} GB", memory, {}, "")

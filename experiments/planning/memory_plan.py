@@ -85,7 +85,7 @@ class Plan:
         """The training step at any batch size."""
         from experiments.measure.memory.by_batch import TrainingByBatch
 
-        return TrainingByBatch(self.config, assumptions_of(self.settings))
+        return TrainingByBatch(self.config, assumptions_of(self.settings), self.prediction.training)
 
     def needed_at(self, batch: int) -> float:
         """GiB that the device must have with another batch size."""

@@ -50,25 +50,25 @@ def _sentence(config: RunConfig, free: int) -> str:
     )
     if result.with_allowances(result.prediction.peak) <= free:
         return f"{prediction}: another process may be using memory"
-    if result.with_allowances(result.evaluation_peak) > free:
-        size = config.task.input_size_field
-        smaller = (
-            "choose a smaller base"
-            if size is None
-            else f"lower --task.{size.replace('_', '-')}, or choose a smaller base"
-        )
-        return f"{prediction}; the evaluation does not depend on the training batch: {smaller}"
     batch = result.largest_batch(free / GIB)
     if batch:
         return f"{prediction}; --train.batch-size {batch} is predicted to need {_at(result, batch)}"
     checkpointed = _planned(replace(config, train=replace(config.train, batch_size=1, gradient_checkpointing=True)))
     least = checkpointed.with_allowances(checkpointed.prediction.training.peak)
-    if least <= free:
-        return f"{prediction}; --train.batch-size 1 {CHECKPOINTING} is predicted to need {_in_words(least)}"
-    return (
-        f"{prediction}; even --train.batch-size 1 {CHECKPOINTING} is predicted to need {_in_words(least)}: "
-        "choose a smaller base"
-    )
+    if least > free:
+        return (
+            f"{prediction}; even --train.batch-size 1 {CHECKPOINTING} is predicted to need {_in_words(least)}: "
+            "choose a smaller base"
+        )
+    if result.with_allowances(result.evaluation_peak) > free:
+        return f"{prediction}; the evaluation does not depend on the training batch: {_smaller_items(config)}"
+    return f"{prediction}; --train.batch-size 1 {CHECKPOINTING} is predicted to need {_in_words(least)}"
+
+
+def _smaller_items(config: RunConfig) -> str:
+    size = config.task.input_size_field
+    smaller = "choose a smaller base"
+    return smaller if size is None else f"lower --task.{size.replace('_', '-')}, or {smaller}"
 
 
 def _planned(config: RunConfig) -> Plan:

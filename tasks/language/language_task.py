@@ -66,7 +66,7 @@ class LanguageTask(PreparedTask):
             step += 1
 
     def loss(self, batch: TokenBatch) -> Tensor:
-        return likelihood.cross_entropy(self.base.model, batch, self.label_smoothing)
+        return likelihood.cross_entropy(self.base.model, batch, self.label_smoothing, self.base.logits_at_once)
 
     def weight(self, batch: TokenBatch) -> float:
         return likelihood.target_tokens(batch)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
+from tasks.language.model.bases import LOGITS_AT_ONCE, find_source
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 
@@ -25,6 +26,10 @@ class LanguageSettings(PretrainedSettings, ABC):
     drift_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Texts of each kind of general English on which drift (forgetting) is measured."""
 
+    logits_at_once: int = bounded(LOGITS_AT_ONCE, at_least=1, at_most=2**40)
+    """Logits (tokens x vocabulary) that a loss computes together. More are computed in chunks, twice when training:
+    that takes less memory and a little more time."""
+
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""
         from tasks.language.model.cards import recommended
@@ -32,6 +37,4 @@ class LanguageSettings(PretrainedSettings, ABC):
         return recommended(self.base, self.name, adapter)
 
     def base_revision(self) -> str:
-        from tasks.language.model.bases import find_source
-
         return find_source(self.base, self.allow_pickle).revision

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tasks.language.style_task import TextModelling
 
 
+ROWS_PER_PART = 3  # a part of about 1,000 characters in rows of the default length
+
+
 @dataclass(frozen=True)
 class Style(LanguageSettings, Task, name="style"):
     """Style: next-token modelling of a text, measured by perplexity on held-out parts of it."""
@@ -52,7 +55,7 @@ class Style(LanguageSettings, Task, name="style"):
 
         self.check_settings()
         splits = style_data.load(self.data, self.test_items)
-        base = bases.load(self.base, device, self.allow_pickle)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once)
         return TextModelling(base, splits, self.max_length, self.drift_items, self.metrics)
 
     def describe_data(self) -> DataReport:
@@ -67,9 +70,10 @@ class Style(LanguageSettings, Task, name="style"):
         return style_data.load(self.data, self.test_items).revision
 
     def meta_model(self) -> LanguageMetaModel:
-        from tasks.language.model.meta_model import LanguageMetaModel
+        from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
-        return LanguageMetaModel(self.base, self.max_length)
+        shape = EvaluationShape(ROWS_PER_PART * self.test_items)
+        return LanguageMetaModel(self.base, self.max_length, evaluation=shape, logits_at_once=self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel

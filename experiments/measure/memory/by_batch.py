@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from experiments.config import RunConfig
-from experiments.measure.memory.phases import Assumptions
-from experiments.measure.memory.prediction import predict_training
+from experiments.measure.memory.phases import Assumptions, Phase
+from experiments.measure.memory.prediction import predict_gradients
 from experiments.measure.memory.trace import Timeline
 
 PRIMES = (61, 59, 53, 47, 43, 41, 37, 31)  # below 64, from which on diffusers copies a UNet's activations
@@ -21,18 +21,21 @@ LARGEST = 2**16
 class TrainingByBatch:
     """A configuration's training step at any micro-batch size.
 
-    It is traced once, at a prime batch size that divides no dimension of the model or of the task's batches.
+    Forward and backward passes are traced once, at a prime batch size that divides no dimension of the model or of the
+    task's batches. What stands beside them, and the optimizer's update, are those of the predicted step.
     """
 
-    def __init__(self, config: RunConfig, assumptions: Assumptions):
+    def __init__(self, config: RunConfig, assumptions: Assumptions, step: Phase):
         self.granularity = assumptions.rules.granularity
         self.traced = unused_prime(config)
         exact = replace(assumptions, rules=replace(assumptions.rules, granularity=1))
         traced = replace(config, train=replace(config.train, batch_size=self.traced))
-        self._timeline = predict_training(traced, exact).timeline
+        self._gradients = predict_gradients(traced, exact)
+        self._standing, self._update = step.timeline.until_start(), replace(step.timeline, start=step.update)
 
     def at(self, batch: int) -> Timeline:
-        return self._timeline.at_batch(batch, self.traced, self.granularity)
+        gradients = self._gradients.at_batch(batch, self.traced, self.granularity)
+        return max(self._standing.then(gradients), self._update, key=lambda timeline: timeline.peak)
 
     def peak(self, batch: int) -> int:
         """Bytes at the peak."""

@@ -19,13 +19,17 @@ from experiments.measure.memory.trace import StepTrace, Timeline
 class Phase:
     """A part of a run: its timeline, the FLOPs of one of its calls (or steps) and how many there are.
 
-    A training's number of steps is not known here: its `count` is 1.
+    A training's number of steps is not known here: its `count` is 1. Its optimizer begins at event `update`; if it was
+    traced at another batch size (`traced`), `exact` has the sizes there, not rounded.
     """
 
     name: str
     timeline: Timeline = field(repr=False)
     flops: int
     count: int = 1
+    update: int = 0
+    traced: int | None = None
+    exact: Timeline | None = field(default=None, repr=False)
 
     @property
     def peak(self) -> int:

@@ -24,7 +24,7 @@ from experiments.measure.memory import frozen_weights
 from experiments.measure.memory.empty_model import count, make_empty
 from experiments.measure.memory.phases import Assumptions, Phase, Prediction, autocast
 from experiments.measure.memory.planned_optimizer import planned_optimizer
-from experiments.measure.memory.trace import StepTrace
+from experiments.measure.memory.trace import StepTrace, Timeline
 from experiments.training.accelerator import LossModule
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES
 from experiments.training.optimizer import average_of
@@ -49,7 +49,13 @@ def predict(
 def predict_training(config: RunConfig, assumptions: Assumptions | None = None) -> Phase:
     """The training step alone."""
     with collector_at_rest():
-        return _Predictor(config, assumptions or Assumptions(), lambda text: None).training_alone()
+        return _Predictor(config, assumptions or Assumptions()).training_alone()
+
+
+def predict_gradients(config: RunConfig, assumptions: Assumptions) -> Timeline:
+    """A step's forward and backward passes alone, without what stands beside them: moments, averages and buckets."""
+    with collector_at_rest():
+        return _Predictor(config, assumptions).gradients_alone()
 
 
 @contextmanager
@@ -65,7 +71,7 @@ def collector_at_rest() -> Iterator[None]:
 class _Predictor:
     """One configuration on the meta device."""
 
-    def __init__(self, config: RunConfig, assumptions: Assumptions, say: Callable[[str], object]):
+    def __init__(self, config: RunConfig, assumptions: Assumptions, say: Callable[[str], object] = lambda text: None):
         self.config, self.assumptions, self.say = config, assumptions, say
         self.settings = ResolvedTrain.of_steps(config.train, 1)
         say(f"attaching {config.adapter.label} to {config.task.name} without weights")
@@ -95,6 +101,19 @@ class _Predictor:
             self.make_empty()
             return self.training()
 
+    def gradients_alone(self) -> Timeline:
+        self.others = dict(self.meta.frozen)
+        with self.fake():
+            self.make_empty()
+            with self.stepping() as (tracker, loss, owned, _):
+
+                def run() -> None:
+                    self.gradients(loss)
+                    for parameter in owned:
+                        parameter.grad = None
+
+                return tracker.timeline(self.settled(tracker, run))
+
     @contextmanager
     def fake(self) -> Iterator[None]:
         """A context of fake tensors; the attachment may still hold tensors on the meta device."""
@@ -107,6 +126,38 @@ class _Predictor:
 
     def training(self) -> Phase:
         self.say("predicting a training step")
+        flops, update = [], []
+        with self.stepping() as (tracker, loss, owned, optimizer):
+            average = self.standing_state(tracker, owned)
+            start_optimizer(optimizer, owned)
+
+            def run() -> None:
+                before = tracker.flops
+                self.gradients(loss)
+                update.append(len(tracker.events))
+                self.update(optimizer, owned, average)
+                flops.append((tracker.flops - before) * self.settings.gradient_accumulation_steps // self.repeats)
+
+            start = self.settled(tracker, run)
+        return Phase(TRAINING, tracker.timeline(start), flops[-1] + adamw_flops(self.trainable), update=update[-1])
+
+    def settled(self, tracker: StepTrace, run: Callable[[], None]) -> int:
+        """Run a step; returns the first event of a step as they are from the second on.
+
+        If a method has left a cache, the second step is run too: it begins with it.
+        """
+        start = len(tracker.events)
+        run()
+        gc.collect()
+        if tracker.has(ACTIVATIONS):
+            start = len(tracker.events)
+            run()
+            gc.collect()
+        return start
+
+    @contextmanager
+    def stepping(self) -> Iterator[tuple[StepTrace, nn.Module, list[nn.Parameter], Any]]:
+        """A context in which a step is tracked: the tracker, the loss, what trains, and the optimizer."""
         loss = LossModule(self.model, self.meta.loss).train()
         owned = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         optimizer = planned_optimizer(self.settings, owned, self.assumptions.rules.foreach)
@@ -114,48 +165,44 @@ class _Predictor:
         tracker = StepTrace(self.assumptions.rules.granularity)
         tracker.watch(loss, optimizer)
         tracker.add_weights(self.meta.frozen.values())
+        gc.collect()  # checkpointing leaves reference cycles, which Python collects at arbitrary moments
         with self.assumptions.imitated(tracker):
-            standing = self.standing_state(tracker, owned)
-            start_optimizer(optimizer, owned)
-            start, flops = len(tracker.events), self.step(loss, optimizer, owned, standing, tracker)
-        tracker.keep(ACTIVATIONS)  # a method's cache
+            yield tracker, loss, owned, optimizer
         tracker.unwatch()
         self.meta.backbone.set_gradient_checkpointing(False)
-        return Phase(TRAINING, tracker.timeline(start), flops)
 
     def standing_state(self, tracker: StepTrace, owned: list[nn.Parameter]) -> Any:
-        """What stays beside weights and moments: the moving average, and the buckets of data-parallel training."""
+        """Create what stands beside weights and moments: the moving average (returned), and the buckets of
+        data-parallel training."""
         average = average_of(self.settings, owned)
         tracker.assign([] if average is None else average.shadow_params, OPTIMIZER)
-        buckets = [torch.empty_like(p) for p in owned] if self.settings.num_processes > 1 else []
-        tracker.assign(buckets, GRADIENTS)
-        return average, buckets
+        self.buckets = [torch.empty_like(p) for p in owned] if self.settings.num_processes > 1 else []
+        tracker.assign(self.buckets, GRADIENTS)
+        return average
 
-    def step(
-        self, loss: nn.Module, optimizer: Any, owned: list[nn.Parameter], standing: Any, tracker: StepTrace
-    ) -> int:
-        """An optimizer step as in `experiments.training.loop.Trainer`; returns its FLOPs.
+    @property
+    def repeats(self) -> int:
+        """Micro-batches to trace: two are enough, the gradients of the first stay while the second runs."""
+        return min(2, self.settings.gradient_accumulation_steps)
 
-        Of several micro-batches two are enough: the gradients of the first stay while the second runs.
-        """
-        settings, foreach = self.settings, self.assumptions.rules.foreach
-        repeats, before = min(2, settings.gradient_accumulation_steps), tracker.flops
-        gc.collect()  # checkpointing leaves reference cycles, which Python collects at arbitrary moments
-        for _ in range(repeats):
-            with autocast(settings.mixed_precision):
-                value = loss(self.meta.batch(settings.batch_size, CPU_DEVICE))
+    def gradients(self, loss: nn.Module) -> None:
+        """Forward and backward passes, as in `experiments.training.loop.Trainer`."""
+        for _ in range(self.repeats):
+            with autocast(self.settings.mixed_precision):
+                value = loss(self.meta.batch(self.settings.batch_size, CPU_DEVICE))
             # by its gradient edge: backward() on the tensor would suspend the device rules, under which blocks
             # have to be recomputed
             torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
             del value  # its graph holds the inputs of checkpointed blocks
-        torch.nn.utils.clip_grad_norm_(owned, settings.max_grad_norm, foreach=foreach)
+
+    def update(self, optimizer: Any, owned: list[nn.Parameter], average: Any) -> None:
+        """What follows in that loop."""
+        foreach = self.assumptions.rules.foreach
+        torch.nn.utils.clip_grad_norm_(owned, self.settings.max_grad_norm, foreach=foreach)
         optimizer.step()
         optimizer.zero_grad()
-        average, _ = standing
         if average is not None:
             average.step(owned)
-        flops = (tracker.flops - before) * settings.gradient_accumulation_steps // repeats
-        return flops + adamw_flops(self.trainable)
 
     def evaluation(self, training: Phase) -> Iterator[Phase]:
         """The calls of the evaluation: of the tuned model, merged if the method can be, without the optimizer.

@@ -70,6 +70,11 @@ class Timeline:
         sizes, categories, casts = (np.concatenate(pair) for pair in parts)
         return Timeline(sizes, categories, casts, len(self.sizes))
 
+    def until_start(self) -> Timeline:
+        """What was alive before `start`."""
+        parts = (self.sizes, self.categories, self.casts)
+        return Timeline(*(part[: self.start] for part in parts))
+
     def at_batch(self, batch: int, traced: int, granularity: int) -> Timeline:
         """The timeline for another batch than the `traced` one, a prime that divides no other dimension.
 
@@ -106,6 +111,10 @@ class StepTrace(MemoryTracker):
     def assign(self, tensors: Iterable[Any], category: str) -> None:
         """Set the category of live tensors."""
         self._assign(tensors, category)
+
+    def has(self, category: str) -> bool:
+        """Whether anything in a category is alive."""
+        return any(allocation.category == category for allocation in self.alive.values())
 
     def keep(self, category: str) -> None:
         """Count as weights what is alive in a category: it stays from now on."""

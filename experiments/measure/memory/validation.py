@@ -92,8 +92,7 @@ class RandomWeights(PreparedTask):
             yield self.meta_model.batch(size, torch.device("cpu"))
 
     def loss(self, batch: Any) -> Tensor:
-        with self.meta_model.without_values():  # masks as predicted, whatever the values
-            return self.meta_model.loss(batch)
+        return self.meta_model.loss(batch)
 
     def validation_loss(self) -> float:
         raise NotImplementedError("random weights have no quality")

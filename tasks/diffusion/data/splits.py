@@ -32,7 +32,7 @@ class Pictures:
     """`pixels` uint8 (n, 3, height, width), one caption per picture, and for drawn pictures their attributes.
 
     `whole`, for random crops, has the pictures before they were cropped to squares: uint8 (3, height, width) with the
-    same shorter side as `pixels`.
+    same shorter side as `pixels`. `sizes` are the heights and widths before resizing; without them, those of `pixels`.
     """
 
     pixels: Tensor
@@ -40,6 +40,7 @@ class Pictures:
     attributes: list[Attributes] = field(default_factory=list)
     whole: list[Tensor] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of the files, if they are files
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -48,7 +49,14 @@ class Pictures:
         attributes = [self.attributes[i] for i in index] if self.attributes else []
         whole = [self.whole[i] for i in index] if self.whole else []
         names = [self.names[i] for i in index] if self.names else []
-        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole, names)
+        sizes = [self.sizes[i] for i in index] if self.sizes else []
+        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole, names, sizes)
+
+    @property
+    def original_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every picture before it was resized."""
+        height, width = self.pixels.shape[-2:]
+        return self.sizes or [(height, width)] * len(self)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def _resized(splits: PictureSplits, resolution: int) -> PictureSplits:
         if not len(pictures):
             return pictures
         pixels = torch.nn.functional.interpolate(pictures.pixels, size=(resolution, resolution), mode="nearest")
-        return Pictures(pixels, pictures.captions, pictures.attributes)
+        return Pictures(pixels, pictures.captions, pictures.attributes, sizes=pictures.original_sizes)
 
     sets = (splits.train, splits.validation, splits.test, splits.reference, splits.floor)
     return PictureSplits(*map(larger, sets), facts=splits.facts)
@@ -145,16 +153,18 @@ def subject_folder(
     """
     files = subject_files(folder, held_out)
     test_count = _held_out(files, held_out)
-    pixels, whole = [], []
+    pixels, whole, sizes = [], [], []
     for file in files:
         try:
             picture = open_picture(file)
         except UnreadablePicture as broken:
             raise TaskError(f"the picture '{file}' cannot be read ({broken}): repair or remove it") from None
         pixels.append(square(picture, resolution))
+        sizes.append((picture.height, picture.width))
         if keep_whole:
             whole.append(resized(picture, resolution))
-    pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole, names=[file.name for file in files])
+    names = [file.name for file in files]
+    pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole, names=names, sizes=sizes)
     test = [i * len(files) // test_count for i in range(test_count)]
     train = [i for i in range(len(files)) if i not in test]
     return _subject(pictures[train], pictures[test], caption, resolution, str(folder))
@@ -188,10 +198,15 @@ def resized(picture: Image.Image, shorter: int) -> Tensor:
     """The whole picture with its shorter side resized to `shorter` pixels, uint8 (3, height, width)."""
     from PIL import Image
 
-    factor = shorter / min(picture.size)
-    width, height = (max(shorter, round(length * factor)) for length in picture.size)
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+    pixels = np.asarray(picture.resize(resized_lengths(picture.size, shorter), Image.Resampling.LANCZOS))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
+
+
+def resized_lengths(lengths: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Both sides, in either order, after the shorter one is resized to `shorter` pixels."""
+    factor = shorter / min(lengths)
+    first, second = (max(shorter, round(length * factor)) for length in lengths)
+    return first, second
 
 
 def split(pictures: Pictures, validation: int, test: int, facts: dict) -> PictureSplits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.bundled import bundled_bases
 from tasks.cache import digest
-from tasks.diffusion.model.cards import card_of
+from tasks.diffusion.model.cards import INDEX, card_of, pipeline_in
 from tasks.errors import TaskError
 from tasks.pretrained import hub
-from tasks.pretrained.published.shapes import STABLE_DIFFUSION, names, published
+from tasks.pretrained.published.shapes import STABLE_DIFFUSION, did_you_mean, names, published
 from tasks.pretrained.revision import folder_revision
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.diffusion.model.stable_diffusion import StableDiffusion
-
-INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
 
 
 @dataclass(frozen=True)
@@ -68,15 +65,12 @@ def revision_of(base: str, allow_pickle: bool = False) -> str:
     if base == bundled_bases.STABLE_DIFFUSION:  # all of its files are read; no model library is imported
         return folder_revision(source.folder)
     kind = model_class(source.folder, base)
-    patterns = [pattern for file in _files(kind, allow_pickle) for pattern in _with_shards(file)]
-    return folder_revision(source.folder, patterns)
+    return folder_revision(source.folder, _files(kind, allow_pickle))
 
 
 def _with_shards(file: str) -> tuple[str, ...]:
     """A file, or the shards that large weights are saved as."""
     stem, dot, suffix = file.rpartition(".")
-    if suffix not in ("safetensors", "bin"):
-        return (file,)
     return file, f"{file}.index.json", f"{stem}-?????-of-?????{dot}{suffix}"
 
 
@@ -87,16 +81,15 @@ def _class_on_the_hub(repository: str) -> type[StableDiffusion]:
 
 def _files(kind: type[StableDiffusion], allow_pickle: bool) -> list[str]:
     """The files of a hub repository that make up a base; its other formats are gigabytes more."""
-    return [INDEX, *kind.description_files, *kind.weight_files, *(kind.pickle_files if allow_pickle else ())]
+    weights = (*kind.weight_files, *(kind.pickle_files if allow_pickle else ()))
+    return [INDEX, *kind.description_files, *(pattern for file in weights for pattern in _with_shards(file))]
 
 
 def _unknown(base: str) -> str:
     valid = [bundled_bases.STABLE_DIFFUSION, *names(STABLE_DIFFUSION)]
-    near = difflib.get_close_matches(base, valid, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
     return (
-        f"neither one of {', '.join(valid)}{hint}, nor an existing folder in diffusers' layout, nor a hub repository "
-        "such as 'org/name' or 'org/name@revision'"
+        f"neither one of {', '.join(valid)}{did_you_mean(base, STABLE_DIFFUSION, bundled_bases.STABLE_DIFFUSION)}, "
+        "nor an existing folder in diffusers' layout, nor a hub repository such as 'org/name' or 'org/name@revision'"
     )
 
 
@@ -114,8 +107,9 @@ def _checked(folder: Path, base: str) -> Path:
 def model_classes() -> Mapping[str, type[StableDiffusion]]:
     """The class of each supported kind of diffusion model, by the name of its pipeline in diffusers."""
     from tasks.diffusion.model.stable_diffusion import StableDiffusion
+    from tasks.diffusion.model.stable_diffusion_xl import StableDiffusionXL
 
-    return {kind.pipeline_class: kind for kind in (StableDiffusion,)}
+    return {kind.pipeline_class: kind for kind in (StableDiffusion, StableDiffusionXL)}
 
 
 def model_class(folder: Path, base: str) -> type[StableDiffusion]:
@@ -123,15 +117,7 @@ def model_class(folder: Path, base: str) -> type[StableDiffusion]:
 
     A folder without an index, or whose index names no pipeline, holds a Stable Diffusion.
     """
-    from tasks.diffusion.model.stable_diffusion import StableDiffusion
-
-    index = folder / INDEX
-    try:
-        content = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-        pipeline = content.get("_class_name", StableDiffusion.pipeline_class)
-    except (OSError, ValueError, AttributeError) as error:
-        raise TaskError(f"--task.base '{base}': '{index}' cannot be read ({error}): save the pipeline again") from None
-    return _supported(pipeline, base)
+    return _supported(pipeline_in(folder, base), base)
 
 
 def _supported(pipeline: str, base: str) -> type[StableDiffusion]:

@@ -49,7 +49,7 @@ class LoadedStableDiffusion(LoadedBase):
         return self.base.pipeline()
 
     def save(self, folder: Path) -> None:
-        """Write a StableDiffusionPipeline's folder and the base's card."""
+        """Write the pipeline's folder in diffusers' layout, and the base's card."""
         pipeline = self.base.pipeline()
         pipeline.register_modules(scheduler=self.base.scheduler)
         pipeline.save_pretrained(folder)

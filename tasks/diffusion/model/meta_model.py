@@ -44,6 +44,8 @@ class DiffusionMetaModel(MetaModel):
         "measure pictures (--task.features, --task.scorer) are not counted",
     )
 
+    scales_with_batch = True
+
     def __init__(
         self, base: str, resolution: int | None, training: TrainingShape, evaluation: EvaluationShape | None = None
     ):
@@ -115,12 +117,13 @@ class DiffusionMetaModel(MetaModel):
 
     def _solver_step(self, latents: Tensor, device: torch.device) -> Any:
         """One step of a multistep solver of order 2 with classifier-free guidance (diffusers' pipeline)."""
-        guided = self.shape is not None and self.shape.guidance_scale > 1
+        scale = 1.0 if self.shape is None else self.shape.guidance_scale
+        guided = scale > 1
         history = [latents.clone(), latents.clone()]
         inputs = torch.cat([latents] * 2) if guided else latents
         timestep = torch.zeros(len(inputs), dtype=torch.long, device=device)
         noise = self.base.predict_noise(inputs, timestep, self.base.zero_conditions(len(inputs), device))
         if guided:
             unconditional, conditional = noise.chunk(2)
-            noise = unconditional + self.shape.guidance_scale * (conditional - unconditional)
+            noise = unconditional + scale * (conditional - unconditional)
         return history, noise

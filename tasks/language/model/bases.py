@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DESCRIPTION_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
 WEIGHT_FILES = ("model*.safetensors",)  # not other frameworks'
 PICKLE_FILES = ("*.bin",)
+LOGITS_AT_ONCE = 2**25  # 128 MiB in fp32
 SMOLLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -59,6 +60,7 @@ class LanguageModel:
     name: str
     revision: str
     reserved_positions: int = 0  # for the method, such as a prefix
+    logits_at_once: int = LOGITS_AT_ONCE  # that a loss computes together
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +99,9 @@ class LanguageModel:
         return {name: self.card["generation"][name] if value is None else value for name, value in settings.items()}
 
 
-def load(base: str, device: torch.device, allow_pickle: bool = False) -> LanguageModel:
+def load(
+    base: str, device: torch.device, allow_pickle: bool = False, logits_at_once: int = LOGITS_AT_ONCE
+) -> LanguageModel:
     """Load a base in fp32 and evaluation mode, with a padding token; from safetensors unless `allow_pickle`.
 
     Raises TaskError if the base is not available or incomplete.
@@ -119,7 +123,7 @@ def load(base: str, device: torch.device, allow_pickle: bool = False) -> Languag
     model: Any = load_model(AutoModelForCausalLM, folder, base, **options, **model_options)
     check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], base)
     model.to(device).eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, card_of(base), base, source.revision)
+    return LanguageModel(model, tokenizer, card_of(base), base, source.revision, logits_at_once=logits_at_once)
 
 
 def load_tokenizer(source: Source, base: str) -> Any:
@@ -160,8 +164,9 @@ def _fetch(base: str, files: tuple[str, ...]) -> Source:
     if known is None and not hub.is_repository(base):
         raise TaskError(
             f"unknown --task.base '{base}': expected {LANGUAGE_MODEL}, "
-            f"{', '.join(shapes.names(shapes.LANGUAGE_MODEL))}, an existing folder, or a hub repository such as "
-            "'org/name' or 'org/name@revision'"
+            f"{', '.join(shapes.names(shapes.LANGUAGE_MODEL))}"
+            f"{shapes.did_you_mean(base, shapes.LANGUAGE_MODEL, LANGUAGE_MODEL)}, an existing folder, or a hub "
+            "repository such as 'org/name' or 'org/name@revision'"
         )
     try:
         snapshot = hub.fetch("--task.base", base, [base] if known is None else known["hub"], files, "model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from tasks.distributed import map_across_ranks
 from tasks.language.metrics.perplexity import Losses
-from tasks.language.model.bases import LanguageModel
+from tasks.language.model.bases import LOGITS_AT_ONCE, LanguageModel
+from tasks.language.model.chunked_logits import by_chunk, fits
 
 Row = tuple[list[int], list[int]]  # token ids of prompt and text; only the text counts in the loss
 
@@ -46,10 +48,22 @@ def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
     return TokenBatch(tokens.to(device), mask.to(device) if is_padded else None, labels.to(device))
 
 
-def cross_entropy(model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0) -> Tensor:
-    """Mean over the target tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7."""
-    logits, targets = _logits(model, batch)
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+def cross_entropy(
+    model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0, logits_at_once: int = LOGITS_AT_ONCE
+) -> Tensor:
+    """Mean over the target tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7.
+
+    More than `logits_at_once` logits are computed in chunks, whose sum differs by rounding alone.
+    """
+    targets, options = batch.labels[:, 1:], {"ignore_index": IGNORED, "label_smoothing": smoothing}
+    if fits(model, targets, logits_at_once):
+        return F.cross_entropy(_logits(model, batch).flatten(0, 1), targets.flatten(), **options)
+
+    def total(logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, **options, reduction="sum")
+
+    totals = by_chunk(model, _inputs(batch), targets, total, logits_at_once)
+    return torch.stack(totals).sum() / (targets != IGNORED).sum()
 
 
 def target_tokens(batch: TokenBatch) -> int:
@@ -62,10 +76,14 @@ def input_tokens(batch: TokenBatch) -> int:
     return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
 
 
-def _logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Logits (n, length - 1, vocabulary) in fp32 and the labels that they predict."""
-    output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False)
-    return output.logits[:, :-1].float(), batch.labels[:, 1:]
+def _inputs(batch: TokenBatch) -> dict[str, Any]:
+    """The model's arguments."""
+    return {"input_ids": batch.tokens, "attention_mask": batch.mask, "use_cache": False}
+
+
+def _logits(model: torch.nn.Module, batch: TokenBatch) -> Tensor:
+    """Logits (n, length - 1, vocabulary) in fp32 of all positions that predict a label."""
+    return model(**_inputs(batch)).logits[:, :-1].float()
 
 
 @torch.no_grad()
@@ -82,9 +100,25 @@ def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
 
 def _batch_losses(base: LanguageModel, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Nats and tokens of each row, (n,)."""
-    logits, targets = _logits(base.model, padded(rows, base.device))
-    each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-    return each.sum(dim=1).cpu().numpy(), (targets != IGNORED).sum(dim=1).cpu().numpy()
+    nats, tokens = row_losses(base.model, padded(rows, base.device), base.logits_at_once)
+    return nats.cpu().numpy(), tokens.cpu().numpy()
+
+
+def row_losses(
+    model: torch.nn.Module, batch: TokenBatch, logits_at_once: int = LOGITS_AT_ONCE
+) -> tuple[Tensor, Tensor]:
+    """Nats and target tokens of each row, (n,)."""
+    targets = batch.labels[:, 1:]
+    if fits(model, targets, logits_at_once):
+        logits = _logits(model, batch).transpose(1, 2)
+        each = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    else:
+        each = torch.cat(by_chunk(model, _inputs(batch), targets, _nats, logits_at_once)).view_as(targets)
+    return each.sum(dim=1), (targets != IGNORED).sum(dim=1)
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
 
 def document_rows(base: LanguageModel, texts: Sequence[str], max_length: int) -> list[Row]:

@@ -9,7 +9,7 @@ import torch
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.measure.memory.prediction import predict
-from experiments.planning.memory_plan import GIB, PlanSettings
+from experiments.planning.memory_plan import GIB, PlanSettings, plan
 from experiments.planning.oom_advice import free_memory, what_would_fit
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
@@ -45,11 +45,15 @@ def test_the_advised_batch_fits(config):
 
 def test_advice_uses_the_rules_of_the_runs_own_device(config, monkeypatch):
     """CUDA's AdamW copies a moment of every weight at once, and its allocator fragments."""
-    free = peak(config, 20)
+    config = replace(config, train=replace(config.train, batch_size=2000))
+    on_cuda = plan(config, PlanSettings(device="cuda", context=0))  # what its context takes is not free
+    free = round(on_cuda.needed_at(200) * GIB)
     on_cpu = advised_batch(config, free)
     monkeypatch.setattr("experiments.planning.oom_advice.device_of", lambda config: torch.device("cuda"))
-    beside_workspaces = free + round(PlanSettings().workspaces * GIB)
-    assert advised_batch(config, beside_workspaces) < on_cpu
+    batch = advised_batch(config, free)
+    assert batch != on_cpu
+    assert on_cuda.needed_at(batch) * GIB <= free + 1
+    assert on_cuda.needed_at(batch + 1) * GIB > free
 
 
 def test_an_evaluation_that_does_not_fit_is_not_blamed_on_the_batch(config):
