@@ -106,6 +106,9 @@ class Backbone(ABC):
     model: Module
     library: str  # "transformers" or "diffusers": the library that exported adapters are for
     recommended_targets: tuple[str, ...] = ("attention",)  # the targets "auto", from the base's card
+    unread: tuple[
+        str, ...
+    ] = ()  # layers that the model lacks because nothing reads their output; files may update them
 
     @abstractmethod
     def all_projections(self) -> list[Projection]:

@@ -29,7 +29,7 @@ class Subspace(Adapter, name="subspace"):
     formats = ()
     mergeable = True
     other_names = ("intrinsic", "intrinsic-dimension", "random-subspace", "did", "said", "fastfood")
-    examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
+    examples = ({}, {"dimension": 400, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"DID": {"scales": False}, "SAID": {"scales": True}}
 
     dimension: int = bounded(10_000, at_least=1, at_most=LARGEST_COUNT)

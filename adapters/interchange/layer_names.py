@@ -74,7 +74,8 @@ KINDS = (
 
 def model_names(backbone: Backbone) -> dict[str, str]:
     """The model's layer names by every name that files have for them."""
-    return {alias: name for name, _ in backbone.model.named_modules() if name for alias in aliases(name, backbone)}
+    names = [name for name, _ in backbone.model.named_modules() if name]
+    return {alias: name for name in (*names, *backbone.unread) for alias in aliases(name, backbone)}
 
 
 def aliases(name: str, backbone: Backbone) -> Iterator[str]:
@@ -115,7 +116,7 @@ def kohya_name(name: str, backbone: Backbone) -> str:
 
 def has_two_encoders(backbone: Backbone) -> bool:
     """Whether the model is a Stable Diffusion XL, whose UNet takes a pooled text beside the text states."""
-    return getattr(backbone.model.config, "addition_embed_type", None) == "text_time"
+    return getattr(getattr(backbone.model, "config", None), "addition_embed_type", None) == "text_time"
 
 
 def _original_names(name: str, backbone: Backbone) -> Iterator[str]:

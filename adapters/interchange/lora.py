@@ -65,7 +65,8 @@ def _read_layers(file: Path, backbone: Backbone, method: str) -> dict[str, Facto
     _check_unique(names, file)
     if any(layer.alpha == 0 for layer in layers.values()):
         print(f"'{file}' has layers with alpha 0, which is read as the layer's rank: scale 1", file=sys.stderr)
-    return {names[name]: scales.factors(name, layer) for name, layer in layers.items()}
+    read = {name: layer for name, layer in layers.items() if names[name] not in backbone.unread}
+    return {names[name]: scales.factors(name, layer) for name, layer in read.items()}
 
 
 def _check_unique(names: Mapping[str, str], file: Path) -> None:

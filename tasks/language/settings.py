@@ -19,13 +19,13 @@ class LanguageSettings(PretrainedSettings, ABC):
     name: ClassVar[str]
     generates: ClassVar[Literal["texts"]] = "texts"
     base: str = LANGUAGE_MODEL
-    """Language model: the bundled "gpt-mini", a published one by name ("gpt2", "gpt2-medium", "llama-3.2-1b",
-    "smollm2-135m", ...), a folder, or a hub repository "org/name" or "org/name@revision"."""
+    """Language model: the bundled "gpt-mini", a published one by name (gpt2, smollm2, llama, qwen and gemma with their
+    sizes: "gpt2-medium", "llama-3.2-1b", "qwen3-8b", ...), a folder, or a hub repository "org/name" or
+    "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's pickle format if the base has no safetensors. Only for files that you trust."""
     drift_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Texts of each kind of general English on which drift (forgetting) is measured."""
-
     logits_at_once: int = bounded(LOGITS_AT_ONCE, at_least=1, at_most=2**40)
     """Logits (tokens x vocabulary) that a loss computes together. More are computed in chunks, twice when training:
     that takes less memory and a little more time."""

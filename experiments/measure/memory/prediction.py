@@ -24,6 +24,7 @@ from experiments.measure.memory import frozen_weights
 from experiments.measure.memory.empty_model import count, make_empty
 from experiments.measure.memory.phases import Assumptions, Phase, Prediction, autocast
 from experiments.measure.memory.planned_optimizer import planned_optimizer
+from experiments.measure.memory.prime_batch import unused_prime
 from experiments.measure.memory.trace import StepTrace, Timeline
 from experiments.training.accelerator import LossModule
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES
@@ -52,8 +53,11 @@ def predict_training(config: RunConfig, assumptions: Assumptions | None = None) 
         return _Predictor(config, assumptions or Assumptions()).training_alone()
 
 
-def predict_gradients(config: RunConfig, assumptions: Assumptions) -> Timeline:
-    """A step's forward and backward passes alone, without what stands beside them: moments, averages and buckets."""
+def predict_gradients(config: RunConfig, assumptions: Assumptions) -> tuple[Timeline, int]:
+    """A step's forward and backward passes alone, traced at a prime batch size, which is returned too; sizes are exact.
+
+    What stands beside them (moments, averages, buckets) is left out.
+    """
     with collector_at_rest():
         return _Predictor(config, assumptions).gradients_alone()
 
@@ -101,18 +105,19 @@ class _Predictor:
             self.make_empty()
             return self.training()
 
-    def gradients_alone(self) -> Timeline:
+    def gradients_alone(self) -> tuple[Timeline, int]:
         self.others = dict(self.meta.frozen)
+        traced = unused_prime(self.meta)
         with self.fake():
             self.make_empty()
-            with self.stepping() as (tracker, loss, owned, _):
+            with self.stepping(traced) as (tracker, loss, owned, _):
 
                 def run() -> None:
-                    self.gradients(loss)
+                    self.gradients(loss, traced)
                     for parameter in owned:
                         parameter.grad = None
 
-                return tracker.timeline(self.settled(tracker, run))
+                return tracker.timeline(self.settled(tracker, run)), traced
 
     @contextmanager
     def fake(self) -> Iterator[None]:
@@ -125,21 +130,29 @@ class _Predictor:
             make_empty(module)
 
     def training(self) -> Phase:
+        """A step, traced at a prime batch size if that gives the steps of all batches."""
         self.say("predicting a training step")
+        batch, traced = self.settings.batch_size, unused_prime(self.meta) if self.meta.scales_with_batch else None
         flops, update = [], []
-        with self.stepping() as (tracker, loss, owned, optimizer):
+        with self.stepping(traced) as (tracker, loss, owned, optimizer):
             average = self.standing_state(tracker, owned)
             start_optimizer(optimizer, owned)
 
             def run() -> None:
-                before = tracker.flops
-                self.gradients(loss)
+                before, fixed = tracker.flops, tracker.fixed_flops
+                self.gradients(loss, traced or batch)
                 update.append(len(tracker.events))
                 self.update(optimizer, owned, average)
-                flops.append((tracker.flops - before) * self.settings.gradient_accumulation_steps // self.repeats)
+                grown = (tracker.flops - before) - (tracker.fixed_flops - fixed)
+                flops.append(grown * batch // (traced or batch) + tracker.fixed_flops - fixed)
 
             start = self.settled(tracker, run)
-        return Phase(TRAINING, tracker.timeline(start), flops[-1] + adamw_flops(self.trainable), update=update[-1])
+            exact = tracker.timeline(start)
+        step_flops = flops[-1] * self.settings.gradient_accumulation_steps // self.repeats + adamw_flops(self.trainable)
+        if traced is None:
+            return Phase(TRAINING, exact, step_flops, update=update[-1])
+        timeline = exact.at_batch(batch, traced, self.assumptions.rules.granularity)
+        return Phase(TRAINING, timeline, step_flops, 1, update[-1], traced, exact)
 
     def settled(self, tracker: StepTrace, run: Callable[[], None]) -> int:
         """Run a step; returns the first event of a step as they are from the second on.
@@ -156,13 +169,16 @@ class _Predictor:
         return start
 
     @contextmanager
-    def stepping(self) -> Iterator[tuple[StepTrace, nn.Module, list[nn.Parameter], Any]]:
-        """A context in which a step is tracked: the tracker, the loss, what trains, and the optimizer."""
+    def stepping(self, traced: int | None = None) -> Iterator[tuple[StepTrace, nn.Module, list[nn.Parameter], Any]]:
+        """A context in which a step is tracked: the tracker, the loss, what trains, and the optimizer.
+
+        With `traced`, a prime batch size, sizes are not rounded.
+        """
         loss = LossModule(self.model, self.meta.loss).train()
         owned = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         optimizer = planned_optimizer(self.settings, owned, self.assumptions.rules.foreach)
         self.meta.backbone.set_gradient_checkpointing(self.settings.gradient_checkpointing)
-        tracker = StepTrace(self.assumptions.rules.granularity)
+        tracker = StepTrace(1 if traced else self.assumptions.rules.granularity, traced)
         tracker.watch(loss, optimizer)
         tracker.add_weights(self.meta.frozen.values())
         gc.collect()  # checkpointing leaves reference cycles, which Python collects at arbitrary moments
@@ -185,11 +201,11 @@ class _Predictor:
         """Micro-batches to trace: two are enough, the gradients of the first stay while the second runs."""
         return min(2, self.settings.gradient_accumulation_steps)
 
-    def gradients(self, loss: nn.Module) -> None:
+    def gradients(self, loss: nn.Module, batch: int) -> None:
         """Forward and backward passes, as in `experiments.training.loop.Trainer`."""
         for _ in range(self.repeats):
             with autocast(self.settings.mixed_precision):
-                value = loss(self.meta.batch(self.settings.batch_size, CPU_DEVICE))
+                value = loss(self.meta.batch(batch, CPU_DEVICE))
             # by its gradient edge: backward() on the tensor would suspend the device rules, under which blocks
             # have to be recomputed
             torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))

@@ -64,16 +64,14 @@ class Timeline:
 
     def then(self, later: Timeline) -> Timeline:
         """This timeline to its end, followed by the part of a later one from its `start` on."""
-        parts = [
-            (getattr(self, name), getattr(later, name)[later.start :]) for name in ("sizes", "categories", "casts")
-        ]
-        sizes, categories, casts = (np.concatenate(pair) for pair in parts)
+        sizes = np.concatenate([self.sizes, later.sizes[later.start :]])
+        categories = np.concatenate([self.categories, later.categories[later.start :]])
+        casts = np.concatenate([self.casts, later.casts[later.start :]])
         return Timeline(sizes, categories, casts, len(self.sizes))
 
     def until_start(self) -> Timeline:
         """What was alive before `start`."""
-        parts = (self.sizes, self.categories, self.casts)
-        return Timeline(*(part[: self.start] for part in parts))
+        return Timeline(self.sizes[: self.start], self.categories[: self.start], self.casts[: self.start])
 
     def at_batch(self, batch: int, traced: int, granularity: int) -> Timeline:
         """The timeline for another batch than the `traced` one, a prime that divides no other dimension.
@@ -89,19 +87,26 @@ class Timeline:
 class StepTrace(MemoryTracker):
     """A tracker that also counts FLOPs and notes which storages are weights in another dtype."""
 
-    def __init__(self, granularity: int = 1):
+    def __init__(self, granularity: int = 1, traced: int | None = None):
+        """`traced` is a prime batch size, to tell FLOPs that grow with the batch from the others."""
         super().__init__(granularity)
-        self.flops = 0
+        self.traced = traced
+        self.flops, self.fixed_flops = 0, 0  # all, and those that do not grow with the batch
         self.casts: set[int] = set()  # ids of allocations
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = super().__torch_dispatch__(func, types, args, kwargs)
         formula = ALL_FORMULAS.get(func._overloadpacket)
         if formula is not None:
-            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+            self._count(formula(*args, **(kwargs or {}), out_val=result))
         if func is aten._to_copy.default and self._category(args[0]) == WEIGHTS:
             self.casts.add(id(self._allocation(result)))
         return result
+
+    def _count(self, flops: int) -> None:
+        self.flops += flops
+        if self.traced is not None and flops % self.traced:
+            self.fixed_flops += flops
 
     def add_weights(self, modules: Iterable[nn.Module]) -> None:
         """Record the parameters and buffers of modules that are on the device."""

@@ -1,7 +1,6 @@
 """A Stable Diffusion as a `Backbone`: its UNet (UNet2DConditionModel), optionally with its text encoders."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from adapters.backbone import AttentionLayer, Backbone, Block, Projection, Sublayer
 from tasks.diffusion.model.conditioned_unet import ConditionedUNet, take_added_conditions
-from tasks.diffusion.model.two_text_encoders import ConditionedUNetXL
+from tasks.diffusion.model.two_text_encoders import ConditionedUNetXL, last_layer_names
 
 # Module names of the UNet (diffusers) and the roles of those layers.
 ROLES = [
@@ -68,29 +67,21 @@ class StableDiffusionBackbone(Backbone):
             self.model = ConditionedUNet(unet, text_encoder)
         else:
             self.model = ConditionedUNetXL(unet, text_encoder, text_encoder_2)
+            self.unread = last_layer_names(text_encoder)
 
     def all_projections(self) -> list[Projection]:
         projections = []
-        for name, module in self._used_modules():
+        for name, module in self.model.named_modules():
             role = next((role for pattern, role in ROLES if re.search(pattern, name)), None)
             if role is not None and isinstance(module, nn.Linear | nn.Conv2d):
                 rows, columns = module.weight.shape[:2]
                 projections.append(Projection(name, module, role, columns, rows))
         return projections
 
-    def _used_modules(self) -> Iterator[tuple[str, Any]]:
-        """All modules except the last layer of SDXL's first text encoder, whose output nothing reads."""
-        unread = None
-        if self.text_encoder_2 is not None:
-            unread = f"text_encoder.encoder.layers.{len(self.text_encoder.encoder.layers) - 1}"
-        for name, module in self.model.named_modules():
-            if unread is None or not f"{name}.".startswith(f"{unread}."):
-                yield name, module
-
     def blocks(self) -> list[Block]:
         return [
             Block(name, module, tuple(self._sublayers(name, module)))
-            for name, module in self._used_modules()
+            for name, module in self.model.named_modules()
             if type(module).__name__ in SUBLAYERS
         ]
 
@@ -133,7 +124,9 @@ class StableDiffusionBackbone(Backbone):
         config = self.model.config
         sizes = torch.randint(1, 100, (2, 6), generator=generator).float()
         if self.text_encoder_2 is not None:
-            tokens = torch.randint(self.text_encoder_2.config.vocab_size, (2, 7), generator=generator)
+            text = self.text_encoder_2.config
+            tokens = torch.randint(text.vocab_size, (2, 7), generator=generator)
+            tokens[:, -1] = text.eos_token_id  # whose state is the pooled one
             return {"input_ids_2": tokens, "time_ids": sizes}
         width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         return {"text_embeds": torch.randn(2, width, generator=generator), "time_ids": sizes}

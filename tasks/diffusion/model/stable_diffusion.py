@@ -127,7 +127,7 @@ class StableDiffusion:
                     models[part] = kind.from_config(configurations[part])
             models[part].requires_grad_(False)
         models["unet"].to(memory_format=torch.channels_last)
-        absent = dict.fromkeys(set(cls.parts) - set(cls.models))
+        absent: dict[str, Any] = dict.fromkeys(set(cls.parts) - set(cls.models))
         return cls(**models, **absent, card=card, name=name, train_text_encoder=train_text_encoder)
 
     @classmethod

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tasks.diffusion.model.encoding import encode_distinct, tokenize
 from tasks.diffusion.model.stable_diffusion import Conditions, StableDiffusion
-from tasks.diffusion.model.two_text_encoders import encode_pair
+from tasks.diffusion.model.two_text_encoders import encode_pair, without_last_layer
 
 WINDOW = 6  # numbers that describe a crop
 
@@ -65,7 +65,7 @@ class StableDiffusionXL(StableDiffusion):
     @torch.no_grad()
     def _encode(self, captions: list[str]) -> Conditions:
         ids = [tokens.to(self.device) for tokens in self.tokenize(captions).values()]
-        states, pooled = encode_pair(self.text_encoder, self.text_encoder_2, *ids)
+        states, pooled = encode_pair(without_last_layer(self.text_encoder), self.text_encoder_2, *ids)
         return {"encoder_hidden_states": states.cpu(), "text_embeds": pooled.cpu()}
 
     def tokenize(self, captions: list[str]) -> Conditions:

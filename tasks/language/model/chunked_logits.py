@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from tasks.pretrained.replaced_modules import with_modules
 
 Reduction = Callable[[Tensor, Tensor], Tensor]  # logits (rows, vocabulary) in fp32 and their targets (rows,)
 
@@ -64,9 +65,7 @@ def head_of(model: Any) -> Any:
 
     What an architecture does beside its output layer (Gemma's soft cap, Granite's scale) is therefore its own code's.
     """
-    head = copy.copy(model)
-    head._modules = {**model._modules, model.base_model_prefix: Unchanged()}
-    return head
+    return with_modules(model, **{model.base_model_prefix: Unchanged()})
 
 
 class Unchanged(nn.Module):

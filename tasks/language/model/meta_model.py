@@ -112,7 +112,8 @@ def last_beam_step(model: Any, prompts: int, beams: int, length: int, device: to
     logits = model(input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=True).logits[:, -1].float()
     scores = torch.nn.functional.log_softmax(logits, dim=-1).view(prompts, -1)
     best = scores.topk(2 * beams).indices
-    cache.reorder_cache(torch.zeros(rows, dtype=torch.long, device=device))
+    order: Any = torch.zeros(rows, dtype=torch.long, device=device)  # a LongTensor in the library's annotation
+    cache.reorder_cache(order)
     return best
 
 

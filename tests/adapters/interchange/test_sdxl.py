@@ -65,7 +65,7 @@ def test_kohyas_names_are_those_of_its_own_sdxl_files(tmp_path):
         "lora_te1_text_model_encoder_layers_0_self_attn_q_proj",
         "lora_te2_text_model_encoder_layers_1_mlp_fc1",
     } <= names
-    assert not [name for name in names if re.match("lora_te_|lora_unet_(down|mid|up)", name)]
+    assert not [name for name in names if re.match("lora_te_|lora_unet_(down|mid|up)_", name)]
     assert not [name for name in names if name.startswith("lora_te1_text_model_encoder_layers_1")], "nothing reads it"
 
 
@@ -98,7 +98,8 @@ def test_names_of_other_tools_are_read(unet, first, second, tmp_path):
 
 def test_no_two_layers_share_a_name():
     backbone = fresh_backbone("xl+clips")
-    every = [alias for name, _ in backbone.model.named_modules() if name for alias in set(aliases(name, backbone))]
+    names = [name for name, _ in backbone.model.named_modules() if name] + list(backbone.unread)
+    every = [alias for name in names for alias in set(aliases(name, backbone))]
     assert len(every) == len(set(every)) == len(model_names(backbone))
 
 
@@ -130,3 +131,15 @@ def test_pefts_folder_is_for_the_unet_alone(tmp_path):
     attachment = attach(Lora(rank=2), fresh_backbone("xl+clips"))
     with pytest.raises(AdapterError, match="for one model, not a UNet with its text encoder"):
         attachment.export("peft")
+
+
+@pytest.mark.parametrize("name", ["text_encoder.text_model.", "lora_te1_text_model_"])
+def test_updates_of_the_layer_that_nothing_reads_are_left_out(name, tmp_path):
+    """diffusers' and kohya's trainings write them too: the first encoder's last layer has no effect in SDXL."""
+    adapter = CASES["attention"]
+    tuned, _ = export_perturbed(adapter, "xl+clips", tmp_path, "kohya")
+    layer = f"{name}encoder.layers.1.self_attn.q_proj"
+    layer = layer.replace(".", "_") if name.startswith("lora") else layer
+    more = {f"{layer}.lora_down.weight": torch.ones(4, 24), f"{layer}.lora_up.weight": torch.ones(24, 4)}
+    save_file(load_file(tmp_path / kohya.KOHYA_FILE) | more, tmp_path / "more.safetensors")
+    assert_same_output(load_backbone(adapter, "xl+clips", tmp_path / "more.safetensors"), tuned)

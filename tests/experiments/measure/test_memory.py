@@ -19,6 +19,7 @@ from experiments.measure.memory.prediction import predict
 from experiments.measure.memory.validation import RandomWeights, measure_peak
 from experiments.records.adapter_file import adapter_metadata
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
+from tasks.base import Task
 from tasks.language.style import Style
 
 SHAPE = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 4}
@@ -34,7 +35,7 @@ def task(tmp_path_factory) -> Style:
     return Style(base=str(folder), max_length=48)
 
 
-def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
+def configuration(task: Task, method: str = "lora", **train) -> RunConfig:
     return RunConfig(adapter_registry()[method](), task, Train(device="cpu", **{"batch_size": 4, **train})).resolved()
 
 

@@ -24,18 +24,18 @@ def gemma2() -> Any:
     """Its logits have a soft cap."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    shape = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-    }
-    return Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=64, intermediate_size=64, max_position_embeddings=64, final_logit_softcapping=2.0, **shape
-        )
+    config = Gemma2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=64,
+        final_logit_softcapping=2.0,
     )
+    return Gemma2ForCausalLM(config)
 
 
 MODELS = {"gpt2": tiny.gpt2, "llama": tiny.llama, "gemma2": gemma2}

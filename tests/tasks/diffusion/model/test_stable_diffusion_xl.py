@@ -98,19 +98,14 @@ def script_loss(
 
 
 @pytest.mark.parametrize("train_text_encoder", [False, True])
-@pytest.mark.parametrize("encode", ["cached", "on-the-fly"])
-def test_the_loss_is_that_of_diffusers_script(task, folder, pictures, train_text_encoder, encode):
-    prepared = replace(task, train_text_encoder=train_text_encoder, encode=encode).prepare(CPU)
+def test_the_loss_is_that_of_diffusers_script(task, folder, pictures, train_text_encoder):
+    prepared = replace(task, train_text_encoder=train_text_encoder).prepare(CPU)
     size, seed = 6, 3
     batch = next(prepared.batches(seed, 0, size))
     trained = [i for i in range(len(SIZES)) if i not in (0, 5)]  # every fifth is held out
     positions = [trained[i] for i in shuffled_indices(seed, 0, size, len(trained))]
     draws = [_draw((4, 8, 8), 1000, generator_of(seed, i)) for i in range(size)]
-    views = torch.stack([draw[4] for draw in draws])
-    if encode == "cached":
-        variants = (views[:, 0] * 2 * CROPS).long().tolist()
-    else:  # any crop; here the comparison is of whole batches below
-        pytest.skip("free crops are compared with cached ones in test_windows")
+    variants = [int(draw[4][0] * 2 * CROPS) for draw in draws]
     theirs = script_loss(folder, pictures, positions, variants, draws)
     torch.testing.assert_close(prepared.loss(batch), theirs, rtol=1e-4, atol=1e-5)
     assert len({tuple(row) for row in batch.conditions["time_ids"].tolist()}) > 2
@@ -202,6 +197,18 @@ def test_a_trained_lora_gives_diffusers_the_same_picture(task, folder, tmp_path,
     assert np.abs(difference).max() <= 1
 
 
+def test_all_weights_of_the_model_have_a_gradient_and_the_pipeline_has_them(task, folder):
+    """Data-parallel training refuses weights that take no part."""
+    prepared = replace(task, train_text_encoder=True).prepare(CPU)
+    model = prepared.backbone.model
+    model.requires_grad_(True)
+    prepared.loss(next(prepared.batches(0, 0, 2))).backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    pipeline = prepared.base.pipeline()
+    whole = {id(p) for part in ("unet", "text_encoder", "text_encoder_2") for p in getattr(pipeline, part).parameters()}
+    assert {id(p) for p in model.parameters()} <= whole
+
+
 def test_the_vae_computes_in_fp32_under_autocast(folder):
     base = bases.load(str(folder), CPU)
     pixels = torch.randint(256, (2, 3, RESOLUTION, RESOLUTION), dtype=torch.uint8)
@@ -265,6 +272,17 @@ def test_evaluation_measures_the_untuned_base(task):
     evaluation = task.prepare(CPU).evaluate()
     assert isinstance(evaluation, Evaluation)
     assert "validation_loss" in evaluation.figures
+
+
+def test_sharded_weights_are_read_whole(folder, tmp_path):
+    whole = bases.load(str(folder), CPU)
+    shutil.copytree(folder, tmp_path / "shards", ignore=shutil.ignore_patterns("diffusion_pytorch_model*"))
+    whole.unet.save_pretrained(tmp_path / "shards" / "unet", max_shard_size="100KB")
+    whole.vae.save_pretrained(tmp_path / "shards" / "vae")
+    assert len(list((tmp_path / "shards" / "unet").glob("*-of-*.safetensors"))) > 1
+    read = bases.load(str(tmp_path / "shards"), CPU)
+    for name, weight in read.unet.state_dict().items():
+        assert torch.equal(weight, whole.unet.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("trained", [False, True])
