@@ -37,9 +37,11 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     size_field: ClassVar[str | None] = None  # the field that a sweep over sizes varies
+    rate_exponent: ClassVar[float] = 0.0  # an untuned learning rate falls with this power of the size
     starts_as_identity: ClassVar[bool] = True  # whether attaching leaves the model's output unchanged
     mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)  # settings that the contract tests cover
+    first_defaults: ClassVar[Mapping[str, Any]] = {}  # of settings whose default has changed since their release
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings with a name in the papers: {"DID": {...}}
     other_names: ClassVar[tuple[str, ...]] = ()  # lower-case names that people type for this method
     name_hints: ClassVar[Mapping[str, str]] = {}  # a lower-case name that needs settings too -> what to type instead

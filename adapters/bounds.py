@@ -15,15 +15,18 @@ LARGEST_COUNT = 10**12
 
 @dataclass(frozen=True)
 class Bounds:
-    """The valid values of a number, or of each number in a mapping."""
+    """The valid values of a number, or of each number in a mapping; `words` are valid instead of a number."""
 
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
+    words: tuple[str, ...] = ()
 
     def hold(self, value: Any) -> bool:
-        """Whether the value is a number within the bounds; false for NaN."""
+        """Whether the value is a number within the bounds, or one of the words; false for NaN."""
+        if isinstance(value, str):
+            return value in self.words
         number: Any = value if isinstance(value, Real) else math.nan
         return (
             number == number
@@ -40,10 +43,11 @@ class Bounds:
             "at most": self.at_most,
             "below": self.below,
         }
-        return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        numbers = " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        return " or ".join([numbers, *(f"'{word}'" for word in self.words)])
 
 
-def bounded(default: float | tuple[int, ...] | None, **limits: float) -> Any:
+def bounded(default: float | tuple[int, ...] | None, **limits: Any) -> Any:
     """A dataclass field whose number, or each number of a tuple, has the `Bounds`; None is always valid."""
     return field(default=default, metadata={BOUNDS: Bounds(**limits)})
 

@@ -40,7 +40,8 @@ class FullFinetuning(Adapter, name="full"):
     top_blocks: int | None = bounded(None, at_least=1, at_most=LARGEST_WIDTH)
     """Train only this many of the last transformer blocks. Default: all weights."""
     biases_only: bool = False
-    """Train only the bias vectors (of the top blocks, if --adapter.top-blocks is set)."""
+    """Train only the bias vectors (of the top blocks, if --adapter.top-blocks is set). They need higher rates than all
+    weights, which the base's rate for this method is for: the paper's are 1e-4 to 1e-3."""
 
     def attach(self, backbone: Backbone) -> FullAttachment:
         chosen = dict(backbone.model.named_parameters())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters.backbone import Projection, count_roles, plays
 from adapters.base import Adapter, projections_of
@@ -36,6 +36,7 @@ class Lora(Adapter, name="lora"):
     mergeable = True
     formats = ("diffusers", "kohya", "peft")
     other_names = ("low-rank", "low-rank-adaptation", "loralib")
+    first_defaults: ClassVar[Mapping[str, Any]] = {"alpha": "rank"}
     name_hints: ClassVar[Mapping[str, str]] = {"rslora": "use `lora TASK --adapter.use-rslora`"}
     option_hints: ClassVar[Mapping[str, str]] = {
         "dora": _through_peft('"use_dora": true'),
@@ -53,8 +54,11 @@ class Lora(Adapter, name="lora"):
 
     rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
     """Rank of each update; the paper uses 4 for GPT-2, and diffusers uses 4 for Stable Diffusion."""
-    alpha: float | None = bounded(None, above=0, at_most=LARGEST_ALPHA)
-    """Numerator of the scale alpha / rank of each update. Default: the rank, so that the scale is 1."""
+    alpha: float | Literal["rank"] = bounded(16.0, above=0, at_most=LARGEST_ALPHA, words=("rank",))
+    """Numerator of the scale alpha / rank of each update, or "rank" for a scale of 1 at every rank, as in diffusers'
+    scripts. The effect of Adam's first step is in proportion to alpha times the learning rate: with a fixed alpha it is
+    the same at every rank, so that ranks can share a rate; with "rank" it grows with the rank. A base's card has the
+    rate for the default alpha; with another, give --train.learning-rate."""
     dropout: float = bounded(0.0, at_least=0, below=1)
     """Dropout probability of each update's inputs in training."""
     targets: tuple[str, ...] = ("auto",)
@@ -65,7 +69,8 @@ class Lora(Adapter, name="lora"):
     init_lora_weights: Literal["kaiming", "gaussian"] = "kaiming"
     """Initialisation of A: "kaiming" uniform, as in loralib and peft, or "gaussian" with deviation 1 / rank."""
     use_rslora: bool = False
-    """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
+    """Scale by alpha / sqrt(rank) (rank-stabilised LoRA, Kalajdzievski 2023, arXiv 2312.03732), which is meant for a
+    fixed alpha: with --adapter.alpha rank the scale is sqrt(rank)."""
 
     def attach(self, backbone: Backbone) -> LoraAttachment:
         chosen = projections_of(backbone, "--adapter.targets", self.targets)
@@ -90,10 +95,10 @@ class Lora(Adapter, name="lora"):
         return ranks[-1] if ranks else self.rank
 
     def scaling(self, rank: int) -> float:
-        """alpha / rank, or alpha / sqrt(rank) with rsLoRA; alpha defaults to the rank."""
+        """alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
         from adapters.interchange.factors import lora_scaling
 
-        return lora_scaling(rank, rank if self.alpha is None else self.alpha, self.use_rslora)
+        return lora_scaling(rank, rank if self.alpha == "rank" else self.alpha, self.use_rslora)
 
 
 class LowRankUpdate(HookedUpdate):

@@ -33,7 +33,8 @@ class PrefixTuning(Adapter, name="prefix"):
     length: int = bounded(16, at_least=1, at_most=LARGEST_WIDTH)
     """Number of prefix positions. A language model loses as many positions for its input."""
     reparametrisation: bool = False
-    """Compute the prefix from a smaller matrix by an MLP shared between layers (section 4.3 of the paper)."""
+    """Compute the prefix from a smaller matrix by an MLP shared between layers (section 4.3 of the paper). It needs
+    much lower learning rates: the paper's are 5e-5 to 8e-5 on GPT-2."""
     hidden: int = bounded(512, at_least=1, at_most=LARGEST_WIDTH)
     """Hidden width of that MLP."""
 

@@ -26,6 +26,7 @@ class Subspace(Adapter, name="subspace"):
     2018, arXiv 1804.08838; Aghajanyan et al. 2020, arXiv 2012.13255, section 3)."""
 
     size_field = "dimension"
+    rate_exponent = 0.5  # a step of Adam moves d numbers by the rate each, so the weights move equally far at every d
     formats = ()
     mergeable = True
     other_names = ("intrinsic", "intrinsic-dimension", "random-subspace", "did", "said", "fastfood")

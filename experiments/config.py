@@ -22,7 +22,7 @@ from tasks.distributed import num_launched
 
 LENGTHS = ("steps", "epochs")  # a resolved configuration sets exactly one
 WITHOUT_EFFECT = ("checkpointing_steps", "report_to")  # training settings that do not change the result
-FINGERPRINT_DEFAULTS = Train(mixed_precision="no")  # values that a fingerprint omits
+FIRST_DEFAULTS = Train(mixed_precision="no", weight_decay=0.01)  # of the first release: a fingerprint omits them
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,25 @@ class RunConfig:
         return ResolvedTrain.of(train)
 
     def _card(self) -> dict[str, Any]:
-        """The training settings that the base's card recommends."""
-        card = self.task.recommended(self.adapter.label)
+        """The training settings that the base's card recommends, with the learning rate that was found by search."""
+        card, searched = self.task.recommended(self.adapter.label), self._searched_rate()
         _check_card(card)
-        return card
+        return card if searched is None else {**card, "learning_rate": searched[0]}
+
+    def _searched_rate(self) -> tuple[float, str] | None:
+        return self.task.searched_rate(self.adapter.label, size_of(self.adapter), changed_settings(self.adapter))
+
+    @property
+    def learning_rate_source(self) -> str:
+        """Where the learning rate of a resolved configuration comes from.
+
+        From searches on the base: "search" of this size and these settings, "interpolated" between two sizes, or
+        "nearest"; else from the base's "card" or the "fallback" for all bases. "user" is any other rate.
+        """
+        name, card = "learning_rate", self.task.recommended(self.adapter.label)
+        default = (card[name], "card") if name in card else (FALLBACK[name], "fallback")
+        rate, source = self._searched_rate() or default
+        return source if self.train.learning_rate == rate else "user"
 
     def as_record(self) -> dict[str, Any]:
         """All settings, for the record."""
@@ -117,10 +132,11 @@ class RunConfig:
         """What identifies this run's settings: its size, and every setting that can change the result and is not at its
         default.
 
-        The run's fingerprint is its hash, with the content of files in place of their paths. Settings at their defaults
-        are omitted, so that a setting added by a later release does not rename finished runs.
+        The run's fingerprint is its hash, with the content of files in place of their paths. Settings at their first
+        defaults are omitted, so that a setting added or a default changed by a later release renames no finished run.
         """
-        default = RunConfig(type(self.adapter)(), type(self.task)(), FINGERPRINT_DEFAULTS).as_record()
+        first = type(self.adapter)(**self.adapter.first_defaults)
+        default = RunConfig(first, type(self.task)(), FIRST_DEFAULTS).as_record()
         always = ("name", self.adapter.size_field)
         identity = {
             part: {
@@ -148,6 +164,19 @@ class RunConfig:
         adapter_class = registered(adapter_registry(), method, "method")
         task_class = registered(task_registry(), name, "task")
         return cls(_converted(adapter_class, adapter), _converted(task_class, task), _converted(Train, train))
+
+
+def size_of(adapter: Adapter) -> int | None:
+    """The value of the method's size field; None without a size."""
+    return None if adapter.size_field is None else getattr(adapter, adapter.size_field)
+
+
+def changed_settings(adapter: Adapter) -> dict[str, Any]:
+    """The settings of a method that are not at their defaults, without its size; as JSON values."""
+    default = type(adapter)()
+    changed = {f.name: getattr(adapter, f.name) for f in fields(adapter) if f.name != adapter.size_field}
+    values = {name: value for name, value in changed.items() if value != getattr(default, name)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def registered(registry: Mapping[str, type], name: str, kind: str) -> Any:

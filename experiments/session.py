@@ -76,18 +76,21 @@ def execute(
 
     Without `overwrite`, a run that has ended is not repeated (its record is returned), and an interrupted one resumes
     from its checkpoint. With it, a finished run stays until its replacement has finished; an interrupted replacement
-    resumes. `prepared` shares a loaded task between runs of one process; its backbone is restored at the end. Raises
-    UsageError if another process runs this configuration, or if it cannot work, and Interrupted after a signal; a
-    folder in which nothing has been done is then removed.
+    resumes. Without it, the training of a finished run that differs in its evaluation alone is not repeated. `prepared`
+    shares a loaded task between runs of one process; its backbone is restored at the end. Raises UsageError if another
+    process runs this configuration, or if it cannot work, and Interrupted after a signal; a folder in which nothing has
+    been done is then removed.
     """
     from experiments.records.replacement import prepared_folder, write_record
+    from experiments.records.shared_training import trained_before
     from experiments.training.signals import Interruption
 
     with Interruption() as interruption, _exclusive(folder) as check_writer:
         record, target = distributed.on_main(lambda: prepared_folder(config, folder, overwrite))
         if record is not None:
             return record
-        session = _Session(config, target, interruption, check_writer, callbacks)
+        trained = None if overwrite else distributed.on_main(lambda: trained_before(config, folder))
+        session = _Session(config, target, interruption, check_writer, callbacks, trained)
         with target.reserve() if distributed.is_main() else contextlib.nullcontext():
             record = _record(session, prepared)
         if distributed.is_main():
@@ -134,16 +137,18 @@ class _Session:
     interruption: Interruption
     check_writer: Callable[[], None]
     callbacks: Sequence[Callback]
+    trained: RunFolder | None  # the run whose training this one shares
 
 
 def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
-    """Train and measure; returns the record, also of a failure."""
+    """Train and measure; returns the record, also of a failure: then with the base's figures if they were measured."""
     from experiments.planning.oom_advice import free_memory, what_would_fit
     from experiments.records.failures import Diverged, RunFailure, failures_are_records
     from experiments.training.accelerator import deterministic_algorithms
 
     config, folder = session.config, session.folder
     device, attachment = device_of(config), None
+    untuned: dict[str, Any] = {}
     free = free_memory(device)
     head = distributed.on_main(lambda: head_of(config, folder, device))  # reads files
     started = time.perf_counter()
@@ -156,6 +161,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             prepared.reserve_positions(config.adapter.positions_taken)  # the base is measured on the same items
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
+            untuned = {"base_figures": figures_of(config, base)["metrics"]}
             attachment = reserve_and_attach(config, prepared)
             setup = time.perf_counter() - started
             body = _train_and_measure(session, prepared, attachment, base)
@@ -163,9 +169,9 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
         return head | {"status": "finished", "reason": None} | body
     except Diverged as failure:
         saved = None if attachment is None else _save_last_checkpoint(session, attachment)
-        return head | {"status": "failed", "reason": f"{failure}; {saved}"}
+        return head | untuned | {"status": "failed", "reason": f"{failure}; {saved}"}
     except RunFailure as failure:
-        return head | {"status": "failed", "reason": str(failure)}
+        return head | untuned | {"status": "failed", "reason": str(failure)}
     finally:
         if attachment is not None:
             attachment.detach()
@@ -214,8 +220,15 @@ def base_evaluation(prepared: PreparedTask) -> Evaluation:
 def _train_and_measure(
     session: _Session, prepared: PreparedTask, attachment: Attachment, base: Evaluation
 ) -> dict[str, Any]:
+    from experiments.records.shared_training import load_training
+
     config, folder = session.config, session.folder
-    training = _train(session, prepared, attachment)
+    if session.trained is None:
+        training = _train(session, prepared, attachment)
+    else:
+        if distributed.is_main():
+            print(f"already trained, only the evaluation runs: {session.trained.path}", file=sys.stderr)
+        training = load_training(session.trained, folder, attachment)
     adapter_bytes = distributed.on_main(lambda: save_adapter(config, folder, attachment))
     started = time.perf_counter()
     samples = folder.samples if distributed.is_main() else None
@@ -276,6 +289,7 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
         "training": {
             "steps": settings.steps,
             "warmup_steps": settings.warmup_steps,
+            "learning_rate_source": session.config.learning_rate_source,
             "final_loss": trained.final_loss,
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,

@@ -16,11 +16,12 @@ from experiments.cli.overrides import Overrides, method_settings
 from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, check_numbers, did_you_mean
-from experiments.studies import SEEDS, STUDIES
 from experiments.sweeping.grid import crossed, resolved, sized
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, seed_groups
+from experiments.sweeping.rates_file import check_saving, save_searches
 from experiments.sweeping.runner import find_rates, perform_runs, show_state
+from experiments.sweeping.studies import SEEDS, STUDIES
 from experiments.training.settings import LARGEST_SEED
 from experiments.training.signals import Interruption
 from tasks.base import task_registry
@@ -67,11 +68,17 @@ class SweepOptions:
     retry_failed: bool = False
     """Repeat runs that have failed before."""
     search_lr: int | None = bounded(None, at_least=2, at_most=1000)
-    """Learning rates to try for every setting before its runs; the one with the lowest validation loss is taken."""
-    search_factor: float = bounded(2.0, above=1, at_most=1000)
-    """Ratio of neighbouring rates in the search; the grid is centred on the rate that would be taken without it."""
-    search_share: float = bounded(0.5, above=0, at_most=1)
+    """Learning rates to begin with (5 is usual) for every setting before its runs: those of the series
+    0.001 * factor**n (n whole) that are closest to the rate which the setting would take without a search. The grid
+    grows until the best rate has neighbours on both sides and is refined once; the rate with the lowest validation loss
+    is taken."""
+    search_factor: float = bounded(3.0, above=1, at_most=1000)
+    """Ratio of neighbouring rates in the search."""
+    search_share: float = bounded(1.0, above=0, at_most=1)
     """Share of a run's steps that a trial of the search takes."""
+    save_rates: Path | None = None
+    """Search only, and write the searches into this file, in place of earlier ones of the same settings. As
+    learning_rates.json in the folder of the base, it gives the default learning rates on it."""
     dry_run: bool = False
     """Print the runs and their progress, and run nothing."""
 
@@ -83,9 +90,17 @@ def main() -> None:
     if options.dry_run:
         show_state(groups)
         return
+    if options.save_rates is not None:
+        check_saving(groups, options.save_rates)
     launcher = launcher_of(options)
     with Interruption():  # a scheduler's SIGTERM ends the workers as Ctrl-C does
         find_rates(groups, launcher)
+        if options.save_rates is not None:
+            without_rate = save_searches(groups, options.save_rates)
+            print(f"{len(groups) - len(without_rate)} of {len(groups)} searches written to {options.save_rates}")
+            if without_rate:
+                stop("\n  ".join(["no learning rate was found for", *without_rate]), status=1)
+            return
         failures = perform_runs(groups, configs, launcher, options.retry_failed)
     if failures:
         stop_with(failures, len(configs))
@@ -100,6 +115,8 @@ def description() -> str:
 def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
     """All runs of a command line, resolved, without duplicates. Raises UsageError if it makes no sense."""
     check_numbers(options)
+    if options.save_rates is not None and options.search_lr is None:
+        raise UsageError("--save-rates writes what a search has found: give --search-lr 5 too")
     settings = method_settings(options.set)
     chosen = _of_study(overrides, options) if options.study else _of_methods(overrides, options, settings)
     unused = settings.keys() - {config.adapter.name for config in chosen}

@@ -39,11 +39,13 @@ def main() -> None:
 
 
 def describe_record(record: RunRecord) -> str:
-    """One line: the rank and the primary metric with its interval, n and extractor."""
+    """One line: the rank and the primary metric with its interval, n and extractor, or why it has no figure."""
+    rank = record.data["size"]["value"]
+    if record.status == "failed":
+        return f"rank {rank}: failed: {record.reason}: {record.folder / 'result.json'}"
     name = record.data["primary_metric"]
     figure = record.figure(name)
     interval = "" if figure.low is None else f" ({figure.low:.4g} to {figure.high:.4g})"
-    rank = record.data["size"]["value"]
     measured = f"{name} {figure.value:.4g} {figure.unit}{interval}, n={figure.n}, {figure.extractor}"
     return f"rank {rank}: {measured}: {record.folder / 'result.json'}"
 

@@ -148,6 +148,30 @@ def plots(options: PlotsOptions) -> None:
 
 
 @dataclass(frozen=True)
+class RatesOptions:
+    """Show searches of learning rates.
+
+    The rate that each method takes at each size, with the losses beside it; a heat map over rate and size, and curves.
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = (Path("runs"),)
+    """Folders of runs, and files with searches such as tasks/bundled/gpt-mini/learning_rates.json."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also draw heat maps and curves there, as SVG and PNG."""
+
+
+def rates(options: RatesOptions) -> None:
+    from reports.rates import read_searches, render
+
+    searches = read_searches(options.paths)
+    print(render(searches))
+    if options.output is not None:
+        from reports.plots.rates import draw_rates
+
+        _report_files(draw_rates(searches, options.output), options.output)
+
+
+@dataclass(frozen=True)
 class PageOptions:
     """Write a static HTML page.
 
@@ -215,6 +239,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "compare": (CompareOptions, compare),
     "costs": (CostsOptions, costs),
     "spectra": (SpectraOptions, spectra),
+    "rates": (RatesOptions, rates),
     "paper": (PaperOptions, paper),
     "import-peft": (ImportPeftOptions, import_peft),
 }

@@ -12,8 +12,8 @@ from reports.records import Run, collect, read_run
 from reports.statistics.corpus_scores import CORPUS_SCORES
 from reports.statistics.items import Difference, paired_on_items, paired_on_scores
 from reports.statistics.seeds import LEVEL, holm
+from reports.statistics.verdicts import Verdict
 from reports.tables import Table, build
-from reports.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.cost_fields import COST_FIELDS, value_at
+from reports.costs.fields import COST_FIELDS, value_at
 from reports.records import Collection, Run, collect
 from reports.schema import REFERENCES, FigureRecord
 
@@ -33,7 +33,7 @@ def frame(runs: str | Path | Collection = "runs", task: str | None = None) -> pd
       `kid.unit`, `kid.extractor`, `kid.better`, ...;
     - costs in plain units (bytes, seconds, floating-point operations per step): `parameters.trainable`,
       `parameters.total`, `adapter_bytes`, `memory.peak_bytes`, `flops.total`, `seconds.train`, `seconds.step_median`,
-      `samples_per_second`, ...; all of them are in `reports.cost_fields.COST_FIELDS`;
+      `samples_per_second`, ...; all of them are in `reports.costs.fields.COST_FIELDS`;
     - where it ran: `device`, `git.commit`, `git.dirty`.
 
     Columns of numbers have numeric dtypes; a missing value is NaN. `frame(...).attrs["notes"]` lists what was counted
@@ -115,6 +115,7 @@ def _row(run: Run) -> dict[str, Any]:
     }
     settings = {f"{part}.{name}": v for part, name, v in _settings(run) if (part, name) not in IDENTITY_SETTINGS}
     figures = {name: value for metric, figure in record.metrics.items() for name, value in _figure(metric, figure)}
+    figures |= {f"{metric}.base": figure.value for metric, figure in record.base_figures.items()}
     costs = {name: cost.read(record) for name, cost in COST_FIELDS.items()}
     machine = {name: value_at(record, path) for name, path in MACHINE_FIELDS.items()}
     return identity | {k: v for k, v in (settings | figures | costs | machine).items() if k not in identity}

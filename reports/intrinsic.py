@@ -62,6 +62,7 @@ class CurveRecord(msgspec.Struct, frozen=True):
     at_or_below: int
     how: str
     seeds: list[CrossingRecord]
+    rates: str | None = None  # how the learning rate of each size was chosen, in words
 
     @property
     def text(self) -> str:
@@ -139,6 +140,7 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
             f"a seed {self._target}"
         ]
         lines += [f"{curve.name}: {curve.field} {curve.text}; {curve.how}, n={curve.n} seeds." for curve in self.curves]
+        lines += [f"{c.name}: {c.rates}." for c in self.curves if c.rates]
         lines += [f"{c.name}, seed {seed.seed}: {seed.shape}." for c in self.curves for seed in c.seeds if seed.shape]
         return lines + [f"Left out: {seed.reason}." for seed in self.seeds if seed.reason]
 

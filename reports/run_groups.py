@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.records import Run
 from reports.schema import FigureRecord, Size
 from reports.statistics.components import Components, components
@@ -70,8 +72,8 @@ class RunGroup:
         values = [*self.evaluations(metric).values()]
         if not values or len(values[0]) < 2:
             return None
-        widths = [high - low for low, high in filter(None, map(_interval, self.figures(metric)))]
-        return components(values, sum(widths) / len(widths) if widths else None)
+        errors = [figure.standard_error for figure in self.figures(metric) if figure.standard_error is not None]
+        return components(values, math.hypot(*errors) / math.sqrt(len(errors)) if errors else None)
 
     def cost(self, name: str) -> float | None:
         """Mean of one of `COSTS` over the finished runs; None if no run recorded it."""
@@ -87,9 +89,12 @@ def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunG
     """The groups of one task's runs, ordered by method, size and settings.
 
     If a run was repeated with the same settings and seed (by another release, for example), the newest counts.
+    Figures of different extractors share no group.
     """
     finished, failed = [*finished], [*failed]
     settings = {run.folder: settings_of(run) for run in [*finished, *failed]}
+    for folder, extractors in _extractors(finished).items():
+        settings[folder]["record.extractors"] = extractors
     shown = _settings_shown([*finished, *failed], settings)
     runs_by_key: dict[tuple, tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     settings_by_key: dict[tuple, dict[str, Any]] = {}
@@ -141,17 +146,28 @@ def settings_of(run: Run) -> dict[str, Any]:
     return flat | {"record.source": record.source}
 
 
+def _extractors(runs: Sequence[Run]) -> dict[Path, str]:
+    """The extractors of the metrics that not all runs measured with the same one, by the run's folder."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        for metric, figure in run.record.metrics.items():
+            names[metric].add(figure.extractor)
+    mixed = {metric for metric, extractors in names.items() if len(extractors) > 1}
+    figures = {run.folder: [figure for metric, figure in run.record.metrics.items() if metric in mixed] for run in runs}
+    return {folder: ", ".join(sorted({figure.extractor for figure in own})) for folder, own in figures.items() if own}
+
+
 def _settings_shown(runs: list[Run], settings: Mapping) -> dict[str, set[str]]:
     """By method: its adapter settings that differ within the method, and the other settings that differ anywhere."""
     by_method: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         by_method[run.record.method].append(settings[run.folder])
-    shared = {name for name in _differing(settings.values()) if not name.startswith("adapter.")}
-    own = {method: {n for n in _differing(each) if n.startswith("adapter.")} for method, each in by_method.items()}
-    return {method: shared | names for method, names in own.items()}
+    shared = {name for name in differing_settings(settings.values()) if not name.startswith("adapter.")}
+    own = {method: differing_settings(each) for method, each in by_method.items()}
+    return {method: shared | {name for name in own[method] if name.startswith("adapter.")} for method in own}
 
 
-def _differing(settings: Iterable[Mapping[str, Any]]) -> set[str]:
+def differing_settings(settings: Iterable[Mapping[str, Any]]) -> set[str]:
     """Names whose value is not the same in all of `settings`; a missing name counts as null."""
     settings = list(settings)
     names = {name for each in settings for name in each}

@@ -36,6 +36,7 @@ class FigureRecord(msgspec.Struct, frozen=True):
     ceiling: float | None = None
     shuffled: float | None = None
     evaluation: list[float] | None = None  # under each evaluation seed, in order of the seeds; `value` is their mean
+    standard_error: Amount | None = None  # of `value` over the items, with several evaluation seeds
     better: Literal["lower", "higher"] = "higher"
     meaning: str = ""
 
@@ -172,6 +173,7 @@ class MethodRecord(msgspec.Struct, frozen=True, kw_only=True):
     throughput: ThroughputRecord | None = None
     communication: CommunicationRecord | None = None
     facts: dict[str, Any] = {}
+    content: dict[str, Any] = {}  # digests of the files that the settings name, by part of the configuration
     versions: dict[str, Any] = {}
     device: str | None = None
     host: dict[str, Any] = {}
@@ -190,11 +192,14 @@ class Record(MethodRecord, frozen=True, kw_only=True):
     source: Name = "run"
     primary_metric: str | None = None
     metrics: dict[Name, FigureRecord] = {}
+    base_figures: dict[Name, FigureRecord] = {}  # the untuned base's, of a run that failed after they were measured
     seconds: SecondsRecord = SecondsRecord()
     search: SearchRecord | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.status == "finished" and not self.metrics:
+            raise ValueError("the run finished without any finite figure: run it again, with a lower learning rate")
         if self.status == "finished" and self.primary_metric not in self.metrics:
             raise ValueError(
                 f"the primary metric '{self.primary_metric}' is not among the metrics {sorted(self.metrics)}"

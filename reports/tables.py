@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.errors import ReportError
 from reports.records import Collection
 from reports.run_groups import RunGroup, group_runs
-from reports.verdicts import Verdict, Verdicts, planned_reference
+from reports.statistics.verdicts import Verdict, Verdicts, planned_reference
 
 
 @dataclass
@@ -67,10 +67,14 @@ def _verdicts(table: Table, metric: str) -> Iterator[tuple[int, Verdict]]:
 
 
 def _metrics(part: Collection) -> tuple[list[str], dict[str, bool]]:
-    """All metrics, the most frequent primary metric first, then in the order of the records; and their directions."""
-    primary = [run.record.primary_metric for run in part.finished if run.record.primary_metric]
-    first = max(sorted(set(primary)), key=primary.count) if primary else None
+    """All metrics, the most frequent primary metric first, then in the order of the records; and their directions.
+
+    Runs of which none finished have those of the untuned base.
+    """
     figures = {name: figure for run in part.finished for name, figure in run.record.metrics.items()}
+    figures = figures or {name: f for run in part.failed for name, f in run.record.base_figures.items()}
+    primary = [run.record.primary_metric for run in part.finished or part.failed]
+    first = max(sorted({name for name in primary if name in figures}), key=primary.count, default=None)
     names = sorted(figures, key=lambda name: name != first)  # stable: otherwise in the order of the records
     return names, {name: figures[name].better == "lower" for name in names}
 

@@ -51,7 +51,11 @@ RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
 }
 # Settings added since schema 1, by dotted name, with the value that reproduces a run made before they existed. Runs
 # that differ only in lacking such a setting are grouped together.
-ADDED_SETTINGS: Mapping[str, Any] = {"task.extra_metrics": [], "task.logits_at_once": 2**25}
+ADDED_SETTINGS: Mapping[str, Any] = {
+    "task.extra_metrics": [],
+    "task.evaluation_seeds": 1,
+    "task.logits_at_once": 2**25,
+}
 # Settings that schema 1 wrote as JSON text and schema 2 writes as an object.
 JSON_TEXTS = {("adapter", "options")}
 # Figures of schema 1 that schema 2 computes in another way; the old values keep a name of their own.
@@ -91,6 +95,8 @@ def _upgrade_part(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     names = RENAMED_SETTINGS.get(part, {})
     renamed = {names.get(name, name): value for name, value in settings.items()}
     upgraded = {name: _renamed_value((part, name), value) for name, value in renamed.items()}
+    if part == "adapter" and upgraded.get("name") in ("lora", "lora-truncated") and upgraded.get("alpha", "") is None:
+        upgraded["alpha"] = "rank"  # what null meant
     return {name: _parsed(value) if (part, name) in JSON_TEXTS else value for name, value in upgraded.items()}
 
 

@@ -26,6 +26,20 @@ def print_left_out(facts: Mapping[str, Any], before: Mapping[str, Any] = Mapping
             print(f"left out: {kind}: {count}{listed(names, count)}", file=sys.stderr)
 
 
+def left_out_facts(
+    names: Mapping[str, Sequence[str]], others: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Counts by kind and the first names, for the record, with those in the facts `others`; empty without names."""
+    if not names:
+        return {}
+    counts = {kind: len(items) for kind, items in names.items()}
+    first = {kind: list(items[:MAX_NAMES]) for kind, items in names.items()}
+    return {
+        "left_out": {**others.get("left_out", {}), **counts},
+        "left_out_items": {**others.get("left_out_items", {}), **first},
+    }
+
+
 def listed(names: Sequence[str], count: int | None = None) -> str:
     """ " (a, b and 3 more)" for the first names of `count` items, or nothing without names."""
     return f" ({first_names(names, count)})" if names else ""
@@ -86,6 +100,4 @@ class BadItems:
 
     def facts(self) -> dict[str, Any]:
         """Counts by kind and the first names, for the record."""
-        counts = {kind: len(names) for kind, names in self.names.items()}
-        first_names = {kind: names[:MAX_NAMES] for kind, names in self.names.items()}
-        return {"left_out": counts, "left_out_items": first_names} if counts else {}
+        return left_out_facts(self.names)

@@ -37,10 +37,11 @@ class Figure:
     """A measured value with everything needed to read it.
 
     `low` and `high` bound a 95 % interval over the `n` items. `evaluation` has the value under each evaluation seed, in
-    the order of the seeds, of which `value` is the mean. The others are references, present where they apply:
-    `base` is the untuned base measured the same way, `floor` real data against real data of the same sizes,
-    `reconstruction` real pictures through the VAE, `ceiling` what real data reaches, and `shuffled` the generated
-    pictures against other prompts.
+    the order of the seeds, of which `value` is the mean; `standard_error` is then that of `value` over the items. The
+    others are references, present where they apply: `base` is the untuned base measured the same way, `floor` the
+    distance of real pictures to other real pictures (drawn data: of the same captions), `reconstruction` the same
+    through the VAE, `ceiling` what real data reaches (pictures: through the VAE), and `shuffled` the generated pictures
+    against other prompts.
     """
 
     value: float
@@ -55,6 +56,7 @@ class Figure:
     ceiling: float | None = None
     shuffled: float | None = None
     evaluation: list[float] | None = None
+    standard_error: float | None = None
 
     def as_record(self) -> dict[str, Any]:
         """All that is known; a bound or a reference that is not a finite number is not."""
@@ -145,6 +147,7 @@ class Task(ABC):
     primary_metric: ClassVar[str]  # tables sort and studies select by it
     generates: ClassVar[Literal["pictures", "texts"] | None] = None  # what a trained model makes of a prompt
     input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, max_length
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()  # fields that change the evaluation and nothing of the training
     _registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls, name: str, **kwargs) -> None:
@@ -161,6 +164,15 @@ class Task(ABC):
         Used where the user sets none. Reads the card only; loads no model.
         """
         return {}
+
+    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> tuple[float, str] | None:
+        """The learning rate that a search on the base found for a method of this size; None without a search.
+
+        With it, how it was found: by a "search" of this size, "interpolated" between two, or of the "nearest" one.
+
+        `settings` are those of the method that are not at their defaults. The rate is used where the user sets none.
+        """
+        return None
 
     def on_cpu(self) -> Self:
         """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
@@ -314,6 +326,7 @@ class PreparedTask(ABC):
 
     backbone: Backbone
     train_items: int | None = None  # items per epoch, if the task has epochs
+    has_validation: bool = True  # data with few items may have none for validation
     facts: dict[str, Any]  # for the record: revisions, counts, skipped items
 
     @abstractmethod
@@ -346,7 +359,7 @@ class PreparedTask(ABC):
 
     @abstractmethod
     def validation_loss(self) -> float:
-        """The loss on the validation items, with the same noise every time."""
+        """The loss on the validation items, with the same noise every time. Not called without `has_validation`."""
 
     @abstractmethod
     def evaluate(self, output: Path | None = None) -> Evaluation:

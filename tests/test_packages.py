@@ -26,6 +26,7 @@ PROGRAMS = {
     "reports.__main__",
     "tasks.__main__",
     "tasks.bundled.build",
+    "tasks.bundled.validate",
     "tasks.pretrained.published.write",
 }
 EXCEPTIONS = {
@@ -36,7 +37,13 @@ EXCEPTIONS = {
     # the one parser of all commands, and how they end; these are programs, so nothing below them depends on it
     *(
         (program, f"experiments.cli.{module}")
-        for program in ("reports.__main__", "tasks.__main__", "tasks.bundled.build", "tasks.pretrained.published.write")
+        for program in (
+            "reports.__main__",
+            "tasks.__main__",
+            "tasks.bundled.build",
+            "tasks.bundled.validate",
+            "tasks.pretrained.published.write",
+        )
         for module in ("errors", "parser")
     ),
 }

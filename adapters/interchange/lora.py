@@ -89,7 +89,7 @@ def _read_native(tensors: dict[str, Tensor], metadata: dict[str, str], file: Pat
 
 
 def _scaling(saved: Mapping[str, object], rank: int, file: Path) -> float:
-    alpha = rank if saved.get("alpha") is None else saved["alpha"]
+    alpha = rank if saved.get("alpha") in (None, "rank") else saved["alpha"]  # None: release 0.1
     if not isinstance(alpha, int | float) or rank < 1:
         raise AdapterError(f"'{file}' has rank {rank} and alpha {alpha}, expected positive numbers: save it again")
     return lora_scaling(rank, alpha, bool(saved.get("use_rslora")))

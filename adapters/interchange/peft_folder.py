@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,12 +90,17 @@ def read(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Factors]:
     return {name: scale_by_settings(name, layer, settings) for name, layer in layers.items()}
 
 
-def read_state(source: Path, config: Any, settings: Mapping[str, Any], changes_base: bool) -> dict[str, Tensor]:
+def read_state(
+    source: Path, config: Any, settings: Mapping[str, Any], changes_base: bool, seeds: Collection[str]
+) -> dict[str, Tensor]:
     """The state of any method of peft, from its folder or our own file.
 
     `config` is peft's configuration and `settings` are ours, both of the adapter to load into; `changes_base` tells
-    that its initialisation has changed the base's weights. Raises AdapterError if the source was saved with others.
+    that its initialisation has changed the base's weights. The options `seeds` are the source's. Raises AdapterError if
+    it was saved with other values of any other option.
     """
+    import torch
+
     file = adapter_file(source, (NATIVE_FILE, PEFT_FILE))
     tensors, metadata = read_tensors(file)
     if SETTINGS in metadata:
@@ -109,11 +114,11 @@ def read_state(source: Path, config: Any, settings: Mapping[str, Any], changes_b
             "changes: remove init_lora_weights from --adapter.options"
         )
     for name, value in saved.items():
-        if name not in DESCRIPTIVE and expected.get(name, value) != value:
+        if name not in DESCRIPTIVE and name not in seeds and expected.get(name, value) != value:
             raise AdapterError(
                 f"'{source}' was saved with {name} {value}, not {expected[name]}: set it with --adapter.options"
             )
-    return tensors
+    return tensors | {name: torch.tensor(saved[name]) for name in seeds if saved.get(name) is not None}
 
 
 def config_beside(file: Path, method: str) -> dict[str, Any]:

@@ -96,12 +96,18 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite:
     """Evaluate a finished run with its update cut to each rank; yields the records in turn.
 
     Each is a record of its own, of the method "<method>-truncated". An evaluation on disk is reused unless
-    `overwrite`. Also writes the spectra of the update, for `python -m reports spectra`. Raises UsageError for a run
-    that is not finished or cannot be merged.
+    `overwrite`. One without a finite figure has failed. Also writes the spectra of the update, for `python -m reports
+    spectra`. Raises UsageError for a run that is not finished, has no finite figure or cannot be merged.
     """
     if min(ranks, default=1) < 1:
         raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
-    size = finished_record(RunFolder(Path(folder)))["size"]  # before the base is loaded
+    source = finished_record(RunFolder(Path(folder)))  # before the base is loaded
+    if not source.get("metrics"):
+        raise UsageError(
+            f"no figure of the run '{folder}' is a finite number, so no truncation of it can be compared: choose a run "
+            "with figures, or run it again with a lower --train.learning-rate"
+        )
+    size = source["size"]
     if size is not None and size["field"] == "rank" and max(ranks, default=1) > size["value"]:
         raise UsageError(f"--ranks must be at most the run's own rank, {size['value']}, not {max(ranks)}")
     run = decompose_run(Path(folder))
@@ -179,7 +185,13 @@ def _evaluate(run: DecomposedRun, rank: int, folder: RunFolder, untuned: Evaluat
     write_items(folder.path / "items.parquet", tuned.items)
     seconds = {"evaluate": round(time.perf_counter() - start, 2)}
     facts = with_reasons(run.prepared.facts | _truncation_facts(run, rank), tuned)
-    return {"metrics": figures_of(run.config, tuned)["metrics"], "facts": facts, "seconds": seconds}
+    figures = figures_of(run.config, tuned)
+    failed = {} if figures["metrics"] else {"status": "failed", "reason": _undefined(tuned)}
+    return {**figures, **failed, "facts": facts, "seconds": seconds}
+
+
+def _undefined(tuned: Evaluation) -> str:
+    return f"no figure of the truncated model is a finite number ({', '.join(tuned.undefined())})"
 
 
 def _record_of(run: DecomposedRun, rank: int, folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,7 +207,6 @@ def _record_of(run: DecomposedRun, rank: int, folder: RunFolder, config: Mapping
         "fingerprint": folder.path.name,
         "seed": run.record["seed"],
         "size": {"field": "rank", "value": rank},
-        "primary_metric": run.record["primary_metric"],
         "config": config,
         "parameters": {"trainable": in_matrices + in_vectors, "total": run.record["parameters"]["total"]},
         **provenance(str(next(run.prepared.backbone.model.parameters()).device)),

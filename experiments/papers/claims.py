@@ -1,7 +1,7 @@
 """Check what the LoRA paper and diffusers' guides claim: each claim beside our figure, with a verdict.
 
-Figures are counted or predicted on models without weights, or read from run records. Like `experiments.studies`, this
-file names methods: the claims are about LoRA and full fine-tuning.
+Figures are counted or predicted on models without weights, or read from run records. Like
+`experiments.sweeping.studies`, this file names methods: the claims are about LoRA and full fine-tuning.
 """
 
 from __future__ import annotations

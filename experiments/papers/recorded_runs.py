@@ -38,6 +38,8 @@ class RecordedRun:
         adapter, task = type(config.adapter)(), type(config.task)()
         default = RunConfig(adapter, config.task, Train()).resolved().as_record()
         default["task"] = RunConfig(adapter, task).as_record()["task"]
+        own = RunConfig(config.adapter, config.task, Train()).resolved().train  # a searched rate depends on the size
+        default["train"] |= {name: getattr(own, name) for name in OF_THE_METHOD}
         ignored = {"seed", "base", *WITHOUT_EFFECT, *OF_THE_MACHINE}
         if config.adapter.name == LORA:  # the size of full fine-tuning, the top blocks alone, makes it another method
             ignored.add(str(config.adapter.size_field))
@@ -57,8 +59,8 @@ class RecordedRun:
     def key(self, part: str) -> str:
         """The settings of "conditions" (task and training) or "method", without the seed and LoRA's size, as text."""
         settings = self.config.as_record()
-        own = {name: settings["train"].pop(name) for name in OF_THE_METHOD}
-        for name in ("seed", *WITHOUT_EFFECT):
+        own = {name: self.departures.get(f"train.{name}", "default") for name in OF_THE_METHOD}
+        for name in ("seed", *WITHOUT_EFFECT, *OF_THE_METHOD):
             settings["train"].pop(name)
         if self.config.adapter.name == LORA:
             settings["adapter"].pop(self.config.adapter.size_field)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import RunConfig
+from experiments.config import RunConfig, size_of
 from experiments.records.folder import RunFolder
 from experiments.records.provenance import provenance
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[str, Any]:
     """The entries that are known before training."""
-    size_field = config.adapter.size_field
-    size = None if size_field is None else getattr(config.adapter, size_field)
+    size_field, size = config.adapter.size_field, size_of(config.adapter)
     return {
         "source": "run",
         "task": config.task.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ def show(record: Mapping[str, Any], folder: Path) -> None:
     console = Console()
     if record["status"] != "finished":
         console.print(f"[bold red]failed[/]: {record['reason']}\n{folder}", highlight=False)
+        for line in _untuned(record.get("base_figures", {})):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         return
     console.print(_figures(record))
     for line in _definitions(record["metrics"]):
@@ -34,7 +37,9 @@ def _figures(record: Mapping[str, Any]) -> Table:
     figures = record["metrics"]
     size = record["size"]
     title = f"{record['method']} on {record['task']}" + (f", {size['field']} {size['value']}" if size else "")
-    table = Table(title=f"{title}, seed {record['seed']}", title_justify="left")
+    seeds = max((len(figure.get("evaluation", ())) for figure in figures.values()), default=0)
+    title += f", seed {record['seed']}" + (f", mean of {seeds} evaluation seeds" if seeds else "")
+    table = Table(title=title, title_justify="left")
     table.add_column("figure", no_wrap=True)
     for name in ("base", "tuned", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -45,12 +50,29 @@ def _figures(record: Mapping[str, Any]) -> Table:
         interval = f"{_number(figure.get('low'))} .. {_number(figure.get('high'))}" if "low" in figure else ""
         references = [f"{column} {_number(figure[column])}" for column in REFERENCES if column in figure]
         arrow = {"lower": "↓", "higher": "↑"}[figure["better"]]
-        last = ", ".join([*references, f"n {figure['n']}"])
+        last = ", ".join([*references, f"n {figure['n']}", *_evaluation_noise(figure)])
         table.add_row(f"{name} {arrow}", _number(figure.get("base")), _number(figure["value"]), interval, last)
     extractors = sorted({figure["extractor"] for figure in figures.values()})
     table.caption = "↓ lower is better, ↑ higher is better; measured with: " + "; ".join(extractors)
     table.caption_justify = "left"
     return table
+
+
+def _evaluation_noise(figure: Mapping[str, Any]) -> Iterator[str]:
+    """The standard deviation between evaluation seeds, if there are several."""
+    if "evaluation" in figure:
+        yield f"evaluation sd {_number(stdev(figure['evaluation']))}"
+
+
+def _untuned(figures: Mapping[str, Any]) -> Iterator[str]:
+    """The untuned base's figures of a run that failed later, on one line; none if they were not measured."""
+    parts = [
+        f"{name} {_number(figure['value'])} (n {figure['n']}, {figure['extractor']})"
+        for name, figure in figures.items()
+        if not _is_part(name, figures)
+    ]
+    if parts:
+        yield f"untuned base: {', '.join(parts)}"
 
 
 def _definitions(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -71,8 +93,12 @@ def _not_measured(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_part(name: str, figures: Mapping[str, Any]) -> bool:
-    """Whether a figure is part of another one (alignment_eyes of alignment), which the table leaves out."""
-    return any(name.startswith(f"{whole}_") for whole in figures)
+    """Whether a figure is part of another one (alignment_eyes of alignment), which the table leaves out.
+
+    A part has the unit of the whole, and measures the same.
+    """
+    wholes = [figure for whole, figure in figures.items() if name.startswith(f"{whole}_")]
+    return any(whole["unit"] == figures[name]["unit"] for whole in wholes)
 
 
 def _costs(record: Mapping[str, Any]) -> Iterator[str]:

@@ -56,10 +56,10 @@ class IntrinsicSettings:
     resolution: float = bounded(4.0, above=1, at_most=LARGEST_COUNT)
     """Bisection stops once the smallest size that reaches the target is at most this many times the largest that does
     not; the crossing is interpolated between the two on the log scale."""
-    rate_exponent: float = bounded(0.5, at_least=0, at_most=4)
-    """The learning rate at size s is the method's rate times (default size / s) to this power. One step of Adam moves
-    each of the s numbers by about the rate, so at 0.5 the weights move equally far at every dimension, and nearly so
-    at every rank. 0 uses the same rate at every size."""
+    rate_exponent: float | None = bounded(None, at_least=0, at_most=4)
+    """Where no search on the base (`sweep --search-lr 5 --save-rates`) has found METHOD's learning rates: the rate at
+    size s is the one at the default size times (default size / s) to this power, a law and not tuned. Default: 0.5 for
+    subspace (one step of Adam then moves the weights equally far at every dimension), else 0."""
     other_methods: tuple[str, ...] = ("lora",)
     """Further methods to search for the smallest size with the same quality, over powers of 4."""
     other_largest: int = bounded(64, at_least=1, at_most=LARGEST_COUNT)
@@ -174,7 +174,8 @@ def _variants_to_search(config: RunConfig, settings: IntrinsicSettings, backbone
         if smallest > largest:
             raise UsageError(f"--largest must be at least {smallest} for {name} on this model, not {largest}")
         bisection = Bisection.over(smallest, largest, settings.factor, settings.resolution)
-        methods.append(SizedMethod(name, replace(config, adapter=adapter), bisection, settings.rate_exponent))
+        exponent = adapter.rate_exponent if settings.rate_exponent is None else settings.rate_exponent
+        methods.append(SizedMethod(name, replace(config, adapter=adapter), bisection, exponent))
     return methods
 
 
@@ -188,7 +189,7 @@ def _others_to_search(config: RunConfig, settings: IntrinsicSettings, backbone: 
         size_field(adapter)
         smallest = adapter.least_size(backbone)
         bisection = Bisection.over(smallest, settings.other_largest, GRID_FACTOR_OF_OTHERS, settings.resolution)
-        methods.append(SizedMethod(name, RunConfig(adapter, config.task, train), bisection, settings.rate_exponent))
+        methods.append(SizedMethod(name, RunConfig(adapter, config.task, train), bisection, adapter.rate_exponent))
     return methods
 
 
@@ -212,6 +213,7 @@ def _combined(method: SizedMethod, searches: Sequence[SizeSearch]) -> dict[str, 
         "method": method.config.adapter.name,
         "field": method.field,
         "range": [method.bisection.grid[0], method.bisection.grid[-1]],
+        "rates": method.rates,
         **combine_seeds(crossings),
         "seeds": seeds,
     }

@@ -23,6 +23,7 @@ def outcome_text(outcome: Mapping[str, Any]) -> str:
     lines += [f"left out: {seed['reason']}" for seed in outcome["seeds"] if "reason" in seed]
     for curve in outcome["curves"]:
         lines.append(f"{curve['name']}: {curve['field']} {_interval(curve)}; {curve['how']}, n={curve['n']} seeds")
+        lines.append(f"  {curve['rates']}")
         lines += [f"  seed {seed['seed']}: {_crossing(seed)}{_shape(seed)}" for seed in curve["seeds"]]
     return "\n".join(lines)
 

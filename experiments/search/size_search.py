@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import ResolvedTrain, RunConfig
+from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.search.bisection import Bisection, interpolate
 from experiments.search.curve_shape import shape
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from adapters.base import Adapter
     from experiments.sweeping.local_launcher import Ended, Launcher
 
+SEARCHED = {  # sources of a learning rate (`RunConfig.learning_rate_source`), in words
+    "search": "at sizes that were searched",
+    "interpolated": "interpolated between such sizes",
+    "nearest": "of the nearest such size",
+}
 FIGURE_FIELDS = ("value", "low", "high", "base", "n", "unit", "extractor")
 
 
@@ -36,15 +41,39 @@ class SizedMethod:
         return size_field(self.config.adapter)
 
     def at(self, size: int, seed: int) -> RunConfig:
-        """The configuration of one run: its learning rate is scaled by (default size / size) ** rate_exponent."""
-        adapter = self.config.adapter
-        train = ResolvedTrain.of_steps(self.config.resolved().train, 1)
-        default = getattr(type(adapter)(), self.field)
-        rate = float(f"{train.learning_rate * (default / size) ** self.rate_exponent:.3g}")
-        sized = replace(adapter, **{self.field: size})
-        return replace(
-            self.config, adapter=sized, train=replace(self.config.train, seed=seed, learning_rate=rate)
-        ).resolved()
+        """The configuration of one run, at the learning rate that a search on the base found for its size.
+
+        Without a search the rate is the one at the default size times (default size / size) ** rate_exponent.
+        """
+        config = self._sized(size, seed)
+        if config.learning_rate_source in SEARCHED:
+            return config
+        rate = float(f"{self.default_rate * (self.default_size / size) ** self.rate_exponent:.3g}")
+        return replace(config, train=replace(config.train, learning_rate=rate))
+
+    @property
+    def rates(self) -> str:
+        """How the learning rates of the sizes in the range were chosen, in words."""
+        sources = {self.at(size, 0).learning_rate_source for size in self.bisection.grid}
+        if searched := [text for source, text in SEARCHED.items() if source in sources]:
+            return f"learning rates found by search on the base: {', '.join(searched)}"
+        law = f" times ({self.default_size:,} / {self.field}) ** {self.rate_exponent:g}" if self.rate_exponent else ""
+        return f"learning rates not tuned for each size: {self.default_rate:g}{law}"
+
+    @property
+    def default_size(self) -> int:
+        return getattr(type(self.config.adapter)(), self.field)
+
+    @property
+    def default_rate(self) -> float:
+        """The learning rate at the default size."""
+        rate = self._sized(self.default_size, self.config.train.seed).train.learning_rate
+        assert rate is not None, "the configuration is not resolved"
+        return rate
+
+    def _sized(self, size: int, seed: int) -> RunConfig:
+        adapter = replace(self.config.adapter, **{self.field: size})
+        return replace(self.config, adapter=adapter, train=replace(self.config.train, seed=seed)).resolved()
 
 
 def size_field(adapter: Adapter) -> str:

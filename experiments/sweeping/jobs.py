@@ -122,7 +122,8 @@ class RunJob(Job):
         """Add the search to a record that lacks it."""
         record = self.folder.result()
         if self.search is not None and record is not None and record.get("search") != self.search:
-            write_json(self.folder.result_file, record | {"search": self.search})
+            training = record.get("training", {}) | {"learning_rate_source": "search"}
+            write_json(self.folder.result_file, record | {"training": training, "search": self.search})
 
 
 def describe_adapter(adapter: Adapter) -> str:

@@ -1,103 +1,43 @@
-"""Search for the learning rate: every setting tries the same number of rates, on a share of its steps.
+"""Search for the learning rate: the same search for every method at every size on every task.
 
-A setting is a method at one size on one task; its rates lie around the one that it would take without a search. The
-choice uses the task's validation loss alone: a trial is never evaluated on test items and is not a run of a report.
+The first grid lies around the rate that the setting would take without a search. It grows until its best rate has a
+neighbour on each side, and is then refined once between them. All grids of a factor are parts of one series, so that
+the searches of several sizes tried the same rates. The choice uses the task's validation loss alone: a trial is never
+evaluated on test items and is not a run of a report. `rates_file` writes searches for a base.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from adapters.base import Adapter
 from experiments.config import RunConfig
 from experiments.errors import UsageError
-from experiments.records.folder import write_json
-from experiments.sweeping.jobs import Job, RunJob
-
-if TYPE_CHECKING:
-    from experiments.training.signals import Interruption
-    from tasks.base import PreparedTask
+from experiments.sweeping.jobs import RunJob
+from experiments.sweeping.trial import Trial
+from experiments.training.settings import LARGEST_RATE
 
 FOLDER = ".learning-rates"  # below the runs' folder; reports skip it
 MEASURE = "validation loss at the last step of the trial"
-
-
-@dataclass(frozen=True, eq=False)
-class Trial(Job):
-    """Training with one rate on a share of the steps. A rate that diverges is a result too."""
-
-    @property
-    def description(self) -> str:
-        return f"{super().description}, trial at learning rate {self.config.train.learning_rate:g}"
-
-    @property
-    def file(self) -> Path:
-        return self.folder.path / "trial.json"
-
-    @property
-    def done(self) -> bool:
-        return self.file.exists()
-
-    def result(self) -> dict[str, Any]:
-        """The trial's rate, its validation loss (None if it failed) and the reason for a failure."""
-        return json.loads(self.file.read_text())
-
-    def state(self) -> str:
-        return f"finished: {self.outcome()}" if self.done else self.progress()
-
-    def outcome(self) -> str:
-        result = self.result()
-        return result["failure"] or f"validation loss {result['validation_loss']:.4g}"
-
-    def perform(self, prepared: PreparedTask) -> str | None:
-        from experiments.records.run_lock import only_writer
-        from experiments.training.signals import Interruption
-
-        with Interruption() as interruption, only_writer(self.folder.path) as check_writer:
-            if not self.done:
-                self.folder.write_config(self.config)
-                loss, failure = self._train(prepared, interruption, check_writer)
-                rate = self.config.train.learning_rate
-                write_json(self.file, {"learning_rate": rate, "validation_loss": loss, "failure": failure})
-        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
-        return None
-
-    def _train(
-        self, prepared: PreparedTask, interruption: Interruption, check_writer: Callable[[], None]
-    ) -> tuple[float | None, str | None]:
-        """The validation loss, or the reason why there is none."""
-        from experiments.records.failures import DiskFull, RunFailure, failures_are_records
-        from experiments.session import reserve_and_attach
-        from experiments.training.loop import Trainer
-
-        folder, attachment = self.folder.path, reserve_and_attach(self.config, prepared)
-        settings = self.config.for_items(prepared.train_items)
-        try:
-            with failures_are_records(folder, lambda: None):
-                trainer = Trainer(prepared, attachment, settings, folder, interruption, check_writer)
-                trainer.run()
-        except DiskFull:
-            raise  # not the rate's fault
-        except RunFailure as failed:
-            return None, str(failed)
-        finally:
-            attachment.detach()
-        loss = trainer.log.lines()[-1]["validation_loss"]
-        return (loss, None) if math.isfinite(loss) else (None, "the validation loss is not finite")
+ORIGIN = 1e-3  # a rate of every series
+MOST_GROWTH = 4  # rates added to the first grid, on each side
 
 
 @dataclass(frozen=True)
 class LearningRateSearch:
-    """`count` rates, neighbours `factor` apart, each tried on `share` of the steps (and of the warmup)."""
+    """`count` rates to begin with, neighbours `factor` apart, each tried on `share` of the steps (and of the warmup).
 
-    count: int
-    factor: float = 2.0
-    share: float = 0.5
+    A rate whose training fails is worse than any that ends with a finite loss.
+    """
+
+    count: int = 5
+    factor: float = 3.0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.count < 2:
@@ -107,36 +47,62 @@ class LearningRateSearch:
         if not 0 < self.share <= 1:
             raise UsageError(f"--search-share must be above 0 and at most 1, not {self.share:g}")
 
-    def rates(self, centre: float) -> list[float]:
-        """The grid in ascending order, symmetric about `centre` on a log scale, rounded to four digits."""
-        middle = (self.count - 1) / 2
-        return [float(f"{centre * self.factor ** (i - middle):.4g}") for i in range(self.count)]
+    def rates(self, centre: float, growth_below: int = 0, growth_above: int = 0) -> list[float]:
+        """The grid in ascending order: before its growth, the `count` rates of the series closest to `centre`."""
+        lowest = round(self._place(centre) - (self.count - 1) / 2) - growth_below
+        grid = [self._rate(lowest + i) for i in range(growth_below + self.count + growth_above)]
+        return [rate for rate in grid if rate <= LARGEST_RATE]
 
-    def trials(self, config: RunConfig, runs: Path) -> list[Trial]:
-        """The trials for a resolved configuration. Raises UsageError if it has no number of steps."""
+    def wanted(self, centre: float, losses: Mapping[float, float | None]) -> list[float]:
+        """The rates to try next after those in `losses` (None if the training failed); empty once the search is over.
+
+        First the grid, then one rate beyond the end at which the best one lies, as long as it does, up to MOST_GROWTH
+        on each side; at last the middle (on the log scale) between the best rate and each neighbour.
+        """
+        below = above = 0
+        while True:
+            grid = self.rates(centre, below, above)
+            if missing := [rate for rate in grid if rate not in losses]:
+                return missing
+            best = min(grid, key=lambda rate: _badness(losses[rate]))
+            if best == grid[0] and below < MOST_GROWTH:
+                below += 1
+            elif best == grid[-1] and above < MOST_GROWTH and grid[-1] * self.factor <= LARGEST_RATE:
+                above += 1
+            else:
+                break
+        middles = (self._rate(round(self._place(best)) + side) for side in (-0.5, 0.5))
+        return [rate for rate in middles if rate not in losses and rate <= LARGEST_RATE and losses[best] is not None]
+
+    def _place(self, rate: float) -> float:
+        """Where the rate lies in the series of all grids."""
+        return math.log(rate / ORIGIN, self.factor)
+
+    def _rate(self, place: float) -> float:
+        """The rate at this place, rounded to four digits."""
+        return float(f"{ORIGIN * self.factor**place:.4g}")
+
+    def config(self, config: RunConfig, rate: float) -> RunConfig:
+        """The configuration of a trial. Raises UsageError if the resolved `config` has no number of steps."""
         train = config.train
         if not train.steps:
             raise UsageError("a learning-rate search needs --train.steps: each trial takes a share of them")
-        assert train.learning_rate is not None, "the configuration is not resolved"
         steps = max(1, round(self.share * train.steps))
         warmup_steps = None if train.warmup_steps is None else round(self.share * train.warmup_steps)
         warmup_steps = 0 if steps == 1 else warmup_steps
-        short = replace(train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps)
-        return [
-            Trial(replace(config, train=replace(short, learning_rate=rate)), runs / FOLDER)
-            for rate in self.rates(train.learning_rate)
-        ]
+        short = replace(train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps, learning_rate=rate)
+        return replace(config, train=short)
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, Any]:
         """The search's entry in the records. `chosen` is None if no rate has a finite loss."""
-        results = [trial.result() for trial in trials]
-        losses = {result["learning_rate"]: result["validation_loss"] for result in results}
-        finite = {rate: loss for rate, loss in losses.items() if loss is not None}
-        best = min(finite, key=lambda rate: finite[rate]) if finite else None
+        results = sorted((trial.result() for trial in trials), key=lambda result: result["learning_rate"])
+        rates = [result["learning_rate"] for result in results]
+        best = min(results, key=lambda result: _badness(result["validation_loss"]))
+        chosen = None if best["validation_loss"] is None else best["learning_rate"]
         train = trials[0].config.train
         return {
-            "chosen": best,
-            "edge": {min(losses): "lowest", max(losses): "highest"}.get(best),
+            "chosen": chosen,
+            "edge": {min(rates): "lowest", max(rates): "highest"}.get(chosen),
             "chosen_by": MEASURE,
             "trials": results,
             "steps": train.steps,
@@ -146,22 +112,50 @@ class LearningRateSearch:
         }
 
 
+def _badness(loss: float | None) -> float:
+    return math.inf if loss is None else loss
+
+
 @dataclass(frozen=True)
 class SeedGroup:
-    """Configurations that differ only in the seed, and the trials, if any, that choose their learning rate."""
+    """Configurations that differ only in the seed, and the search, if any, that chooses their learning rate."""
 
     configs: Sequence[RunConfig]
     root: Path
     search: LearningRateSearch | None = None
-    trials: Sequence[Trial] = ()
+
+    @property
+    def adapter(self) -> Adapter:
+        return self.configs[0].adapter
+
+    def trials(self) -> list[Trial]:
+        """The trials so far: the finished ones, and those to do next. Trials use the first seed."""
+        if self.search is None:
+            return []
+        centre = self.configs[0].train.learning_rate
+        assert centre is not None, "the configuration is not resolved"
+        finished: dict[float, Trial] = {}
+        losses: dict[float, float | None] = {}
+        while wanted := self.search.wanted(centre, losses):
+            trials = [self._trial(rate) for rate in wanted]
+            if not all(trial.done for trial in trials):
+                return [*finished.values(), *trials]
+            finished |= zip(wanted, trials, strict=True)
+            losses |= {rate: trial.result()["validation_loss"] for rate, trial in zip(wanted, trials, strict=True)}
+        return list(finished.values())
+
+    def _trial(self, rate: float) -> Trial:
+        assert self.search is not None
+        return Trial(self.search.config(self.configs[0], rate), self.root / FOLDER)
 
     def outcome(self) -> dict[str, Any] | None:
         """The search's entry in the records; None without a search. Raises UsageError if it chose no rate."""
         if self.search is None:
             return None
-        if not all(trial.done for trial in self.trials):
-            raise UsageError("its learning-rate search is not complete")
-        search = self.search.chosen(self.trials)
+        trials = self.trials()
+        if not all(trial.done for trial in trials):
+            raise UsageError("its learning-rate search is not complete: the same command resumes it")
+        search = self.search.chosen(trials)
         if search["chosen"] is None:
             reasons = sorted({result["failure"] for result in search["trials"]})
             raise UsageError(f"training failed at every learning rate of the search: {'; '.join(reasons)}")
@@ -177,12 +171,10 @@ class SeedGroup:
         return [RunJob(replace(config, train=train), self.root, search) for config, train in pairs]
 
 
-def seed_groups(configs: Sequence[RunConfig], root: Path, search: LearningRateSearch | None) -> list[SeedGroup]:
-    """Resolved configurations grouped by everything but the seed, in order; trials use a group's first seed."""
+def seed_groups(configs: Iterable[RunConfig], root: Path, search: LearningRateSearch | None) -> list[SeedGroup]:
+    """Resolved configurations grouped by everything but the seed, in order."""
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         seedless = replace(config, train=replace(config.train, seed=0))
         groups.setdefault(json.dumps(seedless.as_record(), sort_keys=True, default=str), []).append(config)
-    if search is None:
-        return [SeedGroup(group, root) for group in groups.values()]
-    return [SeedGroup(group, root, search, search.trials(group[0], root)) for group in groups.values()]
+    return [SeedGroup(group, root, search) for group in groups.values()]

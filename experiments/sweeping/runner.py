@@ -14,7 +14,7 @@ from experiments.records.run_record import RunRecord
 from experiments.sweeping.grid import crossed, resolved
 from experiments.sweeping.jobs import LARGEST_JOBS, Job, RunJob, describe_adapter
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
-from experiments.sweeping.local_launcher import InProcessLauncher, Launcher, LocalLauncher
+from experiments.sweeping.local_launcher import Ended, InProcessLauncher, Launcher, LocalLauncher
 from experiments.training.settings import with_settings
 from tasks.base import Task
 
@@ -72,21 +72,32 @@ def _record(job: RunJob, reason: str | None) -> RunRecord:
 
 
 def find_rates(groups: Sequence[SeedGroup], launcher: Launcher) -> None:
-    """Perform the missing trials, and print where the best rate is at the edge of the grid."""
+    """Perform the missing trials, and print where the best rate is at the edge of all that were tried."""
     from experiments.sweeping.display import run_jobs
 
-    trials = [trial for group in groups for trial in group.trials]
-    missing = [trial for trial in trials if not trial.done]
-    if trials:
-        print(f"learning-rate trials: {len(trials)}, of which {len(trials) - len(missing)} are finished")
-    run_jobs(missing, launcher, "learning-rate trials")
+    to_do: dict[Job, SeedGroup] = {trial: group for group in groups for trial in group.trials() if not trial.done}
+    if any(group.search is not None for group in groups):
+        finished = sum(trial.done for group in groups for trial in group.trials())
+        print(f"learning-rate trials: {finished} finished, {len(to_do)} to do, and those that their losses ask for")
+
+    def next_trials(ended: Ended) -> list[Job]:
+        """What the group of an ended trial wants to try, once its other trials have ended too."""
+        group = to_do[ended.job]
+        if not all(trial.done for trial, other in to_do.items() if other is group):
+            return []
+        new = [trial for trial in group.trials() if not trial.done]
+        to_do.update(dict.fromkeys(new, group))
+        return list(new)
+
+    run_jobs(list(to_do), launcher, "learning-rate trials", next_trials)
     for group in groups:
         with suppress(UsageError):  # the group's runs report it
             search = group.outcome()
             if search is not None and search["edge"] is not None:
                 print(
-                    f"{group.trials[0].config.task.name} {describe_adapter(group.configs[0].adapter)}: the best rate, "
-                    f"{search['chosen']:g}, is the {search['edge']} of {len(group.trials)}: a better one may lie beyond"
+                    f"{group.configs[0].task.name} {describe_adapter(group.adapter)}: the best rate, "
+                    f"{search['chosen']:g}, is the {search['edge']} of {len(search['trials'])}: a better one may lie "
+                    "beyond"
                 )
 
 
@@ -127,7 +138,7 @@ def show_state(groups: Sequence[SeedGroup]) -> None:
     """Print the trials and runs with their progress; a run whose search is not over has no rate yet."""
     from experiments.sweeping.display import show_plan
 
-    trials: list[Job] = [trial for group in groups for trial in group.trials]
+    trials: list[Job] = [trial for group in groups for trial in group.trials()]
     runs, waiting = runs_of(groups)
     show_plan([*trials, *runs.values()])
     if waiting:

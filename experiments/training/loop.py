@@ -187,9 +187,11 @@ class Trainer:
         done = step + 1
         settings = self.settings
         if done % settings.validation_steps == 0 or done == settings.steps:
-            line["validation_loss"] = loss = self._validate(done)
-            for callback in self.callbacks:
-                callback.on_validation(self, done, loss)
+            loss = self._validate(done)
+            if loss is not None:
+                line["validation_loss"] = loss
+                for callback in self.callbacks:
+                    callback.on_validation(self, done, loss)
         write_line(log, line)
         if self.accelerator.log_with:
             self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
@@ -203,12 +205,15 @@ class Trainer:
         if signal is not None:
             raise Interrupted(signal, f"step {done} of {settings.steps} is saved; the same command resumes from there")
 
-    def _validate(self, step: int) -> float:
-        """The validation loss of the weights that a run ending now would save; its samples go to samples/."""
+    def _validate(self, step: int) -> float | None:
+        """The validation loss of the weights that a run ending now would save, unless the data are too few for one.
+
+        Their samples go to samples/.
+        """
         model = self.prepared.backbone.model
         model.eval()
         with averaged(self.average, self.owned.values()):
-            loss = self.prepared.validation_loss()
+            loss = self.prepared.validation_loss() if self.prepared.has_validation else None
             self.prepared.illustrate(self.folder / "samples", step)
         model.train()
         return loss

@@ -14,6 +14,7 @@ from experiments.errors import UsageError, check_names
 LRScheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 MixedPrecision = Literal["no", "bf16", "fp16"]
 LARGEST_BATCH = 10**6
+LARGEST_RATE = 10
 LARGEST_SEED = 2**32 - 1  # numpy's generators take no larger one
 NEEDED_PACKAGES = {  # by setting and value: the package, and what to do without it
     ("optimizer", "adamw-8bit"): ("bitsandbytes", "pip install bitsandbytes, or choose adamw-fused"),
@@ -34,14 +35,15 @@ class Train:
     """Micro-batch size per process. N processes of size b match one process of size N*b, except for dropout masks."""
     num_processes: int = bounded(1, at_least=1, at_most=LARGEST_BATCH)
     """Number of data-parallel processes, set by torchrun: torchrun --nproc_per_node 2 -m experiments.run ..."""
-    learning_rate: float | None = bounded(None, above=0, at_most=10)
+    learning_rate: float | None = bounded(None, above=0, at_most=LARGEST_RATE)
     """Peak learning rate of AdamW."""
     lr_scheduler: LRScheduler | None = None
     """Learning-rate schedule after warmup."""
     warmup_steps: int | None = bounded(None, at_least=0, at_most=LARGEST_COUNT)
     """Steps of linear learning-rate warmup."""
-    weight_decay: float = bounded(0.01, at_least=0, at_most=1000)
-    """Decoupled weight decay of AdamW."""
+    weight_decay: float = bounded(0.0, at_least=0, at_most=1000)
+    """Decoupled weight decay of AdamW: every step multiplies what trains by 1 - learning rate * weight decay. A method
+    with a higher rate shrinks more, which is why the default is 0 for all."""
     optimizer: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
     """AdamW, AdamW with a fused kernel, or AdamW with 8-bit moments (bitsandbytes, Dettmers et al. 2021)."""
     ema_decay: float | None = bounded(None, above=0, below=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reports.cost_fields import COST_FIELDS, value_at
+from reports.costs.fields import COST_FIELDS, value_at
 from reports.costs.records import CostRecord, RatioRecord, read_cost_records
 from reports.errors import ReportError
 from reports.records import collect

@@ -13,10 +13,11 @@ import jinja2
 from markupsafe import Markup
 
 from reports import tables
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.page.gallery import gallery_rows
 from reports.plots.style import slug
 from reports.records import Collection
+from reports.references import references
 from reports.run_groups import RunGroup, plot_lines, size_text
 from reports.tables import Table
 from reports.text import notes, variances
@@ -118,13 +119,15 @@ def _fields(groups: Sequence[RunGroup]) -> list[str]:
 
 def _metric(table: Table, name: str) -> dict[str, Any]:
     figures = [figure for group in table.rows for figure in group.figures(name)]
-    references = notes.references(table.rows, name)
     return {
         "name": name,
         "lower": table.lower_is_better[name],
         "unit": notes.unit_text(figures),
         "note": ", ".join(filter(None, [notes.n_text(figures), notes.extractor_text(figures)])),
-        "references": [{"title": notes.REFERENCE_TITLES[k], "value": sum(v) / len(v)} for k, v in references.items()],
+        "references": [
+            {"title": one_line(notes.reference_title(found)), "value": found.value}
+            for found in references(table.rows, name)
+        ],
     }
 
 

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from reports.plots.style import GREY, escape, label_level, method_colours, method_markers, new_figure
+from reports.references import references
 from reports.run_groups import RunGroup, plot_lines
 from reports.text import notes
 
@@ -119,11 +119,10 @@ def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> N
         if mean.low is not None and mean.high is not None:
             panel.axhspan(mean.low, mean.high, color=paint[group.method], alpha=0.08, linewidth=0)
     bottom, top = panel.get_ylim()
-    for name, values in notes.references(groups, metric).items():
-        value = float(np.mean(values))
-        if bottom <= value <= top:
-            panel.axhline(value, color=GREY, linewidth=1, linestyle=":")
-            label_level(panel, notes.REFERENCE_TITLES[name], value)
+    for reference in references(groups, metric):
+        if bottom <= reference.value <= top:
+            panel.axhline(reference.value, color=GREY, linewidth=1, linestyle=":")
+            label_level(panel, notes.reference_title(reference), reference.value)
 
 
 def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:

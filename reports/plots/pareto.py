@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
 from reports.run_groups import RunGroup
 from reports.text.table import cost_text

@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike
 
 from reports.statistics.seeds import MeanSquares
 
-NORMAL = 1.96  # standard errors on either side of a 95 % interval
-
 
 @dataclass(frozen=True)
 class Components:
@@ -25,12 +23,12 @@ class Components:
     items: float | None
 
 
-def components(values: ArrayLike, width: float | None) -> Components:
+def components(values: ArrayLike, error: float | None) -> Components:
     """The components of values (n, r), n training and r evaluation seeds, by a two-way random-effects analysis.
 
     The estimates equate mean squares with their expected values (the ANOVA method; Searle, Casella and McCulloch 1992,
-    section 4.7), and negative ones are 0. `width` is that of a run's 95 % interval over items, for its average over the
-    r evaluations; the part of `evaluation` that is left in this average is subtracted.
+    section 4.7), and negative ones are 0. `error` is a run's standard error over items, of its average over the r
+    evaluations; the part of `evaluation` that is left in this average is subtracted.
     """
     values = np.asarray(values, float)
     squares = MeanSquares.of(values)
@@ -38,6 +36,6 @@ def components(values: ArrayLike, width: float | None) -> Components:
     training = max(0.0, squares.training - squares.interaction) / r if n > 1 else None
     evaluation = float(values.var(axis=1, ddof=1).mean()) if r > 1 else None
     items = None
-    if width is not None:
-        items = max(0.0, (width / 2 / NORMAL) ** 2 - (evaluation or 0.0) / r)
+    if error is not None:
+        items = max(0.0, error**2 - (evaluation or 0.0) / r)
     return Components(training, evaluation, items)

@@ -7,7 +7,7 @@ from reports.records import Run
 from reports.run_groups import settings_of, value_text
 from reports.schema import FigureRecord
 from reports.text import notes, verdicts
-from reports.text.format import decimals, interval_text, short_text
+from reports.text.format import decimals, interval_text
 
 FEW_ITEMS = 30  # with fewer items a bootstrap interval is too short
 
@@ -48,12 +48,9 @@ def _methods(methods: MethodComparison | str) -> list[str]:
         return [f"Over seeds: {methods}."]
     table, rows = methods.table, methods.table.rows
     group, reference = (verdicts.group_name(table, rows[i]) for i in (methods.group, methods.reference))
-    lines = [f"Over seeds, {group} against {reference} (as in `python -m reports table {table.task}`):"]
-    for metric, verdict in methods.verdicts.items():
-        found = verdict.detectable
-        detectable = "" if found is None else f"; detectable difference {short_text(found)}"
-        lines.append(f"{metric}: {verdict.text_with_p}{detectable}")
-    return lines
+    corrected = verdicts.correction(table, rows[methods.reference])
+    lines = [f"Over seeds, {group} against {reference} (as in `python -m reports table {table.task}`; {corrected}):"]
+    return lines + [f"{metric}: {verdicts.with_detectable(each)}" for metric, each in methods.verdicts.items()]
 
 
 def _items_table(paired: list[ItemComparison]) -> list[str]:

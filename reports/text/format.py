@@ -36,9 +36,9 @@ def short_text(value: float) -> str:
     return f"{value:.{0 if value == 0 else max(0, min(8, 1 - math.floor(math.log10(abs(value)))))}f}"
 
 
-def number_range_text(numbers: Sequence[float]) -> str:
-    """The range of ascending numbers, each with four digits."""
-    return range_text(*(f"{number:.{decimals(number)}f}" for number in (numbers[0], numbers[-1])))
+def number_text(value: float) -> str:
+    """Four digits."""
+    return f"{value:.{decimals(value)}f}"
 
 
 def interval_text(value: float, low: float | None, high: float | None, brackets: str) -> str:

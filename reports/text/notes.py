@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.records import Collection, Run
+from reports.references import Reference, references
 from reports.run_groups import RunGroup, settings_of
-from reports.schema import REFERENCES, FigureRecord
+from reports.schema import FigureRecord
 from reports.tables import Table
 from reports.text import variances, verdicts
-from reports.text.format import count_text, join_sorted, mixture_warning, number_range_text, range_text
+from reports.text.format import count_text, join_sorted, mixture_warning, number_text, range_text
 
 REFERENCE_TITLES = {
     "base": "untuned base",
@@ -27,6 +28,7 @@ def table_notes(table: Table, part: Collection, metrics: Iterable[str]) -> list[
     return [
         *counts(part),
         *measured_with(table.rows, metrics),
+        *several_evaluations(table.rows, metrics),
         *methods_used(table),
         *variances.sources(table.rows, table.primary_metric),
         *warnings(table.rows, table.metrics),
@@ -49,9 +51,13 @@ def counts(part: Collection) -> list[str]:
 
 
 def measured_with(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
-    """One line per metric that a run has."""
-    by_metric = {metric: [figure for group in groups for figure in group.figures(metric)] for metric in metrics}
-    return [metric_note(metric, figures) for metric, figures in by_metric.items() if figures]
+    """One line per metric that a run has, or of which a failed run has the untuned base's figure alone."""
+    lines = []
+    for metric in metrics:
+        bases = [run.record.base_figures.get(metric) for group in groups for run in group.failed]
+        figures = [figure for group in groups for figure in group.figures(metric)] or [*filter(None, bases)]
+        lines += [metric_note(metric, figures)] if figures else []
+    return lines
 
 
 def metric_note(metric: str, figures: Sequence[FigureRecord]) -> str:
@@ -75,18 +81,21 @@ def extractor_text(figures: Sequence[FigureRecord]) -> str:
     return f"measured with {join_sorted(names, ' and ')}" if names else ""
 
 
-def references(groups: Sequence[RunGroup], metric: str) -> dict[str, list[float]]:
-    """The reference values of a metric by name: each distinct value in the records, in rising order."""
-    figures = [figure for group in groups for figure in group.figures(metric)]
-    values = {name: sorted({v for f in figures if (v := getattr(f, name)) is not None}) for name in REFERENCES}
-    return {name: distinct for name, distinct in values.items() if distinct}
-
-
 def references_text(groups: Sequence[RunGroup], metric: str) -> str:
     """The reference values of a metric on one line; empty if the records have none."""
-    values = references(groups, metric)
-    parts = [f"{REFERENCE_TITLES[name]} {number_range_text(distinct)}" for name, distinct in values.items()]
+    parts = [f"{reference_title(found)} {number_text(found.value)}" for found in references(groups, metric)]
     return f"For comparison, {metric}: {', '.join(parts)}." if parts else ""
+
+
+def reference_title(reference: Reference) -> str:
+    """What the value is, with its evaluation if runs were evaluated in several ways."""
+    title = REFERENCE_TITLES[reference.kind]
+    return f"{title} ({reference.settings})" if reference.settings else title
+
+
+def several_evaluations(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
+    """The reference values of each metric that has several of one kind: one for each evaluation."""
+    return [references_text(groups, name) for name in metrics if any(r.settings for r in references(groups, name))]
 
 
 def methods_used(table: Table) -> list[str]:

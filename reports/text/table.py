@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from reports.cost_fields import COSTS
+from reports.costs.fields import COSTS
 from reports.records import Collection
+from reports.references import references
 from reports.run_groups import RunGroup, size_text
 from reports.statistics.seeds import Mean
 from reports.tables import Table
 from reports.text import notes
-from reports.text.format import amount_text, interval_text, number_range_text, one_line, short_text, tabulated
+from reports.text.format import amount_text, interval_text, number_text, one_line, short_text, tabulated
 
 MAX_SETTINGS_WIDTH = 26  # characters in the terminal; longer texts wrap
 MIN_TERMINAL_WIDTH = 100
@@ -82,8 +83,8 @@ def _columns(table: Table) -> list[Column]:
 
 
 def _references_shown(table: Table) -> list[str]:
-    names = {name for metric in table.metrics for name in notes.references(table.rows, metric)}
-    return [name for name in notes.REFERENCE_TITLES if name in names]
+    kinds = {found.kind for metric in table.metrics for found in references(table.rows, metric)}
+    return [kind for kind in notes.REFERENCE_TITLES if kind in kinds]
 
 
 def size_title(rows: Sequence[RunGroup]) -> str:
@@ -105,9 +106,9 @@ def mean_text(mean: Mean | None) -> str:
     return interval_text(mean.value, mean.low, mean.high, "()" if mean.how == "items of one run" else "[]")
 
 
-def _reference(table: Table, metric: str, name: str) -> str:
-    values = notes.references(table.rows, metric).get(name, [])
-    return number_range_text(values) if values else ""
+def _reference(table: Table, metric: str, kind: str) -> str:
+    """The value; each of them if runs were evaluated in several ways."""
+    return " or ".join(number_text(found.value) for found in references(table.rows, metric) if found.kind == kind)
 
 
 def verdict_text(table: Table, row: int, metric: str) -> str:
@@ -181,8 +182,9 @@ def _metric_cells(table: Table, index: int, metric: str) -> dict[str, Any]:
     mean, figures = group.mean(metric), group.figures(metric)
     cells: dict[str, Any] = {metric: mean.value if mean else None}
     cells |= {f"{metric}.{name}": getattr(mean, name, None) for name in ("low", "high", "how")}
-    for name, values in notes.references([group], metric).items():
-        cells |= {f"{metric}.{name}": values[0]} if len(values) == 1 else {}
+    found = references([group], metric)
+    kinds = [reference.kind for reference in found]
+    cells |= {f"{metric}.{each.kind}": each.value for each in found if kinds.count(each.kind) == 1}
     cells |= {
         f"{metric}.n": figures[0].n if figures else None,
         f"{metric}.extractor": figures[0].extractor if figures else None,

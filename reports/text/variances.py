@@ -12,14 +12,18 @@ from reports.text.format import short_text
 
 def sources(groups: Sequence[RunGroup], metric: str | None) -> list[str]:
     """The sources of the variance of each group that was evaluated under several evaluation seeds."""
-    found = [(group.label, parts) for group in groups if metric and (parts := group.components(metric))]
+    found = [
+        (f"{group.label} ({group.settings_text})" if group.settings else group.label, parts)
+        for group in groups
+        if metric and (parts := group.components(metric))
+    ]
     lines = [f"Variance of one evaluation of {metric}, {label}: {_variances_text(parts)}." for label, parts in found]
     return lines + ([VARIANCES] if found else [])
 
 
 VARIANCES = (
-    "Variances: two-way random-effects analysis (ANOVA estimates, negative ones shown as 0); items: from the interval "
-    "over items, beyond the evaluation seed's part."
+    "Variances: two-way random-effects analysis (ANOVA estimates, negative ones shown as 0); items: from the standard "
+    "error over items, beyond the evaluation seed's part."
 )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reports.run_groups import RunGroup
+from reports.statistics.verdicts import MARGIN_TEXT, Verdict
 from reports.tables import Table
 from reports.text.format import range_text, short_text
-from reports.verdicts import MARGIN_TEXT
 
 TESTS = {
     True: "paired t-test (the groups share seeds, data order and noise)",
@@ -19,7 +19,7 @@ def tests(table: Table, reference: RunGroup) -> list[str]:
     used = " or ".join(text for paired, text in TESTS.items() if paired in [v.paired for v in verdicts]) or "t-test"
     lines = [
         f"'better' and 'worse' compare with {group_name(table, reference)}: {used} over seeds, p below 0.05 after "
-        f"Holm's correction for {_family(table, reference)}. 'cannot tell': fewer than two seeds, or seeds without "
+        f"{correction(table, reference)}. 'cannot tell': fewer than two seeds, or seeds without "
         "effect."
     ]
     primary = [v.detectable for (metric, _), v in sorted(table.verdicts.items()) if metric == table.primary_metric]
@@ -38,6 +38,11 @@ def tests(table: Table, reference: RunGroup) -> list[str]:
     return lines
 
 
+def correction(table: Table, reference: RunGroup) -> str:
+    """The correction of comparisons with `reference`, and for which others."""
+    return f"Holm's correction for {_family(table, reference)}"
+
+
 def _family(table: Table, reference: RunGroup) -> str:
     """The comparisons that are corrected together."""
     if reference is table.planned:
@@ -46,6 +51,12 @@ def _family(table: Table, reference: RunGroup) -> str:
         return "all pairs of groups (no run trains all weights, so no reference was planned)"
     planned = group_name(table, table.planned)
     return f"all pairs of groups without {planned}; a pair with {planned} is corrected for the comparisons with it"
+
+
+def with_detectable(verdict: Verdict) -> str:
+    """The verdict with its p-value, equivalence and detectable difference."""
+    found = verdict.detectable
+    return verdict.text_with_p + ("" if found is None else f", detectable difference {short_text(found)}")
 
 
 def group_name(table: Table, group: RunGroup) -> str:
@@ -59,5 +70,6 @@ def on_one_line(table: Table, metric: str) -> str:
     rows = {row: verdict for (name, row), verdict in table.verdicts.items() if name == metric}
     if not rows or table.reference is None:
         return ""
-    parts = [f"{group_name(table, table.rows[row])} {verdict.text_with_p}" for row, verdict in sorted(rows.items())]
-    return f"{metric} against {group_name(table, table.reference)}: {'; '.join(parts)}."
+    parts = [f"{group_name(table, table.rows[row])} {with_detectable(each)}" for row, each in sorted(rows.items())]
+    heading = f"{metric} against {group_name(table, table.reference)} ({correction(table, table.reference)})"
+    return f"{heading}: {'; '.join(parts)}."

@@ -65,7 +65,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         "instance_data_dir": "it is called --task.data here",
         "class_data_dir": "class pictures are sampled from the base: see --task.num-class-images",
         "with_prior_preservation": "it is called --task.prior-preservation here",
-        "validation_items": "--task.held-out pictures serve validation and test alike",
+        "validation_items": "a tenth of a folder serves validation, and as many drawn pictures as --task.held-out",
     }
     defaults: ClassVar = DEFAULTS | {"caption_dropout": 0.0, "prior_preservation": True, "test_items": 40}
 
@@ -82,9 +82,9 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     num_class_images: int = bounded(100, at_least=1, at_most=LARGEST_ITEMS)
     """Number of class pictures, sampled once from the base."""
     train_items: int = bounded(6, at_least=1, at_most=LARGEST_ITEMS)
-    """Number of pictures of the drawn character for training; a folder is used in full."""
+    """Number of pictures of the drawn character for training; all of a folder that are not held out train."""
     held_out: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
-    """Number of the subject's pictures held out for evaluation. Default: 24 drawn ones, or every fifth of a folder."""
+    """Number of the subject's pictures held out for the test. Default: 24 drawn ones, or a fifth of a folder."""
     test_items: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
     """Number of the subject's prompts to sample. Default: the base's card."""
     drift_items: int = bounded(50, at_least=1, at_most=LARGEST_ITEMS)
@@ -142,13 +142,13 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         return base_prompts(self.base, self.drift_items)
 
     def sources(self) -> tuple[Sequence[tuple[str, Path | bytes]], Collection[str]]:
-        from tasks.diffusion.data.splits import subject_files
+        from tasks.diffusion.data.subject_folder import subject_files
 
         files = () if self.is_drawn else subject_files(Path(self.data), self.held_out)
         return [(file.name, file) for file in files], ()
 
     def data_digest(self) -> str | None:
-        from tasks.diffusion.data.splits import subject_files
+        from tasks.diffusion.data.subject_folder import subject_files
         from tasks.file_digests import named_digest
 
         if self.is_drawn:
@@ -157,15 +157,15 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         return named_digest(folder, subject_files(folder, self.held_out))
 
     def splits(self, resolution: int) -> PictureSplits:
-        """The subject's pictures: for training, and held out for validation and test."""
-        from tasks.diffusion.data import splits
+        """The subject's pictures: for training, and held out for validation, test and floor."""
+        from tasks.diffusion.data import splits, subject_folder
 
         if self.is_drawn:
             held_out = DRAWN_HELD_OUT if self.held_out is None else self.held_out
             shown = {"kind": DRAWN["kind"]}
             return splits.character(self.train_items, held_out, resolution, self.subject_prompt, shown)
         folder, keep_whole = Path(self.data), self.crop == "random"
-        return splits.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)
+        return subject_folder.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)
 
     @property
     def has_prior_preservation(self) -> bool:

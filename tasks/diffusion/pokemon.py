@@ -16,6 +16,7 @@ from tasks.diffusion.evaluation.metrics.clip_score import ClipScore
 from tasks.diffusion.evaluation.metrics.cmmd import ClipDiscrepancy
 from tasks.diffusion.evaluation.metrics.drift import Drift
 from tasks.diffusion.evaluation.metrics.fid import FrechetDistance
+from tasks.diffusion.evaluation.metrics.fid_infinity import ExtrapolatedFrechetDistance
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
@@ -40,6 +41,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     metrics = declare(
         KernelDistance(),
         FrechetDistance(),
+        ExtrapolatedFrechetDistance(),
         ClipDiscrepancy(),
         ClipScore(),
         Alignment(),
@@ -73,9 +75,11 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     """Number of creatures to draw for training; other data are used in full.
     Default: 1500 (published base on a CPU: 8)."""
     validation_items: int | None = bounded(None, at_least=1, at_most=LARGEST_ITEMS)
-    """Maximum number of held-out pictures for the validation loss. Default: 128 (published base on a CPU: 1)."""
+    """Maximum number of pictures for the validation loss; data that are not drawn give a tenth.
+    Default: 128 (published base on a CPU: 1)."""
     test_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
-    """Maximum number of prompts to sample and of real pictures to compare with. KID and FID need 10; 0 samples none.
+    """Maximum number of prompts to sample and of real pictures to compare with; data that are not drawn give a fifth.
+    KID and FID need 10; 0 samples none.
     Default: 500 (published base on a CPU, which takes minutes per picture: 0)."""
     drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
@@ -89,16 +93,16 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         return TextToImage(task, device)
 
     def splits(self, resolution: int) -> PictureSplits:
-        from tasks.diffusion.data import captioned, splits
+        from tasks.diffusion.data import captioned, held_out, splits
 
-        held_out = value_of(self.validation_items), value_of(self.test_items)
+        limits = value_of(self.validation_items), value_of(self.test_items)
         if self.data == "creatures":
-            return splits.creatures(value_of(self.train_items), *held_out, resolution)
+            return splits.creatures(value_of(self.train_items), *limits, resolution)
         if self.data == "openmoji":
-            return splits.openmoji_animals(*held_out, resolution)
+            return held_out.openmoji_animals(*limits, resolution)
         whole = self.crop == "random"
         pictures, facts = captioned.load(self.data, resolution, self._columns(), self.on_bad_item, whole)
-        return splits.split(pictures, *held_out, facts)
+        return held_out.split(pictures, *limits, facts)
 
     def _columns(self) -> Columns:
         from tasks.diffusion.data.caption_files import Columns
@@ -106,12 +110,12 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         return Columns(self.image_column, self.caption_column)
 
     def sources(self) -> tuple[Sequence[tuple[str, Path | bytes]], Collection[str]]:
-        from tasks.diffusion.data import captioned
+        from tasks.diffusion.data import captioned, held_out
 
         if self.data in DRAWN:
             return (), ()
         found = captioned.find_rows(self.data, self._columns())
-        return [(row.name, row.source) for row in found.rows], found.left_out
+        return [(row.name, row.source) for row in found.rows], {*found.left_out, held_out.LEFT_OVER}
 
     def data_digest(self) -> str | None:
         if self.data in DRAWN:

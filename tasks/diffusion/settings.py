@@ -46,6 +46,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluation_seeds",)
 
     base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1", "sd-2-1-base" or "sdxl", a
@@ -76,6 +77,9 @@ class DiffusionSettings(PretrainedSettings, ABC):
     """DPM-Solver++ steps in the evaluation. Default: the base's card."""
     guidance_scale: float | None = bounded(None, at_least=0, at_most=1000)
     """Guidance scale in the evaluation. Default: the base's card."""
+    evaluation_seeds: int = bounded(1, at_least=1, at_most=1000)
+    """Number of evaluations of a model, each from other noise. Figures are means over them; with several, reports tell
+    the noise of the evaluation from that between trainings."""
     features: str = "efficientnet"
     """Extractor of image features: "efficientnet", "inception" (torch-fidelity), or a CLIP (folder or hub name), which
     gives CMMD instead of KID and FID."""

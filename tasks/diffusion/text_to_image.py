@@ -42,7 +42,8 @@ class TextToImage(PreparedTask):
         self.sampling = self._sampling()
         self.augmentation = Augmentation(task.crops if task.crop == "random" else 1, value_of(task.random_flip))
         self.training = self.noising(self.splits.train, training=True)
-        self.validation = self.noising(self.splits.validation, training=False)
+        self.has_validation = len(self.splits.validation) > 0
+        self.validation = self.noising(self.splits.validation, training=False) if self.has_validation else None
         self.evaluation = self._evaluation(class_prompt)
         self.train_items = len(self.splits.train)
         self.facts = self.splits.facts | self._facts()
@@ -62,7 +63,7 @@ class TextToImage(PreparedTask):
         real = RealPictures(self.splits, self.base, models, class_prompt)
         sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling)
         inputs = MetricInputs(self.base, models, real, sampled, self.validation_loss)
-        return ImageEvaluation(list(task.metrics.values()), inputs)
+        return ImageEvaluation(list(task.metrics.values()), inputs, task.evaluation_seeds)
 
     def _facts(self) -> dict[str, Any]:
         task, sampling = self.task, self.sampling
@@ -70,7 +71,9 @@ class TextToImage(PreparedTask):
             "base": task.base,
             "base_revision": self.revision,
             "train_items": len(self.splits.train),
+            "validation_items": len(self.splits.validation),
             "test_items": len(self.splits.test),
+            "floor": self.splits.facts.get("floor", "other held-out pictures") if len(self.splits.floor) else "none",
             "resolution": self.resolution,
             "sampling": {
                 "solver": "DPM-Solver++",
@@ -141,12 +144,15 @@ class TextToImage(PreparedTask):
         return diffusion_loss(self.base, batch)
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
+    def validation_loss(self, evaluation_seed: int = 0) -> float:
+        validation = self.validation
+        assert validation is not None, "there are no validation pictures"
+
         def total(index: Tensor) -> float:
-            batch = self.validation.batch(index, MAX_SEED, int(index[0]))
+            batch = validation.batch(index, MAX_SEED - evaluation_seed, int(index[0]))
             return diffusion_loss(self.base, batch).item() * len(index)
 
-        count = len(self.validation)
+        count = len(validation)
         return sum(map_across_ranks(torch.arange(count).split(pictures_at_once(64, self.resolution)), total)) / count
 
     def illustrate(self, output: Path, step: int) -> list[Path]:

@@ -54,11 +54,8 @@ class DataToText(LanguageTask):
         self.train_items = len(self.training)
         before, self.facts = (
             self.facts,
-            self.base_facts()
+            self.shared_facts(splits)
             | {
-                "data": splits.source,
-                "data_revision": splits.revision,
-                "train_items": len(self.training),
                 "train_meanings": len(splits.train),
                 "test_items": len(self.test),
                 "generation": asdict(self.beam_search),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,19 @@ from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import Row, TokenBatch
 from tasks.shuffling import shuffled_indices
+
+
+class Splits(Protocol):
+    """Data in splits: where they come from, their digest, and what is left out."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
 
 
 class LanguageTask(PreparedTask):
@@ -55,8 +68,16 @@ class LanguageTask(PreparedTask):
         """General English, at most `max_length` tokens of each text."""
         return likelihood.document_rows(self.base, general_english.texts(self.drift_items), max_length)
 
-    def base_facts(self) -> dict[str, Any]:
-        return {"base": self.base.name, "base_revision": self.base.revision}
+    def shared_facts(self, splits: Splits) -> dict[str, Any]:
+        """The facts that all language tasks record of their base and their data."""
+        return {
+            "base": self.base.name,
+            "base_revision": self.base.revision,
+            **splits.facts,
+            "data": splits.source,
+            "data_revision": splits.revision,
+            "train_items": len(self.training),
+        }
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[TokenBatch]:
         step = start

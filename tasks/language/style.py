@@ -32,6 +32,7 @@ class Style(LanguageSettings, Task, name="style"):
     primary_metric = "perplexity"
     input_size_field = "max_length"
     option_hints: ClassVar = {
+        "evaluation_seeds": "nothing in this evaluation is random: a text has the same perplexity each time",
         "block_size": "it is called --task.max-length here",
         "max_seq_length": "it is called --task.max-length here",
         "metrics": "the task generates no texts to score with another metric; see e2e",

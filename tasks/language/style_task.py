@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.bad_items import print_left_out
 from tasks.base import Evaluation, Metric
 from tasks.language.data.rows import row_length, rows_by_part
 from tasks.language.data.style_data import TextSplits
@@ -34,20 +35,15 @@ class TextModelling(LanguageTask):
         self.select_items()
 
     def select_items(self) -> None:
-        splits = self.splits
+        splits, before = self.splits, self.facts
         self.max_length = row_length(self.base, self.requested_length)
         self.familiar = self.familiar_rows(self.max_length)
         self.training, _ = self._rows(splits.train)
         self.validation, _ = self._rows(splits.validation)
         self.test, self.test_parts = self._rows(splits.test)
         self.train_items = len(self.training)
-        self.facts = self.base_facts() | {
-            "data": splits.source,
-            "data_revision": splits.revision,
-            "train_items": len(self.training),
-            "test_items": len(splits.test),
-            "max_length": self.max_length,
-        }
+        self.facts = self.shared_facts(splits) | {"test_items": len(splits.test), "max_length": self.max_length}
+        print_left_out(self.facts, before)
 
     def _rows(self, parts: Sequence[str]) -> tuple[list[Row], np.ndarray]:
         """All rows of the parts, and the index of the part that each row comes from."""

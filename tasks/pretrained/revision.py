@@ -9,7 +9,13 @@ from tasks.file_digests import file_digest, named_digest
 
 READ_BY_LIBRARIES = (".json", ".txt", ".model", ".jinja", ".safetensors", ".bin", ".gguf")
 WEIGHTS = (".safetensors", ".bin", ".gguf")
-NOT_OF_THE_MODEL = ("recommended.json", "card.json", "held_out.json", "figures.json")  # their settings are in records
+NOT_OF_THE_MODEL = (
+    "recommended.json",
+    "card.json",
+    "learning_rates.json",
+    "held_out.json",
+    "figures.json",
+)  # their settings are in records
 
 
 def folder_revision(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
+from tasks.bundled.bundled_bases import FOLDERS
 from tasks.pretrained.published.shapes import short_name
 
 LARGEST_ITEMS = 10**6  # of items: larger values are typing errors
@@ -14,6 +16,7 @@ LARGEST_ITEMS = 10**6  # of items: larger values are typing errors
 class PretrainedSettings(ABC):
     """A mixin for dataclasses with the fields `base` and `data`."""
 
+    name: ClassVar[str]
     base: str
     data: str
 
@@ -25,6 +28,12 @@ class PretrainedSettings(ABC):
         """The base's revision and a digest of the data, by setting; data that the package draws have none."""
         digests = {"data": self.data_digest(), "base": self.base_revision()}
         return {name: digest for name, digest in digests.items() if digest is not None}
+
+    def searched_rate(self, adapter: str, size: int | None, settings: Mapping[str, Any]) -> tuple[float, str] | None:
+        from tasks.pretrained.learning_rates import FILE, read_searches, searched_rate
+
+        searches = read_searches(FOLDERS.get(self.base, Path(self.base)) / FILE)
+        return searched_rate(searches, self.base_revision, self.name, adapter, size, settings)
 
     @abstractmethod
     def base_revision(self) -> str:

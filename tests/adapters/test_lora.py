@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from adapters.backbone import Backbone, Projection
 from adapters.base import attach
 from adapters.errors import AdapterError
 from adapters.lora import Lora
@@ -87,7 +88,7 @@ def test_gradients_equal_the_closed_forms(llama):
 
 def test_full_rank_represents_any_update(llama):
     """B = U S, A = V^T of a random full-rank matrix gives exactly that update."""
-    attachment = attach_perturbed(llama, rank=32, targets=("self-attention.query",))
+    attachment = attach_perturbed(llama, rank=32, alpha="rank", targets=("self-attention.query",))
     update = next(iter(attachment.updates.values()))
     target = torch.randn(32, 32)
     left, values, right = torch.linalg.svd(target)
@@ -144,3 +145,73 @@ def test_convolution_update_changes_the_kernel(unet):
 def test_invalid_settings(gpt2, settings, message):
     with pytest.raises(AdapterError, match=message):
         attach(Lora(**settings), gpt2)
+
+
+class OneMatrix(Backbone):
+    """A linear map as a model."""
+
+    library = "transformers"
+
+    def __init__(self, features: int):
+        self.model = torch.nn.Sequential(torch.nn.Linear(features, features, bias=False))
+        torch.nn.init.zeros_(self.model[0].weight)
+
+    def all_projections(self) -> list[Projection]:
+        module = self.model[0]
+        return [Projection("0", module, "feed-forward.input", module.in_features, module.out_features)]
+
+    def blocks(self) -> list:
+        return []
+
+    def attention_layers(self) -> list:
+        return []
+
+    @property
+    def width(self) -> int:
+        return self.model[0].in_features
+
+    @property
+    def positions(self) -> None:
+        return None
+
+    def example_input(self, generator: Any = None) -> dict:
+        return {"input": torch.ones(1, self.width)}
+
+
+def loss_after_one_step(rank: int, alpha: Any) -> float:
+    """How far Adam's first step on a random regression lowers the loss, averaged over ten draws."""
+    falls = []
+    for seed in range(10):
+        torch.manual_seed(seed)
+        backbone, inputs, targets = OneMatrix(256), torch.randn(512, 256), torch.randn(512, 256)
+        attachment = Lora(rank=rank, alpha=alpha, targets=("linear",)).attach(backbone)
+        optimizer = torch.optim.Adam(attachment.parameters().values(), lr=1e-4)
+
+        def regression(backbone=backbone, inputs=inputs, targets=targets) -> torch.Tensor:
+            return (backbone.model(inputs) - targets).square().sum() / 2
+
+        before = regression()
+        before.backward()
+        optimizer.step()
+        falls.append((before - regression()).item())
+    return sum(falls) / len(falls)
+
+
+def test_the_first_step_has_the_same_effect_at_every_rank_if_alpha_is_fixed():
+    """Adam moves every entry of B by the learning rate, so that r columns change the output r times as much."""
+    fixed = [loss_after_one_step(rank, Lora().alpha) for rank in (1, 4, 16, 64)]
+    by_rank = [loss_after_one_step(rank, "rank") for rank in (1, 4, 16, 64)]
+    assert max(fixed) < 1.15 * min(fixed)
+    assert [fall / by_rank[0] for fall in by_rank] == pytest.approx([1, 4, 16, 64], rel=0.15)
+
+
+def test_rslora_scales_a_fixed_alpha_by_the_root_of_the_rank():
+    scales = {rank: Lora(rank=rank, use_rslora=True).scaling(rank) for rank in (1, 4, 16, 64)}
+    assert scales == {1: 16.0, 4: 8.0, 16: 4.0, 64: 2.0}
+    assert {Lora(rank=rank, alpha="rank").scaling(rank) for rank in (1, 4, 16, 64)} == {1.0}
+
+
+@pytest.mark.parametrize("alpha", ["ranks", 0.0, float("nan")])
+def test_an_alpha_that_is_neither_positive_nor_the_word_is_refused(gpt2, alpha):
+    with pytest.raises(AdapterError, match=r"--adapter\.alpha must be above 0 and at most 1e\+18 or 'rank', not"):
+        attach(Lora(alpha=alpha), gpt2)

@@ -23,7 +23,7 @@ OURS = [cls for cls in adapter_registry().values() if cls.__module__.startswith(
     ("adapter", "sentence"),
     [
         (Lora(rank=0), "--adapter.rank must be at least 1 and at most 65536, not 0"),
-        (Lora(alpha=0), "--adapter.alpha must be above 0 and at most 1e+18, not 0"),
+        (Lora(alpha=0), "--adapter.alpha must be above 0 and at most 1e+18 or 'rank', not 0"),
         (Lora(dropout=NAN), "--adapter.dropout must be at least 0 and below 1, not nan"),
         (Lora(ranks={"query": -1}), "--adapter.ranks must be at least 0 and at most 65536, not {'query': -1}"),
         (Bottleneck(width=0), "--adapter.width must be at least 1 and at most 65536, not 0"),

@@ -54,7 +54,25 @@ def test_the_users_value_comes_first_and_the_card_fills_the_rest():
     assert config.train.steps == 7
     card = Pokemon().recommended("lora")
     assert config.train.batch_size == card["batch_size"]
-    assert config.train.learning_rate == card["learning_rate"]
+    assert config.train.lr_scheduler == card["lr_scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("searched", "card", "given", "rate", "source"),
+    [
+        ((3e-3, "interpolated"), {"learning_rate": 1e-3}, None, 3e-3, "interpolated"),
+        ((3e-3, "search"), {}, 3e-3, 3e-3, "search"),
+        ((3e-3, "nearest"), {"learning_rate": 1e-3}, 1e-3, 1e-3, "user"),
+        (None, {"learning_rate": 1e-3}, None, 1e-3, "card"),
+        (None, {"learning_rate": 1e-3}, 2e-3, 2e-3, "user"),
+        (None, {}, None, 1e-4, "fallback"),
+    ],
+)
+def test_a_searched_rate_comes_before_the_cards(monkeypatch, searched, card, given, rate, source):
+    monkeypatch.setattr(Pokemon, "recommended", lambda self, adapter: card)
+    monkeypatch.setattr(Pokemon, "searched_rate", lambda self, adapter, size, settings: searched)
+    config = RunConfig(Lora(), Pokemon(), Train(learning_rate=given)).resolved()
+    assert (config.train.learning_rate, config.learning_rate_source) == (rate, source)
 
 
 @pytest.mark.parametrize(("steps", "warmup_steps"), [(100, 5), (400, 20), (4000, 20)])
@@ -76,14 +94,25 @@ def test_the_fingerprint_distinguishes_settings():
 def test_settings_added_later_do_not_rename_finished_runs(monkeypatch):
     monkeypatch.setattr(Pokemon, "content_digests", lambda self: {})  # the settings alone, whatever the base holds
     task = Pokemon(train_items=40, test_items=12, drift_items=10, num_inference_steps=2)
-    config = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=4, device="cpu")).resolved()
+    train = Train(steps=4, batch_size=4, device="cpu", learning_rate=0.006, weight_decay=0.01)
+    config = RunConfig(Lora(rank=2, alpha="rank"), task, train).resolved()
     assert fingerprint(config) == "f31814166996"
-    half = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=4, device="cpu", mixed_precision="bf16")).resolved()
+    half = replace(config, train=replace(config.train, mixed_precision="bf16"))
     assert fingerprint(half) != fingerprint(config)
 
 
+def test_a_default_that_a_later_release_changed_is_no_earlier_runs_value():
+    train = Train(learning_rate=0.006)
+    first = RunConfig(Lora(alpha="rank"), Pokemon(), replace(train, weight_decay=0.01)).resolved()
+    todays = RunConfig(Lora(), Pokemon(), train).resolved()
+    assert len({fingerprint(config) for config in (first, todays, replace(first, adapter=Lora()))}) == 3
+    names = ("alpha", "weight_decay")
+    assert {name for part in first.identity().values() for name in part if name in names} == set()
+    assert {name for part in todays.identity().values() for name in part if name in names} == set(names)
+
+
 def test_the_identity_has_the_size_even_at_its_default():
-    assert RunConfig(Lora(), Pokemon()).identity()["adapter"] == {"name": "lora", "rank": Lora().rank}
+    assert RunConfig(Lora(alpha="rank"), Pokemon()).identity()["adapter"] == {"name": "lora", "rank": Lora().rank}
 
 
 def test_a_published_base_has_fewer_items_on_a_cpu(tmp_path):

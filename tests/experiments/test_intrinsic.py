@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from adapters.lora import Lora
@@ -15,6 +16,7 @@ from experiments.search.outcome_text import outcome_text
 from experiments.search.size_search import Goal
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended, Started
+from reports.intrinsic import IntrinsicRecord
 from reports.records import collect
 from tests.contract.tiny import built
 from tests.experiments.conftest import RecordingLauncher
@@ -26,7 +28,6 @@ OPTIONS = {
     "smallest": 4,
     "largest": 800,
     "resolution": 2.0,
-    "rate_exponent": 0.5,
     "other_methods": ("lora",),
     "other_largest": 2,
 }
@@ -145,9 +146,28 @@ def test_a_method_is_searched_only_once(tmp_path):
     assert [curve["name"] for curve in result["curves"]] == ["lora"]
 
 
-def test_the_learning_rate_scales_with_the_size(outcome):
-    for point in outcome[1]["curves"][0]["seeds"][0]["points"]:
+def test_without_a_search_the_learning_rate_follows_the_methods_law(outcome):
+    did, _, lora = outcome[1]["curves"]
+    for point in did["seeds"][0]["points"]:
         assert point["learning_rate"] == pytest.approx(0.001 * (Subspace().dimension / point["size"]) ** 0.5, rel=5e-3)
+    assert {point["learning_rate"] for point in lora["seeds"][0]["points"]} == {1e-4}, "its alpha is fixed"
+    assert did["rates"] == "learning rates not tuned for each size: 0.001 times (10,000 / dimension) ** 0.5"
+    assert lora["rates"] == "learning rates not tuned for each size: 0.0001"
+    assert f"DID: {did['rates']}." in msgspec.convert(outcome[1], IntrinsicRecord).notes
+    assert did["rates"] in outcome_text(outcome[1])
+
+
+def test_rates_that_a_search_has_found_are_used_at_every_size(tmp_path, monkeypatch):
+    def searched_rate(self, adapter, size, settings):
+        return (0.01 / size, "search" if size == 8 else "interpolated") if adapter == "subspace" else None
+
+    monkeypatch.setattr(TinyRegression, "searched_rate", searched_rate)
+    changes = {"seeds": (0,), "variants": ("DID",), "other_methods": (), "smallest": 8, "largest": 64}
+    config = RunConfig(Subspace(), TinyRegression(), replace(SETTINGS, learning_rate=None))
+    outcome = intrinsic_dimension(config, IntrinsicSettings(**OPTIONS | changes), tmp_path, RecordingLauncher())
+    (curve,) = outcome["curves"]
+    assert all(point["learning_rate"] == 0.01 / point["size"] for point in curve["seeds"][0]["points"])
+    assert "found by search on the base: at sizes that were searched, interpolated" in curve["rates"]
 
 
 def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):

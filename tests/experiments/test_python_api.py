@@ -134,7 +134,8 @@ def test_an_adapter_measured_without_training_has_the_figures_of_its_run(adapter
     assert "GFLOP" not in printed
 
 
-def test_a_sweep_returns_the_records_of_all_runs_failed_ones_too(tiny_task, tmp_path, monkeypatch):
+def test_a_sweep_returns_the_records_of_all_runs_failed_ones_too(tiny_task, tmp_path, monkeypatch, capsys):
+    from experiments.records.summary import show
     from tests.experiments.tiny_task import PreparedTiny
 
     ordinary = PreparedTiny.loss
@@ -152,6 +153,9 @@ def test_a_sweep_returns_the_records_of_all_runs_failed_ones_too(tiny_task, tmp_
         for method, status in (("lora", "finished"), ("lora", "finished"), ("full", "failed"))
     ]
     assert "diverged" in (records[2].reason or "")
+    assert records[2].data["base_figures"]["test_loss"]["value"] == records[0].figure("test_loss").base
+    show(records[2].data, records[2].folder)
+    assert "untuned base: test_loss" in capsys.readouterr().out
     monkeypatch.setattr(PreparedTiny, "loss", ordinary)
     again = sweep(*arguments, runs=tmp_path)
     assert [r.data for r in again if r.status == "finished"] == [r.data for r in records if r.status == "finished"]

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from experiments.studies import STUDIES
 from experiments.sweep import description
+from experiments.sweeping.studies import STUDIES
 from tasks.language.e2e import EndToEnd
 
 # Hu et al. 2021, Table 3: millions of trained parameters, in the table's order (Adapter^H: the paper's formula counts

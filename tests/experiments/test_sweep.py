@@ -10,9 +10,9 @@ from adapters.lora import Lora
 from experiments.cli.overrides import Overrides
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
-from experiments.studies import STUDIES
 from experiments.sweep import SweepOptions, configurations, main
 from experiments.sweeping.jobs import RunJob
+from experiments.sweeping.studies import STUDIES
 from tasks.diffusion.pokemon import Pokemon
 
 METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1", "--train.device", "cpu"]
@@ -53,7 +53,7 @@ def test_every_method_at_every_size_with_every_seed(tiny_task, capsys):
 
 def test_a_study_is_narrowed_and_changed_by_the_command_line():
     configs = expanded("sd-pokemon", "--study", "rank", "--seeds", "5", "--train.steps", "9", "--task.test-items", "50")
-    assert len(configs) == 6
+    assert len(configs) == 11
     assert {c.task for c in configs} == {Pokemon(test_items=50)}
     assert {(c.train.steps, c.train.seed) for c in configs} == {(9, 5)}
 

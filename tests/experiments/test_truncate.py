@@ -1,6 +1,7 @@
 """Truncation against linear algebra, on real runs of a tiny model with fused matrices."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,9 @@ from experiments.measure.truncation import (
 )
 from experiments.measure.weight_delta import Decomposition, Matrix, copy_weights, weight_matrices
 from experiments.records.folder import RunFolder
-from experiments.session import execute
+from experiments.session import base_evaluation, execute
+from experiments.truncate import describe_record
+from reports.errors import ReportError
 from reports.records import collect, read_run
 from reports.spectra import spectra
 from tests.contract.tiny import BUILDERS, built
@@ -192,3 +195,35 @@ def test_a_rank_above_the_runs_own_is_refused_before_anything_is_loaded(lora, mo
     monkeypatch.setattr(TinyRegression, "prepare", fail)
     with pytest.raises(UsageError, match="--ranks must be at most the run's own rank, 3, not 8"):
         list(truncate(lora.folder.path, ranks=(1, 8)))
+
+
+def test_a_run_without_finite_figures_is_one_sentence(lora, tmp_path):
+    """Releases before this one recorded such a run as finished."""
+    copy = tmp_path / "run"
+    shutil.copytree(lora.folder.path, copy)
+    record = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps(record | {"metrics": {}}))
+    with pytest.raises(UsageError, match=r"no figure of the run .* is a finite number, .* choose a run") as error:
+        next(truncate(copy, ranks=(1,)))
+    assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(ReportError, match="finished without any finite figure"):
+        read_run(copy)
+
+
+def test_a_truncation_without_finite_figures_has_failed(lora, tmp_path, monkeypatch):
+    moved = tmp_path / "run"
+    shutil.copytree(lora.folder.path, moved)
+    source = decompose_run(moved)
+    measure = type(source.prepared).evaluate
+
+    def evaluate(self, output=None):
+        evaluation = measure(self, output)
+        evaluation.figures["error"] = replace(evaluation.figures["error"], value=math.nan)
+        return evaluation
+
+    base_evaluation(source.prepared)  # measured before
+    monkeypatch.setattr(type(source.prepared), "evaluate", evaluate)
+    record = evaluate_rank(source, 2)
+    assert record.status == "failed"
+    assert "rank 2: failed: no figure of the truncated model is a finite number (error)" in describe_record(record)
+    assert [run.record.reason for run in collect(moved / "truncated").failed] == [record.reason]

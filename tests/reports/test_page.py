@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main
-from tests.reports.synthetic import record, samples, study, write, write_items
+from tests.reports.synthetic import figure, record, samples, study, write, write_items
 
 HOSTILE = "<script>alert('here')</script></script><img src=x onerror=alert(1)>"
 
@@ -82,3 +82,13 @@ def test_figures_come_with_how_they_were_measured(html):
 def test_the_page_is_reproducible(html, tmp_path):
     main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "again")])
     assert (tmp_path / "again" / "index.html").read_text() == html
+
+
+def test_the_three_variances_are_shown(tmp_path):
+    for seed, shift in enumerate((-20.0, 0.0, 20.0)):
+        evaluation = [300 + shift - 3, 300 + shift + 3]
+        measured = figure(300 + shift, evaluation=evaluation, standard_error=5.1)
+        write(tmp_path / "runs", record("lora", 8, seed, metrics={"kid": measured}))
+    main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path)])
+    text = " ".join(Elements((tmp_path / "index.html").read_text()).words)
+    assert "training seed 400 (sd 20, 92 %), evaluation seed 18 (sd 4.2, 4 %), items 17 (sd 4.1, 4 %)" in text

@@ -128,7 +128,7 @@ def test_the_crossed_estimate_by_hand():
     # = 9, interaction 4 x 0.5^2 = 1; variance of the mean (25 + 9 - 1) / 4; df 33^2 / (25^2 + 9^2 + 1)
     found = estimate([[1.0, 3.0], [5.0, 9.0]])
     assert (found.value, found.error**2, found.df) == pytest.approx((4.5, 33 / 4, 33**2 / 707))
-    parts = components([[1.0, 3.0], [5.0, 9.0]], width=2 * 1.96 * 3)
+    parts = components([[1.0, 3.0], [5.0, 9.0]], error=3)
     # evaluations of one training: variances 2 and 8, so 5; items: 3^2 less the half of it
     assert (parts.training, parts.evaluation, parts.items) == pytest.approx((12, 5, 9 - 2.5))
 

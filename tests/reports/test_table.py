@@ -98,9 +98,9 @@ def test_a_given_reference_changes_no_p_value(runs, capsys):
 
 
 def test_the_sources_of_variance_of_one_run(tmp_path, capsys):
-    """5 evaluations with variance 25; an interval over items of 2 x 1.96 x 4, whose variance 16 contains 25 / 5."""
+    """5 evaluations with variance 25; a standard error over items of 4, whose square contains 25 / 5."""
     evaluation = [300.0 + shift for shift in np.sqrt(10) * np.array([-2, -1, 0, 1, 2])]
-    measured = figure(300.0, low=300 - 1.96 * 4, high=300 + 1.96 * 4, evaluation=evaluation)
+    measured = figure(300.0, low=300 - 1.96 * 4, high=300 + 1.96 * 4, evaluation=evaluation, standard_error=4.0)
     write(tmp_path, record("lora", 8, 0, metrics={"kid": measured}))
     text = " ".join(run(capsys, "table", "drawings", "--runs", tmp_path).split())
     expected = "training seed unknown, evaluation seed 25 (sd 5.0), items 11 (sd 3.3)"
@@ -113,7 +113,7 @@ def test_the_sources_of_variance_of_one_run(tmp_path, capsys):
 def test_the_sources_of_variance_over_seeds(tmp_path, capsys):
     for seed, shift in enumerate((-20.0, 0.0, 20.0)):
         evaluation = [300 + shift - 3, 300 + shift + 3]
-        measured = figure(300 + shift, low=290 + shift, high=310 + shift, evaluation=evaluation)
+        measured = figure(300 + shift, low=290 + shift, high=310 + shift, evaluation=evaluation, standard_error=5.1)
         write(tmp_path, record("lora", 8, seed, metrics={"kid": measured}))
     text = " ".join(run(capsys, "table", "drawings", "--runs", tmp_path).split())
     # between seeds 400; within a seed 3^2 + 3^2 = 18, all of it shared by the seeds; items 5.1^2 - 18 / 2 = 17
@@ -151,6 +151,14 @@ def test_differing_settings_make_separate_rows(tmp_path, capsys):
     assert "learning_rate 0.1" in text
     assert "learning_rate 0.01" in text
     assert "cannot tell" in text  # one seed each
+
+
+def test_figures_of_different_extractors_share_no_row(tmp_path, capsys):
+    for seed, extractor in enumerate(("net-a", "net-a", "net-b")):
+        write(tmp_path, record(seed=seed, metrics={"kid": figure(100.0 + seed, extractor=extractor)}))
+    rows = [line for line in run(capsys, "table", "drawings", "--runs", tmp_path).splitlines() if "extractors" in line]
+    assert [("net-a" in row, "net-b" in row) for row in rows[:2]] == [(True, False), (False, True)]
+    assert "100.5" in rows[0]
 
 
 @pytest.mark.parametrize(

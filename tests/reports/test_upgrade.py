@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ import pytest
 
 from adapters.base import adapter_registry
 from adapters.interchange import native
+from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from reports import frame, table
 from reports.__main__ import main
@@ -80,6 +81,20 @@ def _check_added(owner: str, settings, recorded) -> None:
     added = {f"{part}.{f.name}" for f in fields(settings) if f.name not in recorded}
     missing = sorted(added - ADDED_SETTINGS.keys())
     assert not missing, f"{owner}: add {missing} to reports.upgrade.ADDED_SETTINGS, or the old name to RENAMED_SETTINGS"
+
+
+@pytest.mark.parametrize("name", ["e2e/lora/e69b555c8545", "sd-pokemon/lora/d66477bb4c82"])
+def test_a_lora_of_the_last_release_keeps_its_scale_and_its_name(name):
+    """Its alpha was null and meant the rank, its weight decay was .01; neither is today's default."""
+    config = RunConfig.from_record(upgrade(json.loads((RUNS / name / "result.json").read_text()))["config"])
+    assert isinstance(config.adapter, Lora)
+    assert {config.adapter.scaling(rank) for rank in (1, 4, 16)} == {1.0}
+    identity = config.identity()
+    assert "alpha" not in identity["adapter"]
+    assert "weight_decay" not in identity["train"]
+    todays = replace(config, adapter=Lora(rank=config.adapter.rank), train=replace(config.train, weight_decay=0.0))
+    assert todays.identity()["adapter"]["alpha"] == Lora().alpha
+    assert todays.identity()["train"]["weight_decay"] == 0.0
 
 
 @pytest.mark.parametrize(("part", "old"), [(part, old) for part, names in RENAMED_SETTINGS.items() for old in names])

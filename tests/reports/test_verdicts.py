@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from reports.plots.draw import draw
 from reports.records import Run, collect
 from reports.run_groups import RunGroup
 from reports.schema import Config, FigureRecord, ParametersRecord, Record, Size
+from reports.statistics.verdicts import Verdicts, planned_reference
 from reports.tables import build
-from reports.verdicts import Verdicts, planned_reference
 from tests.reports.synthetic import record, study, write, write_items
 
 BASE = 0.0  # the untuned base's score; full scores 100
@@ -149,34 +150,42 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def cells(text: str) -> dict[str, str]:
-    """The second column of a page's or table's verdicts, by label."""
-    rows = re.findall(r"^\| *(lora|full) *\| *(\d*) *\|[^|]*\|[^|]*\| *([^|]*?) *\|", text, re.MULTILINE)
-    return {f"{method} {size}".strip(): verdict for method, size, verdict in rows}
+def cells(text: str) -> dict[str, tuple[str, str]]:
+    """Verdict and detectable difference of each row of a Markdown table."""
+    rows = re.findall(r"^\| *(lora|full) *\| *(\d*) *\|[^|]*\|[^|]*\| *([^|]*?) *\| *([^|]*?) *\|", text, re.MULTILINE)
+    return {f"{method} {size}".strip(): (verdict, detectable) for method, size, verdict, detectable in rows}
 
 
 def test_table_compare_page_and_plot_give_the_same_verdict(runs, tmp_path, capsys):
+    """With p-value, planned contrasts, detectable difference and equivalence."""
     main(["table", "drawings", "--runs", str(runs), "--format", "md"])
-    verdicts = cells(capsys.readouterr().out)
-    assert verdicts.pop("full") == "(reference)"
+    table = capsys.readouterr().out
+    verdicts = cells(table)
+    assert verdicts.pop("full") == ("(reference)", "")
     assert set(verdicts) == {"lora 1", "lora 8"}
-    assert verdicts["lora 1"].startswith("worse (p ")
+    assert verdicts["lora 1"][0].startswith("worse (p ")
+    assert verdicts["lora 8"][0] == "not significant, within 5 %"
     main(["page", "--runs", str(runs), "--output", str(tmp_path)])
-    page = (tmp_path / "index.html").read_text()
+    page = unescape((tmp_path / "index.html").read_text())
     list(draw(collect(runs), tmp_path / "plots"))
-    plot = " ".join((tmp_path / "plots" / "drawings" / "size-kid.svg").read_text().split())
-    for label, verdict in verdicts.items():
+    plot = (tmp_path / "plots" / "drawings" / "size-kid.svg").read_text()
+    plot = unescape(" ".join("".join(re.findall(r"<!--(.*?)-->", plot, re.DOTALL)).split()))
+    family = "Holm's correction for the comparisons with full"
+    assert all(family in text for text in (table, page, plot))
+    for label, (verdict, detectable) in verdicts.items():
         folders = [
             str(runs / "drawings" / "lora" / f"lora-{label.split()[1]}-0"),
             str(runs / "drawings/full/full-None-0"),
         ]
+        sentence = f"{verdict}, detectable difference {detectable}"
         for pair in (folders, folders[::-1]):
             main(["compare", *pair])
             text = capsys.readouterr().out
             assert f"Over seeds, {label} against full" in text
-            assert f"kid: {verdict}" in text.splitlines() or f"kid: {verdict};" in text
-        assert f"<td>{verdict}</td>" in page
-        assert f"{label} {verdict}" in plot
+            assert f"kid: {sentence}" in text.splitlines()
+            assert family in text
+        assert re.search(rf">{re.escape(verdict)}</td>\s*<td[^>]*>{re.escape(detectable)}</td>", page)
+        assert f"{label} {sentence}" in plot
 
 
 def test_the_verdict_does_not_depend_on_the_view(runs):

@@ -51,13 +51,13 @@ def test_a_good_folder(check, tmp_path):
     status, printed = check("sd-pokemon", "--task.data", str(write_folder(tmp_path / "p", 20)), "--output", str(grid))
     assert status == 0
     for words in (
-        "16 for training, 4 for the validation loss, 4 for the test, at 32 x 32 pixels",
-        "; validation and test share 4 pictures",
+        "14 for training, 2 for the validation loss, 4 for the test, 0 for the floor, at 32 x 32 pixels",
+        "duplicates                0 groups of the same or nearly the same pictures, each in one split",
         "left out                  nothing",
         "50 pixels wide, 40 high",
         "RGB: 20",
         "the limit is 32, none is longer",
-        "0 pictures; 0 captions",
+        "in training and held out  0 captions",
     ):
         assert words in printed
     assert Image.open(grid).width > 8 * 128
@@ -116,7 +116,7 @@ def test_a_folder_with_every_fault(check, tmp_path):
         "16 bits scaled to 8: 1",
         "turned as EXIF says: 1",
         "1 longer: cut there (small.png)",
-        "in training and held out  1 picture (0.png = copy.png)",
+        "2 groups of the same or nearly the same pictures (0.png = copy.png, turned.jpg = small.png)",
         "fault: a run stops at pictures with too many pixels; --task.on-bad-item skip leaves them out",
     ):
         assert words in printed, words
@@ -136,7 +136,7 @@ def test_a_subjects_folder(check, tmp_path):
     words = ("--task.instance-prompt", "a picture of sks dog", "--task.prior-preservation", "False")
     status, printed = check("sd-dreambooth", "--task.data", str(folder), *words)
     assert status == 0
-    assert "8 for training, 2 for the validation loss, 2 for the test" in printed
+    assert "7 for training, 1 for the validation loss, 2 for the test" in printed
 
 
 def write_meanings(file, count=12, slot="food[Thai]"):
@@ -194,7 +194,7 @@ def test_a_text(check, tmp_path):
     status, printed = check("style", "--task.data", str(file), "--task.max-length", "64")
     assert status == 0
     assert "rows of at most 64; the model reads 256" in printed
-    assert "0 parts" in printed
+    assert "0 groups of the same parts, each in one split" in printed
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_tables_and_texts(tmp_path):
     digests = set()
     for word in ("Eat", "Dine"):
         write_rows(table, word)
-        text.write_text(f"{word} here, the food is good and the price is low.\n" * 2000)
+        text.write_text("".join(f"{word} here, food {i} is good and its price is low.\n" for i in range(2000)))
         tasks = EndToEnd(data=str(table)), Style(data=str(text))
         digests |= {task.content_digests()["data"] for task in tasks}
     assert len(digests) == 4

@@ -1,28 +1,22 @@
-"""Captioned pictures and their splits: drawn creatures, OpenMoji's animals, a subject's pictures."""
+"""Captioned pictures and their splits; those of drawn creatures and of DreamBooth's drawn subject."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from tasks.bad_items import left_out_line, numbered
-from tasks.diffusion.data.open_picture import SUFFIXES, UnreadablePicture, open_picture
 from tasks.diffusion.worlds.character import Character
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, DrawnWorld
-from tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SHARED = "validation_pictures_in_test"  # fact: number of pictures that validation and test have in common
+REDRAWN = "the test's captions redrawn"  # fact "floor": what the pictures of `PictureSplits.floor` are
 # Seeds of drawings; the bundled models were trained and tested on others (tasks/bundled/pictures.py).
 TRAIN_STREAM, VALIDATION_STREAM, TEST_STREAM, FLOOR_STREAM = 1, 2, 3, 4
 
@@ -61,14 +55,23 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PictureSplits:
-    """What a task is trained and measured on. `floor` is compared with `reference`: real data against real data."""
+    """What a task is trained and measured on: four sets, of which no two have a picture in common.
+
+    `floor` is compared with `reference`, real data against real data: for drawn data other drawings of the test's
+    captions, else other held-out pictures, empty if there are none. The fact "floor" says which. Data with too few
+    pictures have no `validation` either.
+    """
 
     train: Pictures
     validation: Pictures
     test: Pictures
-    reference: Pictures
     floor: Pictures
-    facts: dict
+    facts: dict[str, Any]
+
+    @property
+    def reference(self) -> Pictures:
+        """What generated pictures are compared with: the test's pictures."""
+        return self.test
 
 
 def draw(world: DrawnWorld, count: int, stream: int, held_out: bool | None, full_caption: bool = False) -> Pictures:
@@ -78,6 +81,12 @@ def draw(world: DrawnWorld, count: int, stream: int, held_out: bool | None, full
         [example.caption for example in examples],
         [example.attributes for example in examples],
     )
+
+
+def redraw(world: DrawnWorld, pictures: Pictures, stream: int) -> Pictures:
+    """Other drawings of the same attributes, with the same captions: what a perfect model would generate."""
+    drawings = [world.redraw(attributes, stream, i) for i, attributes in enumerate(pictures.attributes)]
+    return replace(pictures, pixels=stack(drawings))
 
 
 def stack(pictures: list[np.ndarray]) -> Tensor:
@@ -95,9 +104,8 @@ def creatures(train: int, validation: int, test: int, resolution: int) -> Pictur
         train=draw(world, train, TRAIN_STREAM, False),
         validation=draw(world, validation, VALIDATION_STREAM, False),
         test=tested,
-        reference=tested,
-        floor=draw(world, test, FLOOR_STREAM, True),
-        facts={"data": "creatures", "test": "held-out combinations of colour, eyes and head"},
+        floor=redraw(world, tested, FLOOR_STREAM),
+        facts={"data": "creatures", "test": "held-out combinations of colour, eyes and head", "floor": REDRAWN},
     )
     return splits if resolution == SIZE else _resized(splits, resolution)
 
@@ -109,21 +117,8 @@ def _resized(splits: PictureSplits, resolution: int) -> PictureSplits:
         pixels = torch.nn.functional.interpolate(pictures.pixels, size=(resolution, resolution), mode="nearest")
         return Pictures(pixels, pictures.captions, pictures.attributes, sizes=pictures.original_sizes)
 
-    sets = (splits.train, splits.validation, splits.test, splits.reference, splits.floor)
+    sets = (splits.train, splits.validation, splits.test, splits.floor)
     return PictureSplits(*map(larger, sets), facts=splits.facts)
-
-
-def openmoji_animals(validation: int, test: int, resolution: int) -> PictureSplits:
-    """OpenMoji's animals by their English names; every fifth is held out for the test."""
-    from tasks.diffusion.data import openmoji
-
-    try:
-        names = openmoji.animals()
-    except ModuleNotFoundError as missing:
-        raise TaskError(str(missing)) from None
-    pixels = [openmoji.rasterise(code, resolution) for code in tqdm(names, "OpenMoji", leave=False)]
-    facts = {"data": "openmoji", "attribution": openmoji.ATTRIBUTION}
-    return split(Pictures(stack(pixels), [f"a picture of {name}" for name in names.values()]), validation, test, facts)
 
 
 def square(picture: Image.Image, resolution: int) -> np.ndarray:
@@ -134,64 +129,32 @@ def square(picture: Image.Image, resolution: int) -> np.ndarray:
 
 
 def character(count: int, held_out: int, resolution: int, caption: str, shown: Attributes) -> PictureSplits:
-    """DreamBooth's drawn subject: `count` training pictures on some backgrounds, `held_out` ones on all.
+    """DreamBooth's drawn subject: `count` training pictures on some backgrounds, `held_out` ones on all in each of
+    validation, test and floor.
 
     `shown` are attributes that all its pictures share.
     """
     world = Character()
-    train, test = draw(world, count, TRAIN_STREAM, False), draw(world, held_out, TEST_STREAM, None)
-    test = replace(test, attributes=[each | shown for each in test.attributes])
-    return _subject(train, test, caption, resolution, "character")
+    test = draw(world, held_out, TEST_STREAM, None)
+    splits = PictureSplits(
+        train=draw(world, count, TRAIN_STREAM, False),
+        validation=draw(world, held_out, VALIDATION_STREAM, None),
+        test=replace(test, attributes=[each | shown for each in test.attributes]),
+        floor=redraw(world, test, FLOOR_STREAM),
+        facts={"data": "character", "floor": REDRAWN},
+    )
+    return subject_splits(splits, caption, resolution)
 
 
-def subject_folder(
-    folder: Path, held_out: int | None, resolution: int, caption: str, keep_whole: bool
-) -> PictureSplits:
-    """The pictures of a folder, all with one caption; every fifth is held out, or `held_out` of them, evenly spread.
+def subject_splits(splits: PictureSplits, caption: str, resolution: int) -> PictureSplits:
+    """A subject's pictures, all with one caption."""
 
-    Raises TaskError that names what cannot be read.
-    """
-    files = subject_files(folder, held_out)
-    test_count = _held_out(files, held_out)
-    pixels, whole, sizes = [], [], []
-    for file in files:
-        try:
-            picture = open_picture(file)
-        except UnreadablePicture as broken:
-            raise TaskError(f"the picture '{file}' cannot be read ({broken}): repair or remove it") from None
-        pixels.append(square(picture, resolution))
-        sizes.append((picture.height, picture.width))
-        if keep_whole:
-            whole.append(resized(picture, resolution))
-    names = [file.name for file in files]
-    pictures = Pictures(stack(pixels), [caption] * len(files), whole=whole, names=names, sizes=sizes)
-    test = [i * len(files) // test_count for i in range(test_count)]
-    train = [i for i in range(len(files)) if i not in test]
-    return _subject(pictures[train], pictures[test], caption, resolution, str(folder))
+    def captioned(pictures: Pictures) -> Pictures:
+        return replace(pictures, captions=[caption] * len(pictures))
 
-
-def subject_files(folder: Path, held_out: int | None) -> list[Path]:
-    """The pictures of a subject's folder, in order of their names. Raises TaskError if there are too few."""
-    found = folder.glob("[!.]*") if folder.is_dir() else ()
-    files = sorted(file for file in found if file.suffix.lower() in SUFFIXES)
-    test_count = _held_out(files, held_out)
-    if len(files) <= test_count:
-        raise TaskError(
-            f"--task.data '{folder}' must be 'character' or a folder with at least {test_count + 1} pictures "
-            f"({', '.join(sorted(SUFFIXES))}), {test_count} of them held out for the evaluation; it has {len(files)}"
-        )
-    return files
-
-
-def _held_out(files: Sequence[Path], held_out: int | None) -> int:
-    return max(1, len(files) // 5) if held_out is None else held_out
-
-
-def _subject(train: Pictures, test: Pictures, caption: str, resolution: int, name: str) -> PictureSplits:
-    train, test = (replace(part, captions=[caption] * len(part)) for part in (train, test))
-    facts = {"data": name, "test": "held-out pictures of the subject", SHARED: len(test)}
-    splits = PictureSplits(train=train, validation=test, test=test, reference=test, floor=train, facts=facts)
-    return splits if test.pixels.shape[-1] == resolution else _resized(splits, resolution)
+    parts = map(captioned, (splits.train, splits.validation, splits.test, splits.floor))
+    splits = PictureSplits(*parts, facts=splits.facts | {"test": "held-out pictures of the subject"})
+    return splits if splits.test.pixels.shape[-1] == resolution else _resized(splits, resolution)
 
 
 def resized(picture: Image.Image, shorter: int) -> Tensor:
@@ -207,31 +170,3 @@ def resized_lengths(lengths: tuple[int, int], shorter: int) -> tuple[int, int]:
     factor = shorter / min(lengths)
     first, second = (max(shorter, round(length * factor)) for length in lengths)
     return first, second
-
-
-def split(pictures: Pictures, validation: int, test: int, facts: dict) -> PictureSplits:
-    """Hold out every fifth picture: at most `validation` of them for the validation loss and `test` for the test.
-
-    With fewer than 100 test pictures, the reference is all pictures. Raises TaskError if there are fewer than 5.
-    """
-    count = len(pictures)
-    if count < 5:
-        raise TaskError(
-            f"{facts['data']} has {numbered(count, 'picture')} that can be used; at least 5 are needed, as every "
-            f"fifth is held out for the test; left out: {left_out_line(facts)}"
-        )
-    held_out = list(range(0, count, 5))[: max(validation, test)]
-    tested, trained = held_out[:test], [i for i in range(count) if i not in set(held_out)]
-    reference = tested if len(tested) >= 100 else list(range(count))
-    facts = facts | {
-        "reference": "test pictures" if reference == tested else "all pictures, as the test has few",
-        SHARED: min(validation, len(tested)),
-    }
-    return PictureSplits(
-        train=pictures[trained],
-        validation=pictures[held_out[:validation]],
-        test=pictures[tested],
-        reference=pictures[reference],
-        floor=pictures[trained[: len(tested)]],
-        facts=facts,
-    )

@@ -41,6 +41,12 @@ class ClipScorer:
         return (100 * torch.cat(map_across_ranks(range(0, len(captions), BATCH), cosines))).clamp(min=0).numpy()
 
     @torch.no_grad()
+    def caption_embeddings(self, captions: list[str]) -> Tensor:
+        """Text embeddings (n, d), on the CPU."""
+        inputs = self.processor(text=captions, padding=True, truncation=True, return_tensors="pt").to(self.model.device)
+        return self.model.text_projection(self.model.text_model(**inputs).pooler_output).cpu()
+
+    @torch.no_grad()
     def embeddings(self, pixels: Tensor) -> Tensor:
         """Image embeddings (n, d), on the CPU, of pictures uint8 (n, 3, height, width)."""
         embeddings = []

@@ -12,17 +12,20 @@ from tasks.cache import tensor_digest
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
 from tasks.diffusion.evaluation.inputs import MetricInputs
-from tasks.diffusion.evaluation.metrics.image_metric import NEEDS, ImageMetric, Measurement
+from tasks.diffusion.evaluation.metrics.image_metric import FEWEST_PICTURES, NEEDS, ImageMetric, Measurement
+from tasks.diffusion.evaluation.seeds import average, of_seed, seed_name
 
 SHOWN = 8  # pictures of the grid
-FEWEST_PICTURES = 10  # for a distance between distributions and its jackknife interval
 
 
 class ImageEvaluation:
-    """Computes every metric of a task's list whose needs are met; the others are in `left_out`, with what they lack."""
+    """Computes every metric of a task's list whose needs are met; the others are in `left_out`, with what they lack.
 
-    def __init__(self, metrics: Sequence[Metric], inputs: MetricInputs):
-        self.inputs = inputs
+    Figures are means over the evaluation seeds 0 to `seeds` - 1.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], inputs: MetricInputs, seeds: int = 1):
+        self.inputs, self.seeds = inputs, seeds
         met = self._met()
         missing = {metric.name: [need for need in metric.needs if need not in met] for metric in metrics}
         self.metrics = [cast(ImageMetric, metric) for metric in metrics if not missing[metric.name]]
@@ -33,7 +36,7 @@ class ImageEvaluation:
         inputs, prompts, base_prompts = self.inputs, self.inputs.prompts, self.inputs.base_prompts
         conditions = {
             "pictures": bool(prompts),
-            "10 pictures": len(prompts) >= FEWEST_PICTURES,
+            "10 pictures": min(len(prompts), len(inputs.real.splits.reference)) >= FEWEST_PICTURES,
             "image features": not inputs.models.has_clip_features,
             "CLIP features": inputs.models.has_clip_features,
             "attributes": bool(prompts) and bool(prompts[0].attributes),
@@ -55,6 +58,7 @@ class ImageEvaluation:
         return {
             "pictures": {name: _content(pictures) for name, pictures in read.items()},
             "sampled": asdict(inputs.sampled),
+            "evaluation_seeds": self.seeds,
             "class_prompt": inputs.real.class_prompt,
             "models": inputs.models.key,
             "metrics": [metric.implementation() for metric in self.metrics],
@@ -62,13 +66,17 @@ class ImageEvaluation:
 
     def measure(self, output: Path | None) -> Evaluation:
         """Measure the model in its current state; write some of its pictures below `output`."""
-        inputs = replace(self.inputs)  # without the pictures of an earlier evaluation
-        measurements = {metric.name: metric.compute(inputs) for metric in self.metrics}
-        artifacts = {name: tensor for each in measurements.values() for name, tensor in each.artifacts.items()}
-        if inputs.prompts:
-            artifacts["shown"] = inputs.pictures[:SHOWN]
-            if output is not None:
-                save_pictures(artifacts["shown"], output)
+        by_seed, artifacts = [], {}
+        for seed in range(self.seeds):
+            inputs = replace(self.inputs, seed=seed)  # without the pictures of an earlier evaluation
+            by_seed.append({metric.name: metric.compute(inputs) for metric in self.metrics})
+            for measurement in by_seed[seed].values():
+                artifacts |= {seed_name(name, seed): tensor for name, tensor in measurement.artifacts.items()}
+            if inputs.prompts and seed == 0:
+                artifacts["shown"] = inputs.pictures[:SHOWN]
+        if output is not None and "shown" in artifacts:
+            save_pictures(artifacts["shown"], output)
+        measurements = {metric.name: average([each[metric.name] for each in by_seed]) for metric in self.metrics}
         figures = {name: each.figure for name, each in measurements.items() if each.figure is not None}
         return Evaluation(figures, self._items(measurements), artifacts, self.reasons())
 
@@ -83,7 +91,11 @@ class ImageEvaluation:
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None) -> Evaluation:
         """Add the figures that compare both evaluations, and the grid `before_after.png`."""
         for metric in self.metrics:
-            figure = metric.compare(self.inputs.models, base.artifacts, tuned.artifacts)
+            compared = [
+                metric.compare(self.inputs.models, of_seed(base.artifacts, seed), of_seed(tuned.artifacts, seed))
+                for seed in range(self.seeds)
+            ]
+            figure = average([each for each in compared if each is not None]).figure
             if figure is not None:
                 tuned.figures[metric.name] = figure
         if output is not None and "shown" in tuned.artifacts:

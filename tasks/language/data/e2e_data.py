@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
-from tasks.bad_items import BadItem, BadItems, OnBadItem, first_names, numbered
+from tasks.bad_items import BadItems, OnBadItem, first_names, numbered
 from tasks.errors import TaskError
 from tasks.file_digests import file_digest
+from tasks.language.data.kept_apart import SharedItems, beyond, normalised
+from tasks.language.data.meanings import Item, Pair, grouped, meaning_key
 from tasks.tables import read_numbered_csv
 
 DRAWN = "restaurants"  # by this package
 OFFICIAL_FILES = {"train": "trainset.csv", "validation": "devset.csv", "test": "testset_w_refs.csv"}
 HUB_COLUMNS = {"mr": ("mr", "meaning_representation"), "ref": ("ref", "human_reference", "target")}
 JSON_FILES = {".json", ".jsonl"}
-SLOT = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 NEW_SHARE = 0.3  # share of the names in validation and test that do not occur in training
 TRAIN_REFERENCES, TEST_REFERENCES = 4, 8
 
 
-class Pair(NamedTuple):
-    """A meaning with one of its references; `place` says where it is in its file ("line 5")."""
-
-    place: str
-    meaning: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """A meaning, as a line and as slot to value, with all its references."""
-
-    line: str
-    meaning: Mapping[str, str]
-    references: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class MeaningSplits:
-    """Splits that share no meaning; `source` and `revision` identify the data, `facts` counts skipped rows."""
+    """Splits that share no meaning and no text; `source` and `revision` identify the data.
+
+    `facts` counts what is left out.
+    """
 
     train: list[Item]
     validation: list[Item]
@@ -52,42 +38,45 @@ class MeaningSplits:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_meaning(line: str) -> dict[str, str]:
-    """Parse "name[The Mill], food[Thai]" into slot to value. Raises ValueError for any other format."""
-    meaning, position = {}, 0
-    while position < len(line):
-        match = SLOT.match(line, position)
-        if match is None or not match[1].strip():
-            raise ValueError(f"'{line[position : position + 40]}' is not of the form slot[value]")
-        meaning[match[1].strip()] = match[2].strip()
-        position = match.end()
-    if not meaning:
-        raise ValueError("the meaning is empty")
-    return meaning
-
-
-def prompt_of(line: str) -> str:
-    """The prompt of a meaning: its line and a line break."""
-    return f"{line}\n"
-
-
 def load(data: str, train_items: int, test_items: int, on_bad_item: OnBadItem = "fail") -> MeaningSplits:
     """Load "restaurants" (`train_items` synthetic meanings), a folder with the official files, a CSV file, or a hub
     dataset, with at most `test_items` meanings in validation and in test.
 
     Raises TaskError if the data cannot be read.
     """
-    if data == DRAWN:
-        return _restaurants(train_items, test_items)
     path, bad = Path(data).expanduser(), BadItems(on_bad_item)
-    if path.is_dir():
+    if data == DRAWN:
+        splits = _restaurants(train_items, test_items)
+    elif path.is_dir():
         splits = _from_folder(path, bad)
     elif path.is_file():
         splits = _from_file(path, bad)
     else:
         splits = _from_hub(data, bad)
-    validation, test = sample(splits.validation, test_items), sample(splits.test, test_items)
-    return replace(splits, validation=validation, test=test, source=data, facts=bad.facts())
+    shared = SharedItems()
+    parts = _apart({"train": splits.train, "validation": splits.validation, "test": splits.test}, shared)
+    for split in ("validation", "test") if data != DRAWN else ():
+        used = sample(parts[split], test_items)
+        lines = {item.line for item in used}
+        shared.leave_out(beyond("meanings", split), [item.line for item in parts[split] if item.line not in lines])
+        parts[split] = used
+    return replace(splits, **parts, source=data, facts=shared.facts(bad.facts()))
+
+
+def _apart(parts: Mapping[str, list[Item]], shared: SharedItems) -> dict[str, list[Item]]:
+    """The splits without the meanings, and then the texts, that an earlier one has (`SharedItems.take_out`)."""
+    meanings = shared.take_out(parts, "meanings", meaning_key, lambda item: item.line)
+    texts = {split: [(item, text) for item in items for text in item.references] for split, items in meanings.items()}
+    kept = shared.take_out(texts, "texts", lambda pair: normalised(pair[1]), lambda pair: pair[0].line)
+    return {split: _with_texts(pairs) for split, pairs in kept.items()}
+
+
+def _with_texts(pairs: Sequence[tuple[Item, str]]) -> list[Item]:
+    """Items with the references that are paired with them."""
+    texts: dict[str, tuple[Item, list[str]]] = {}
+    for item, text in pairs:
+        texts.setdefault(item.line, (item, []))[1].append(text)
+    return [replace(item, references=tuple(references)) for item, references in texts.values()]
 
 
 def sample(items: list[Item], count: int) -> list[Item]:
@@ -122,22 +111,25 @@ def _from_folder(folder: Path, bad: BadItems) -> MeaningSplits:
         )
     files = {split: folder / name for split, name in OFFICIAL_FILES.items()}
     parts = {split: grouped(read_pairs(file), str(file), bad) for split, file in files.items()}
-    held_out = {item.line for split in ("validation", "test") for item in parts[split]}
-    train = [item for item in parts["train"] if item.line not in held_out]
-    return MeaningSplits(train, parts["validation"], parts["test"], str(folder), file_digest(*files.values()))
+    return MeaningSplits(parts["train"], parts["validation"], parts["test"], str(folder), file_digest(*files.values()))
 
 
 def _from_file(file: Path, bad: BadItems) -> MeaningSplits:
     """Assign a tenth of the meanings to validation and a tenth to test."""
-    items = grouped(read_pairs(file), str(file), bad)
-    if len(items) < 10:
+    same: dict[frozenset[tuple[str, str]], list[Item]] = {}
+    for item in grouped(read_pairs(file), str(file), bad):
+        same.setdefault(meaning_key(item), []).append(item)
+    if len(same) < 10:
         raise TaskError(
-            f"--task.data '{file}' has {numbered(len(items), 'meaning')} that can be used; expected at least 10, to be "
+            f"--task.data '{file}' has {numbered(len(same), 'meaning')} that can be used; expected at least 10, to be "
             f"split by meaning into training, validation and test: {bad.advice('use a larger file')}"
         )
-    Random(0).shuffle(items)
-    tenth = len(items) // 10
-    return MeaningSplits(items[2 * tenth :], items[:tenth], items[tenth : 2 * tenth], str(file), file_digest(file))
+    groups = list(same.values())
+    Random(0).shuffle(groups)
+    tenth = len(groups) // 10
+    parts = (groups[2 * tenth :], groups[:tenth], groups[tenth : 2 * tenth])
+    train, validation, test = ([item for group in part for item in group] for part in parts)
+    return MeaningSplits(train, validation, test, str(file), file_digest(file))
 
 
 def _from_hub(name: str, bad: BadItems) -> MeaningSplits:
@@ -186,34 +178,3 @@ def read_pairs(file: Path) -> list[Pair]:
             has = first_names(list(rows[0][1]))
             raise TaskError(f"--task.data '{file}' lacks the column {column} (it has {has}): {advice}")
     return [Pair(f"line {line}", row["mr"], row["ref"]) for line, row in rows]
-
-
-def grouped(pairs: Iterable[Pair], source: str, bad: BadItems) -> list[Item]:
-    """Group the references by meaning, in order of first appearance. Raises BadItem under the policy "fail"."""
-    by_meaning: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        with bad.skipped():
-            if not pair.reference:
-                sentence = (
-                    f"--task.data '{source}', {pair.place}, has an empty reference: expected a text; correct that row"
-                )
-                raise BadItem("empty references", pair.place, sentence)
-            by_meaning.setdefault(pair.meaning, []).append(pair)
-    items = []
-    for same_meaning in by_meaning.values():
-        with bad.skipped():
-            items.append(_item(same_meaning, source))
-    return items
-
-
-def _item(pairs: Sequence[Pair], source: str) -> Item:
-    """The pairs of one meaning."""
-    line, place = pairs[0].meaning, pairs[0].place
-    try:
-        return Item(line, parse_meaning(line), tuple(pair.reference for pair in pairs))
-    except ValueError as error:
-        sentence = (
-            f"--task.data '{source}', {place}, has a meaning that cannot be read ({error}): expected "
-            "'name[The Mill], food[Thai]'; correct that row"
-        )
-        raise BadItem("unreadable meanings", f"{place}: '{line[:40]}'", sentence) from None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tasks.bad_items import left_out_line, numbered
-from tasks.data_report import DataReport, counts_line, lengths_line, shared_line
+from tasks.data_report import DataReport, counts_line, lengths_line
+from tasks.duplicates import duplicates_line
 from tasks.errors import TaskError
-from tasks.language.data.e2e_data import Item, MeaningSplits
+from tasks.language.data.e2e_data import MeaningSplits
+from tasks.language.data.meanings import Item
 from tasks.language.data.rows import (
     fitting_items,
     prompt_fits,
@@ -32,22 +34,20 @@ def report_of_meanings(splits: MeaningSplits, base: str) -> DataReport:
     report.lines["left out"] = left_out_line(splits.facts)
     report.lines["slots"] = _slots_line([item for items in parts.values() for item in items])
     report.lines |= _length_lines(splits, base, report)
-    texts = {name: [text for item in items for text in item.references] for name, items in parts.items()}
-    meanings = {name: [item.line for item in items] for name, items in parts.items()}
-    shared = [shared_line(meanings, "meaning"), shared_line(texts, "text")]
-    report.lines["in training and held out"] = "; ".join(shared)
+    report.lines["duplicates"] = duplicates_line(splits.facts, "the same meanings or texts")
     return report
 
 
 def report_of_text(splits: TextSplits, base: str, max_length: int) -> DataReport:
-    report = DataReport()
+    report = DataReport(left_out=splits.facts.get("left_out", {}))
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     report.lines["data"] = splits.source
     report.lines["parts"] = ", ".join(
         f"{name} {len(texts)} ({sum(map(len, texts)):,} characters)" for name, texts in parts.items()
     )
     report.lines["tokens"] = _counted(base, lambda model: _part_lengths(model, splits, max_length))
-    report.lines["in training and held out"] = shared_line(parts, "part")
+    report.lines["left out"] = left_out_line(splits.facts)
+    report.lines["duplicates"] = duplicates_line(splits.facts, "the same parts")
     return report
 
 

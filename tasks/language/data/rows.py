@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.errors import TaskError
-from tasks.language.data.e2e_data import Item, MeaningSplits, prompt_of
+from tasks.language.data.e2e_data import MeaningSplits
+from tasks.language.data.meanings import Item, prompt_of
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import Row, windows
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.bad_items import numbered
 from tasks.cache import digest
 from tasks.errors import TaskError
+from tasks.language.data.kept_apart import SharedItems, beyond, normalised
 
 PART = 1000  # minimum characters; parts end at line ends
 RUN = 4  # neighbouring parts that go to the same split
@@ -17,13 +19,17 @@ RUNS = 10  # one run in this many goes to validation, and one to test
 
 @dataclass(frozen=True)
 class TextSplits:
-    """Parts of about PART characters in reading order; `source` names the text and `revision` is its digest."""
+    """Parts of about PART characters in reading order, none in two splits.
+
+    `source` names the text, `revision` is its digest and `facts` counts what is left out.
+    """
 
     train: list[str]
     validation: list[str]
     test: list[str]
     source: str
     revision: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(data: str, test_items: int) -> TextSplits:
@@ -41,11 +47,21 @@ def load(data: str, test_items: int) -> TextSplits:
             f"--task.data {data!r} {problem}: expected at least {RUN * RUNS} parts of {PART} characters, found "
             f"{len(parts)} ({len(text):,} characters in {numbered(len(text.splitlines()), 'line')}); {advice}"
         )
-    splits: dict[int, list[str]] = {}
+    runs: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for index, part in enumerate(parts):
-        splits.setdefault(min(index // RUN % RUNS, 2), []).append(part)
-    validation, test = (evenly_spaced(splits[group], test_items) for group in (0, 1))
-    return TextSplits(splits[2], validation, test, data, digest(text.encode()))
+        runs[{0: "validation", 1: "test"}.get(index // RUN % RUNS, "train")].append(part)
+    shared = SharedItems()
+    apart = shared.take_out(runs, "parts", normalised, normalised)
+    for split in ("validation", "test"):
+        used = evenly_spaced(apart[split], test_items)
+        if not used:
+            raise TaskError(
+                f"--task.data {data!r} repeats itself: every part for {split} occurs in another split too; expected a "
+                "text with more different parts"
+            )
+        shared.leave_out(beyond("parts", split), [normalised(part) for part in apart[split] if part not in used])
+        apart[split] = used
+    return TextSplits(**apart, source=data, revision=digest(text.encode()), facts=shared.facts({}))
 
 
 def python_reference() -> str:

@@ -9,9 +9,22 @@ from tasks.bundled.bundled_bases import CARD, FOLDERS, LANGUAGE_MODEL
 from tasks.pretrained.loading import read_card
 
 EARLIER_CARD = "recommended.json"  # its name in folders that the first release wrote
-# subspace steps are as long as full fine-tuning's at the default dimension: rate * sqrt(weights / dimension)
-METHOD_RATES = {"subspace": {"learning_rate": 2e-2}}
-# Hu et al. 2021, Table 11: the E2E recipe for GPT-2; five epochs of the data's 42,061 pairs
+METHOD_RATES = {  # on GPT-2 for E2E where a source has it; the other methods have PUBLISHED_CARD's rate
+    # Hu et al. 2021, Table 11: 2e-4 at alpha 32. At the default alpha of 16, Adam's first step has the same effect at
+    # twice the rate, and A and B move as far at sqrt(2) times the rate; likewise at peft's alpha of 8
+    "lora": {"learning_rate": 3e-4},
+    "peft lora": {"learning_rate": 6e-4},
+    "full": {"learning_rate": 5e-5},  # Li & Liang 2021: their code's fine-tuning; also FT-Top2
+    "bottleneck": {"learning_rate": 1e-4},  # Hu et al. 2021, appendix D, for Adapter^H; Li & Liang's code has 5e-5
+    # P-tuning v2 (Liu et al. 2022, RTE), which trains the prefix itself, as PrefixTuning does by default. Li & Liang's
+    # 5e-5 to 8e-5 are for the weights of an MLP that computes it
+    "prefix": {"learning_rate": 5e-3},
+    "peft vera": {"learning_rate": 2e-2},  # peft's example for Kopiczko et al. 2024, on MRPC
+    "peft ia3": {"learning_rate": 3e-3},  # T-Few (Liu et al. 2022), configs/ia3.json
+    # full fine-tuning's rate * sqrt(weights / dimension): at the default dimension the weights then move as far
+    "subspace": {"learning_rate": 6e-3},
+}
+# Hu et al. 2021, Table 11: the recipe for GPT-2 on E2E; five epochs of the data's 42,061 pairs
 PUBLISHED_CARD = {
     "targets": ["query", "value"],
     "generation": {"no_repeat_ngram_size": 4},

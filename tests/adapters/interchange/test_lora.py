@@ -147,7 +147,7 @@ def test_initialise_from_diffusers_file(tmp_path):
 
 def test_initialise_from_early_diffusers_file(tmp_path):
     """Keys `attn1.processor.to_q_lora.down.weight`, as the first tutorial saved them; the scale was 1."""
-    tuned, _ = export_perturbed(Lora(rank=4), "unet", tmp_path)
+    tuned, _ = export_perturbed(Lora(rank=4, alpha="rank"), "unet", tmp_path)
     old = {}
     for name, tensor in load_file(tmp_path / DIFFUSERS_FILE).items():
         layer, side = name.rsplit(".lora_", 1)[0], "down" if "lora_A" in name else "up"

@@ -189,7 +189,7 @@ def test_what_alpha_0_means_is_printed(tmp_path, capsys):
 
 def test_alpha_of_convolutions_in_the_metadata(tmp_path):
     """kohya's `conv_alpha` holds for kernels larger than 1x1."""
-    adapter = Lora(rank=2, targets=("linear", "convolution"))
+    adapter = Lora(rank=2, alpha="rank", targets=("linear", "convolution"))
     _, attachment = export_perturbed(adapter, "unet", tmp_path, "kohya")
     file = tmp_path / kohya.KOHYA_FILE
     plain = {name: tensor for name, tensor in load_file(file).items() if not name.endswith(".alpha")}

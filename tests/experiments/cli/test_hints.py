@@ -146,6 +146,8 @@ def test_a_name_can_have_its_own_hint():
         ("lora sd-pokemon --train.device tpu", "--train.device must be one of 'auto', 'cpu', 'cuda', not 'tpu'"),
         ("lora sd-pokemon --target-modules query --target-modules value", "--adapter.targets is given twice"),
         ("lora sd-pokemon seven", "unexpected word 'seven'"),
+        ("lora e2e --task.evaluation-seeds 5", "nothing in this evaluation is random"),
+        ("lora style --evaluation-seeds 5", "nothing in this evaluation is random"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_that_helps(line, hint, capsys):

@@ -42,7 +42,7 @@ def test_the_command_counts_the_bundled_base(tmp_path, method):
 def test_the_configuration_of_a_run_of_the_first_release_is_read():
     (file,) = (ROOT / "tests/reports/golden/schema_1/e2e/lora").glob("*/config.json")
     config = read_config(file)
-    assert (config.adapter, config.task.name) == (Lora(rank=4), "e2e")
+    assert (config.adapter, config.task.name) == (Lora(rank=4, alpha="rank"), "e2e")
     assert (config.train.steps, config.train.batch_size, config.train.mixed_precision) == (300, 8, "no")
 
 

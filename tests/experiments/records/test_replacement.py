@@ -170,7 +170,7 @@ def test_the_interrupted_run_of_other_settings_is_named(finished, tiny_task, tmp
     assert sentence is not None
     assert "a new run begins" in sentence
     assert str(folder.path) in sentence
-    assert sentence.endswith("differs: adapter.alpha was null, is 3.0")
+    assert sentence.endswith("differs: adapter.alpha was 16.0, is 3.0")
 
 
 @pytest.mark.parametrize("of_few_settings", [True, False])

@@ -51,3 +51,11 @@ def test_a_runs_own_record_is_shown(tiny_task, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "test_loss: loss on test sequences (nats)" in text
     assert text.count("memory of a step's tensors at their peak") == text.count("memory in all") == 1
+
+
+def test_the_noise_of_several_evaluations_is_shown(tmp_path, capsys):
+    kid = RECORD["metrics"]["kid"] | {"evaluation": [0.2, 0.25, 0.3]}
+    show(RECORD | {"metrics": {"kid": kid}}, tmp_path)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "seed 0, mean of 3 evaluation seeds" in text
+    assert "n 9, evaluation sd 0.05" in text

@@ -1,5 +1,7 @@
 """Optimizers, schedules and the moving average against other implementations and formulas."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +69,23 @@ def test_the_average_is_applied_within_the_context_only():
     with averaged(average, [parameter]):
         assert parameter.tolist() == [0, 0, 0]
     assert parameter.tolist() == [8, 8, 8]
+
+
+def shrink(settings: ResolvedTrain, steps: int = 400) -> float:
+    """What is left of a parameter of 1 whose gradient is 0."""
+    parameter = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = optimizer_of(settings, [parameter])
+    schedule = schedule_of(replace(settings, steps=steps), optimizer)
+    for _ in range(steps):
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        schedule.step()
+    return parameter.item()
+
+
+# the rates of full fine-tuning, LoRA, VeRA and prefix-tuning in release 0.1, and what a decay of .01 left
+@pytest.mark.parametrize(("rate", "left"), [(2e-3, 0.996), (6e-3, 0.988), (0.1, 0.82), (0.2, 0.67)])
+def test_by_default_no_method_shrinks_however_high_its_rate(rate, left):
+    settings = ResolvedTrain(learning_rate=rate, lr_scheduler="cosine")
+    assert shrink(settings) == 1
+    assert shrink(replace(settings, weight_decay=0.01)) == pytest.approx(left, abs=0.002)

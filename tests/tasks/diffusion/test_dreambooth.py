@@ -7,7 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from adapters import Lora
+from experiments import RunConfig, Train, run
+from experiments.errors import UsageError
+from experiments.sweeping.trial import Trial
 from tasks.diffusion.data import splits
+from tasks.diffusion.data.subject_folder import subject_folder
 from tasks.diffusion.dreambooth import DreamBooth
 from tasks.diffusion.evaluation.metrics.similarity import mean_cosine
 from tasks.diffusion.model.noising import NoisyBatch
@@ -37,11 +42,24 @@ def test_the_character_is_one_and_training_misses_some_backgrounds():
     assert not {p.tobytes() for p in sets.train.pixels.numpy()} & {p.tobytes() for p in sets.test.pixels.numpy()}
 
 
-def test_every_fifth_picture_of_a_folder_is_held_out(tmp_path):
-    sets = splits.subject_folder(folder_of(tmp_path, 6), None, 32, "sks", keep_whole=True)
+def test_one_of_six_pictures_is_held_out(tmp_path):
+    sets = subject_folder(folder_of(tmp_path, 6), None, 32, "sks", keep_whole=True)
     assert (len(sets.train), len(sets.test)) == (5, 1)
     assert sets.train.whole[0].shape == (3, 40, 32)
-    assert sets.test.pixels[0, 0, 0, 0] == 0
+
+
+def test_a_few_pictures_are_trained_on_without_a_validation_loss(tmp_path):
+    folder = str(folder_of(tmp_path, 5))
+    task = replace(SMALL, data=folder, instance_prompt="sks", prior_preservation=False, held_out=None)
+    record = run(Lora(rank=1), task, steps=2, runs=tmp_path / "runs")
+    assert record.status == "finished"
+    facts = record.data["facts"]
+    assert (facts["train_items"], facts["validation_items"], facts["held_out_items"]) == (4, 0, 1)
+    assert facts["not_measured"]["validation_loss"] == "needs at least one validation picture"
+    assert "similarity" in record.figures
+    config = RunConfig(Lora(rank=1), task, Train(steps=2)).resolved()
+    with pytest.raises(UsageError, match="too few for validation items"):
+        Trial(config, tmp_path / "trials").perform(task.prepare(CPU))
 
 
 def weights(batch: NoisyBatch) -> list[float]:
@@ -96,4 +114,4 @@ def test_settings_that_cannot_work_are_one_sentence(settings, message):
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     (folder_of(tmp_path, 6) / "3.png").write_bytes(b"no picture")
     with pytest.raises(TaskError, match=r"3\.png"):
-        splits.subject_folder(tmp_path, None, 32, "sks", keep_whole=False)
+        subject_folder(tmp_path, None, 32, "sks", keep_whole=False)

@@ -127,5 +127,5 @@ def test_captions_that_are_cut_are_counted_and_said(tmp_path, capsys):
     lines = [json.dumps({"file_name": f"{i}.png", "text": f"{long}{i}" if i < 6 else "short"}) for i in range(10)]
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     prepared = Pokemon(data=str(folder), drift_items=0, test_items=2, validation_items=2).prepare(CPU)
-    assert prepared.facts["captions_cut"] == {"limit_tokens": 32, "train": 4, "validation": 2, "test": 2}
-    assert "captions of more than 32 tokens, cut there: 4 of 8 in train" in capsys.readouterr().err
+    assert prepared.facts["captions_cut"] == {"limit_tokens": 32, "train": 4, "validation": 1, "test": 1}
+    assert "captions of more than 32 tokens, cut there: 4 of 7 in train" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def _save(folder: Path, models: dict[str, Any]) -> None:
 
 
 def write_pictures(folder: Path, count: int = 10) -> Path:
-    """Random pictures with captions; the splits hold out numbers 0 and 5."""
+    """Random pictures with captions; of 10, numbers 2 and 7 are the test and number 4 validation."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     lines = []

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Alignment(ImageMetric):
     """The mean over `attributes` of 1 if the picture shows the prompt's value, else 0.
 
-    `ceiling`: real pictures. `shuffled`: the generated pictures with other prompts' attributes; leave it out if all
-    prompts share most of theirs.
+    `ceiling`: the test's pictures through the VAE. `shuffled`: the generated pictures with other prompts' attributes;
+    leave it out if all prompts share most of theirs.
     """
 
     name: str = "alignment"
@@ -25,6 +25,7 @@ class Alignment(ImageMetric):
     unit: str = "share"
     meaning: str = "the prompt's eyes, head and limb found in the picture"
     needs: tuple[str, ...] = ("attributes",)
+    version: int = 2
     world: Literal["creatures", "objects"] = "creatures"
     attributes: tuple[str, ...] = ("eyes", "head", "limb")  # colour and background transfer from the base
     shuffle: bool = True
@@ -41,14 +42,13 @@ class Alignment(ImageMetric):
         shown = inputs.attributes_shown("pictures", self.world)
         values = shares_shown(shown, wanted, self.attributes)
         real = shares_shown(
-            inputs.attributes_shown("test", self.world), inputs.real.splits.test.attributes, self.attributes
+            inputs.attributes_shown("real pictures", self.world), inputs.real.splits.test.attributes, self.attributes
         )
         references = {"ceiling": float(real.mean())}
         if self.shuffle:
             others = [wanted[i] for i in derangement(len(wanted))]
             references["shuffled"] = float(shares_shown(shown, others, self.attributes).mean())
-        figure = self.mean(values, inputs.models.classifier.name, inputs.prompts, **references)
-        return Measurement(figure, values.tolist())
+        return self.mean(values, inputs.models.classifier.name, inputs.prompts, **references)
 
 
 def shares_shown(

@@ -23,4 +23,4 @@ class BaseAlignment(ImageMetric):
     def compute(self, inputs: MetricInputs) -> Measurement:
         wanted = [prompt.attributes for prompt in inputs.base_prompts]
         shown = inputs.attributes_shown("base pictures", "objects")
-        return Measurement(self.mean(shares_shown(shown, wanted, list(wanted[0])), inputs.models.classifier.name))
+        return self.mean(shares_shown(shown, wanted, list(wanted[0])), inputs.models.classifier.name)

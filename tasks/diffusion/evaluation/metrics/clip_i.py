@@ -19,4 +19,4 @@ class ClipImageSimilarity(Similarity):
     packages: ClassVar[tuple[str, ...]] = (*Similarity.packages, "transformers")
 
     def compute(self, inputs: MetricInputs) -> Measurement:
-        return self.likeness(inputs.embeddings, inputs.real.embeddings, inputs.models.scorer.name, inputs.prompts)
+        return self.likeness(inputs.embeddings, inputs.real.embeddings, inputs.models.scorer.name, inputs)

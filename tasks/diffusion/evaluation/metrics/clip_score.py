@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClipScore(ImageMetric):
-    """`ceiling`: real pictures with their own captions. `shuffled`: the generated pictures with other captions."""
+    """`ceiling`: the test's pictures through the VAE, with their own captions.
+
+    `shuffled`: the generated pictures with other captions.
+    """
 
     name: str = "clip_score"
     better: Literal["lower", "higher"] = "higher"
     unit: str = "100 x cosine"
     meaning: str = "agreement of picture and prompt (CLIP score)"
     needs: tuple[str, ...] = ("pictures",)
+    version: int = 2
     packages: ClassVar[tuple[str, ...]] = (*ImageMetric.packages, "transformers")
 
     def compute(self, inputs: MetricInputs) -> Measurement:
@@ -28,9 +32,9 @@ class ClipScore(ImageMetric):
         scorer, captions = inputs.models.scorer, inputs.captions
         scores = scorer.scores(inputs.pictures, captions)
         others = [captions[i] for i in derangement(len(captions))]
-        real = scorer.scores(inputs.real.splits.test.pixels, inputs.real.captions)
+        real = scorer.scores(inputs.real.pixels("test", decoded=True), inputs.real.captions)
         references = {
             "ceiling": float(real.mean()),
             "shuffled": float(scorer.scores(inputs.pictures, others).mean()),
         }
-        return Measurement(self.mean(scores, scorer.name, inputs.prompts, **references), scores.tolist())
+        return self.mean(scores, scorer.name, inputs.prompts, **references)

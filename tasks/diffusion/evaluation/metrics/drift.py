@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tasks.base import Figure
 from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
 
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ class Drift(ImageMetric):
     def compute(self, inputs: MetricInputs) -> Measurement:
         return Measurement(artifacts={"base_features": inputs.base_features})
 
-    def compare(self, models: EvaluationModels, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Figure:
+    def compare(
+        self, models: EvaluationModels, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+    ) -> Measurement:
         from torch.nn.functional import cosine_similarity
 
         cosines = cosine_similarity(before["base_features"], after["base_features"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class FrechetDistance(DistanceMetric):
     name: str = "fid"
     better: Literal["lower", "higher"] = "lower"
-    unit: str = ""
+    unit: str = "biased upwards at n"  # not a unit, but shown wherever the value is (Chong & Forsyth 2020)
     meaning: str = "Fréchet distance to real pictures (FID)"
     needs: tuple[str, ...] = ("10 pictures", "image features")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from tasks.diffusion.evaluation.models import EvaluationModels
     from tasks.diffusion.evaluation.prompts import Prompt
 
+FEWEST_PICTURES = 10
+"""Of each set of which a distance is measured: one in each group of its jackknife. A group without a picture leaves
+nothing out, and the replicates' spread is then no standard error (Shao & Tu 1995, section 2.3)."""
 NEEDS = {
     "pictures": "at least one test prompt",
-    "10 pictures": "at least 10 test prompts, so that a set of pictures has a distribution and a jackknife interval",
+    "10 pictures": "at least 10 test prompts and 10 real pictures to compare with, for a distribution and its interval",
     "image features": "--task.features with an image classifier's features (efficientnet, inception)",
     "CLIP features": "--task.features with a CLIP",
     "attributes": "prompts with known attributes (the drawn data)",
@@ -32,15 +35,19 @@ LABELS = ("better", "unit", "meaning")  # fields that do not change the value
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one metric measured in one evaluation. `figure` is None if it needs the base's evaluation beside it.
+    """What one metric measured under one evaluation seed. `figure` is None if it needs the base's evaluation beside it.
 
     `item_values` has one value per test picture, for comparisons picture by picture. `artifacts` are tensors for
-    `compare`.
+    `compare`. `interval` computes the figure's bounds from its value and `sample` (k,), and `error` the standard error
+    over items; under several evaluation seeds from the means of value and sample, such as the values of the pictures.
     """
 
     figure: Figure | None = None
     item_values: Sequence[float] | None = None
     artifacts: Mapping[str, Tensor] = field(default_factory=dict)
+    sample: Any = None
+    interval: Callable[[float, Any], tuple[float, float]] | None = None
+    error: Callable[[Any], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +77,25 @@ class ImageMetric(Metric, ABC):
 
     def compare(
         self, models: EvaluationModels, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
-    ) -> Figure | None:
-        """The figure of a metric that compares the tuned model with the base, from both evaluations' artifacts."""
+    ) -> Measurement | None:
+        """What a metric measures that compares the tuned model with the base, from both evaluations' artifacts."""
         return None
 
-    def mean(self, values: Any, extractor: str, prompts: Sequence[Prompt] | None = None, **references: float) -> Figure:
-        """The mean of values (n,), in this metric's unit, with a 95 % t interval; a prompt's pictures are a cluster."""
-        from tasks.diffusion.evaluation.intervals import mean_figure
+    def mean(
+        self, values: Any, extractor: str, prompts: Sequence[Prompt] | None = None, **references: float
+    ) -> Measurement:
+        """The mean of values (n,), in this metric's unit, with a 95 % t interval.
+
+        `prompts` are the test's if the values are of its pictures: they are then those of the items, and a prompt's
+        pictures a cluster.
+        """
+        from tasks.diffusion.evaluation.intervals import mean_error, mean_figure, mean_interval
 
         texts = None if prompts is None else [prompt.text for prompt in prompts]
-        return mean_figure(values, self.unit, extractor, texts, **references)
+        return Measurement(
+            mean_figure(values, self.unit, extractor, texts, **references),
+            None if prompts is None else values.tolist(),
+            sample=values,
+            interval=lambda value, sample: mean_interval(sample, self.unit, texts),
+            error=lambda sample: mean_error(sample, texts)[0],
+        )

@@ -23,12 +23,13 @@ class KernelDistance(DistanceMetric):
     meaning: str = "kernel distance to real pictures (KID)"
     needs: tuple[str, ...] = ("10 pictures", "image features")
     packages: ClassVar[tuple[str, ...]] = (*DistanceMetric.packages, "torchmetrics")
+    biased: ClassVar[bool] = False
 
     def distance(self, first: Tensor, second: Tensor) -> float:
         return kernel_distance(first, second)
 
     def compute(self, inputs: MetricInputs) -> Measurement:
-        contributions = kernel_contributions(inputs.features, inputs.real.features["reference"])
+        contributions = kernel_contributions(inputs.features, inputs.real.features("reference"))
         return replace(super().compute(inputs), item_values=contributions.tolist())
 
 

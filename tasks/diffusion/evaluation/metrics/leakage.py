@@ -23,5 +23,5 @@ class Leakage(ImageMetric):
     needs: tuple[str, ...] = ("pictures", "class prompt")
 
     def compute(self, inputs: MetricInputs) -> Measurement:
-        values = mean_cosine(inputs.class_features, inputs.real.features["reference"])
-        return Measurement(self.mean(values, inputs.models.extractor.name))
+        values = mean_cosine(inputs.class_features, inputs.real.features("reference"))
+        return self.mean(values, inputs.models.extractor.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,33 +12,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tasks.diffusion.evaluation.inputs import MetricInputs
-    from tasks.diffusion.evaluation.prompts import Prompt
 
 
 @dataclass(frozen=True)
 class Similarity(ImageMetric):
-    """`ceiling`: the training pictures of the subject. `reconstruction`: those through the VAE."""
+    """`ceiling`: other real pictures of the subject (the floor's, else those of the training), through the VAE."""
 
     name: str = "similarity"
     better: Literal["lower", "higher"] = "higher"
     unit: str = "cosine"
     meaning: str = "pictures of the subject's prompts to held-out pictures of the subject"
     needs: tuple[str, ...] = ("pictures",)
+    version: int = 2
 
     def compute(self, inputs: MetricInputs) -> Measurement:
-        return self.likeness(inputs.features, inputs.real.features, inputs.models.extractor.name, inputs.prompts)
+        extractor = inputs.models.extractor.name
+        return self.likeness(inputs.features, inputs.real.features, extractor, inputs)
 
     def likeness(
-        self, generated: Tensor, real: dict[str, Tensor], extractor: str, prompts: Sequence[Prompt]
+        self, generated: Tensor, real: Callable[..., Tensor], extractor: str, inputs: MetricInputs
     ) -> Measurement:
-        """The mean cosine of each picture to the reference, from features (n, d)."""
-        values = mean_cosine(generated, real["reference"])
-        ceiling, reconstruction = (
-            float(mean_cosine(real[name], real["reference"]).mean()) for name in ("floor", "reconstruction")
-        )
-        return Measurement(
-            self.mean(values, extractor, prompts, ceiling=ceiling, reconstruction=reconstruction), values.tolist()
-        )
+        """The mean cosine of each picture to the reference; `real` gives the features (n, d) of a split."""
+        others = "floor" if len(inputs.real.splits.floor) else "train"
+        values = mean_cosine(generated, real("reference"))
+        ceiling = mean_cosine(real(others, decoded=True), real("reference"))
+        return self.mean(values, extractor, inputs.prompts, ceiling=float(ceiling.mean()))
 
 
 def mean_cosine(features: Tensor, reference: Tensor) -> Any:

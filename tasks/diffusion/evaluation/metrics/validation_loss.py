@@ -21,4 +21,4 @@ class ValidationLoss(ImageMetric):
 
     def compute(self, inputs: MetricInputs) -> Measurement:
         count = len(inputs.real.splits.validation)
-        return Measurement(self.figure(inputs.validation_loss(), count, "the UNet's own loss, fixed noise"))
+        return Measurement(self.figure(inputs.validation_loss(inputs.seed), count, "the UNet's own loss, fixed noise"))

@@ -54,7 +54,8 @@ FORMS = {
 
 
 def captions_of(sets):
-    return dict(zip(sets.train.names + sets.test.names, sets.train.captions + sets.test.captions, strict=True))
+    parts = (sets.train, sets.validation, sets.test, sets.floor)
+    return {name: caption for part in parts for name, caption in zip(part.names, part.captions, strict=True)}
 
 
 @pytest.mark.parametrize("write", FORMS.values(), ids=FORMS)
@@ -83,8 +84,10 @@ def test_rows_come_in_the_order_of_the_datasets_library(tmp_path):
     folder = write_folder(tmp_path / "p", 12)
     theirs = load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     sets = read(folder)
-    ours = [caption for _, caption in sorted(zip(positions(12), sets.train.captions + sets.test.captions, strict=True))]
-    assert ours == list(theirs["text"])
+    texts = list(theirs["text"])
+    assert sorted(captions_of(sets).values()) == sorted(texts)
+    for part in (sets.train, sets.test):
+        assert part.captions == sorted(part.captions, key=texts.index)
 
 
 @pytest.fixture
@@ -178,12 +181,6 @@ def test_a_column_that_is_missing_or_ambiguous_is_refused(folder):
         read(folder)
 
 
-def positions(count):
-    """Of the training and the test pictures, in that order: every fifth is held out."""
-    held_out = list(range(0, count, 5))
-    return [i for i in range(count) if i not in held_out] + held_out
-
-
 @pytest.mark.parametrize("name", ["train.png", "test.png", "validation.png"])
 def test_no_file_name_means_a_split(folder, name):
     (folder / "3.png").rename(folder / name)
@@ -198,7 +195,7 @@ def test_pictures_without_a_line_are_counted_and_said(tmp_path):
     (folder / "metadata.jsonl").write_text("\n".join(lines[:4] + lines[5:]))
     sets = read(folder)
     kind = "pictures without a line in metadata.jsonl"
-    assert len(sets.train) + len(sets.test) == 11
+    assert len(captions_of(sets)) == 11
     assert sets.facts["left_out"] == {kind: 1}
     assert sets.facts["left_out_items"] == {kind: ["4.png"]}
 

@@ -134,4 +134,4 @@ def test_both_picture_tasks_read_the_same_pixels(tmp_path):
 def test_a_resource_fork_of_macos_is_not_a_picture(tmp_path):
     folder = write_folder(tmp_path / "p", 10)
     Path(folder / "._1.png").write_bytes(b"Mac OS X")
-    assert len(DreamBooth(data=str(folder), instance_prompt="sks").splits(32).train) == 8
+    assert len(DreamBooth(data=str(folder), instance_prompt="sks").splits(32).train) == 7

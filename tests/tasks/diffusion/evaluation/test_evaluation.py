@@ -12,7 +12,7 @@ from experiments.session import base_evaluation
 from tasks.base import declare
 from tasks.diffusion.evaluation.metrics.alignment import Alignment
 from tasks.diffusion.evaluation.metrics.distance import DistanceMetric
-from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
+from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance
 from tasks.diffusion.pokemon import ATTRIBUTES, Pokemon
 from tasks.diffusion.settings import DiffusionSettings
@@ -30,7 +30,7 @@ def _empty_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def task(tmp_path):
-    base, data = write_base(tmp_path / "base"), write_pictures(tmp_path / "data")
+    base, data = write_base(tmp_path / "base"), write_pictures(tmp_path / "data", 20)
     return Pokemon(base=str(base), data=str(data), validation_items=2, test_items=2, drift_items=1, encode="cached")
 
 
@@ -43,7 +43,7 @@ def recorded_and_measured(task):
 
 def another_caption(base, data):
     text = (data / "metadata.jsonl").read_text()
-    (data / "metadata.jsonl").write_text(text.replace("a small red star on a sky background 0", "a big blue house"))
+    (data / "metadata.jsonl").write_text(text.replace("a small red star", "a big blue house"))
 
 
 def another_scheduler(base, data):
@@ -104,7 +104,7 @@ class Brightness(ImageMetric):
 
     def compute(self, inputs):
         values = inputs.pictures.double().mean(dim=(1, 2, 3)).numpy()
-        return Measurement(self.mean(values, "pixels"), values.tolist())
+        return self.mean(values, "pixels", inputs.prompts)
 
 
 def test_a_metric_in_the_tasks_list_is_measured_and_keyed(task, monkeypatch):

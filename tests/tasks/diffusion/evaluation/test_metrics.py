@@ -7,11 +7,13 @@ import torch
 from tasks.bundled.bundled_bases import SCORER
 from tasks.diffusion.data.splits import draw
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
-from tasks.diffusion.evaluation.intervals import jackknife, mean_figure
+from tasks.diffusion.evaluation.intervals import mean_figure
 from tasks.diffusion.evaluation.metrics.cmmd import mean_discrepancy
 from tasks.diffusion.evaluation.metrics.fid import frechet_distance
+from tasks.diffusion.evaluation.metrics.fid_infinity import extrapolated_frechet_distance
 from tasks.diffusion.evaluation.metrics.kid import kernel_contributions, kernel_distance, precomputed
 from tasks.diffusion.worlds.creatures import Creatures
+from tests.tasks.diffusion.evaluation.jackknife import jackknife
 
 
 @pytest.fixture
@@ -37,6 +39,30 @@ def test_frechet_distance_is_torchmetrics(n, m, d):
 def test_frechet_distance_of_a_shift_is_its_square(sets):
     first, _ = sets
     assert frechet_distance(first + 2, first) == pytest.approx(4 * first.shape[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(("d", "scale", "shift"), [(16, 1.5, 0.0), (64, 1.5, 0.2), (64, 1.0, 0.0)])
+def test_fid_at_infinity_has_no_bias_where_fid_has(d, scale, shift):
+    """Two Gaussians with spectrum 1/i: the distance is trace * (scale - 1)^2 + d * shift^2 (Dowson & Landau 1982)."""
+    spectrum = 1 / torch.arange(1, d + 1, dtype=torch.double)
+    exact = (scale - 1) ** 2 * spectrum.sum().item() + d * shift**2
+    finite, infinite = [], []
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        first, second = torch.randn(2, 400, d, generator=generator, dtype=torch.double) * spectrum.sqrt()
+        second = scale * second + shift
+        finite.append(frechet_distance(first, second))
+        infinite.append(extrapolated_frechet_distance(first, second))
+    error = np.std(infinite) / np.sqrt(30)
+    assert np.mean(infinite) == pytest.approx(exact, abs=3 * error)
+    assert np.mean(finite) - exact > 5 * error
+
+
+def test_fid_at_infinity_of_few_pictures_in_many_features_keeps_a_part_of_the_bias():
+    generator = torch.Generator().manual_seed(0)
+    spectrum = 1 / torch.arange(1, 401, dtype=torch.double)
+    first, second = torch.randn(2, 200, 400, generator=generator, dtype=torch.double) * spectrum.sqrt()
+    assert 0 < extrapolated_frechet_distance(first, second) < 0.6 * frechet_distance(first, second)
 
 
 def test_kernel_distance_is_the_unbiased_estimate():

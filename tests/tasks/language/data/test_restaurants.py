@@ -6,7 +6,8 @@ import pytest
 
 from tasks.bundled.text_domains import KINDS
 from tasks.language.data import restaurants
-from tasks.language.data.e2e_data import load, parse_meaning
+from tasks.language.data.e2e_data import load
+from tasks.language.data.meanings import parse_meaning
 from tasks.language.data.templates import describe, format_meaning
 from tasks.language.metrics.slot_error_rate import SlotErrors, slot_errors
 from tasks.language.metrics.slot_patterns import known_names

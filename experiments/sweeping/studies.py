@@ -32,21 +32,26 @@ Study = Callable[[Sequence[int] | None], list[RunConfig]]
 def rank(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """How high must the rank be? LoRA at ranks 1, 2, 4, 8 and 16 against full fine-tuning, on both bundled bases.
 
+    LoRA once with alpha fixed and once with alpha = rank, each at its own rates: the base's search has found them, or
+    --search-lr 5 does.
+
     Command: python -m experiments.sweep --study rank --jobs 2
     One task: python -m experiments.sweep sd-pokemon --study rank --jobs 2
-    Time: 25 minutes for sd-pokemon's 18 runs on two cores; 69 minutes for 16 of e2e's 18 runs on a busy machine
-    Outcome: sd-pokemon, KID x1000 by rank 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds);
-    e2e, BLEU by rank 44.1 54.9 62.6 64.8 66.8, full 67.3 (untuned 12.6; 60 items, three seeds)
+    Time: estimated from half of the runs, 45 minutes for sd-pokemon's 33 runs on two cores, two hours for e2e's
+    Outcome: not yet measured at tuned rates; with alpha = rank and one rate for all ranks: sd-pokemon, KID x1000 by
+    rank 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds); e2e, BLEU by rank 44.1 54.9 62.6 64.8
+    66.8, full 67.3 (untuned 12.6; 60 items, three seeds)
     """
-    adapters = [*(Lora(rank=rank) for rank in (1, 2, 4, 8, 16)), FullFinetuning()]
-    return crossed(BUNDLED, seeds or SEEDS, adapters)
+    ranks = (1, 2, 4, 8, 16)
+    adapters = [*(Lora(rank=rank) for rank in ranks), *(Lora(rank=rank, alpha="rank") for rank in ranks)]
+    return crossed(BUNDLED, seeds or SEEDS, [*adapters, FullFinetuning()])
 
 
 def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """Which method gives the best quality for its cost? Every method at three sizes, on both bundled bases.
 
     Sizes are not comparable between methods: compare by trained parameters, bytes or time. Learning rates are those
-    of the base's card; add --search-lr 5 to tune them for every method alike.
+    that a search on the base has found, else of its card; add --search-lr 5 to tune them for every method alike.
 
     Command: python -m experiments.sweep --study methods --jobs 2
     Time: not yet measured
@@ -125,8 +130,9 @@ def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """What does the tutorial's LoRA achieve today? Stable Diffusion 2.1 on captioned Pokemon pictures; for a GPU.
 
     The settings of diffusers' text-to-image tutorial: 512 pixels, batch 1, 100 epochs (of 833 pictures) at 1e-4 without
-    warmup, fp16, seed 42, a checkpoint every 5,000 steps, rank 4 on attention's four matrices; sampled with
-    DPM-Solver++ in 25 steps. Its dataset and its model have left the hub under their old names.
+    warmup, fp16, seed 42, a checkpoint every 5,000 steps, rank 4 and alpha = rank on attention's four matrices, A drawn
+    with deviation 1 / rank, weight decay .01; sampled with DPM-Solver++ in 25 steps. Its dataset and its model have
+    left the hub under their old names.
 
     Command: python -m experiments.sweep sd-pokemon --study paper-sd --train.device cuda
     Time: not yet measured
@@ -139,10 +145,12 @@ def paper_sd(seeds: Sequence[int] | None = None) -> list[RunConfig]:
         learning_rate=1e-4,
         lr_scheduler="constant",
         warmup_steps=0,
+        weight_decay=0.01,
         mixed_precision="fp16",
         checkpointing_steps=5_000,
     )
-    return crossed([task], seeds or (42,), [Lora(rank=4, targets=("attention",))], train)
+    adapter = Lora(rank=4, alpha="rank", targets=("attention",), init_lora_weights="gaussian")
+    return crossed([task], seeds or (42,), [adapter], train)
 
 
 STUDIES: Mapping[str, Study] = {
