@@ -224,7 +224,7 @@ def test_the_grid_is_a_table_and_a_plot(monkeypatch, capsys, folder):
     assert len(table) == 2 * 3 * 2
     assert list(table["batch_size"][:4]) == [1, 1, 2, 2]
     assert (folder / "grid.svg").read_text().lstrip().startswith("<?xml")
-    assert (table["largest batch"] > 3).all()
+    assert table["largest batch"].min() > 3
     for _, part in table.groupby(["rank", "gradient_checkpointing"]):
         assert part["training peak (GiB)"].is_monotonic_increasing
     assert all("(GiB)" in name for name in table.columns if "peak" in name or name.startswith("needed"))
