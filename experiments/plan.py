@@ -86,7 +86,7 @@ def show_plan(config: RunConfig, options: PlanOptions, card: Card | None) -> Non
     from experiments.planning.durations import durations
     from experiments.planning.plan_text import describe_cards, describe_plan
 
-    say("predicting the run on the model's shapes (about 15 s for a Stable Diffusion)")
+    say("predicting the memory of the run from the model's shapes (5 to 20 s)")
     result = plan(config, options.assumptions, say)
     print(describe_plan(result), flush=True)
     say("predicting larger batches")
@@ -106,7 +106,7 @@ def show_comparison(configs: Sequence[RunConfig], options: PlanOptions, card: Ca
 
     results = []
     for number, config in enumerate(configs, start=1):
-        say(f"{number} of {len(configs)}: {config.adapter.name} (5 to 15 s each)")
+        say(f"{number} of {len(configs)}: {config.adapter.label} (5 to 20 s each)")
         results.append(plan(config, options.assumptions))
     memory = CARD_OF_COMPARISONS if card is None else card.memory
     print(compare_methods(results, memory))
@@ -118,7 +118,7 @@ def show_published() -> None:
     """Published peaks beside our predictions."""
     from experiments.papers.published_peaks import compare_peaks, peaks_text
 
-    say("predicting published configurations (about two minutes)")
+    say("predicting published configurations (about a minute)")
     print(peaks_text(compare_peaks(say)))
 
 

@@ -277,20 +277,25 @@ class LoadedBase(ABC):
         """Write the whole model in its library's layout; the folder can be used as the task's base."""
 
 
+When = Literal["set-up", "training", "evaluation"]
+
+
 @dataclass(frozen=True)
 class EvaluationCall:
-    """A call that an evaluation makes to the models, at its largest shapes; `run` makes it once, `count` is how often.
+    """A call to the models without gradients, at its largest shapes; `run` makes it once.
 
-    `models` are the other models on the device by then, by name, of `MetaModel.evaluation_models`. A call that is made
-    `in_training`, between two steps, runs beside the optimizer's state; it may be part of the evaluation as well.
+    `when` it is made: in the set-up, before the adapter is attached; in training, between two steps and beside the
+    optimizer's state; in the evaluation of the tuned model. `count` is how often, an evaluation makes it so often for
+    each of `seeds`. All of `MetaModel.evaluation_models` are on the device in the set-up and the evaluation; in
+    training, `models` of them are, by name.
     """
 
     name: str
     run: Callable[[], Any]
     count: int = 1
+    when: tuple[When, ...] = ("evaluation",)
     models: tuple[str, ...] = ()
-    in_training: bool = False
-    in_evaluation: bool = True
+    seeds: int = 1
 
 
 class MetaModel(ABC):
@@ -313,7 +318,7 @@ class MetaModel(ABC):
         """The task's training loss, a scalar."""
 
     def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
-        """The evaluation's calls with the most memory, in order; without them a plan predicts the training alone."""
+        """The calls with the most memory besides a training step's; without them a plan predicts that step alone."""
         return ()
 
     def without_values(self) -> AbstractContextManager[Any]:

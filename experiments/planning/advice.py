@@ -61,4 +61,4 @@ def surprises(result: Plan) -> Iterator[str]:
         )
     evaluation = prediction.evaluation
     if evaluation is not None and evaluation.peak > prediction.training.peak:
-        yield f"the peak is the evaluation's ({evaluation.name}): a smaller training batch does not lower it"
+        yield f"the peak is outside the training step ({evaluation.name}): a smaller training batch does not lower it"

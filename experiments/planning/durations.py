@@ -34,7 +34,7 @@ def durations(plan: Plan, card: Card | None, tflops: float | None) -> Iterator[s
         items = plan.train.batch_size * plan.train.gradient_accumulation_steps
         per_thousand = span(1000 * training.flops // items, flops_per_second)
         yield f"  1,000 training items: {per_thousand} (the training has {plan.config.train.epochs} epochs)"
-    evaluation = sum(phase.flops * phase.count for phase in plan.prediction.phases[1:])
+    evaluation = sum(phase.flops * phase.count for phase in plan.prediction.phases if phase.when == "evaluation")
     if evaluation:
         yield f"  an evaluation, of which a run has two: {span(evaluation, flops_per_second)}"
 

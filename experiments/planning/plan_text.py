@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from experiments.measure.memory.phases import Phase
 from experiments.planning.advice import surprises
 from experiments.planning.memory_plan import CARDS, GIB, Plan
 
 
 def describe_plan(result: Plan) -> str:
-    """Bytes by category at the peaks of training and evaluation, and what the plan assumes."""
+    """What the plan assumes, and bytes by category at the peak of each phase of the run."""
     prediction = result.prediction
     files = ", ".join(f"{name} {size:,} bytes ({size / 1e6:.2f} MB)" for name, size in prediction.files.items())
     frozen = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in prediction.frozen_parts.items())
@@ -29,11 +29,16 @@ def describe_plan(result: Plan) -> str:
 
 
 def assumptions(result: Plan) -> str:
+    return f"{result.config.adapter.label} on {shared_assumptions(result)}"
+
+
+def shared_assumptions(result: Plan) -> str:
+    """What the plan assumes apart from the method."""
     config, settings, train = result.config, result.settings, result.train
     shapes = ", ".join(f"{name} {value}" for name, value in result.prediction.shapes.items())
     precision = {"no": "fp32"}.get(train.mixed_precision, train.mixed_precision)
     parts = [
-        f"{config.adapter.label} on {config.task.name}: {shapes}, batch {train.batch_size}, computed in {precision}",
+        f"{config.task.name}: {shapes}, batch {train.batch_size}, computed in {precision}",
         f"frozen weights in {settings.weights}, trained weights in fp32, {settings.attention} attention",
         f"gradient checkpointing {'on' if train.gradient_checkpointing else 'off'}, {train.optimizer}",
         *([] if train.ema_decay is None else ["moving average"]),
@@ -44,23 +49,33 @@ def assumptions(result: Plan) -> str:
 
 
 def _categories(result: Plan) -> str:
-    """A column for training and one for each phase of the evaluation."""
+    """A row for each phase of the run: bytes by category at its peak."""
     phases = result.prediction.phases
     columns = [phase.timeline.by_category() for phase in phases]
-    rows = [[name, *(f"{column[name] / GIB:.2f}" for column in columns)] for name in columns[0]]
-    rows.append(["peak", *(f"{phase.peak / GIB:.2f}" for phase in phases)])
-    headers = ["GiB at the peak of", *(_wrapped(phase) for phase in phases)]
-    alignment = ("left", *("right" for _ in phases))
+    unit = Unit.of(result.prediction.peak)
+    rows = [
+        [phase.name, *map(unit.spell, column.values()), unit.spell(phase.peak)]
+        for phase, column in zip(phases, columns, strict=True)
+    ]
+    headers = [f"{unit.name} at the peak of", *(name.replace(" ", "\n") for name in columns[0]), "sum"]
+    alignment = ("left", *("right" for _ in headers[1:]))
     return tabulate(rows, headers, disable_numparse=True, colalign=alignment)
 
 
-def _wrapped(phase: Phase) -> str:
-    """A phase's name in lines of few letters."""
-    lines = [""]
-    for word in phase.name.split():
-        separate = lines[-1] and len(lines[-1]) + len(word) > 12
-        lines = [*lines, word] if separate else [*lines[:-1], f"{lines[-1]} {word}".strip()]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Unit:
+    """A unit of memory that leaves a figure with two or more digits."""
+
+    name: str
+    bytes: int
+    decimals: int
+
+    @classmethod
+    def of(cls, largest: float) -> Unit:
+        return cls("GiB", GIB, 2) if largest >= GIB else cls("MiB", 2**20, 1)
+
+    def spell(self, size: float) -> str:
+        return f"{size / self.bytes:.{self.decimals}f}"
 
 
 def describe_cards(result: Plan) -> str:
@@ -97,13 +112,14 @@ def allowances(result: Plan) -> str:
 
 def compare_methods(results: Sequence[Plan], memory: float) -> str:
     """One row per method: sizes, peaks, what it needs, and its largest batch on a GPU of so many GiB."""
+    unit = Unit.of(max(result.prediction.peak for result in results))
     rows = [
         (
             result.config.adapter.label,
             f"{result.prediction.trainable:,}",
             f"{sum(list(result.prediction.files.values())[:1]) / 1e6:,.2f}",
-            f"{result.prediction.training.peak / GIB:.2f}",
-            f"{result.evaluation_peak / GIB:.2f}",
+            unit.spell(result.prediction.training.peak),
+            unit.spell(result.evaluation_peak),
             f"{result.needed:.2f}",
             smallest_card(result),
             result.largest_batch(memory) or "none",
@@ -111,12 +127,26 @@ def compare_methods(results: Sequence[Plan], memory: float) -> str:
         for result in results
     ]
     headers = [
-        "method", "trained\nparameters", "file\n(MB)", "training\npeak (GiB)", "evaluation\npeak (GiB)",
-        "needed\n(GiB)", "smallest\nGPU", f"largest batch\non {memory:g} GB",
+        "method", "trained\nparameters", "file\n(MB)", f"training\npeak ({unit.name})",
+        f"evaluation\npeak ({unit.name})", "needed\n(GiB)", "smallest\nGPU", f"largest batch\non {memory:g} GB",
     ]  # fmt: skip
     alignment = ("left", *("right" for _ in headers[1:]))
     table = tabulate(rows, headers, disable_numparse=True, colalign=alignment)
-    return "\n".join([*(assumptions(result) for result in results), table, *map(allowances, results[:1])])
+    shared = dict.fromkeys(map(shared_assumptions, results))
+    lines = shared if len(shared) == 1 else map(assumptions, results)
+    return "\n".join([*lines, table, needed_line(results[0])])
+
+
+def needed_line(result: Plan) -> str:
+    """What "needed" means."""
+    settings = result.settings
+    if settings.device == "cpu":
+        return "needed: the larger peak, beside the program itself"
+    return (
+        "needed: the larger peak and allowances, which are not predicted: "
+        f"{settings.context:.2f} GiB for the CUDA context and kernels, {settings.workspaces:.2f} GiB for the "
+        f"workspaces of cuBLAS and cuDNN, {result.fragmentation:.0%} of the peak for fragmentation"
+    )
 
 
 def smallest_card(result: Plan) -> str:

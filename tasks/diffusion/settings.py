@@ -139,28 +139,34 @@ class DiffusionSettings(PretrainedSettings, ABC):
         from tasks.diffusion.model.meta_model import DiffusionMetaModel, EvaluationShape, TrainingShape
 
         task = self.filled()
-        training = TrainingShape(task.encode == "on-the-fly", task.train_text_encoder, task.has_prior_preservation)
+        training = TrainingShape(task.encode == "on-the-fly", task.train_text_encoder, task.class_pictures() > 0)
         evaluation = EvaluationShape(
-            task.sampled_pictures(),
+            task.sampled_sets(),
             value_of(task.num_inference_steps),
             value_of(task.guidance_scale),
             task.validation_pictures(),
+            task.real_pictures(),
             len(task.validation_prompts),
+            task.class_pictures(),
+            task.evaluation_seeds,
         )
         return DiffusionMetaModel(task.base, task.resolution, training, evaluation)
 
-    @property
-    def has_prior_preservation(self) -> bool:
-        """Whether every batch also holds pictures of a class, as many as of the subject."""
-        return False
+    def class_pictures(self) -> int:
+        """Number of the base's own pictures of a class (prior preservation): a batch has as many as of the subject."""
+        return 0
 
     @abstractmethod
-    def sampled_pictures(self) -> int:
-        """The most pictures that the evaluation of the filled task samples, of its own prompts and the base's."""
+    def sampled_sets(self) -> tuple[int, ...]:
+        """The most pictures of each set that the filled task's evaluation samples: of its prompts, the base's, ..."""
+
+    @abstractmethod
+    def real_pictures(self) -> int:
+        """The most pictures of the filled task's test split."""
 
     @abstractmethod
     def validation_pictures(self) -> int:
-        """The most pictures that the filled task's validation loss is measured on."""
+        """The most pictures that the filled task's validation loss is measured on; 0: it has none."""
 
     def filled(self) -> Self:
         """These settings with the card's values for fields that the user left out."""

@@ -160,6 +160,7 @@ class TextToImage(PreparedTask):
         if not prompts:
             return []
         pixels = sample(self.base, prompts, self.sampling, "validation prompts")
+        self.release()
         return save_pictures(pixels, output / f"step-{step:06d}") if is_main() else []
 
     @property

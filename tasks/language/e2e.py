@@ -117,11 +117,13 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         return e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item).revision
 
     def meta_model(self) -> LanguageMetaModel:
+        from tasks.language.data.general_english import LONGEST
         from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
         # a meaning's line has about as many tokens as its text
         length = 2 * self.max_new_tokens
-        shape = EvaluationShape(2 * self.test_items, self.test_items, self.num_beams, self.max_new_tokens)
+        generated = self.test_items, self.num_beams, self.max_new_tokens
+        shape = EvaluationShape(2 * self.test_items, 2 * self.drift_items, LONGEST, *generated)
         return LanguageMetaModel(self.base, length, self.label_smoothing, shape, self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:

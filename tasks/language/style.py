@@ -73,7 +73,7 @@ class Style(LanguageSettings, Task, name="style"):
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
-        shape = EvaluationShape(ROWS_PER_PART * self.test_items)
+        shape = EvaluationShape(ROWS_PER_PART * self.test_items, 2 * self.drift_items, self.max_length)
         return LanguageMetaModel(self.base, self.max_length, evaluation=shape, logits_at_once=self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:

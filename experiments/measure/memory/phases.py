@@ -13,20 +13,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from experiments.measure.memory.device_rules import CPU, DeviceRules
 from experiments.measure.memory.frozen_weights import DTYPES, StorageDtype
 from experiments.measure.memory.trace import StepTrace, Timeline
+from tasks.base import When
 
 
 @dataclass(frozen=True)
 class Phase:
     """A part of a run: its timeline, the FLOPs of one of its calls (or steps) and how many there are.
 
-    A training's number of steps is not known here: its `count` is 1. Its optimizer begins at event `update`; if it was
-    traced at another batch size (`traced`), `exact` has the sizes there, not rounded.
+    `when` is that of its `EvaluationCall`. The number of training steps is not known here: their `count` is 1. A step's
+    optimizer begins at event `update`; if the step was traced at another batch size (`traced`), `exact` has the sizes
+    there, not rounded.
     """
 
     name: str
     timeline: Timeline = field(repr=False)
     flops: int
     count: int = 1
+    when: When = "training"
     update: int = 0
     traced: int | None = None
     exact: Timeline | None = field(default=None, repr=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,10 +30,11 @@ from experiments.measure.memory.trace import StepTrace, Timeline
 from experiments.training.accelerator import LossModule
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES
 from experiments.training.optimizer import average_of
-from tasks.base import EvaluationCall, MetaModel
+from tasks.base import EvaluationCall, MetaModel, When
 
 CPU_DEVICE = torch.device("cpu")
 TRAINING = "training step"
+WORDS = {"set-up": ", before training", "training": ", between steps", "evaluation": ""}
 
 
 def predict(
@@ -131,7 +133,7 @@ class _Predictor:
 
     def training(self) -> Phase:
         """A step, traced at a prime batch size if that gives the steps of all batches."""
-        self.say("predicting a training step")
+        self.say(f"predicting: {TRAINING}")
         batch, traced = self.settings.batch_size, unused_prime(self.meta) if self.meta.scales_with_batch else None
         flops, update = [], []
         with self.stepping(traced) as (tracker, loss, owned, optimizer):
@@ -152,7 +154,7 @@ class _Predictor:
         if traced is None:
             return Phase(TRAINING, exact, step_flops, update=update[-1])
         timeline = exact.at_batch(batch, traced, self.assumptions.rules.granularity)
-        return Phase(TRAINING, timeline, step_flops, 1, update[-1], traced, exact)
+        return Phase(TRAINING, timeline, step_flops, update=update[-1], traced=traced, exact=exact)
 
     def settled(self, tracker: StepTrace, run: Callable[[], None]) -> int:
         """Run a step; returns the first event of a step as they are from the second on.
@@ -220,34 +222,54 @@ class _Predictor:
         if average is not None:
             average.step(owned)
 
-    def evaluation(self, training: Phase) -> Iterator[Phase]:
-        """The calls of the evaluation: of the tuned model, merged if the method can be, without the optimizer.
-
-        A call that is also made between two steps gives another phase, beside what training keeps.
+    def evaluation(self, training: Phase) -> list[Phase]:
+        """Everything besides training steps: in the set-up, between two steps, and in the evaluation of the tuned
+        model, merged if the method can be and without the optimizer.
         """
-        calls, between = self.meta.evaluation(CPU_DEVICE), training.timeline
-        tracker = StepTrace(self.assumptions.rules.granularity)
-        tracker.add_weights([self.model.eval()])
+        calls = self.meta.evaluation(CPU_DEVICE)
+        self.model.eval()
+        everything = self.tracker(*self.others.values())
+        before = [self.call(everything, call, "set-up") for call in calls if "set-up" in call.when]
+        return [*before, *self.between_steps(calls, training), *self.of_tuned_model(calls)]
+
+    def between_steps(self, calls: Sequence[EvaluationCall], training: Phase) -> Iterator[Phase]:
+        """Calls in training, beside what is alive between two steps."""
+        timeline = training.timeline
+        for call in calls:
+            if "training" in call.when:
+                tracker = self.tracker()
+                read_again = [self.others[name] for name in call.models if name not in self.meta.frozen]
+                phase = self.call(tracker, call, "training", read_again)
+                timeline = timeline.then(phase.timeline)
+                yield replace(phase, timeline=timeline)
+
+    def of_tuned_model(self, calls: Sequence[EvaluationCall]) -> Iterator[Phase]:
+        tracker = self.tracker(*self.others.values())
         if calls and self.config.adapter.mergeable:
             with self.assumptions.imitated(tracker):
                 self.attachment.merge()
             tracker.keep(TEMPORARIES)  # copies of the weights before the merge
         for call in calls:
-            self.say(f"predicting the evaluation: {call.name}")
-            phase = self.call(tracker, call)
-            if call.in_training:
-                between = between.then(phase.timeline)
-                yield Phase(f"{call.name}, between steps", between, phase.flops, call.count)
-            if call.in_evaluation:
-                yield phase
+            if "evaluation" in call.when:
+                yield self.call(tracker, call, "evaluation")
 
-    def call(self, tracker: StepTrace, call: EvaluationCall) -> Phase:
+    def tracker(self, *others: nn.Module) -> StepTrace:
+        """A tracker of calls without gradients, with the weights of the model and `others`."""
+        tracker = StepTrace(self.assumptions.rules.granularity)
+        tracker.add_weights([self.model, *others])
+        return tracker
+
+    def call(self, tracker: StepTrace, call: EvaluationCall, when: When, read_again: Sequence[nn.Module] = ()) -> Phase:
+        """Make a call; its timeline starts with the models that are read again for it."""
+        name = f"{call.name}{WORDS[when]}"
+        self.say(f"predicting: {name}")
         gc.collect()
         start, flops = len(tracker.events), tracker.flops
-        tracker.add_weights(self.others[name] for name in call.models)
+        tracker.add_weights(read_again)
         with torch.no_grad(), self.assumptions.imitated(tracker), autocast(evaluation_precision(self.settings)):
             call.run()
-        return Phase(call.name, tracker.timeline(start), tracker.flops - flops, call.count)
+        count = call.count * (call.seeds if when == "evaluation" else 1)
+        return Phase(name, tracker.timeline(start), tracker.flops - flops, count, when)
 
 
 def evaluation_precision(settings: ResolvedTrain) -> str:

@@ -23,12 +23,17 @@ def subject_folder(
     """
     pictures = _pictures(subject_files(folder, held_out), resolution, caption, keep_whole)
     count, groups = len(pictures), near_duplicate_groups(pictures.pixels)
-    test = held_out or max(1, count // 5)
+    sizes = held_out_sizes(count, held_out)
     if len(groups) < 2:
-        raise TaskError(_too_few(folder, test, f"{numbered(count, 'picture')}{different(groups)}"))
-    validation = min(count // 10, count - test - 1)
-    sizes = HeldOut(test, validation, min(count // 20, count - test - validation - 1))
+        raise TaskError(_too_few(folder, sizes.test, f"{numbered(count, 'picture')}{different(groups)}"))
     return subject_splits(divided(pictures, groups, sizes, {"data": str(folder)}), caption, resolution)
+
+
+def held_out_sizes(count: int, held_out: int | None) -> HeldOut:
+    """How many of `count` pictures are in each split; `held_out` of them are for the test, or a fifth."""
+    test = held_out or max(1, count // 5)
+    validation = max(0, min(count // 10, count - test - 1))
+    return HeldOut(test, validation, max(0, min(count // 20, count - test - validation - 1)))
 
 
 def _pictures(files: list[Path], resolution: int, caption: str, keep_whole: bool) -> Pictures:

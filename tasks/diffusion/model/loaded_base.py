@@ -13,10 +13,10 @@ from torch import Tensor
 from tasks.base import LoadedBase
 from tasks.bundled.bundled_bases import CARD
 from tasks.diffusion.model import bases
-from tasks.diffusion.model.sampling import Sampling, sample
+from tasks.diffusion.model.sampling import Sampling, pictures_at_once, sample
 from tasks.pretrained.revision import weights_digest
 
-BATCH = 8  # pictures sampled together: what fits a GPU at 512 pixels
+BATCH = 8  # pictures sampled together, at most
 
 
 class LoadedStableDiffusion(LoadedBase):
@@ -42,7 +42,8 @@ class LoadedStableDiffusion(LoadedBase):
 
     def sample(self, prompts: Sequence[str], seed: int, num_inference_steps: int, guidance_scale: float) -> Tensor:
         self.backbone.model.eval()
-        settings = Sampling(num_inference_steps, guidance_scale, seed, BATCH, self.resolution)
+        batch = pictures_at_once(BATCH, self.resolution)
+        settings = Sampling(num_inference_steps, guidance_scale, seed, batch, self.resolution)
         return sample(self.base, list(prompts), settings)
 
     def pipeline(self) -> Any:

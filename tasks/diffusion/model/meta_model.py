@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.base import EvaluationCall, MetaModel
+from tasks.bad_items import numbered
+from tasks.base import EvaluationCall, MetaModel, When
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.encoding import decoded, slices
 from tasks.diffusion.model.noising import NoisyBatch, diffusion_loss, joined
@@ -18,13 +19,20 @@ from tasks.diffusion.model.sampling import pictures_at_once
 
 @dataclass(frozen=True)
 class EvaluationShape:
-    """What an evaluation samples: how many pictures with which sampler settings; `in_training` pictures as well."""
+    """What a run samples and measures apart from its training steps, in numbers of pictures.
 
-    pictures: int
+    An evaluation samples the pictures of each set together, for each of its `seeds`, and `real_pictures` go through the
+    VAE. `validation_prompts` are sampled between two steps, `class_pictures` before the training.
+    """
+
+    sampled_sets: tuple[int, ...]
     num_inference_steps: int
     guidance_scale: float
     validation_items: int
-    in_training: int = 0
+    real_pictures: int = 0
+    validation_prompts: int = 0
+    class_pictures: int = 0
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,38 +88,48 @@ class DiffusionMetaModel(MetaModel):
         shape = self.shape
         if shape is None:
             return ()
-        items = min(shape.validation_items, pictures_at_once(64, self.resolution))
-        calls = []
-        if items:
-            count = -(-shape.validation_items // items)
-            loss = lambda: self.loss(self._batch(items, device))  # noqa: E731
-            calls.append(EvaluationCall("validation loss", loss, count, in_training=True))
-        return [*calls, *self._sampled(shape.in_training, device, True), *self._sampled(shape.pictures, device, False)]
+        return [
+            *self._sampled("set-up", (shape.class_pictures,), device),
+            *self._validation(shape, device),
+            *self._sampled("training", (shape.validation_prompts,), device),
+            *self._sampled("evaluation", shape.sampled_sets, device, shape.real_pictures),
+        ]
 
-    def _sampled(self, pictures: int, device: torch.device, in_training: bool) -> list[EvaluationCall]:
-        """Sampling and decoding this many pictures."""
-        if not pictures or self.shape is None:
+    def _validation(self, shape: EvaluationShape, device: torch.device) -> list[EvaluationCall]:
+        items = min(shape.validation_items, pictures_at_once(64, self.resolution))
+        if not items:
             return []
-        at_once = min(pictures, pictures_at_once(100, self.resolution))
+        count = -(-shape.validation_items // items)
+        loss = lambda: self.loss(self._batch(items, device))  # noqa: E731
+        return [EvaluationCall("validation loss", loss, count, ("training", "evaluation"), seeds=shape.seeds)]
+
+    def _sampled(
+        self, when: When, sets: Sequence[int], device: torch.device, real_pictures: int = 0
+    ) -> list[EvaluationCall]:
+        """Sampling each set of pictures, and decoding them and the latents of real pictures."""
+        if self.shape is None or not any(sets):
+            return []
+        at_once = min(max(sets), pictures_at_once(100, self.resolution))
         latents = self._latents(at_once, device)
-        part = slices(self.base.vae, latents)[0]
-        models, batches = tuple(self.evaluation_models), -(-pictures // at_once)
+        part = slices(self.base.vae, self._latents(max(at_once, real_pictures), device))[0]
+        batches = sum(-(-size // at_once) for size in sets)
+        others, seeds = tuple(self.evaluation_models), self.shape.seeds
         return [
             EvaluationCall(
-                f"sampling of {at_once} pictures",
+                f"sampling of {numbered(at_once, 'picture')}",
                 lambda: self._solver_step(latents, device),
                 batches * self.shape.num_inference_steps,
-                models,
-                in_training,
-                not in_training,
+                (when,),
+                others,
+                seeds,
             ),
             EvaluationCall(
-                f"decoding of {len(part)} pictures at a time",
+                f"decoding of {numbered(len(part), 'picture')} at a time",
                 lambda: decoded(self.base.vae, part),
-                -(-pictures // len(part)),
-                models,
-                in_training,
-                not in_training,
+                -(-sum(sets) // len(part)),
+                (when,),
+                others,
+                seeds,
             ),
         ]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, masking_utils
 
-from tasks.base import EvaluationCall, MetaModel
+from tasks.base import EvaluationCall, MetaModel, When
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.errors import TaskError
 from tasks.language.model import bases, likelihood
@@ -27,9 +27,12 @@ from tasks.pretrained.published import shapes
 
 @dataclass(frozen=True)
 class EvaluationShape:
-    """What an evaluation measures: rows of likelihoods, and prompts of generated texts (none: `prompts` is 0)."""
+    """What an evaluation measures: likelihoods of so many rows of the task and of general English, of which at most
+    `familiar_length` tokens and half of the model's positions are read, and prompts of generated texts (0: none)."""
 
     rows: int
+    familiar_rows: int
+    familiar_length: int
     prompts: int = 0
     num_beams: int = 1
     max_new_tokens: int = 0
@@ -57,7 +60,10 @@ class LanguageMetaModel(MetaModel):
         self.facts = {"base": base, "max_length": self.max_length}
 
     def batch(self, size: int, device: torch.device) -> TokenBatch:
-        tokens = torch.zeros(size, self.max_length, dtype=torch.long, device=device)
+        return self._batch(size, self.max_length, device)
+
+    def _batch(self, size: int, length: int, device: torch.device) -> TokenBatch:
+        tokens = torch.zeros(size, length, dtype=torch.long, device=device)
         return TokenBatch(tokens, torch.ones_like(tokens) if size > 1 else None, torch.zeros_like(tokens))
 
     def loss(self, batch: TokenBatch) -> Tensor:
@@ -72,15 +78,14 @@ class LanguageMetaModel(MetaModel):
         shape = self.shape
         if shape is None:
             return ()
-        model, size = self.backbone.model, min(likelihood.EVALUATION_BATCH, shape.rows)
-        rows = EvaluationCall(
-            f"likelihood of {size} rows",
-            lambda: likelihood.row_losses(model, self.batch(size, device), self.logits_at_once),
-            -(-shape.rows // size),
-            in_training=True,
+        model, rows = self.backbone.model, shape.rows
+        familiar_length = min(shape.familiar_length, (self.backbone.positions or shape.familiar_length) // 2)
+        likelihoods = (
+            self._likelihood(rows, self.max_length, "training", device),
+            self._likelihood(rows + shape.familiar_rows, max(self.max_length, familiar_length), "evaluation", device),
         )
         if not shape.prompts:
-            return (rows,)
+            return likelihoods
         at_once = min(shape.prompts, prompts_at_once(shape.num_beams))
         prompt = self.max_length - shape.max_new_tokens
         batches = -(-shape.prompts // at_once)
@@ -93,7 +98,15 @@ class LanguageMetaModel(MetaModel):
             lambda: last_beam_step(model, at_once, shape.num_beams, self.max_length, device),
             batches * shape.max_new_tokens,
         )
-        return (rows, prompts, search)
+        return (*likelihoods, prompts, search)
+
+    def _likelihood(self, rows: int, length: int, when: When, device: torch.device) -> EvaluationCall:
+        """The likelihood of rows of so many tokens."""
+        size = min(likelihood.EVALUATION_BATCH, rows)
+        run = lambda: likelihood.row_losses(  # noqa: E731
+            self.backbone.model, self._batch(size, length, device), self.logits_at_once
+        )
+        return EvaluationCall(f"likelihood of {size} rows of {length} tokens", run, -(-rows // size), (when,))
 
 
 def read_prompts(model: Any, rows: int, length: int, device: torch.device) -> Any:
@@ -106,7 +119,7 @@ def last_beam_step(model: Any, prompts: int, beams: int, length: int, device: to
     """The last step of transformers' beam search: one token a beam with a full cache, scores, and the cache in the
     order of the surviving beams."""
     rows = prompts * beams
-    cache = filled_cache(model.config, rows, length - 1, device)
+    cache = filled_cache(model, rows, length - 1, device)
     tokens = torch.zeros(rows, 1, dtype=torch.long, device=device)
     mask = torch.ones(rows, length, dtype=torch.long, device=device)
     logits = model(input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=True).logits[:, -1].float()
@@ -117,14 +130,16 @@ def last_beam_step(model: Any, prompts: int, beams: int, length: int, device: to
     return best
 
 
-def filled_cache(config: Any, rows: int, length: int, device: torch.device) -> DynamicCache:
-    """Keys and values of every layer for `length` positions."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    dtype, cache = torch.float32, DynamicCache()
-    for layer in range(config.num_hidden_layers):
-        keys, values = (torch.zeros(rows, heads, length, width, dtype=dtype, device=device) for _ in range(2))
-        cache.update(keys, values, layer)
+def filled_cache(model: Any, rows: int, length: int, device: torch.device) -> DynamicCache:
+    """Keys and values of every layer for `length` positions, in the shapes and dtypes that the model itself caches."""
+    token = torch.zeros(1, 1, dtype=torch.long, device=device)
+    cache = DynamicCache()
+    for index, layer in enumerate(model(input_ids=token, use_cache=True, logits_to_keep=1).past_key_values.layers):
+        keys, values = (
+            torch.zeros(rows, each.shape[1], length, each.shape[3], dtype=each.dtype, device=device)
+            for each in (layer.keys, layer.values)
+        )
+        cache.update(keys, values, index)
     return cache
 
 

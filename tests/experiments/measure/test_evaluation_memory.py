@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from adapters.base import adapter_registry
 from experiments.config import RunConfig, Train
 from experiments.measure.memory.prediction import predict
+from experiments.planning.memory_plan import PlanSettings, plan
 from experiments.training.memory_tracker import MemoryTracker
 from tasks.diffusion.pokemon import Pokemon
 from tasks.language.e2e import EndToEnd
@@ -61,10 +64,35 @@ def test_beam_search_of_transformers():
 
 
 def test_likelihoods():
+    """General English has the longest rows of an evaluation."""
+    from tasks.language.data import general_english
     from tasks.language.model import bases, likelihood
 
     task = EndToEnd(test_items=24, max_new_tokens=24)
     base = bases.load(task.base, CPU)
-    rows = [([5] * 24, [6] * 24)] * 15 + [([5] * 24, [6] * 23)]
+    rows = likelihood.document_rows(base, general_english.texts(task.drift_items), base.positions // 2)
     measured = tracked([base.model], lambda: likelihood.losses(base, rows))
-    assert predicted("full", task, "likelihood of 16 rows") == pytest.approx(measured, rel=0.05)
+    assert predicted("full", task, "likelihood of 16 rows of 128") == pytest.approx(measured, rel=0.05)
+
+
+def test_no_text_of_general_english_is_longer_than_a_plan_assumes():
+    from tasks.language.data import general_english
+    from tasks.language.model import bases
+
+    base = bases.load("gpt-mini", CPU)
+    lengths = [len(base.document_ids(text)) for text in general_english.texts(10**6)]
+    assert 0.9 * general_english.LONGEST < max(lengths) <= general_english.LONGEST
+
+
+@pytest.mark.parametrize("shape", [{"model_type": "llama", "num_key_value_heads": 1}, {"model_type": "gemma3_text"}])
+def test_a_beam_search_in_half_precision_is_planned(tmp_path, shape):
+    """The cache has the heads, the width and the dtype that the model gives it."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    (tmp_path / "config.json").write_text(json.dumps(shape | sizes | {"vocab_size": 500, "head_dim": 24}))
+    task = EndToEnd(base=str(tmp_path), test_items=24, max_new_tokens=24)
+    config = RunConfig(adapter_registry()["lora"](), task, Train(batch_size=1, mixed_precision="bf16"))
+    half, single = (
+        next(phase for phase in plan(config, PlanSettings(weights=w)).prediction.phases if "beam" in phase.name)
+        for w in ("bf16", "fp32")
+    )
+    assert half.peak < 0.7 * single.peak

@@ -94,7 +94,7 @@ def test_hooks_on_the_model_and_its_layers_take_part(model, adapter):
         gradients.append([p.grad for p in attachment.parameters().values()])
     for whole, chunked in zip(*gradients, strict=True):
         assert whole.abs().max() > 0
-        torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(chunked, whole, atol=1e-5 * float(whole.abs().max()), rtol=1e-4)
 
 
 def test_under_autocast_the_losses_are_computed_in_fp32(model):
