@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
 from adapters.base import adapter_registry
 from experiments.config import RunConfig, Train
 from experiments.measure.memory.prediction import predict
-from experiments.planning.memory_plan import PlanSettings, plan
 from experiments.training.memory_tracker import MemoryTracker
 from tasks.diffusion.pokemon import Pokemon
 from tasks.language.e2e import EndToEnd
@@ -84,15 +81,20 @@ def test_no_text_of_general_english_is_longer_than_a_plan_assumes():
     assert 0.9 * general_english.LONGEST < max(lengths) <= general_english.LONGEST
 
 
-@pytest.mark.parametrize("shape", [{"model_type": "llama", "num_key_value_heads": 1}, {"model_type": "gemma3_text"}])
-def test_a_beam_search_in_half_precision_is_planned(tmp_path, shape):
-    """The cache has the heads, the width and the dtype that the model gives it."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    (tmp_path / "config.json").write_text(json.dumps(shape | sizes | {"vocab_size": 500, "head_dim": 24}))
-    task = EndToEnd(base=str(tmp_path), test_items=24, max_new_tokens=24)
-    config = RunConfig(adapter_registry()["lora"](), task, Train(batch_size=1, mixed_precision="bf16"))
-    half, single = (
-        next(phase for phase in plan(config, PlanSettings(weights=w)).prediction.phases if "beam" in phase.name)
-        for w in ("bf16", "fp32")
-    )
-    assert half.peak < 0.7 * single.peak
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text", "gpt2"])
+def test_a_planned_cache_is_what_the_model_caches(kind, dtype):
+    """Its heads, its width and the dtype of its weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from tasks.language.model.meta_model import filled_cache
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 500}
+    more = {} if kind == "gpt2" else {"intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 24}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **more), dtype=dtype).eval()
+    real = model(input_ids=torch.ones(3, 7, dtype=torch.long), use_cache=True).past_key_values
+    planned = filled_cache(model, 3, 7, CPU)
+    assert [(layer.keys.shape, layer.values.dtype) for layer in planned.layers] == [
+        (layer.keys.shape, layer.values.dtype) for layer in real.layers
+    ]
+    assert planned.layers[0].keys.dtype == dtype

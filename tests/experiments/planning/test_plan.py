@@ -201,7 +201,7 @@ def test_the_command_names_categories_phases_gpus_and_allowances(monkeypatch, ca
     words = ["--task.base", str(folder), "--task.max-length", "32", "--train.batch-size", "2", "--card", "t4"]
     run(monkeypatch, "lora", "style", *words)
     printed = capsys.readouterr()
-    parts = ("weights", "optimizer state", "activations", "training step", "likelihood", "80 GB", "largest batch")
+    parts = ("weights", "optimizer", "activations", "training step", "likelihood", "80 GB", "largest batch")
     allowances = ("CUDA context", "cuBLAS and cuDNN", "(9%) for fragmentation")
     for part in (*parts, *allowances, "batch 2", "NVIDIA T4", "it fits"):
         assert part in printed.out
