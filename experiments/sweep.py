@@ -57,8 +57,9 @@ class SweepOptions:
     """Folder for the records."""
     launcher: Literal["local", "ray"] = "local"
     """Worker processes on this machine, or Ray (here or on a cluster whose nodes share the storage of --runs)."""
-    jobs: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
-    """Concurrent runs of the local launcher, each in a process with its share of the cores."""
+    jobs: int | None = bounded(None, at_least=1, at_most=LARGEST_JOBS)
+    """Concurrent runs of the local launcher, each in a process with its share of the cores and one GPU (more runs than
+    GPUs share them). Default: one per GPU, and one without GPUs."""
     ray_address: str | None = None
     """The cluster for "ray": "auto" or host:port. Default: start Ray on this machine."""
     run_cpus: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.bounds import LARGEST_COUNT, bounded
-from experiments.config import ResolvedTrain, RunConfig
-from experiments.errors import UsageError
+from experiments.config import ResolvedTrain, RunConfig, uses_cuda
+from experiments.precision import with_stored
 from experiments.records.folder import RunFolder
 from experiments.training.settings import LARGEST_BATCH
 
@@ -72,7 +72,7 @@ def measure_costs(
         attachment.detach()
     begin("communication")
     if settings.processes > 1:
-        record["communication"] = _count_bytes(config, settings.processes)
+        record["communication"] |= _count_bytes(_on_enough_devices(config, settings.processes), settings.processes)
     return record
 
 
@@ -128,8 +128,21 @@ def _scaled(state: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
+def _on_enough_devices(config: RunConfig, processes: int) -> RunConfig:
+    """The configuration, on the CPU in fp32 if there are fewer GPUs than processes: gradients have the same bytes."""
+    from experiments.device import visible_gpus
+
+    if not uses_cuda(config.train) or len(visible_gpus()) >= processes:
+        return config
+    train = replace(config.train, device="cpu", mixed_precision="no")
+    return replace(config, task=with_stored(config.task, None), train=train)
+
+
 def _count_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
-    """The result of `experiments.measure.communication` with this number of processes, run as a separate program."""
+    """The result of `experiments.measure.communication` with this number of processes, run as a separate program.
+
+    If that fails, the reason is printed, and the record's prediction says that it is one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config_file, result_file = Path(folder) / "config.json", Path(folder) / "result.json"
         two_steps = replace(config, train=replace(config.train, steps=2, epochs=None, validation_steps=2))
@@ -139,9 +152,9 @@ def _count_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
         completed = subprocess.run([*launcher, *program], capture_output=True, text=True)
         if completed.returncode != 0:
             reason = last_error(completed.stderr.splitlines())
-            raise UsageError(
-                f"counting the bytes sent by {processes} processes failed ({reason}): --processes 1 skips the count"
-            )
+            failed = f"counting the bytes sent by {processes} processes failed ({reason})"
+            print(f"{failed}: --processes 1 skips the count", file=sys.stderr)
+            return {"how": f"predicted: bytes of the trained parameters' gradients; {failed}"}
         return json.loads(result_file.read_text())
 
 
