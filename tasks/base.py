@@ -127,6 +127,7 @@ class Evaluation:
     items: list[dict[str, Any]] = field(default_factory=list)
     artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # for `finish`: compared with the base's
     not_measured: dict[str, str] = field(default_factory=dict)  # reason by metric
+    measured: Mapping[str, Any] = field(default_factory=dict)  # of a stored one: when, on which machine and versions
 
     def undefined(self) -> list[str]:
         """Metrics whose value is not a finite number: a record cannot hold them."""
