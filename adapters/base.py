@@ -40,6 +40,7 @@ class Adapter(ABC):
     rate_exponent: ClassVar[float] = 0.0  # an untuned learning rate falls with this power of the size
     starts_as_identity: ClassVar[bool] = True  # whether attaching leaves the model's output unchanged
     mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights
+    trains_base: ClassVar[bool] = False  # whether the model's own weights train: they are then stored in fp32
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)  # settings that the contract tests cover
     first_defaults: ClassVar[Mapping[str, Any]] = {}  # of settings whose default has changed since their release
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings with a name in the papers: {"DID": {...}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adapters.base import Adapter, check_state
 from adapters.bounds import LARGEST_COUNT, bounded
 from adapters.errors import AdapterError
-from adapters.hooks import HookedUpdate, MergeableAttachment, dtype_and_device
+from adapters.hooks import HookedUpdate, MergeableAttachment, trained_like
 from adapters.random_projections import DenseProjection, Fastfood
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ class Coordinates(HookedUpdate):
         self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self.projections: dict[Any, Any] = {}  # by device
         self.cached: Any = None  # theta_d, its version, and the changes computed from it
-        # in the model's own dtype: diffusers takes a model's dtype from whichever parameter comes first
-        like = dtype_and_device(backbone.model)
+        like = trained_like(backbone.model)
         size = settings.dimension - (len(tensors) if settings.scales else 0)
         parameters = {"theta": nn.Parameter(torch.zeros(size, **like))}
         if settings.scales:

@@ -60,13 +60,15 @@ def costs(configs: list[RunConfig], settings: CostSettings, runs: Path) -> list[
     """
     from experiments.measure.cost_duration import announced
 
-    prepared = configs[0].task.prepare(device_of(configs[0]))
+    prepared, task = configs[0].task.prepare(device_of(configs[0])), configs[0].task
     print(announced(configs[0], settings, prepared, len(configs)), file=sys.stderr, flush=True)
     failures = []
     with _Progress(len(configs)) as progress:
         for config in configs:
             label = describe_adapter(config.adapter)
             try:
+                if config.task != task:  # the base in another precision
+                    prepared, task = config.task.prepare(device_of(config)), config.task
                 record = measure_costs(config, settings, prepared, runs, progress.phase(label))
             except AdapterError as error:
                 failures.append(f"{config.adapter.name}: {error}")

@@ -55,6 +55,9 @@ ADDED_SETTINGS: Mapping[str, Any] = {
     "task.extra_metrics": [],
     "task.evaluation_seeds": 1,
     "task.logits_at_once": 2**25,
+    "train.log_every": 10,
+    "train.compile": False,
+    "task.base_precision": None,
 }
 # Settings that schema 1 wrote as JSON text and schema 2 writes as an object.
 JSON_TEXTS = {("adapter", "options")}

@@ -26,6 +26,7 @@ from experiments.measure.weight_delta import (
     weight_changes,
     weight_matrices,
 )
+from experiments.precision import compute_of, with_stored
 from experiments.records.folder import RunFolder, replacing, write_items, write_json
 from experiments.records.load_run import finished_record
 from experiments.records.provenance import provenance
@@ -66,7 +67,9 @@ def decompose_run(path: Path) -> DecomposedRun:
             "`python -m experiments.run ... --overwrite`"
         )
     config = RunConfig.from_record(record["config"])
-    prepared = config.task.prepare(device_of(config))
+    # in fp32, which takes up a change exactly; the model is called as in the run
+    prepared = with_stored(config.task, None).prepare(device_of(config))
+    prepared.backbone.compute = compute_of(config.train)
     changes = weight_changes(config, folder, prepared)
     base = {name: weight for name, weight in copy_weights(prepared.backbone).items() if name in changes}
     matrices, vectors = decompose(changes, base, weight_matrices(prepared.backbone))

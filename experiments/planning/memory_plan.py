@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adapters.bounds import bounded
 from experiments.config import ResolvedTrain, RunConfig
-from experiments.errors import UsageError, check_numbers
+from experiments.errors import check_numbers
 
 if TYPE_CHECKING:
     from experiments.measure.memory.by_batch import TrainingByBatch
@@ -21,11 +21,8 @@ CARDS = (8, 12, 16, 24, 40, 80)  # GPU memory as sold, in GB; within a few perce
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What a plan assumes about the device and the frozen weights."""
+    """What a plan assumes about the device."""
 
-    weights: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Storage dtype of the frozen weights; the training loop stores fp32. A 16-bit dtype needs the same
-    --train.mixed-precision."""
     attention: Literal["fused", "math"] = "fused"
     """Attention kernels: "fused" (flash or memory-efficient), or "math", which materialises every score."""
     device: Literal["cuda", "cpu"] = "cuda"
@@ -102,18 +99,13 @@ def plan(
 ) -> Plan:
     """Predict the memory of a run; takes seconds, allocates nothing. `say` is told what is being done.
 
-    Settings that are open are those of a run on `settings.device`. Raises UsageError if the dtypes contradict each
-    other, AdapterError or TaskError if the run itself would.
+    Settings that are open are those of a run on `settings.device`. Raises UsageError,
+    AdapterError or TaskError if the run itself would.
     """
     from experiments.measure.memory.prediction import predict
 
     settings = settings or PlanSettings()
     config = resolved_for(config, settings.device)
-    if settings.weights not in ("fp32", config.train.mixed_precision):
-        raise UsageError(
-            f"--weights {settings.weights} needs a computation in the same dtype: "
-            f"add --train.mixed-precision {settings.weights}"
-        )
     check_numbers(settings)
     return Plan(config, settings, predict(config, assumptions_of(settings), say))
 
@@ -130,4 +122,4 @@ def assumptions_of(settings: PlanSettings) -> Assumptions:
     from experiments.measure.memory.device_rules import DEVICE_RULES
     from experiments.measure.memory.phases import Assumptions
 
-    return Assumptions(DEVICE_RULES[settings.device], settings.weights, settings.attention == "fused")
+    return Assumptions(DEVICE_RULES[settings.device], settings.attention == "fused")

@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from experiments.planning.advice import surprises
 from experiments.planning.memory_plan import CARDS, GIB, Plan
+from experiments.precision import stored_in
 
 
 def describe_plan(result: Plan) -> str:
@@ -39,7 +40,7 @@ def shared_assumptions(result: Plan) -> str:
     precision = {"no": "fp32"}.get(train.mixed_precision, train.mixed_precision)
     parts = [
         f"{config.task.name}: {shapes}, batch {train.batch_size}, computed in {precision}",
-        f"frozen weights in {settings.weights}, trained weights in fp32, {settings.attention} attention",
+        f"frozen weights in {stored_in(config.task)}, trained weights in fp32, {settings.attention} attention",
         f"gradient checkpointing {'on' if train.gradient_checkpointing else 'off'}, {train.optimizer}",
         *([] if train.ema_decay is None else ["moving average"]),
         *([f"{train.num_processes} processes"] if train.num_processes > 1 else []),

@@ -17,6 +17,7 @@ from adapters.base import adapter_registry
 from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, check_numbers, did_you_mean
+from experiments.precision import compute_of, computing_in
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
 from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
@@ -156,7 +157,8 @@ def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -
         *_variants_to_search(config, settings, prepared.backbone),
         *_others_to_search(config, settings, prepared.backbone),
     ]
-    figures = base_evaluation(prepared).figures  # cached here, before several processes each compute it
+    with computing_in(prepared, compute_of(config.train)):
+        figures = base_evaluation(prepared).figures  # cached here, before several processes each compute it
     if metric not in figures:
         raise UsageError(
             f"these settings do not measure {metric}{did_you_mean(metric, figures)}, which decides: give more "

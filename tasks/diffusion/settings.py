@@ -12,6 +12,7 @@ from adapters.bounds import bounded
 from tasks.base import Metric
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class DiffusionSettings(PretrainedSettings, ABC):
     folder in diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
+    base_precision: BasePrecision | None = None
+    """Storage of the frozen weights; the VAE's are always fp32. Default: the dtype of --train.mixed-precision, fp32
+    where the weights themselves train. "nf4" (4 bits, as in QLoRA) and "int8" quantise the UNet with bitsandbytes on
+    CUDA."""
     resolution: int | None = bounded(None, at_least=1, at_most=2**13)
     """Width and height of pictures in pixels. Default: the base's card, else the base's own."""
     crop: Literal["center", "random"] | None = None
@@ -133,7 +138,8 @@ class DiffusionSettings(PretrainedSettings, ABC):
         from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 
         task = self.filled()
-        return LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
+        options = task.allow_pickle, task.train_text_encoder, task.base_precision
+        return LoadedStableDiffusion(task.base, device, task.resolution, *options)
 
     def meta_model(self) -> DiffusionMetaModel:
         from tasks.diffusion.model.meta_model import DiffusionMetaModel, EvaluationShape, TrainingShape

@@ -36,7 +36,8 @@ class TextToImage(PreparedTask):
         self.task = task
         # the data first: loading a base takes longer than finding a broken picture
         self.splits = task.splits(task.resolution or bases.resolution_of(task.base))
-        loaded = LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
+        options = task.allow_pickle, task.train_text_encoder, task.base_precision
+        loaded = LoadedStableDiffusion(task.base, device, task.resolution, *options)
         self.base, self.backbone = loaded.base, loaded.backbone
         self.revision, self.resolution = loaded.revision, loaded.resolution
         self.sampling = self._sampling()

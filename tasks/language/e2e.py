@@ -95,7 +95,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         self.check_settings()
         metrics = self.all_metrics()
         splits = e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item)
-        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, metrics)
 
     def describe_data(self) -> DataReport:
@@ -129,7 +129,8 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel
 
-        return LoadedLanguageModel(self.base, device, self._generation(), meaning_ids, allow_pickle=self.allow_pickle)
+        options: Any = {"allow_pickle": self.allow_pickle, "precision": self.base_precision}
+        return LoadedLanguageModel(self.base, device, self._generation(), meaning_ids, **options)
 
     def _generation(self) -> dict[str, Any]:
         names = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")

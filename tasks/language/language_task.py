@@ -14,7 +14,6 @@ from tasks.base import Evaluation, Figure, Metric, PreparedTask
 from tasks.language.data import general_english
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, VALIDATION_LOSS, Losses, drift, perplexity
 from tasks.language.model import likelihood
-from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import Row, TokenBatch
 from tasks.shuffling import shuffled_indices
@@ -53,7 +52,7 @@ class LanguageTask(PreparedTask):
         """`label_smoothing` is for training."""
         self.base, self.metrics, self.drift_items, self.label_smoothing = base, metrics, drift_items, label_smoothing
         self.facts: dict[str, Any] = {}
-        self.backbone = CausalLanguageModel(base.model, tuple(base.card["targets"]))
+        self.backbone = base.backbone
 
     @abstractmethod
     def select_items(self) -> None:

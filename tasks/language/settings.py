@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.language.model.bases import LOGITS_AT_ONCE, find_source
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 
@@ -24,6 +25,9 @@ class LanguageSettings(PretrainedSettings, ABC):
     "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's pickle format if the base has no safetensors. Only for files that you trust."""
+    base_precision: BasePrecision | None = None
+    """Storage of the frozen weights. Default: the dtype of --train.mixed-precision, fp32 where the weights themselves
+    train. "nf4" (4 bits, as in QLoRA) and "int8" quantise the layers of the base with bitsandbytes on CUDA."""
     drift_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Texts of each kind of general English on which drift (forgetting) is measured."""
     logits_at_once: int = bounded(LOGITS_AT_ONCE, at_least=1, at_most=2**40)

@@ -56,7 +56,7 @@ class Style(LanguageSettings, Task, name="style"):
 
         self.check_settings()
         splits = style_data.load(self.data, self.test_items)
-        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return TextModelling(base, splits, self.max_length, self.drift_items, self.metrics)
 
     def describe_data(self) -> DataReport:
@@ -92,4 +92,5 @@ class Style(LanguageSettings, Task, name="style"):
             prompt_ids=lambda base, prompt: base.document_ids(prompt),
             all_lines=True,
             allow_pickle=self.allow_pickle,
+            precision=self.base_precision,
         )

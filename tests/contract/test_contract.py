@@ -230,18 +230,6 @@ def test_gradient_checkpointing_keeps_the_gradients(adapter, backbone):
     assert not any(getattr(module, "gradient_checkpointing", False) for module in backbone.model.modules())
 
 
-def test_bf16_weights(adapter, backbone):
-    backbone.model.to(torch.bfloat16)
-    before = output(backbone)
-    attachment = attach_perturbed(adapter, backbone)
-    assert output(backbone).dtype == torch.bfloat16
-    assert all(gradient.isfinite().all() for gradient in gradients(backbone, attachment).values())
-    with attachment.disabled():
-        assert torch.equal(output(backbone), before)
-    attachment.detach()
-    assert torch.equal(output(backbone), before)
-
-
 def test_deepcopy_is_independent(adapter, backbone):
     attachment = attach_perturbed(adapter, backbone)
     tuned = output(backbone)

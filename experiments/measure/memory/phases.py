@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.measure.memory.device_rules import CPU, DeviceRules
-from experiments.measure.memory.frozen_weights import DTYPES, StorageDtype
+from experiments.measure.memory.frozen_weights import DTYPES
 from experiments.measure.memory.trace import StepTrace, Timeline
 from tasks.base import When
 
@@ -72,10 +72,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a prediction assumes beside the configuration: the device, frozen weights' storage, attention's kernels."""
+    """What a prediction assumes beside the configuration: the device, attention's kernels."""
 
     rules: DeviceRules = CPU
-    weights: StorageDtype = "fp32"
     fused_attention: bool = True
 
     @contextmanager

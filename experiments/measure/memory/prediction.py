@@ -27,6 +27,7 @@ from experiments.measure.memory.phases import Assumptions, Phase, Prediction, au
 from experiments.measure.memory.planned_optimizer import planned_optimizer
 from experiments.measure.memory.prime_batch import unused_prime
 from experiments.measure.memory.trace import StepTrace, Timeline
+from experiments.precision import stored_in
 from experiments.training.accelerator import LossModule
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES
 from experiments.training.optimizer import average_of
@@ -87,10 +88,11 @@ class _Predictor:
             self.attachment: Attachment = config.adapter.attach(self.meta.backbone)
         self.owned = self.attachment.parameters()
         self.trainable, self.total = sum(p.numel() for p in self.owned.values()), count(self.model)
-        frozen_weights.store(self.model, assumptions.weights, self.owned.values())
+        precision = stored_in(config.task)
+        frozen_weights.store(self.model, precision, self.owned.values())
         self.others: dict[str, nn.Module] = {**self.meta.frozen, **self.meta.evaluation_models}
         for name, part in self.others.items():
-            frozen_weights.store(part, assumptions.weights, part=name)
+            frozen_weights.store(part, precision, part=name)
 
     def whole(self) -> Prediction:
         frozen = {name: frozen_weights.stored_bytes(part) for name, part in self.meta.frozen.items()}
@@ -245,7 +247,7 @@ class _Predictor:
 
     def of_tuned_model(self, calls: Sequence[EvaluationCall]) -> Iterator[Phase]:
         tracker = self.tracker(*self.others.values())
-        if calls and self.config.adapter.mergeable:
+        if calls and self.config.adapter.mergeable and stored_in(self.config.task) == "fp32":
             with self.assumptions.imitated(tracker):
                 self.attachment.merge()
             tracker.keep(TEMPORARIES)  # copies of the weights before the merge
@@ -273,8 +275,8 @@ class _Predictor:
 
 
 def evaluation_precision(settings: ResolvedTrain) -> str:
-    """The autocast dtype in which a run evaluates: none, whatever it trains in."""
-    return "no"
+    """The autocast dtype in which a run evaluates: that in which it trains."""
+    return settings.mixed_precision
 
 
 def start_optimizer(optimizer: Any, owned: Sequence[nn.Parameter]) -> None:

@@ -74,7 +74,9 @@ class StableDiffusionBackbone(Backbone):
         for name, module in self.model.named_modules():
             role = next((role for pattern, role in ROLES if re.search(pattern, name)), None)
             if role is not None and isinstance(module, nn.Linear | nn.Conv2d):
-                rows, columns = module.weight.shape[:2]
+                is_linear = isinstance(module, nn.Linear)  # a quantised weight is stored in another shape
+                rows = module.out_features if is_linear else module.weight.shape[0]
+                columns = module.in_features if is_linear else module.weight.shape[1]
                 projections.append(Projection(name, module, role, columns, rows))
         return projections
 

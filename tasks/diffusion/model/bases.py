@@ -14,6 +14,7 @@ from tasks.cache import digest
 from tasks.diffusion.model.cards import INDEX, card_of, pipeline_in
 from tasks.errors import TaskError
 from tasks.pretrained import hub
+from tasks.pretrained.precision import BasePrecision, compute_of
 from tasks.pretrained.published.shapes import STABLE_DIFFUSION, did_you_mean, names, published
 from tasks.pretrained.revision import folder_revision
 
@@ -44,7 +45,7 @@ def find_source(base: str, allow_pickle: bool = False, weights: bool = True) -> 
     if known is None and Path(base).is_dir():
         return Source(_checked(Path(base), base))
     if known is None and not hub.is_repository(base):
-        raise TaskError(f"--task.base '{base}' is {_unknown(base)}")
+        raise TaskError(f"--task.base '{base}'{_unknown(base)}")
     kind = _class_on_the_hub(base) if known is None else _supported(known["pipeline"], base)
     files = _files(kind, allow_pickle) if weights else [INDEX, *kind.description_files]
     sources = [base] if known is None else known["hub"]
@@ -88,7 +89,7 @@ def _files(kind: type[StableDiffusion], allow_pickle: bool) -> list[str]:
 def _unknown(base: str) -> str:
     valid = [bundled_bases.STABLE_DIFFUSION, *names(STABLE_DIFFUSION)]
     return (
-        f"neither one of {', '.join(valid)}{did_you_mean(base, STABLE_DIFFUSION, bundled_bases.STABLE_DIFFUSION)}, "
+        f"{did_you_mean(base, STABLE_DIFFUSION, bundled_bases.STABLE_DIFFUSION)} is neither one of {', '.join(valid)}, "
         "nor an existing folder in diffusers' layout, nor a hub repository such as 'org/name' or 'org/name@revision'"
     )
 
@@ -128,12 +129,20 @@ def _supported(pipeline: str, base: str) -> type[StableDiffusion]:
 
 
 def load(
-    base: str, device: torch.device, allow_pickle: bool = False, train_text_encoder: bool = False
+    base: str,
+    device: torch.device,
+    allow_pickle: bool = False,
+    train_text_encoder: bool = False,
+    precision: BasePrecision | None = None,
 ) -> StableDiffusion:
-    """All parts in fp32 and frozen, from safetensors unless `allow_pickle`. Raises TaskError."""
+    """All parts, frozen, from safetensors unless `allow_pickle`; `precision` is that of all weights but the VAE's, by
+    default fp32. Raises TaskError.
+    """
     folder = folder_of(base, allow_pickle)
     kind = model_class(folder, base)
-    return kind.load(folder, base, card_of(base), device, allow_pickle, train_text_encoder)
+    loaded = kind.load(folder, base, card_of(base), device, allow_pickle, train_text_encoder, precision or "fp32")
+    loaded.backbone.compute = compute_of(precision, device)
+    return loaded
 
 
 def load_meta(base: str, train_text_encoder: bool = False) -> StableDiffusion:

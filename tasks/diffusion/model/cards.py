@@ -26,7 +26,6 @@ TUTORIAL = {
     "learning_rate": 1e-4,
     "lr_scheduler": "constant",
     "warmup_steps": 0,
-    "mixed_precision": "fp16",
 }
 # subspace: full fine-tuning's rate * sqrt(weights / dimension); at the default dimension the weights then move as far
 TEXT_TO_IMAGE_RATES = {  # diffusers, examples/text_to_image/README.md

@@ -109,7 +109,8 @@ def encode_captions(text_encoder: Any, tokenizer: Any, captions: list[str], batc
     """Text states (n, positions, width); equal captions are computed once."""
 
     def encode(some: list[str]) -> dict[str, Tensor]:
-        return {"states": text_encoder(tokenize(tokenizer, some).to(text_encoder.device)).last_hidden_state.cpu()}
+        states = text_encoder(tokenize(tokenizer, some).to(text_encoder.device)).last_hidden_state
+        return {"states": states.float().cpu()}
 
     return encode_distinct(captions, encode, batch)["states"]
 

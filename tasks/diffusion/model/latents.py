@@ -13,7 +13,7 @@ from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.model.bases import parts_digest
 from tasks.diffusion.model.stable_diffusion import Conditions, StableDiffusion
 
-PRECISION = "fp32"  # of the frozen parts
+VAE_PRECISION = "fp32"
 
 
 class Latents(ABC):
@@ -76,7 +76,7 @@ def cached_latents(base: StableDiffusion, pictures: Pictures, augmentation: Augm
     moments, windows = [], []
     for number in range(augmentation.variants(pictures)):
         pixels = augmentation.variant(pictures, number)
-        key = {"vae": vae, "pixels": tensor_digest(pixels), "precision": PRECISION}
+        key = {"vae": vae, "pixels": tensor_digest(pixels), "precision": VAE_PRECISION}
         tensors, _ = cached("latents", key, lambda pixels=pixels: ({"moments": base.encode_images(pixels)}, None))
         moments.append(tensors["moments"])
         windows.append(augmentation.variant_windows(pictures, number))
@@ -85,7 +85,7 @@ def cached_latents(base: StableDiffusion, pictures: Pictures, augmentation: Augm
 
 def cached_conditions(base: StableDiffusion, captions: list[str]) -> Conditions:
     """Text conditions, cached by the captions and by the text encoder's and tokenizer's files."""
-    key = {"text_encoder": _digest(base, *base.conditioning), "captions": captions, "precision": PRECISION}
+    key = {"text_encoder": _digest(base, *base.conditioning), "captions": captions, "precision": base.precision}
     return cached("text-states", key, lambda: (base.encode_text(captions), None))[0]
 
 

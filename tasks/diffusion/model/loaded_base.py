@@ -14,6 +14,7 @@ from tasks.base import LoadedBase
 from tasks.bundled.bundled_bases import CARD
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, pictures_at_once, sample
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.revision import weights_digest
 
 BATCH = 8  # pictures sampled together, at most
@@ -29,8 +30,9 @@ class LoadedStableDiffusion(LoadedBase):
         resolution: int | None = None,
         allow_pickle: bool = False,
         train_text_encoder: bool = False,
+        precision: BasePrecision | None = None,
     ):
-        self.base = bases.load(base, device, allow_pickle, train_text_encoder)
+        self.base = bases.load(base, device, allow_pickle, train_text_encoder, precision)
         self.backbone = self.base.backbone
         self.folder = bases.folder_of(base, allow_pickle)
         self.revision = bases.revision_of(base, allow_pickle)

@@ -29,13 +29,16 @@ from tasks.diffusion.model.encoding import (
 )
 from tasks.errors import TaskError
 from tasks.pretrained.loading import check_vocabulary, load_data_only, load_model, quiet
+from tasks.pretrained.precision import QUANTISED, BasePrecision, loaded_dtype, loading_options
 
 Conditions = dict[str, Tensor]  # what the denoiser takes beside noisy latents and timesteps, one row per picture
 
 
 @dataclass
 class StableDiffusion:
-    """The parts of a StableDiffusionPipeline on one device, in fp32 and frozen, and the base's card.
+    """The parts of a StableDiffusionPipeline on one device, frozen, and the base's card.
+
+    Weights have the base's `precision`, except the VAE's: they are in fp32, which the activations of SDXL's need.
 
     The parts are typed `Any`: diffusers creates their attributes (config, device, ...) at run time. `folder` is None
     for a model on the meta device, which has no tokenizer and no scheduler.
@@ -75,6 +78,7 @@ class StableDiffusion:
     folder: Path | None = None
     allow_pickle: bool = False
     train_text_encoder: bool = False
+    precision: BasePrecision = "fp32"
     zero_empty: bool = False  # sampling without a negative prompt takes zeros for its text states
 
     @classmethod
@@ -86,11 +90,14 @@ class StableDiffusion:
         device: torch.device,
         allow_pickle: bool = False,
         train_text_encoder: bool = False,
+        precision: BasePrecision = "fp32",
     ) -> Self:
         """All parts from a folder in diffusers' layout. Raises TaskError if one is broken."""
-        models = {part: cls._read(folder, name, part, allow_pickle).to(device) for part in cls.models}
-        models["unet"].to(memory_format=torch.channels_last)
-        rest = {"folder": folder, "allow_pickle": allow_pickle, "train_text_encoder": train_text_encoder}
+        models = {part: cls._read(folder, name, part, allow_pickle, precision, device) for part in cls.models}
+        if precision not in QUANTISED:
+            models["unet"].to(memory_format=torch.channels_last)
+        rest: dict[str, Any] = {"folder": folder, "allow_pickle": allow_pickle, "precision": precision}
+        rest["train_text_encoder"] = train_text_encoder
         return cls(**models, **cls._read_others(folder, name), card=card, name=name, **rest)
 
     @classmethod
@@ -139,11 +146,22 @@ class StableDiffusion:
         return {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 
     @classmethod
-    def _read(cls, folder: Path, name: str, part: str, allow_pickle: bool) -> Any:
-        """One of the models, in fp32 and frozen; from safetensors unless `allow_pickle`."""
-        precision = "dtype" if part in cls.text_encoders else "torch_dtype"  # as transformers and diffusers call it
-        options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if allow_pickle else True}
-        return load_model(cls.kinds()[part], folder / part, name, **options).eval().requires_grad_(False)
+    def _read(
+        cls, folder: Path, name: str, part: str, allow_pickle: bool, precision: BasePrecision, device: torch.device
+    ) -> Any:
+        """One of the models, frozen; from safetensors unless `allow_pickle`. Of a quantised base, the UNet alone is
+        quantised; the text encoders have the dtype that it computes in.
+        """
+        import diffusers
+
+        quantised = precision in QUANTISED and part == "unet"
+        stored = loaded_dtype("fp32" if part == "vae" else precision, device)
+        dtype = "dtype" if part in cls.text_encoders else "torch_dtype"  # as transformers and diffusers call it
+        options: dict[str, Any] = {dtype: stored, "use_safetensors": None if allow_pickle else True}
+        if quantised:
+            options |= loading_options(precision, device, diffusers.BitsAndBytesConfig)
+        model = load_model(cls.kinds()[part], folder / part, name, **options).eval().requires_grad_(False)
+        return model if quantised else model.to(device)
 
     def release(self, *parts: str) -> None:
         """Free frozen parts (the VAE, text encoders). The next access to one reads it again."""
@@ -155,7 +173,7 @@ class StableDiffusion:
         folder = self.__dict__.get("folder")
         if name not in self.frozen or folder is None:
             raise AttributeError(name)
-        part = self._read(folder, self.name, name, self.allow_pickle).to(self.device)
+        part = self._read(folder, self.name, name, self.allow_pickle, self.precision, self.device)
         self.__dict__[name] = part
         return part
 
@@ -247,7 +265,8 @@ class StableDiffusion:
         """The prediction for noisy latents (n, channels, h, w) in fp32: the noise, or what `prediction_type` names."""
         noisy = noisy.to(self.device, memory_format=torch.channels_last)
         inputs = {name: tensor.to(self.device) for name, tensor in conditions.items()}
-        return self.backbone.model(noisy, timestep.to(self.device), **inputs).sample.float()
+        with self.backbone.computing():
+            return self.backbone.model(noisy, timestep.to(self.device), **inputs).sample.float()
 
     def pipeline(self) -> Any:
         """diffusers' pipeline over the loaded parts, with the solver that this project samples with."""

@@ -66,7 +66,7 @@ class StableDiffusionXL(StableDiffusion):
     def _encode(self, captions: list[str]) -> Conditions:
         ids = [tokens.to(self.device) for tokens in self.tokenize(captions).values()]
         states, pooled = encode_pair(without_last_layer(self.text_encoder), self.text_encoder_2, *ids)
-        return {"encoder_hidden_states": states.cpu(), "text_embeds": pooled.cpu()}
+        return {"encoder_hidden_states": states.float().cpu(), "text_embeds": pooled.float().cpu()}
 
     def tokenize(self, captions: list[str]) -> Conditions:
         """Token ids of each text encoder, (n, positions)."""

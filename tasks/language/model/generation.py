@@ -81,16 +81,17 @@ def _generate_batch(base: LanguageModel, prompts: Sequence[list[int]], beam_sear
         tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     bans = [NoRepeatInText(beam_search.no_repeat_ngram_size, longest)] if beam_search.no_repeat_ngram_size else []
-    generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
-        input_ids=tokens.to(base.device),
-        attention_mask=mask.to(base.device),
-        max_new_tokens=min(beam_search.max_new_tokens, room),
-        num_beams=beam_search.num_beams,
-        do_sample=False,
-        length_penalty=beam_search.length_penalty,
-        logits_processor=LogitsProcessorList(bans),
-        early_stopping=False,
-        eos_token_id=base.tokenizer.eos_token_id,
-        pad_token_id=pad,
-    )
+    with base.backbone.computing():
+        generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
+            input_ids=tokens.to(base.device),
+            attention_mask=mask.to(base.device),
+            max_new_tokens=min(beam_search.max_new_tokens, room),
+            num_beams=beam_search.num_beams,
+            do_sample=False,
+            length_penalty=beam_search.length_penalty,
+            logits_processor=LogitsProcessorList(bans),
+            early_stopping=False,
+            eos_token_id=base.tokenizer.eos_token_id,
+            pad_token_id=pad,
+        )
     return base.tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)

@@ -100,7 +100,8 @@ def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
 
 def _batch_losses(base: LanguageModel, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Nats and tokens of each row, (n,)."""
-    nats, tokens = row_losses(base.model, padded(rows, base.device), base.logits_at_once)
+    with base.backbone.computing():
+        nats, tokens = row_losses(base.model, padded(rows, base.device), base.logits_at_once)
     return nats.cpu().numpy(), tokens.cpu().numpy()
 
 

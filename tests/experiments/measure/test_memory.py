@@ -17,6 +17,7 @@ from experiments.measure.memory.device_rules import CUDA
 from experiments.measure.memory.phases import Assumptions
 from experiments.measure.memory.prediction import predict
 from experiments.measure.memory.validation import RandomWeights, measure_peak
+from experiments.precision import stored_in
 from experiments.records.adapter_file import adapter_metadata
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
 from tasks.base import Task
@@ -72,10 +73,19 @@ def test_the_prediction_matches_the_training_loop(task, method, checkpointing):
         assert size == pytest.approx(measured.categories[category], abs=0.03 * total), category
 
 
-def test_the_prediction_matches_in_bf16(task):
-    config = configuration(task, mixed_precision="bf16")
-    measured = measure_peak(config, RandomWeights(task.meta_model()))
-    assert predict(config).training.peak == pytest.approx(measured.profiler_peak, rel=0.05)
+@pytest.mark.parametrize("method", ["lora", "full", "bottleneck", "prefix", "subspace", "peft"])
+def test_the_prediction_matches_in_bf16(task, method):
+    """Frozen weights are halved, and the prediction has them so."""
+    config = configuration(task, method, mixed_precision="bf16")
+    stored = stored_in(config.task)
+    measured = measure_peak(config, RandomWeights(task.meta_model(), stored))
+    predicted = predict(config).training
+    assert predicted.peak == pytest.approx(measured.profiler_peak, rel=0.05)
+    weights = predicted.timeline.by_category()[WEIGHTS]
+    assert weights == pytest.approx(measured.categories[WEIGHTS], rel=0.05)
+    in_fp32 = predict(configuration(replace(task, base_precision="fp32"), method, mixed_precision="bf16"))
+    frozen = 4 * (in_fp32.total - in_fp32.trainable)
+    assert in_fp32.training.timeline.by_category()[WEIGHTS] - weights == (frozen // 2 if stored == "bf16" else 0)
 
 
 def test_accumulated_gradients_stay_alive_during_the_next_micro_batch(task):
@@ -92,11 +102,12 @@ def test_effect_of_each_setting(task):
     assert plain.training.peak > default.training.peak
     checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
     assert predict(checkpointed).training.peak < default.training.peak
-    half = replace(config, train=replace(config.train, mixed_precision="bf16"))
     frozen = 4 * (default.total - default.trainable)
     full_size, halved = (
-        predict(half, Assumptions(weights=weights)).training.timeline.by_category()[WEIGHTS]
-        for weights in ("fp32", "bf16")
+        predict(
+            configuration(replace(task, base_precision=precision), mixed_precision="bf16")
+        ).training.timeline.by_category()[WEIGHTS]
+        for precision in ("fp32", "bf16")
     )
     assert full_size - halved == frozen // 2
 

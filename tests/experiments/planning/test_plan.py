@@ -131,14 +131,16 @@ def test_the_evaluation_counts_and_the_training_batch_does_not_lower_it(task):
 
 
 def test_the_storage_of_frozen_weights_enters_in_one_place(task):
-    config = replace(configuration(task), train=replace(configuration(task).train, mixed_precision="bf16"))
-    full, half = (plan(config, PlanSettings(weights=weights)) for weights in ("fp32", "bf16"))
+    full, half = (
+        plan(configuration(replace(task, base_precision=precision), mixed_precision="bf16"))
+        for precision in ("fp32", "bf16")
+    )
     frozen = full.prediction.total - full.prediction.trainable
     saved = full.prediction.training.timeline.by_category()["weights"]
     saved -= half.prediction.training.timeline.by_category()["weights"]
     assert saved == pytest.approx(2 * frozen, rel=0.01)
     with pytest.raises(UsageError, match=r"--train\.mixed-precision bf16"):
-        plan(configuration(task, mixed_precision="no"), PlanSettings(weights="bf16"))
+        plan(configuration(replace(task, base_precision="bf16"), mixed_precision="no"))
 
 
 def test_a_vae_stays_in_fp32():
@@ -151,8 +153,9 @@ def test_a_vae_stays_in_fp32():
 
 
 def test_casts_of_weights_are_explained(task):
-    config = configuration(task, batch_size=1, mixed_precision="bf16")
-    assert any("copies of the weights" in line for line in surprises(plan(config)))
+    in_fp32 = replace(task, base_precision="fp32")
+    assert any("copies of the weights" in line for line in surprises(plan(configuration(in_fp32, batch_size=1))))
+    assert not any("copies" in line for line in surprises(plan(configuration(task, batch_size=1))))
     assert not any("copies" in line for line in surprises(plan(configuration(task, mixed_precision="no"))))
 
 
@@ -236,14 +239,20 @@ def test_the_grid_is_a_table_and_a_plot(monkeypatch, capsys, folder):
         (["--grid", "rnak=1"], "did you mean 'rank'"),
         (["--grid", "rank=many"], "expected values such as"),
         (["--grid", "mixed_precision=fp8"], "expected values such as mixed_precision=no,bf16"),
-        (["--weights", "bf16", "--train.mixed-precision", "no"], "--train.mixed-precision bf16"),
+        (["--task.base-precision", "bf16", "--train.mixed-precision", "no"], "--train.mixed-precision bf16"),
         (["--grid", "batch_size", "--output", "plot.txt"], "must end in"),
         (["--card", "huge"], "neither a card"),
+        (["--grid", "batch_size=0,1"], "--train.batch-size must be at least 1"),
     ],
 )
 def test_mistakes_are_one_sentence(monkeypatch, folder, words, says):
     with pytest.raises(UsageError, match=says):
         run(monkeypatch, "lora", "style", "--task.base", str(folder), *words)
+
+
+def test_published_peaks_take_no_options(monkeypatch):
+    with pytest.raises(UsageError, match="no further arguments"):
+        run(monkeypatch, "published", "--card", "t4")
 
 
 def test_cards_of_the_table_are_sorted():
