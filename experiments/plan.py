@@ -48,7 +48,9 @@ class PlanOptions(PlanSettings):
 
 def main() -> None:
     arguments = sys.argv[1:]
-    if arguments == ["published"]:
+    if arguments[:1] == ["published"]:
+        if len(arguments) > 1:
+            raise UsageError(f"'published' takes no further arguments: {PROGRAM} published")
         show_published()
         return
     configs, options = parse_methods(arguments)

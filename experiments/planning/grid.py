@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
-from experiments.errors import UsageError, did_you_mean
+from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.planning.memory_plan import CARDS, GIB, Plan, PlanSettings, plan
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def plan_grid(config: RunConfig, settings: PlanSettings, axes: Mapping[str, Axis
     from tqdm import tqdm
 
     others = {name: values for name, values in varied.items() if name != BATCH}
+    for name, values in varied.items():
+        for value in values:
+            check_numbers(axes[name].set(config, value).train, "train")
     rows = {}
     for values in tqdm(list(itertools.product(*others.values())), desc="predicting", unit="plan"):
         chosen = dict(zip(others, values, strict=True))
