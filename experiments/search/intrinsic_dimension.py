@@ -17,6 +17,7 @@ from adapters.base import adapter_registry
 from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, check_numbers, did_you_mean
+from experiments.planning.expected_time import expected_time
 from experiments.precision import compute_of, computing_in
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
@@ -103,6 +104,8 @@ def intrinsic_dimension(
     methods, device = plan_searches(config, settings, metric)
     most = len(settings.seeds) * (1 + sum(method.bisection.steps_left() for method in methods))
     print(f"at most {most} runs in {len(settings.seeds)} seeds; runs that have finished before are reused", flush=True)
+    if expected := expected_time(most * [config.resolved()], runs):
+        print(f"one after the other they would take {expected}", flush=True)
     goals = goals_of(config, settings, metric, runs)
     run_goals(goals, launcher)
     seeds = {goal: goal.as_record() for goal in goals}

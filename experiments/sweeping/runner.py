@@ -134,6 +134,13 @@ def perform_runs(
     return failures | run_jobs(missing, launcher, "runs")
 
 
+def unfinished(groups: Sequence[SeedGroup]) -> list[RunConfig]:
+    """The configurations of the trials and runs that are to do, as far as they are known."""
+    trials = [trial for group in groups for trial in group.trials() if not trial.done]
+    runs, waiting = runs_of(groups)
+    return [job.config for job in [*trials, *(run for run in runs.values() if not run.done), *waiting]]
+
+
 def show_state(groups: Sequence[SeedGroup]) -> None:
     """Print the trials and runs with their progress; a run whose search is not over has no rate yet."""
     from experiments.sweeping.display import show_plan
