@@ -341,7 +341,8 @@ class PreparedTask(ABC):
 
         Batch k holds the items at positions k*size to (k+1)*size of the seed's order, and all randomness of an item is
         drawn from (seed, position). One batch of 8 therefore holds what two of 4 hold, whether one process takes both
-        (gradient accumulation) or two processes take one each.
+        (gradient accumulation) or two processes take one each. On a GPU a thread draws the coming steps' batches, which
+        are best left on the CPU.
         """
 
     @abstractmethod

@@ -22,6 +22,10 @@ def check_before_loading(config: RunConfig) -> None:
     device = device_of(config)
     check_precision(config.train, device)
     check_quantisation(getattr(config.task, SETTING, None), device)
+    if config.train.compile:
+        from experiments.training.compilation import check_compiler
+
+        check_compiler(device)
     backbone = _shapes(config.task)
     if backbone is not None:
         _check_attaching(config, backbone)

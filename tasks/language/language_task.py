@@ -18,6 +18,8 @@ from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import Row, TokenBatch
 from tasks.shuffling import shuffled_indices
 
+CPU = torch.device("cpu")
+
 
 class Splits(Protocol):
     """Data in splits: where they come from, their digest, and what is left out."""
@@ -82,11 +84,13 @@ class LanguageTask(PreparedTask):
         step = start
         while True:
             indices = shuffled_indices(seed, step, size, len(self.training))
-            yield likelihood.padded([self.training[i] for i in indices], self.base.device)
+            yield likelihood.padded([self.training[i] for i in indices], CPU)
             step += 1
 
     def loss(self, batch: TokenBatch) -> Tensor:
-        return likelihood.cross_entropy(self.base.model, batch, self.label_smoothing, self.base.logits_at_once)
+        return likelihood.cross_entropy(
+            self.base.model, batch.to(self.base.device), self.label_smoothing, self.base.logits_at_once
+        )
 
     def weight(self, batch: TokenBatch) -> float:
         return likelihood.target_tokens(batch)

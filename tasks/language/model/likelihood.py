@@ -33,6 +33,10 @@ class TokenBatch:
     mask: Tensor | None
     labels: Tensor
 
+    def to(self, device: torch.device) -> TokenBatch:
+        mask = None if self.mask is None else self.mask.to(device)
+        return TokenBatch(self.tokens.to(device), mask, self.labels.to(device))
+
 
 def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
     """Combine rows into one batch."""
@@ -45,7 +49,7 @@ def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
         mask[i, :end] = 1
         labels[i, len(prompt) : end] = torch.tensor(text)
     is_padded = any(len(prompt) + len(text) < length for prompt, text in rows)
-    return TokenBatch(tokens.to(device), mask.to(device) if is_padded else None, labels.to(device))
+    return TokenBatch(tokens, mask if is_padded else None, labels).to(device)
 
 
 def cross_entropy(
