@@ -29,10 +29,10 @@ def machine(monkeypatch):
     [
         (0, 0, None, None),
         (1, 0, None, "passive"),
-        (0, 1, None, "passive"),
+        (0, 1, "2", "passive"),
         (2, 0, "2", None),
         (3, 0, "2", "passive"),
-        (1, 2, "1", None),
+        (4, 0, "1", "passive"),
     ],
 )
 def test_threads_sleep_where_cores_are_short(machine, monkeypatch, busy, beside, threads, policy):

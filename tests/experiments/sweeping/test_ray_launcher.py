@@ -90,7 +90,8 @@ def test_every_run_with_a_gpu_gets_one_of_its_own_and_a_fresh_process(tmp_path, 
     task = Tiny(diary=str(tmp_path))
     trains = [Train(device="cpu", steps=1, seed=seed) for seed in range(COUNT)]
     runs = [RunJob(RunConfig(Lora(rank=2), task, train).resolved(), tmp_path / "runs") for train in trains]
-    ray.init(num_cpus=2, num_gpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}})
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ray.init(num_cpus=2, num_gpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
     try:
         ended = [event for event in RayLauncher(gpus=1).launch(runs) if isinstance(event, Ended)]
     finally:
