@@ -21,8 +21,8 @@ SAMPLES, SECONDS_APART = 5, 0.005  # of the number of processes that compute
 def choose_wait_policy(beside: int = 0) -> None:
     """Set OMP_WAIT_POLICY to passive if other processes compute on the cores that this one's threads would need.
 
-    `beside`: processes of the same command, which share the cores with this one all along. OpenMP reads the variable when torch is imported.
-    A choice of the user's stays.
+    `beside`: processes of the same command, which share the cores with this one all along. OpenMP reads the variable
+    when torch is imported. A choice of the user's stays.
     """
     if any(name in os.environ for name in SETTINGS):
         return
