@@ -46,16 +46,20 @@ class TrainingMemory(Callback):
 
     def _start_step(self) -> None:
         """Before a step's first micro-batch; gradient accumulation calls this for the later ones too."""
-        if not self.in_step:
+        if not self.in_step and self.steps < TRACKED_STEPS:
             self.in_step = True
             self.tracking.enter_context(self.tracker)
 
     def _end_step(self) -> None:
-        self.tracking.close()
-        self.in_step = False
-        self.steps += 1
-        self.categories = self.tracker.peak
-        if self.steps == TRACKED_STEPS:
+        if self.in_step:
+            self.tracking.close()
+            self.in_step = False
+            self.steps += 1
+            self.categories = self.tracker.peak
+
+    def on_step(self, trainer: Any, step: int, line: dict[str, Any]) -> None:
+        """Remove the hooks once they have counted; a hook cannot remove itself."""
+        if self.hooks and self.steps >= TRACKED_STEPS:
             self._remove_hooks()
 
     def _remove_hooks(self) -> None:
@@ -75,7 +79,7 @@ class TrainingMemory(Callback):
 
     def _read_peak(self) -> None:
         now = peak(self.device, "training steps", "while training")
-        self.peak = max(self.peak, now, key=lambda peak: peak["peak_bytes"])
+        self.peak = max(self.peak, now, key=lambda record: record["peak_bytes"])
 
     def on_end(self, trainer: Any) -> None:
         self._read_peak()
@@ -119,5 +123,5 @@ def resident_peak(when: str) -> dict[str, Any]:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"peak_bytes": peak, "how": "peak resident set of the process since it started"}
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"peak_bytes": size, "how": "peak resident set of the process since it started"}

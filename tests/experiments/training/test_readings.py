@@ -58,13 +58,15 @@ def test_steps_are_read_with_one_synchronisation(tmp_path, monkeypatch):
         original = getattr(Tensor, name)
 
         def counted(tensor, name=name, original=original):
-            if "/torch/optim/" not in sys._getframe(1).f_code.co_filename:  # its step counts are on the CPU
-                calls.append(name)
+            caller = sys._getframe(1).f_code
+            if "/torch/optim/" not in caller.co_filename:  # its step counts are on the CPU
+                calls.append((name, caller.co_qualname))
             return original(tensor)
 
         monkeypatch.setattr(Tensor, name, counted)
     trainer.run()
-    assert calls == ["tolist", "tolist", "__float__"], "two times five steps, and the last one's validation"
+    validation = ("__float__", "PreparedTiny.validation_loss")
+    assert calls == [("tolist", "Readings.read")] * 2 + [validation], "two times five steps, and what follows the last"
 
 
 class Validations(Callback):
@@ -248,22 +250,3 @@ def test_large_checkpoints_are_spaced_by_the_time_that_they_take(monkeypatch):
     assert not spacing.is_due()
     now[0] += 1.1
     assert spacing.is_due(), "6 s of 200 are 3 %"
-
-
-@pytest.mark.gpu
-def test_a_step_on_a_gpu_does_not_wait(tmp_path):
-    prepared = PreparedTiny(Tiny())
-    prepared.backbone.model.cuda()
-    trainer = trainer_of(tmp_path, replace(SETTINGS, device="cuda"), as_on_gpu=False, prepared=prepared)
-    prepared.backbone.model.train()
-    with trainer.batches.in_advance():
-        for step in range(4):  # the first creates the optimizer's state
-            trainer.step(step)
-        trainer.batches.settle()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for step in range(4, 8):
-                trainer.step(step)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    assert [line["step"] for line in trainer.readings.read()] == list(range(1, 9))
