@@ -99,18 +99,21 @@ def bench_loop(options: LoopOptions) -> float:
 
 
 def bench_tiny(options: LoopOptions) -> float:
-    """As `bench_loop`, of a full fine-tuning that is all overhead; prints the loop's in microseconds per step."""
+    """As `bench_loop`, of a full fine-tuning that is all overhead; prints the loop's in microseconds per step.
+
+    On a CPU these are of the process's own time, whatever else runs; each round's are of its fastest step.
+    """
     import torch
 
     from experiments.measure.loop_speed import DeepTask, rounds_of_steps
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    clock = time.process_time if device.type == "cpu" else time.perf_counter  # whatever else the CPU does
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     prepared = DeepTask(device)
     attachment = adapter_registry()["full"]().attach(prepared.backbone)
     train = ResolvedTrain(steps=options.steps, checkpointing_steps=NEVER, validation_steps=NEVER)
     rounds = []
-    for seconds in rounds_of_steps(prepared, attachment, train, options.rounds, clock):
+    for seconds in rounds_of_steps(prepared, attachment, train, options.rounds, clock, min):  # the least disturbed
         rounds.append(seconds)
         bare, more = 1e6 * seconds.bare, 1e6 * (seconds.loop - seconds.bare)
         print(f"round {len(rounds)}: bare step {bare:,.0f} us, the loop {more:+,.0f} us", flush=True)

@@ -6,7 +6,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ DEEP_BLOCKS = 21  # of 12 tensors, beside embeddings, positions and the final no
 
 
 Clock = Callable[[], float]  # seconds
+Typical = Callable[[Iterable[float]], float]
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,20 @@ def rounds_of_steps(
     settings: ResolvedTrain,
     rounds: int,
     clock: Clock = time.perf_counter,
+    typical: Typical = statistics.median,
 ) -> Iterator[StepSeconds]:
-    """Time both in rounds; a round before them warms up."""
+    """Time both in rounds; a round before them warms up. `typical` makes one number of all steps of a round."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):
             round_folder = Path(folder) / str(number)  # a new one, since a finished training resumes at its end
             round_folder.mkdir()
             trainer = Trainer(prepared, attachment, settings, round_folder)
-            seconds = StepSeconds(_bare_seconds(trainer, clock), _loop_seconds(trainer, clock))
+            seconds = StepSeconds(*(typical(steps(trainer, clock)) for steps in (_bare_seconds, _loop_seconds)))
             if number:
                 yield seconds
 
 
-def _bare_seconds(trainer: Trainer, clock: Clock) -> float:
+def _bare_seconds(trainer: Trainer, clock: Clock) -> list[float]:
     """Seconds of forward, backward, clipping and AdamW alone, and of drawing the batch."""
     prepared, settings, owned = trainer.prepared, trainer.settings, list(trainer.owned.values())
     optimizer = torch.optim.AdamW(owned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -86,10 +88,10 @@ def _bare_seconds(trainer: Trainer, clock: Clock) -> float:
         for _ in range(trainer.readings.every):
             step()
         times.append(now())
-    return _median(times) / trainer.readings.every
+    return _differences(times, trainer.readings.every)
 
 
-def _loop_seconds(trainer: Trainer, clock: Clock) -> float:
+def _loop_seconds(trainer: Trainer, clock: Clock) -> list[float]:
     """Seconds from the end of one step to the end of the next: everything that the loop does in between.
 
     Steps that are read together end together. The first steps count memory, and the last one validates and saves.
@@ -98,12 +100,12 @@ def _loop_seconds(trainer: Trainer, clock: Clock) -> float:
     trainer.callbacks.append(steps)
     trainer.run()
     every = trainer.readings.every
-    return _median(steps.times[every - 1 : -1 : every]) / every
+    return _differences(steps.times[every - 1 : -1 : every], every)
 
 
-def _median(times: Sequence[float]) -> float:
-    """The median of the differences."""
-    return statistics.median(b - a for a, b in itertools.pairwise(times))
+def _differences(times: Sequence[float], steps: int) -> list[float]:
+    """Seconds per step between readings of the clock that are so many steps apart."""
+    return [(b - a) / steps for a, b in itertools.pairwise(times)]
 
 
 class DeepTask(PreparedTask):
@@ -116,20 +118,21 @@ class DeepTask(PreparedTask):
 
         from tasks.language.model.backbone import CausalLanguageModel
 
-        sizes = {"vocab_size": 16, "n_positions": 8, "n_embd": 8, "n_layer": DEEP_BLOCKS, "n_head": 2}
-        tokens = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-        self.backbone, self.facts = CausalLanguageModel(GPT2LMHeadModel(GPT2Config(**sizes, **tokens)).to(device)), {}
-        self.tokens = torch.arange(8, device=device)[None]
+        sizes: dict[str, Any] = {"vocab_size": 16, "n_positions": 8, "n_embd": 8, "n_layer": DEEP_BLOCKS, "n_head": 2}
+        tokens: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        model: Any = GPT2LMHeadModel(GPT2Config(**sizes, **tokens))
+        self.backbone, self.facts = CausalLanguageModel(model.to(device)), {}
+        self.input_ids = torch.arange(8, device=device)[None]
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
-        return itertools.repeat(self.tokens)
+        return itertools.repeat(self.input_ids)
 
     def loss(self, batch: Any) -> torch.Tensor:
         return self.backbone.model(input_ids=batch, labels=batch).loss
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        return float(self.loss(self.tokens))
+        return float(self.loss(self.input_ids))
 
     def evaluate(self, output: Path | None = None):
         raise NotImplementedError("an untrained model of this shape has no quality")

@@ -106,15 +106,16 @@ def _pinned(tensor: Tensor) -> Tensor:
     return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A batch of any structure with every tensor changed; what is not known to hold tensors stays as it is."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-        return dataclasses.replace(value, **{name: mapped(getattr(value, name), change) for name in names})
-    if isinstance(value, dict):
-        return {key: mapped(inner, change) for key, inner in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(mapped(inner, change) for inner in value)
-    return value
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if dataclasses.is_dataclass(batch):
+        names = [field.name for field in dataclasses.fields(batch) if field.init]
+        instance: Any = batch
+        return dataclasses.replace(instance, **{name: mapped(getattr(batch, name), change) for name in names})
+    if isinstance(batch, dict):
+        return {key: mapped(inner, change) for key, inner in batch.items()}
+    if isinstance(batch, (list, tuple)) and not hasattr(batch, "_fields"):
+        return type(batch)(mapped(inner, change) for inner in batch)
+    return batch

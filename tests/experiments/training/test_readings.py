@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,8 @@ from tests.experiments.tiny_task import PreparedTiny, Tiny
 SETTINGS = ResolvedTrain(steps=10, batch_size=2, learning_rate=0.01, device="cpu", checkpointing_steps=5)
 
 
-def trainer_of(folder, settings=SETTINGS, as_on_gpu=True, adapter=FullFinetuning(), prepared=None, callbacks=()):  # noqa: B008
-    prepared = prepared or PreparedTiny(Tiny())
+def trainer_of(folder, settings=SETTINGS, as_on_gpu=True, adapter: Any = None, prepared=None, callbacks=()):
+    prepared, adapter = prepared or PreparedTiny(Tiny()), adapter or FullFinetuning()
     trainer = Trainer(prepared, adapter.attach(prepared.backbone), settings, folder, callbacks=callbacks)
     if as_on_gpu:
         trainer.readings.every, trainer.batches.threaded = settings.log_every, True
