@@ -29,6 +29,7 @@ from experiments.cli.parser import parse_command
 from experiments.config import ResolvedTrain, RunConfig, Train, registered
 from experiments.device import device_of
 from experiments.errors import UsageError, did_you_mean
+from experiments.precision import stored_in
 from tasks.base import task_registry
 
 if TYPE_CHECKING:
@@ -131,7 +132,9 @@ def bench_memory(models: Sequence[str], methods: Sequence[str]) -> float:
             if name not in valid:
                 hint = did_you_mean(name, valid)
                 raise UsageError(f"memory_cases.json has no '{name}'{hint}; choose from {', '.join(valid)}")
-    print(f"{'model':10} {'method':10} batch checkpointing {'predicted':>10} {'tracker':>8} {'profiler':>9} MiB")
+    print(
+        f"{'model':10} {'method':10} precision batch checkpointing {'predicted':>10} {'tracker':>8} {'profiler':>9} MiB"
+    )
     deviations = [0.0]
     for name in models or cases["models"]:
         for case in _memory_cases(cases, name, methods or cases["methods"]):
@@ -145,6 +148,7 @@ class MemoryCase:
     """The predicted bytes of one training step (of the trained model alone), and the measurement."""
 
     method: str
+    mixed_precision: str
     batch_size: int
     gradient_checkpointing: bool
     predicted: int
@@ -154,7 +158,7 @@ class MemoryCase:
         tracker, profiler = self.measured.peak, self.measured.profiler_peak
         sizes = f"{self.predicted / MIB:10.1f} {tracker / MIB:8.1f} {profiler / MIB:9.1f}"
         checkpointing = "on" if self.gradient_checkpointing else "off"
-        case = f"{model:10} {self.method:10} {self.batch_size:5} {checkpointing:13}"
+        case = f"{model:10} {self.method:10} {self.mixed_precision:9} {self.batch_size:5} {checkpointing:13}"
         return f"{case} {sizes}  {self.predicted / profiler - 1:+.2%}"
 
 
@@ -167,13 +171,18 @@ def _memory_cases(cases: Mapping[str, Any], name: str, methods: Sequence[str]) -
 
     model = cases["models"][name]
     task = task_registry()[model["task"]](**model["settings"])
-    prepared = RandomWeights(task.meta_model()) if model["random_weights"] else task.prepare(torch.device("cpu"))
-    combinations: Iterator[Any] = itertools.product(methods, cases["batches"], cases["checkpointing"])
-    for method, batch, checkpointing in combinations:
-        train = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu")
+    combinations = itertools.product(cases["precisions"], methods, cases["batches"], cases["checkpointing"])
+    prepared, stored = None, None
+    for precision, method, batch, checkpointing in combinations:
+        train = Train(batch_size=batch, gradient_checkpointing=checkpointing, device="cpu", mixed_precision=precision)
         config = RunConfig(adapter_registry()[method](), task, train).resolved()
+        if prepared is None or stored != stored_in(config.task):
+            stored, cpu = stored_in(config.task), torch.device("cpu")
+            random = model["random_weights"]
+            prepared = RandomWeights(task.meta_model(), stored) if random else config.task.prepare(cpu)
         predicted = predict(config).training.peak
-        yield MemoryCase(method, batch, checkpointing, predicted, measure_peak(config, prepared))
+        measured = measure_peak(config, prepared)
+        yield MemoryCase(method, precision, batch, checkpointing, predicted, measured)
 
 
 if __name__ == "__main__":
