@@ -57,7 +57,7 @@ def test_a_resumed_training_ends_with_the_same_bits(machine, tmp_path, task):
     resumed = run(Lora(rank=4), small(task), runs=tmp_path / "cut", checkpointing_steps=1, **settings)
     assert 3 <= resumed.data["training"]["resumed_from"] < 8
     assert resumed.data["training"]["final_loss"] == whole.data["training"]["final_loss"]
-    one, two = (record.path / "adapter.safetensors" for record in (whole, resumed))
+    one, two = (record.folder / "adapter.safetensors" for record in (whole, resumed))
     assert one.read_bytes() == two.read_bytes()
 
 
