@@ -21,7 +21,7 @@ from tasks.pretrained.published.shapes import LANGUAGE_MODEL, published
 from tasks.pretrained.published.write import write
 
 SCRIPT = "DIFFUSERS_SCRIPT"  # the environment variable with the path of train_text_to_image_lora.py
-ITEMS = {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0}
+ITEMS: dict[str, Any] = {"train_items": 8, "validation_items": 1, "test_items": 0, "drift_items": 0}
 
 
 @pytest.fixture(scope="module")
