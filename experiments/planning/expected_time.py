@@ -117,11 +117,11 @@ def product_rate(device: str) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    matrix @ matrix
+    torch.mm(matrix, matrix)
     wait()
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < LEAST_SECONDS:
-        matrix @ matrix
+        torch.mm(matrix, matrix)
         wait()
         count += 1
     return 2 * width**3 * count / (time.perf_counter() - started)
