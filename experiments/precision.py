@@ -54,6 +54,12 @@ def with_default_storage(adapter: Adapter, task: Task, train: Train) -> Task:
     return task
 
 
+def has_default_storage(config: Any) -> bool:
+    """Whether the frozen weights of a resolved `RunConfig` are stored as they are where the user chooses nothing."""
+    task = with_default_storage(config.adapter, with_stored(config.task, None), config.train)
+    return stored_in(task) == stored_in(config.task)
+
+
 def compute_of(train: Train) -> Compute:
     """The autocast dtype of resolved settings."""
     return train.mixed_precision or "no"

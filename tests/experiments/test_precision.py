@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from tasks.language.style import Style
 from tests.tasks.diffusion.tiny_base import CARD, write_base
 
 CPU = torch.device("cpu")
-SMALL = {"test_items": 2, "drift_items": 2}
+SMALL: Any = {"test_items": 2, "drift_items": 2}
 METHODS = ["lora", "full", "bottleneck", "prefix", "subspace", "peft"]
 STYLE = Style(test_items=2, drift_items=2, max_length=32)
 BF16 = Train(device="cpu", mixed_precision="bf16", steps=2, batch_size=2)
@@ -153,3 +154,15 @@ def test_truncations_of_a_run_in_bf16(tmp_path):
     record = run(Lora(rank=4), STYLE, replace(BF16, steps=6, learning_rate=1e-2), runs=tmp_path)
     whole = next(iter(truncate(record.folder, [4])))
     assert whole.figure("validation_loss").value == pytest.approx(record.figure("validation_loss").value, rel=5e-3)
+
+
+def test_storage_that_follows_from_the_method_makes_no_other_conditions():
+    """LoRA with frozen weights in bf16 and full fine-tuning in fp32 are compared, unless the user chose a storage."""
+    from experiments.papers.recorded_runs import RecordedRun
+
+    configs = [resolved(STYLE, method, mixed_precision="bf16") for method in ("lora", "full")]
+    chosen = resolved(replace(STYLE, base_precision="fp32"), mixed_precision="bf16")
+    lora, full, other = (RecordedRun.of({"config": config.as_record()}) for config in (*configs, chosen))
+    assert lora.key("conditions") == full.key("conditions") != other.key("conditions")
+    assert "task.base_precision" not in lora.departures
+    assert other.departures["task.base_precision"] == "fp32"
