@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from experiments.process.malloc import return_freed_memory
 from experiments.training.callbacks import Callback
 from experiments.training.memory_tracker import MemoryTracker
 
@@ -100,6 +101,7 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.empty_cache()  # what an earlier phase has reserved
         torch.cuda.reset_peak_memory_stats(device)
     else:
+        return_freed_memory()
         with contextlib.suppress(OSError):
             CLEAR_PEAK.write_text("5")
 

@@ -46,7 +46,8 @@ def test_the_peak_is_the_plans(machine, report, tmp_path, stable_diffusion, prec
     measured = record.data["memory"]["peak_bytes"]
     gib = f"{measured / 2**30:.3f} GiB, predicted {expected / 2**30:.3f} ({expected / measured - 1:+.1%})"
     report(f"{task.base if machine.is_dry else 'SD 2.1, 512 px'}, LoRA, batch 1, {precision}", gib)
-    assert expected == pytest.approx(measured, rel=0.1)
+    if not machine.is_dry:  # on a CPU the record has the process's resident set
+        assert expected == pytest.approx(measured, rel=0.1)
 
 
 def language_model(machine) -> nn.Module:

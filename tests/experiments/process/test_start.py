@@ -72,7 +72,7 @@ def test_glibc_gives_no_freed_memory_back_unless_the_user_decides(monkeypatch, s
     program = f"""
 import ctypes
 from pathlib import Path
-from experiments.process.malloc import keep_freed_memory
+from experiments.process.malloc import keep_freed_memory, return_freed_memory
 print(keep_freed_memory())
 resident = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * {os.sysconf("SC_PAGE_SIZE")}
 before, c = resident(), ctypes.CDLL(None)
@@ -81,14 +81,17 @@ block = c.malloc(2**26)
 ctypes.memset(block, 1, 2**26)
 c.free(block)
 print(resident() - before)
+return_freed_memory()
+print(resident() - before)
 """
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     if setting is not None:
         environment[setting] = "" if setting == "LD_PRELOAD" else "131072"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    kept, resident = run.stdout.split()
+    kept, resident, returned = run.stdout.split()
     assert kept == str(setting is None)
     assert (int(resident) > 2**25) == (setting is None)
+    assert int(returned) < 2**22
 
 
 def test_every_command_prepares_its_process_before_it_imports_torch():
