@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_a_saved_adapter_starts_another_run(adapter, stored, tmp_path):
 def test_a_merge_into_weights_of_16_bits_rounds_once(mergeable, backbone):
     """The sum in fp32, rounded to the weight's format."""
     backbone.model.to(torch.bfloat16)
-    attachment = attach_perturbed(mergeable, backbone)
+    attachment: Any = attach_perturbed(mergeable, backbone)
     before = {weight: weight.detach().float() for weight, _ in attachment.changes()}
     sums = dict(before)
     for weight, change in attachment.changes():

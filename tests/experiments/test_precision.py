@@ -12,7 +12,7 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
-from experiments.precision import computing_in, precision_key, weight_dtypes
+from experiments.precision import computing_in, precision_key, stored_in, weight_dtypes
 from experiments.session import base_evaluation, run
 from experiments.sweeping.runner import sweep
 from experiments.training.preflight import check_before_loading
@@ -43,13 +43,13 @@ def resolved(task, method="lora", **train):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_base_is_loaded_in_the_dtype_of_the_computation(method, base):
     for task in (STYLE, Pokemon(base=base, train_items=4, validation_items=2, **SMALL)):
-        stored = None if method == "full" else "bf16"
-        assert resolved(task, method).task.base_precision is None
+        stored = "fp32" if method == "full" else "bf16"
+        assert stored_in(resolved(task, method).task) == "fp32"
         config = resolved(task, method, mixed_precision="bf16")
-        assert config.task.base_precision == stored
+        assert stored_in(config.task) == stored
         assert config.resolved() == config
         loaded = config.task.load_base(CPU)
-        assert weight_dtypes(loaded.backbone.model) == ["float32" if stored is None else "bfloat16"]
+        assert weight_dtypes(loaded.backbone.model) == ["float32" if stored == "fp32" else "bfloat16"]
 
 
 def test_the_vae_stays_in_fp32_and_text_encoders_are_halved(base):
@@ -63,8 +63,8 @@ def test_the_vae_stays_in_fp32_and_text_encoders_are_halved(base):
 def test_defaults_on_cuda(monkeypatch, base):
     for task in (STYLE, Pokemon(base=base)):
         assert resolved(task, device="cuda").train.mixed_precision == "bf16"
-        assert resolved(task, device="cuda").task.base_precision == "bf16"
-        assert resolved(task, "full", device="cuda").task.base_precision is None
+        assert stored_in(resolved(task, device="cuda").task) == "bf16"
+        assert stored_in(resolved(task, "full", device="cuda").task) == "fp32"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert resolved(STYLE, device="auto").train.mixed_precision == "fp16"
