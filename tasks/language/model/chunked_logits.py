@@ -44,13 +44,13 @@ def by_chunk(
 def final_states(model: Any, inputs: dict[str, Any]) -> Tensor:
     """What the output layer reads, (n, length, width), from a call of the whole model, hooks of a method included.
 
-    The output layer itself sees the last position alone.
+    The output layer itself sees one position of one row: of more, `bmm` would copy its weights for every row in bf16.
     """
     states: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple) -> tuple[Tensor]:
         states.append(args[0])
-        return (args[0][:, -1:],)
+        return (args[0][:1, -1:],)
 
     hook = model.get_output_embeddings().register_forward_pre_hook(keep)
     try:

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.measure.memory.prediction import predict
 from experiments.measure.memory.validation import RandomWeights, measure_peak
+from experiments.precision import stored_in
 from tasks.language.style import Style
 from tests.experiments.measure.test_memory import SHAPE, TOKENS, configuration
 
@@ -29,7 +30,8 @@ def test_the_prediction_matches_the_training_loop(task, method, precision):
     peaks = {}
     for each in (task, chunked):
         config = configuration(each, method, mixed_precision=precision)
-        predicted, measured = predict(config).training.peak, measure_peak(config, RandomWeights(each.meta_model()))
+        measured = measure_peak(config, RandomWeights(each.meta_model(), stored_in(config.task)))
+        predicted = predict(config).training.peak
         assert predicted == pytest.approx(measured.peak, rel=0.05)
         assert predicted == pytest.approx(measured.profiler_peak, rel=0.05)
         peaks[each.logits_at_once] = measured.peak
