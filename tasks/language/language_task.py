@@ -96,7 +96,7 @@ class LanguageTask(PreparedTask):
         return likelihood.target_tokens(batch)
 
     def tokens(self, batch: TokenBatch) -> int:
-        return likelihood.input_tokens(batch)
+        return batch.read
 
     def validation_loss(self) -> float:
         return likelihood.losses(self.base, self.validation).mean

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from tasks.language.model.attention_masks import nothing_packed
 from tasks.pretrained.replaced_modules import with_modules
 
 Reduction = Callable[[Tensor, Tensor], Tensor]  # logits (rows, vocabulary) in fp32 and their targets (rows,)
@@ -20,15 +21,13 @@ def fits(model: Any, targets: Tensor, logits_at_once: int) -> bool:
     return targets.numel() * model.config.vocab_size <= logits_at_once
 
 
-def by_chunk(
-    model: Any, inputs: dict[str, Any], targets: Tensor, reduce: Reduction, logits_at_once: int
-) -> list[Tensor]:
+def by_chunk(model: Any, tokens: Tensor, targets: Tensor, reduce: Reduction, logits_at_once: int) -> list[Tensor]:
     """`reduce` of the logits that predict `targets` (n, length - 1), for one chunk of flattened rows after the other.
 
     A chunk's logits are freed at once, and computed again in the backward pass (Chen et al. 2016, arXiv 1604.06174).
     """
     rows = max(1, logits_at_once // model.config.vocab_size)
-    states = final_states(model, inputs)[:, :-1].flatten(0, 1)
+    states = final_states(model, tokens)[:, :-1].flatten(0, 1)
     head = head_of(model)
 
     def reduced(states: Tensor, targets: Tensor) -> Tensor:
@@ -41,7 +40,7 @@ def by_chunk(
     return [checkpoint(reduced, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
 
 
-def final_states(model: Any, inputs: dict[str, Any]) -> Tensor:
+def final_states(model: Any, tokens: Tensor) -> Tensor:
     """What the output layer reads, (n, length, width), from a call of the whole model, hooks of a method included.
 
     The output layer itself sees one position of one row: of more, `bmm` would copy its weights for every row in bf16.
@@ -54,7 +53,8 @@ def final_states(model: Any, inputs: dict[str, Any]) -> Tensor:
 
     hook = model.get_output_embeddings().register_forward_pre_hook(keep)
     try:
-        model(**inputs)
+        with nothing_packed():
+            model(input_ids=tokens, use_cache=False)
     finally:
         hook.remove()
     return states[0]

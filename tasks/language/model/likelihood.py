@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from tasks.distributed import map_across_ranks
 from tasks.language.metrics.perplexity import Losses
+from tasks.language.model.attention_masks import nothing_packed
 from tasks.language.model.bases import LOGITS_AT_ONCE, LanguageModel
 from tasks.language.model.chunked_logits import by_chunk, fits
 
@@ -24,32 +24,29 @@ EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids, mask and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
+    """Token ids and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
 
-    Without padding the mask is None: attention is causal anyway, and the model can skip inspecting a mask.
+    There is no mask: what precedes the padding cannot see it, since attention is causal. `read` is the number of tokens
+    that are not padding.
     """
 
     tokens: Tensor
-    mask: Tensor | None
     labels: Tensor
+    read: int
 
     def to(self, device: torch.device) -> TokenBatch:
-        mask = None if self.mask is None else self.mask.to(device)
-        return TokenBatch(self.tokens.to(device), mask, self.labels.to(device))
+        return TokenBatch(self.tokens.to(device), self.labels.to(device), self.read)
 
 
 def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
     """Combine rows into one batch."""
-    length = max(len(prompt) + len(text) for prompt, text in rows)
-    tokens = torch.zeros(len(rows), length, dtype=torch.long)
-    mask, labels = torch.zeros_like(tokens), torch.full_like(tokens, IGNORED)
+    sizes = [len(prompt) + len(text) for prompt, text in rows]
+    tokens = torch.zeros(len(rows), max(sizes), dtype=torch.long)
+    labels = torch.full_like(tokens, IGNORED)
     for i, (prompt, text) in enumerate(rows):
-        end = len(prompt) + len(text)
-        tokens[i, :end] = torch.tensor(prompt + text)
-        mask[i, :end] = 1
-        labels[i, len(prompt) : end] = torch.tensor(text)
-    is_padded = any(len(prompt) + len(text) < length for prompt, text in rows)
-    return TokenBatch(tokens, mask if is_padded else None, labels).to(device)
+        tokens[i, : sizes[i]] = torch.tensor(prompt + text)
+        labels[i, len(prompt) : sizes[i]] = torch.tensor(text)
+    return TokenBatch(tokens, labels, sum(sizes)).to(device)
 
 
 def cross_entropy(
@@ -66,7 +63,7 @@ def cross_entropy(
     def total(logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, **options, reduction="sum")
 
-    totals = by_chunk(model, _inputs(batch), targets, total, logits_at_once)
+    totals = by_chunk(model, batch.tokens, targets, total, logits_at_once)
     return torch.stack(totals).sum() / (targets != IGNORED).sum()
 
 
@@ -75,19 +72,10 @@ def target_tokens(batch: TokenBatch) -> int:
     return int((batch.labels[:, 1:] != IGNORED).sum())
 
 
-def input_tokens(batch: TokenBatch) -> int:
-    """Number of tokens that the model reads, padding excluded."""
-    return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
-
-
-def _inputs(batch: TokenBatch) -> dict[str, Any]:
-    """The model's arguments."""
-    return {"input_ids": batch.tokens, "attention_mask": batch.mask, "use_cache": False}
-
-
 def _logits(model: torch.nn.Module, batch: TokenBatch) -> Tensor:
     """Logits (n, length - 1, vocabulary) in fp32 of all positions that predict a label."""
-    return model(**_inputs(batch)).logits[:, :-1].float()
+    with nothing_packed():
+        return model(input_ids=batch.tokens, use_cache=False).logits[:, :-1].float()
 
 
 @torch.no_grad()
@@ -118,7 +106,7 @@ def row_losses(
         logits = _logits(model, batch).transpose(1, 2)
         each = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
     else:
-        each = torch.cat(by_chunk(model, _inputs(batch), targets, _nats, logits_at_once)).view_as(targets)
+        each = torch.cat(by_chunk(model, batch.tokens, targets, _nats, logits_at_once)).view_as(targets)
     return each.sum(dim=1), (targets != IGNORED).sum(dim=1)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, masking_utils
+from transformers import DynamicCache
 
 from tasks.base import EvaluationCall, MetaModel, When
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.errors import TaskError
 from tasks.language.model import bases, likelihood
+from tasks.language.model.attention_masks import masks_by_shape
 from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.cards import card_of
@@ -39,7 +40,7 @@ class EvaluationShape:
 
 
 class LanguageMetaModel(MetaModel):
-    """Rows of `max_length` tokens; batches of several have a mask, because real batches are padded."""
+    """Rows of `max_length` tokens."""
 
     notes = ("every row has the maximum length",)
     fragmentation = 0.09  # rows of many lengths leave blocks that no later one fits: 8 to 10 % on published runs
@@ -64,11 +65,10 @@ class LanguageMetaModel(MetaModel):
 
     def _batch(self, size: int, length: int, device: torch.device) -> TokenBatch:
         tokens = torch.zeros(size, length, dtype=torch.long, device=device)
-        return TokenBatch(tokens, torch.ones_like(tokens) if size > 1 else None, torch.zeros_like(tokens))
+        return TokenBatch(tokens, torch.zeros_like(tokens), tokens.numel())
 
     def loss(self, batch: TokenBatch) -> Tensor:
-        with masks_by_shape():
-            return likelihood.cross_entropy(self.backbone.model, batch, self.label_smoothing, self.logits_at_once)
+        return likelihood.cross_entropy(self.backbone.model, batch, self.label_smoothing, self.logits_at_once)
 
     def without_values(self) -> contextlib.AbstractContextManager[None]:
         return masks_by_shape()
@@ -141,24 +141,6 @@ def filled_cache(model: Any, rows: int, length: int, device: torch.device) -> Dy
         )
         cache.update(keys, values, index)
     return cache
-
-
-@contextlib.contextmanager
-def masks_by_shape() -> Iterator[None]:
-    """Make transformers build an attention mask whenever one is given, without looking at its values.
-
-    It checks whether a mask hides any token and whether rows pack several texts. Meta tensors have no values, but the
-    answers are known: a batch has a mask because a row is padded, and nothing is packed.
-    """
-    replacements = {"is_tracing": lambda *_: True, "find_packed_sequence_indices": lambda *_: None}
-    originals = {name: getattr(masking_utils, name) for name in replacements}
-    try:
-        for name, replacement in replacements.items():
-            setattr(masking_utils, name, replacement)
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(masking_utils, name, original)
 
 
 def model_of(base: str) -> nn.Module:
