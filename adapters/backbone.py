@@ -6,13 +6,15 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Compute = Literal["no", "bf16", "fp16"]  # autocast dtype of a model's forward pass
 Module = Any  # a torch.nn.Module whose attributes (weight, config, heads, ...) a type checker cannot know
 
 ATTENTION_PARTS = ("query", "key", "value", "output")
@@ -106,6 +108,10 @@ class Backbone(ABC):
     model: Module
     library: str  # "transformers" or "diffusers": the library that exported adapters are for
     recommended_targets: tuple[str, ...] = ("attention",)  # the targets "auto", from the base's card
+    unread: tuple[
+        str, ...
+    ] = ()  # layers that the model lacks because nothing reads their output; files may update them
+    compute: Compute = "no"  # in which tasks call the model, to measure it and to sample from it
 
     @abstractmethod
     def all_projections(self) -> list[Projection]:
@@ -132,6 +138,23 @@ class Backbone(ABC):
     @abstractmethod
     def example_input(self, generator: Any = None) -> dict[str, Tensor]:
         """A small valid input for the model's forward, for checks and cost measurements."""
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """A context in which the model is called in `compute`, and on CUDA products of fp32 numbers are in TF32."""
+        import torch
+
+        kind, before = next(self.model.parameters()).device.type, torch.get_float32_matmul_precision()
+        if kind not in ("cpu", "cuda") or (kind == "cpu" and self.compute == "no"):
+            yield
+            return
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.compute)
+        torch.set_float32_matmul_precision("high" if kind == "cuda" else before)
+        try:
+            with torch.autocast(kind, dtype, enabled=dtype is not None):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
     def set_gradient_checkpointing(self, on: bool) -> None:
         """Recompute the blocks' activations in the backward pass, or store them."""

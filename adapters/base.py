@@ -42,6 +42,7 @@ class Adapter(ABC):
     starts_as_identity: ClassVar[bool] = True  # whether attaching leaves the model's output unchanged
     mergeable: ClassVar[bool] = False  # whether merge() folds the method into the model's own weights
     may_merge: ClassVar[bool] = False  # whether `Attachment.merged` may work without `mergeable`: known once attached
+    trains_base: ClassVar[bool] = False  # whether the model's own weights train: they are then stored in fp32
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)  # settings that the contract tests cover
     first_defaults: ClassVar[Mapping[str, Any]] = {}  # of settings whose default has changed since their release
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings with a name in the papers: {"DID": {...}}
@@ -200,8 +201,12 @@ class Attachment(ABC):
         """A term that the method adds to the loss of every batch; None without one."""
         return None
 
-    def after_step(self, step: int, steps: int) -> None:
-        """Called after optimizer step `step` (from 1) of `steps`, while the parameters still have its gradients."""
+    def after_step(self, step: int, steps: int, finite: Tensor) -> None:
+        """Called after optimizer step `step` (from 1) of `steps`, while the parameters still have its gradients.
+
+        `finite`, a bool on the device, is false for a step that changed no weight because its loss or gradient was not
+        finite. Reading it, or any other number on a GPU, would wait for all steps that are queued.
+        """
         return
 
     def training_state(self) -> dict[str, Tensor]:

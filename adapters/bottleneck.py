@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from adapters.backbone import Sublayer
 from adapters.base import Adapter
 from adapters.bounds import LARGEST_WIDTH, bounded
-from adapters.hooks import HookedAttachment, HookedUpdate, dtype_and_device
+from adapters.hooks import HookedAttachment, HookedUpdate, trained_like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ class BottleneckUpdate(HookedUpdate):
         import torch
         from torch import nn
 
-        like = dtype_and_device(sublayer.module)
+        like = trained_like(sublayer.module)
         self.settings = settings
         parameters = {
             "down": nn.Parameter(torch.empty(settings.width, sublayer.width, **like)),
@@ -99,6 +99,7 @@ class BottleneckUpdate(HookedUpdate):
 
         activation = getattr(F, self.settings.activation)
         if self.settings.layer_norm:
-            hidden = F.layer_norm(hidden, hidden.shape[-1:], self["norm"], self["norm_bias"])
-        narrow = activation(F.linear(hidden, self["down"], self["down_bias"]))
-        return F.linear(narrow, self["up"], self["up_bias"])
+            normed = F.layer_norm(hidden.float(), hidden.shape[-1:], self["norm"].float(), self["norm_bias"].float())
+            hidden = normed.to(hidden.dtype)
+        narrow = activation(F.linear(hidden, self.cast("down", hidden), self.cast("down_bias", hidden)))
+        return F.linear(narrow, self.cast("up", narrow), self.cast("up_bias", narrow))

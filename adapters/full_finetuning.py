@@ -25,6 +25,7 @@ class FullFinetuning(Adapter, name="full"):
     size_field = "top_blocks"
     formats = ()
     mergeable = True  # the weights themselves train
+    trains_base = True
     other_names = (
         "fft",
         "ft",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from adapters.base import Attachment
+from adapters.errors import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +38,10 @@ class HookedUpdate(ABC):
     def __getitem__(self, name: str) -> nn.Parameter:
         """The parameter called `name`."""
         return getattr(self.module, self.PREFIX + name)
+
+    def cast(self, name: str, like: Tensor) -> Tensor:
+        """The parameter called `name` in the dtype in which the model computes, that of `like`."""
+        return self[name].to(like.dtype)
 
     @abstractmethod
     def update(self, args: tuple, kwargs: dict, output):
@@ -108,12 +113,17 @@ class MergeableAttachment(HookedAttachment[Update]):
         """Pairs of a weight and what to add to it, in the weight's shape; a weight may occur several times."""
 
     def merge(self) -> None:
+        """Add the changes to the weights; in weights of 16 bits the sum is rounded once."""
         import torch
 
         if self._unmerged:
             return
         with torch.no_grad():
             for weight, change in self.changes():
+                if not weight.is_floating_point():
+                    raise AdapterError(
+                        "an adapter cannot be merged into quantised weights: load the base in fp32 to merge it"
+                    )
                 if weight not in self._unmerged:
                     self._unmerged[weight] = weight.detach().clone()
                 weight += change
@@ -146,7 +156,12 @@ class MergeableAttachment(HookedAttachment[Update]):
         super().detach()
 
 
-def dtype_and_device(module: nn.Module) -> dict[str, Any]:
-    """dtype and device of the module's first parameter, as keyword arguments of torch's constructors."""
+def trained_like(module: nn.Module) -> dict[str, Any]:
+    """dtype and device of what trains beside a module's weights, as keyword arguments of torch's constructors.
+
+    At least fp32, whatever the frozen weights are stored in: a step of 1e-4 of a number is lost in 16 bits.
+    """
+    import torch
+
     weight = next(module.parameters())
-    return {"dtype": weight.dtype, "device": weight.device}
+    return {"dtype": torch.promote_types(weight.dtype, torch.float32), "device": weight.device}

@@ -12,7 +12,7 @@ from adapters.backbone import Projection, count_roles, plays
 from adapters.base import Adapter, projections_of
 from adapters.bounds import BOUNDS, LARGEST_WIDTH, Bounds, bounded
 from adapters.errors import AdapterError
-from adapters.hooks import HookedUpdate, MergeableAttachment
+from adapters.hooks import HookedUpdate, MergeableAttachment, trained_like
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -113,7 +113,7 @@ class LowRankUpdate(HookedUpdate):
         from torch import nn
 
         weight = projection.module.weight
-        like = {"dtype": weight.dtype, "device": weight.device}
+        like = trained_like(projection.module)
         self.projection, self.rank = projection, rank
         self.scaling, self.dropout = settings.scaling(rank), settings.dropout
         self.is_convolution = weight.ndim == 4
@@ -135,8 +135,9 @@ class LowRankUpdate(HookedUpdate):
     def update(self, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
         import torch.nn.functional as F
 
-        module, down, up = self.module, self.down, self.up
-        hidden = F.dropout(args[0], self.dropout, training=module.training) if self.dropout else args[0]
+        module, hidden = self.module, args[0]
+        down, up = self.cast(self.down_name, hidden), self.cast(self.up_name, hidden)
+        hidden = F.dropout(hidden, self.dropout, training=module.training) if self.dropout else hidden
         if self.is_convolution:
             hidden = F.conv2d(hidden, down, None, module.stride, module.padding, module.dilation)
             change = F.conv2d(hidden, up)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.backbone import AttentionLayer, Module, Projection
 from adapters.errors import AdapterError
-from adapters.hooks import HookedUpdate, dtype_and_device
+from adapters.hooks import HookedUpdate, trained_like
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ class SharedPrefix(HookedUpdate):
         self.length, self.hidden, self.positions = length, hidden, backbone.positions
         parameters: dict[str, nn.Parameter] = {}
         if hidden is not None:
-            like = dtype_and_device(backbone.model)
+            like = trained_like(backbone.model)
             embedding = nn.Parameter(torch.randn(length, backbone.width, **like))
             weight, bias = linear(backbone.width, hidden, like)
             parameters = {"embedding": embedding, "hidden": weight, "hidden_bias": bias}
@@ -78,7 +78,7 @@ class PrefixUpdate(HookedUpdate):
         self.shared, self.parts = shared, parts
         self.shape = (layer.heads, shared.length, layer.head_width)
         self.index = layer.index
-        like = dtype_and_device(layer.module)
+        like = trained_like(layer.module)
         parameters = {}
         for part in parts:
             if shared.hidden is not None:

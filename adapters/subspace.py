@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adapters.base import Adapter, check_state
 from adapters.bounds import LARGEST_COUNT, bounded
 from adapters.errors import AdapterError
-from adapters.hooks import HookedUpdate, MergeableAttachment, dtype_and_device
+from adapters.hooks import HookedUpdate, MergeableAttachment, trained_like
 from adapters.random_projections import DenseProjection, Fastfood
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Subspace(Adapter, name="subspace"):
     formats = ()
     mergeable = True
     other_names = ("intrinsic", "intrinsic-dimension", "random-subspace", "did", "said", "fastfood")
-    examples = ({}, {"dimension": 300, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
+    examples = ({}, {"dimension": 400, "scales": True}, {"dimension": 1}, {"dimension": 5, "projection": "dense"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"DID": {"scales": False}, "SAID": {"scales": True}}
 
     dimension: int = bounded(10_000, at_least=1, at_most=LARGEST_COUNT)
@@ -84,8 +84,7 @@ class Coordinates(HookedUpdate):
         self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self.projections: dict[Any, Any] = {}  # by device
         self.cached: Any = None  # theta_d, its version, and the changes computed from it
-        # in the model's own dtype: diffusers takes a model's dtype from whichever parameter comes first
-        like = dtype_and_device(backbone.model)
+        like = trained_like(backbone.model)
         size = settings.dimension - (len(tensors) if settings.scales else 0)
         parameters = {"theta": nn.Parameter(torch.zeros(size, **like))}
         if settings.scales:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 from adapters.base import Adapter, adapter_registry
 from experiments.errors import UsageError, check_names, did_you_mean
+from experiments.precision import with_default_storage
 from experiments.training.settings import (
     FALLBACK,
     ResolvedTrain,
@@ -19,9 +22,10 @@ from experiments.training.settings import (
 )
 from tasks.base import Task, task_registry
 from tasks.distributed import num_launched
+from tasks.pretrained.precision import half_precision
 
 LENGTHS = ("steps", "epochs")  # a resolved configuration sets exactly one
-WITHOUT_EFFECT = ("checkpointing_steps", "report_to")  # training settings that do not change the result
+WITHOUT_EFFECT = ("checkpointing_steps", "log_every", "report_to")  # training settings that do not change the result
 FIRST_DEFAULTS = Train(mixed_precision="no", weight_decay=0.01)  # of the first release: a fingerprint omits them
 
 
@@ -65,12 +69,15 @@ class RunConfig:
         elif "epochs" in card:
             recommended["steps"] = None
         task = self.task
-        if not _on_cuda(self.train, recommended["mixed_precision"]):
+        if uses_cuda(self.train):
+            recommended["mixed_precision"] = card.get("mixed_precision") or half_precision()
+        else:
             recommended["mixed_precision"], task = FALLBACK["mixed_precision"], task.on_cpu()
         open_fields = {name: value for name, value in recommended.items() if getattr(self.train, name) is None}
         train = replace(self.train, num_processes=_num_processes(self.train), **open_fields)
         train = replace(train, validation_steps=validation_steps(train))
         check_train(train)
+        task = with_default_storage(self.adapter, task, train)
         task.check_settings()
         return replace(self, task=task, train=train)
 
@@ -221,10 +228,12 @@ def _num_processes(train: Train) -> int:
     return num_launched()
 
 
-def _on_cuda(train: Train, precision: str) -> bool:
-    """Whether the run will use CUDA; imports torch only if the card recommends mixed precision."""
-    if train.device != "auto" or precision == FALLBACK["mixed_precision"]:
+def uses_cuda(train: Train) -> bool:
+    """Whether the run will use CUDA; imports torch only if the installed one may have CUDA."""
+    if train.device != "auto":
         return train.device == "cuda"
+    if "torch" not in sys.modules and version("torch").endswith("+cpu"):
+        return False
     import torch
 
     return torch.cuda.is_available()

@@ -13,9 +13,12 @@ class UsageError(ValueError):
     """A request that cannot work; the message is one sentence: what was wrong, what was expected, what to do."""
 
 
-def check_numbers(options: Any) -> None:
-    """Raise UsageError for a command's options (a dataclass) whose numbers are outside the bounds that they declare."""
-    if wrong := violations(options, ""):
+def check_numbers(options: Any, prefix: str = "") -> None:
+    """Raise UsageError for options (a dataclass) whose numbers are outside the bounds that they declare.
+
+    `prefix` is that of their names on the command line: "train".
+    """
+    if wrong := violations(options, prefix):
         raise UsageError(wrong)
 
 

@@ -35,8 +35,9 @@ class IntrinsicOptions(IntrinsicSettings):
 
     runs: Path = Path("runs")
     """Folder for the records and the outcome."""
-    jobs: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
-    """Runs at a time, each in a process with its share of the cores."""
+    jobs: int | None = bounded(None, at_least=1, at_most=LARGEST_JOBS)
+    """Runs at a time, each in a process with its share of the cores and one GPU. Default: one per GPU, and one without
+    GPUs."""
 
 
 def main() -> None:

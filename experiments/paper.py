@@ -34,9 +34,11 @@ def main() -> None:
     data = json.loads(PUBLISHED.read_text())
     counts = compare_counts(data)
     print(counts_text(counts), end="\n\n", flush=True)
+    peaks = compare_peaks()
+    print(peaks_text(peaks), end="\n\n", flush=True)
     claims = check_claims(data, options.runs)
     print(claims_text(claims), end="\n\n")
-    file = write(data, counts, claims, options.runs)
+    file = write(data, {"counts": counts, "peaks": peaks, "claims": claims}, options.runs)
     print(f"{file}; `python -m reports paper --runs {options.runs}` shows it")
 
 
@@ -54,6 +56,19 @@ def check_claims(data: dict[str, Any], runs: Path) -> list[dict[str, str]]:
     from experiments.papers.claims import Claims
 
     return [claim.as_record() for claim in Claims(data, runs).all()]
+
+
+def compare_peaks() -> list[dict[str, Any]]:
+    """Every published peak of memory beside our prediction."""
+    from experiments.papers import published_peaks
+
+    return published_peaks.compare_peaks(lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def peaks_text(peaks: Sequence[dict[str, Any]]) -> str:
+    from experiments.papers import published_peaks
+
+    return published_peaks.peaks_text(peaks)
 
 
 def counts_text(counts: Sequence[dict[str, Any]]) -> str:
@@ -79,14 +94,14 @@ def claims_text(claims: Sequence[dict[str, str]]) -> str:
     )
 
 
-def write(data: dict[str, Any], counts: Sequence[Any], claims: Sequence[Any], runs: Path) -> Path:
+def write(data: dict[str, Any], results: dict[str, Any], runs: Path) -> Path:
     """Write the result and the environment to `runs`; returns the file."""
     from experiments.records.folder import write_json
     from experiments.records.provenance import provenance
 
     runs.mkdir(parents=True, exist_ok=True)
     sources = {"source": data["source"], "bases_note": data["bases_note"]}
-    result = {"source": "paper", **sources, "counts": counts, "claims": claims}
+    result = {"source": "paper", **sources, **results}
     write_json(runs / RECORD, result | provenance("meta"))
     return runs / RECORD
 

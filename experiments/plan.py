@@ -1,26 +1,38 @@
-"""Will it fit? Predict a training step's memory before renting a GPU: `python -m experiments.plan METHOD TASK`."""
+"""Will it fit? Predict a run's memory before renting a GPU: `python -m experiments.plan METHOD [METHOD ...] TASK`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from adapters.bounds import bounded
 from experiments.cli.errors import command
 from experiments.cli.parser import parse
 from experiments.config import RunConfig
 from experiments.errors import UsageError
-from experiments.planning.memory_plan import CARDS, GIB, Plan, PlanSettings, largest_batches, plan
+from experiments.planning.cards import Card, card_of
+from experiments.planning.memory_plan import PlanSettings, plan
+
+PROGRAM = "python -m experiments.plan"
+CARD_OF_COMPARISONS = 24  # GB
 
 
 @dataclass(frozen=True)
 class PlanOptions(PlanSettings):
-    """Predict the memory of a training step and the GPUs that it fits; needs no weights, no data and no GPU.
+    """Predict the memory of a run (training and evaluation) and the GPUs that it fits; needs no weights, data or GPU.
 
-    For example: python -m experiments.plan lora sd-pokemon --task.base sd-2-1 --task.resolution 512
+    Several methods are compared: python -m experiments.plan lora full bottleneck sd-pokemon --task.base sd-2-1. The
+    predictions beside published peaks: python -m experiments.plan published. For example:
+    python -m experiments.plan lora sd-pokemon --task.base sd-2-1 --task.resolution 512
     """
 
+    card: str | None = None
+    """The GPU: a name such as a100-80gb, rtx-4090 or t4, or its memory in GB. The plan says what to change to fit it
+    and, if the card's rate is known, how long a step takes."""
+    tflops: float | None = bounded(None, above=0, at_most=1e6)
+    """Peak rate of the GPU in TFLOP/s, for estimates of time. Default: that of --card."""
     grid: tuple[str, ...] | None = None
     """Vary settings: the adapter's size (rank, ...), the input size (resolution, max_length), batch_size,
     mixed_precision, gradient_checkpointing. With or without values: --grid rank=1,4,16 batch_size=1,8
@@ -28,16 +40,88 @@ class PlanOptions(PlanSettings):
     output: Path = Path("plan.svg")
     """Plot of the grid (.svg, .png or .pdf); the table is written beside it as .csv."""
 
+    @property
+    def assumptions(self) -> PlanSettings:
+        """These options without the command's own."""
+        return PlanSettings(**{f.name: getattr(self, f.name) for f in fields(PlanSettings)})
+
 
 def main() -> None:
-    config, options = parse(PlanOptions, sys.argv[1:], "python -m experiments.plan")
-    if options.grid is not None:
-        show_grid(config.resolved(), options)
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["published"]:
+        if len(arguments) > 1:
+            raise UsageError(f"'published' takes no further arguments: {PROGRAM} published")
+        show_published()
         return
-    print("predicting a training step, then the largest batch for each GPU (about a minute)", file=sys.stderr)
-    result = plan(config, options)
+    configs, options = parse_methods(arguments)
+    card = None if options.card is None else card_of(options.card)
+    if options.grid is not None:
+        if len(configs) > 1:
+            raise UsageError(
+                "--grid varies the settings of one method: name one, or leave --grid out to compare methods"
+            )
+        show_grid(configs[0], options)
+    elif len(configs) > 1:
+        show_comparison(configs, options, card)
+    else:
+        show_plan(configs[0], options, card)
+
+
+def parse_methods(arguments: Sequence[str]) -> tuple[list[RunConfig], PlanOptions]:
+    """METHOD [METHOD ...] TASK [options]: a configuration for each method. Every method must have the options."""
+    count = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    words, rest = list(arguments[:count]), list(arguments[count:])
+    if len(words) <= 2:
+        config, options = parse(PlanOptions, arguments, PROGRAM)
+        return [config], options
+    parsed = [parse(PlanOptions, [method, words[-1], *rest], PROGRAM) for method in dict.fromkeys(words[:-1])]
+    return [config for config, _ in parsed], parsed[0][1]
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_plan(config: RunConfig, options: PlanOptions, card: Card | None) -> None:
+    from experiments.planning.advice import to_fit
+    from experiments.planning.durations import durations
+    from experiments.planning.plan_text import describe_cards, describe_plan
+
+    say("predicting the memory of the run from the model's shapes (5 to 20 s)")
+    result = plan(config, options.assumptions, say)
     print(describe_plan(result), flush=True)
-    print(describe_cards(result, largest_batches(result)))
+    say("predicting larger batches")
+    print(describe_cards(result))
+    print(*durations(result, card, options.tflops), sep="\n")
+    if card is None:
+        print("--card says what to change to fit a GPU: --card 8, --card t4")
+        return
+    advice = to_fit(result, card.memory, say)
+    print("\n".join(advice) or f"it fits {card.name}: largest batch {result.largest_batch(card.memory)}")
+
+
+def show_comparison(configs: Sequence[RunConfig], options: PlanOptions, card: Card | None) -> None:
+    """The methods side by side; their largest batches are those on `--card`."""
+    from experiments.planning.durations import durations
+    from experiments.planning.plan_text import compare_methods
+
+    results = []
+    for number, config in enumerate(configs, start=1):
+        say(f"{number} of {len(configs)}: {config.adapter.label} (5 to 20 s each)")
+        results.append(plan(config, options.assumptions))
+    memory = CARD_OF_COMPARISONS if card is None else card.memory
+    print(compare_methods(results, memory))
+    for result in results if card is not None or options.tflops is not None else ():
+        print(f"{result.config.adapter.label}:", *durations(result, card, options.tflops), sep="\n")
+
+
+def show_published() -> None:
+    """Published peaks beside our predictions."""
+    from experiments.papers.published_peaks import compare_peaks, peaks_text
+
+    say("predicting published configurations (about a minute)")
+    print(peaks_text(compare_peaks(say)))
 
 
 def show_grid(config: RunConfig, options: PlanOptions) -> None:
@@ -51,9 +135,13 @@ def show_grid(config: RunConfig, options: PlanOptions) -> None:
         raise UsageError(f"--output '{options.output}' must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     axes = grid_axes(config)
     varied = parse_axes(options.grid or (), axes)
-    table = plan_grid(config, options, axes, varied)
-    print(tabulate(table.to_dict("list"), headers="keys", floatfmt=".2f"))
-    print("memory in GiB; `needed` is the peak plus the allowances --context and --fragmentation")
+    table = plan_grid(config, options.assumptions, axes, varied)
+    headers = [name.replace(" (", "\n(") for name in table.columns]
+    print(tabulate(table.values.tolist(), headers=headers, floatfmt=".2f"))
+    print(
+        "needed: the larger of the training and evaluation peaks, plus the allowances --context, --workspaces and "
+        "--fragmentation; largest batch: that fits the smallest GPU of the row"
+    )
     csv = options.output.with_suffix(".csv")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -62,65 +150,6 @@ def show_grid(config: RunConfig, options: PlanOptions) -> None:
     except OSError as error:
         raise UsageError(f"--output '{options.output}' cannot be written ({error.strerror})") from None
     print(f"wrote {options.output} and {csv}")
-
-
-def describe_plan(result: Plan) -> str:
-    """Bytes by category at the peak, and what the plan assumes."""
-    from tabulate import tabulate
-
-    prediction = result.prediction
-    sizes = [
-        *prediction.categories.items(),
-        *((f"other frozen model: {name}", size) for name, size in prediction.frozen_parts.items()),
-        ("peak of a training step", prediction.peak),
-    ]
-    rows = [(name, f"{size:,}", f"{size / GIB:.2f}") for name, size in sizes]
-    files = ", ".join(f"{name} {size:,} bytes ({size / 1e6:.2f} MB)" for name, size in prediction.files.items())
-    lines = [
-        _assumptions(result),
-        tabulate(rows, ["predicted", "bytes", "GiB"], disable_numparse=True, colalign=("left", "right", "right")),
-        f"trainable parameters: {prediction.trainable:,} of {prediction.total:,}",
-        f"adapter file: {files}",
-        *prediction.notes,
-    ]
-    return "\n".join(lines)
-
-
-def _assumptions(result: Plan) -> str:
-    config, settings, train = result.config, result.settings, result.train
-    shapes = ", ".join(f"{name} {value}" for name, value in result.prediction.shapes.items())
-    precision = {"no": "fp32"}.get(train.mixed_precision, train.mixed_precision)
-    checkpointing = "on" if train.gradient_checkpointing else "off"
-    return (
-        f"{config.adapter.name} on {config.task.name}: {shapes}, batch {train.batch_size}, computed in {precision}, "
-        f"frozen weights in {settings.weights}, trained weights in fp32, {settings.attention} attention, "
-        f"gradient checkpointing {checkpointing}, AdamW, {settings.device}"
-    )
-
-
-def describe_cards(result: Plan, batches: Mapping[int, int]) -> str:
-    """The GPUs that it fits and the largest batch on each; names the allowances."""
-    from tabulate import tabulate
-
-    settings = result.settings
-    rows = [
-        (
-            f"{card} GB",
-            "yes" if result.needed <= card else "no",
-            batches[card] or "none",
-            f"{card - result.needed:+.2f}",
-        )
-        for card in CARDS
-    ]
-    fragmentation = settings.fragmentation * result.prediction.peak / GIB
-    return "\n".join(
-        [
-            f"a GPU needs {result.needed:.2f} GiB: the peak plus allowances (not predicted) of {settings.context:.2f} "
-            f"for the CUDA context, kernels and workspaces and {fragmentation:.2f} ({settings.fragmentation:.0%}) for "
-            "fragmentation",
-            tabulate(rows, ["GPU", f"batch {result.train.batch_size} fits", "largest batch", "GiB left"]),
-        ]
-    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ class RunOptions:
 def main() -> None:
     requested, options = parse(RunOptions, sys.argv[1:], "python -m experiments.run")
     # imported after parsing, so that --help is fast
-    from experiments.device import device_of
+    from experiments.planning.expected_time import expected_time
+    from experiments.process.device import device_of
     from experiments.records.folder import RunFolder
     from experiments.records.summary import show
     from experiments.records.unfinished import changed_since
@@ -49,6 +50,8 @@ def main() -> None:
             _print_reduced_defaults(requested, config)
             if changed := changed_since(folder, config):
                 print(changed, file=sys.stderr)
+            if expected := expected_time([config], options.runs):
+                print(f"expected to take {expected}", file=sys.stderr, flush=True)
         record = execute(config, folder, overwrite=options.overwrite)
     if distributed.is_main():
         show(record, folder.path)

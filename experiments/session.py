@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import Adapter, attach
 from experiments.config import RunConfig, Train
-from experiments.device import device_of
+from experiments.precision import compute_of, computing_in, fast_matmul, merges_exactly, precision_key
+from experiments.process.device import device_of
 from experiments.records.adapter_file import save_adapter
 from experiments.records.contents import facts_of, figures_of, head_of, parameters_of
 from experiments.records.folder import RunFolder, write_items
@@ -142,7 +143,7 @@ class _Session:
 
 def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     """Train and measure; returns the record, also of a failure: then with the base's figures if they were measured."""
-    from experiments.measure.oom_advice import free_memory, what_would_fit
+    from experiments.planning.oom_advice import free_memory, what_would_fit
     from experiments.records.failures import Diverged, RunFailure, failures_are_records
     from experiments.training.accelerator import deterministic_algorithms
 
@@ -154,13 +155,16 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         with (
+            contextlib.ExitStack() as precise,
             deterministic_algorithms(config.train.deterministic),
             failures_are_records(folder.path, lambda: what_would_fit(config, free)),
         ):
             prepared = prepared or config.task.prepare(device)
+            precise.enter_context(computing_in(prepared, compute_of(config.train)))
             prepared.reserve_positions(config.adapter.positions_taken)  # the base is measured on the same items
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
+            head["base_evaluation"] = dict(base.measured)
             untuned = {"base_figures": figures_of(config, base)["metrics"]}
             attachment = reserve_and_attach(config, prepared)
             setup = time.perf_counter() - started
@@ -201,28 +205,19 @@ def reserve_and_attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
 
 
 def base_evaluation(prepared: PreparedTask) -> Evaluation:
-    """The untuned base's figures, measured in the same way and cached, so that a sweep measures them once."""
-    from tasks.base import Evaluation, Figure
-    from tasks.cache import cached
+    """The untuned base's figures in the precision of the run, cached, so that a sweep measures them once."""
+    from tasks.base_evaluation import base_evaluation as stored_or_measured
 
-    def compute() -> tuple[Any, Any]:
-        if distributed.is_main():
-            print("measuring the untuned base (once for these settings)", file=sys.stderr)
-        evaluation = prepared.evaluate()
-        figures = {name: figure.as_record() for name, figure in evaluation.figures.items()}
-        return evaluation.artifacts, {"figures": figures, "items": evaluation.items}
-
-    artifacts, value = cached("base-evaluation", prepared.evaluation_key, compute)
-    figures = {name: Figure(**record) for name, record in value["figures"].items()}
-    return Evaluation(figures, value["items"], artifacts)
+    return stored_or_measured(prepared, precision_key(prepared))
 
 
 def _train_and_measure(
     session: _Session, prepared: PreparedTask, attachment: Attachment, base: Evaluation
 ) -> dict[str, Any]:
     from experiments.records.shared_training import load_training
+    from experiments.training.memory import peak, reset_peak
 
-    config, folder = session.config, session.folder
+    config, folder, device = session.config, session.folder, device_of(session.config)
     if session.trained is None:
         training = _train(session, prepared, attachment)
     else:
@@ -232,7 +227,9 @@ def _train_and_measure(
     adapter_bytes = distributed.on_main(lambda: save_adapter(config, folder, attachment))
     started = time.perf_counter()
     samples = folder.samples if distributed.is_main() else None
+    reset_peak(device)
     tuned = prepared.finish(evaluate(config, prepared, attachment, samples), base, samples)
+    memory = training.get("memory", {}) | {"evaluation": peak(device, "evaluation", "while evaluating")}
     _check_figures(config, tuned)
     distributed.on_main(lambda: write_items(folder.path / "items.parquet", tuned.items))
     return {
@@ -240,6 +237,7 @@ def _train_and_measure(
         "parameters": parameters_of(prepared, attachment),
         "adapter_bytes": adapter_bytes,
         **training,
+        "memory": memory,
         "seconds": training["seconds"] | {"evaluate": round(time.perf_counter() - started, 2)},
         "facts": facts_of(prepared, attachment, tuned),
     }
@@ -281,7 +279,8 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
         session.check_writer,
         session.callbacks,
     )
-    trained = trainer.run()
+    with fast_matmul(trainer.device):
+        trained = trainer.run()
     return {
         "memory": dict(trained.memory),
         **distributed.on_main(lambda: step_costs(trainer)),
@@ -300,8 +299,8 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
 def evaluate(
     config: RunConfig, prepared: PreparedTask, attachment: Attachment, samples: Path | None = None
 ) -> Evaluation:
-    """Evaluate the tuned model, with merged weights if the method can: the same figures, faster."""
-    if not config.adapter.mergeable:
+    """Evaluate the tuned model, with merged weights if the method and the weights can: the same figures, faster."""
+    if not config.adapter.mergeable or not merges_exactly(prepared.backbone.model):
         return prepared.evaluate(samples)
     attachment.merge()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import cleandoc, getdoc
 from pathlib import Path
@@ -14,13 +14,14 @@ from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.cli.errors import command, stop
 from experiments.cli.overrides import Overrides, method_settings
 from experiments.cli.parser import parse_task
-from experiments.config import RunConfig, registered
+from experiments.config import RunConfig, registered, uses_cuda
 from experiments.errors import UsageError, check_numbers, did_you_mean
+from experiments.process.device import visible_gpus
 from experiments.sweeping.grid import SEEDS, crossed, resolved, sized
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
-from experiments.sweeping.learning_rates import LearningRateSearch, seed_groups
+from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.rates_file import check_saving, save_searches
-from experiments.sweeping.runner import find_rates, perform_runs, show_state
+from experiments.sweeping.runner import find_rates, perform_runs, show_state, unfinished
 from experiments.sweeping.studies import STUDIES
 from experiments.training.settings import LARGEST_SEED
 from experiments.training.signals import Interruption
@@ -57,8 +58,9 @@ class SweepOptions:
     """Folder for the records."""
     launcher: Literal["local", "ray"] = "local"
     """Worker processes on this machine, or Ray (here or on a cluster whose nodes share the storage of --runs)."""
-    jobs: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
-    """Concurrent runs of the local launcher, each in a process with its share of the cores."""
+    jobs: int | None = bounded(None, at_least=1, at_most=LARGEST_JOBS)
+    """Concurrent runs of the local launcher, each in a process with its share of the cores and one GPU (more runs than
+    GPUs share them). Default: one per GPU, and one without GPUs."""
     ray_address: str | None = None
     """The cluster for "ray": "auto" or host:port. Default: start Ray on this machine."""
     run_cpus: int = bounded(1, at_least=1, at_most=LARGEST_JOBS)
@@ -89,10 +91,12 @@ def main() -> None:
     groups = seed_groups(configs, options.runs, search_of(options))
     if options.dry_run:
         show_state(groups)
+        print_expected(groups, options)
         return
     if options.save_rates is not None:
         check_saving(groups, options.save_rates)
     launcher = launcher_of(options)
+    print_expected(groups, options)
     with Interruption():  # a scheduler's SIGTERM ends the workers as Ctrl-C does
         find_rates(groups, launcher)
         if options.save_rates is not None:
@@ -179,6 +183,17 @@ def launcher_of(options: SweepOptions) -> Launcher:
     from experiments.sweeping.local_launcher import LocalLauncher
 
     return LocalLauncher(options.jobs)
+
+
+def print_expected(groups: Sequence[SeedGroup], options: SweepOptions) -> None:
+    """Print how long the trials and runs that are to do will take, if anything is known about it."""
+    from experiments.planning.expected_time import expected_time
+
+    configs = unfinished(groups)
+    gpus = visible_gpus() if any(uses_cuda(config.train) for config in configs) else []
+    expected = expected_time(configs, options.runs, options.jobs or max(1, len(gpus)))
+    if expected:
+        print(f"expected time of {len(configs)} runs and trials: {expected}", file=sys.stderr, flush=True)
 
 
 def stop_with(failures: dict[Job, str], total: int) -> NoReturn:

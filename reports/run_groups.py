@@ -135,12 +135,16 @@ def by_method(groups: Iterable[RunGroup]) -> list[RunGroup]:
 def settings_of(run: Run) -> dict[str, Any]:
     """All settings of a run by dotted name, except those that identify it in its group (method, size, seed).
 
-    A setting that did not exist when the run was made has the value that reproduces the run.
+    A setting that did not exist when the run was made has the value that reproduces the run. Frozen weights in the
+    dtype of the computation are the default, also beside a method that has none and is stored in fp32.
     """
     record = run.record
     flat = dict(ADDED_SETTINGS) | {
         f"{part}.{name}": v for part in ("adapter", "task", "train") for name, v in getattr(record.config, part).items()
     }
+    storage, compute = (flat.get(name) for name in ("task.base_precision", "train.mixed_precision"))
+    if storage is not None and storage == compute:
+        flat["task.base_precision"] = None
     for name in ("adapter.name", "task.name", "train.seed", f"adapter.{record.size.field}" if record.size else ""):
         flat.pop(name, None)
     return flat | {"record.source": record.source}

@@ -85,9 +85,19 @@ class SecondsRecord(msgspec.Struct, frozen=True):
         return self.total if self.total is not None else sum(p for p in phases if p) if None not in phases else None
 
 
-class MemoryRecord(msgspec.Struct, frozen=True):
+class PhaseMemoryRecord(msgspec.Struct, frozen=True):
+    """Peak of one phase; on CUDA also what the allocator had reserved for it."""
+
     peak_bytes: Count
     how: str = ""
+    reserved_bytes: Count | None = None
+
+
+class MemoryRecord(msgspec.Struct, frozen=True):
+    peak_bytes: Count | None = None  # of training; none without training
+    how: str = ""
+    reserved_bytes: Count | None = None
+    evaluation: PhaseMemoryRecord | None = None
     categories: dict[Name, Count] | None = None  # bytes of each category at the peak of the first steps
     categories_how: str = ""
 
@@ -173,6 +183,7 @@ class MethodRecord(msgspec.Struct, frozen=True, kw_only=True):
     throughput: ThroughputRecord | None = None
     communication: CommunicationRecord | None = None
     facts: dict[str, Any] = {}
+    base_evaluation: dict[str, Any] = {}  # when, where and with which versions the untuned base was measured
     content: dict[str, Any] = {}  # digests of the files that the settings name, by part of the configuration
     versions: dict[str, Any] = {}
     device: str | None = None

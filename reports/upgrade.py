@@ -51,7 +51,14 @@ RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
 }
 # Settings added since schema 1, by dotted name, with the value that reproduces a run made before they existed. Runs
 # that differ only in lacking such a setting are grouped together.
-ADDED_SETTINGS: Mapping[str, Any] = {"task.extra_metrics": [], "task.evaluation_seeds": 1}
+ADDED_SETTINGS: Mapping[str, Any] = {
+    "task.extra_metrics": [],
+    "task.evaluation_seeds": 1,
+    "task.logits_at_once": 2**25,
+    "train.log_every": 10,
+    "train.compile": False,
+    "task.base_precision": None,
+}
 # Settings that schema 1 wrote as JSON text and schema 2 writes as an object.
 JSON_TEXTS = {("adapter", "options")}
 # Figures of schema 1 that schema 2 computes in another way; the old values keep a name of their own.

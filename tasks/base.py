@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -126,6 +127,7 @@ class Evaluation:
     items: list[dict[str, Any]] = field(default_factory=list)
     artifacts: dict[str, torch.Tensor] = field(default_factory=dict)  # for `finish`: compared with the base's
     not_measured: dict[str, str] = field(default_factory=dict)  # reason by metric
+    measured: Mapping[str, Any] = field(default_factory=dict)  # of a stored one: when, on which machine and versions
 
     def undefined(self) -> list[str]:
         """Metrics whose value is not a finite number: a record cannot hold them."""
@@ -276,13 +278,37 @@ class LoadedBase(ABC):
         """Write the whole model in its library's layout; the folder can be used as the task's base."""
 
 
+When = Literal["set-up", "training", "evaluation"]
+
+
+@dataclass(frozen=True)
+class EvaluationCall:
+    """A call to the models without gradients, at its largest shapes; `run` makes it once.
+
+    `when` it is made: in the set-up, before the adapter is attached; in training, between two steps and beside the
+    optimizer's state; in the evaluation of the tuned model. `count` is how often, an evaluation makes it so often for
+    each of `seeds`. All of `MetaModel.evaluation_models` are on the device in the set-up and the evaluation; in
+    training, `models` of them are, by name.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    count: int = 1
+    when: tuple[When, ...] = ("evaluation",)
+    models: tuple[str, ...] = ()
+    seeds: int = 1
+
+
 class MetaModel(ABC):
     """Input to cost prediction: a backbone on the meta device, the real loss, and batches of real shapes."""
 
     backbone: Backbone
     frozen: Mapping[str, Any]  # the other models on the device during training, by name
+    evaluation_models: Mapping[str, Any] = MappingProxyType({})  # and those that an evaluation needs
     facts: dict[str, Any]  # the shapes that a plan reports: base, resolution or maximum length
     notes: tuple[str, ...] = ()  # assumptions that a reader of the plan should know
+    scales_with_batch: bool = False  # whether a step of any batch has the same tensors, with another first dimension
+    fragmentation: float = 0.05  # memory that CUDA's allocator holds and cannot use, as a share of the peak
 
     @abstractmethod
     def batch(self, size: int, device: torch.device) -> Any:
@@ -291,6 +317,14 @@ class MetaModel(ABC):
     @abstractmethod
     def loss(self, batch: Any) -> torch.Tensor:
         """The task's training loss, a scalar."""
+
+    def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
+        """The calls with the most memory besides a training step's; without them a plan predicts that step alone."""
+        return ()
+
+    def without_values(self) -> AbstractContextManager[Any]:
+        """A context in which the model runs although its tensors have no values."""
+        return nullcontext()
 
 
 class PreparedTask(ABC):
@@ -307,7 +341,8 @@ class PreparedTask(ABC):
 
         Batch k holds the items at positions k*size to (k+1)*size of the seed's order, and all randomness of an item is
         drawn from (seed, position). One batch of 8 therefore holds what two of 4 hold, whether one process takes both
-        (gradient accumulation) or two processes take one each.
+        (gradient accumulation) or two processes take one each. On a GPU a thread draws the coming steps' batches, which
+        are best left on the CPU.
         """
 
     @abstractmethod

@@ -32,14 +32,19 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("adapter-testbed")
 
 
-def cached(kind: str, key: Any, compute: Callable[[], tuple[Mapping[str, Tensor], Any]]) -> Result:
+def cached(
+    kind: str, key: Any, compute: Callable[[], tuple[Mapping[str, Tensor], Any]], shipped: Path | None = None
+) -> Result:
     """Return named tensors and a JSON value, from the cache if `key` (any JSON value) was computed before.
 
-    A damaged file is computed again, and a cache that cannot be written costs time but never fails a run. With
-    several processes, all compute together unless every one of them found the file.
+    `shipped` is a folder of results that need not be computed; their files are called NAME-DIGEST.safetensors, by
+    `key_digest`. A damaged file is computed again, and a cache that cannot be written costs time but never fails a run.
+    With several processes, all compute together unless every one of them found the file.
     """
-    file = cache_folder() / kind / f"{digest(json.dumps(key, sort_keys=True).encode())}.safetensors"
-    stored = _read(file)
+    name = f"{key_digest(key)}.safetensors"
+    file = cache_folder() / kind / name
+    others = [] if shipped is None else sorted(shipped.glob(f"*-{name}"))
+    stored = next(filter(None, map(_read, [*others, file])), None)
     on_every_rank = all_of(stored is not None)
     if stored is not None and on_every_rank:
         return stored
@@ -68,6 +73,11 @@ def _write(file: Path, tensors: dict[str, Tensor], value: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         save_file(tensors, temporary, metadata={"json": json.dumps(value)})
+
+
+def key_digest(key: Any) -> str:
+    """The digest of a key, any JSON value."""
+    return digest(json.dumps(key, sort_keys=True).encode())
 
 
 def digest(content: bytes | memoryview) -> str:

@@ -26,6 +26,7 @@ PROGRAMS = {
     "reports.__main__",
     "tasks.__main__",
     "tasks.bundled.build",
+    "tasks.bundled.evaluate",
     "tasks.bundled.validate",
     "tasks.pretrained.published.write",
 }
@@ -41,6 +42,7 @@ EXCEPTIONS = {
             "reports.__main__",
             "tasks.__main__",
             "tasks.bundled.build",
+            "tasks.bundled.evaluate",
             "tasks.bundled.validate",
             "tasks.pretrained.published.write",
         )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from adapters.backbone import ROLE_GROUPS, Projection, plays
 from adapters.errors import AdapterError
-from adapters.interchange.layer_names import in_text_encoder, kind_of
+from adapters.interchange.layer_names import in_text_encoders, kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from adapters.backbone import Backbone
 
 
 class ScaledFactors(Protocol):
@@ -99,7 +101,9 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def load_factors(updates: Mapping[str, ScaledFactors], layers: Mapping[str, Factors], model: Any, source: str) -> None:
+def load_factors(
+    updates: Mapping[str, ScaledFactors], layers: Mapping[str, Factors], backbone: Backbone, source: str
+) -> None:
     """Copy the file's factors into the updates, rescaled so that the output matches the file, whatever the local alpha.
 
     `updates` are by projection key, `layers` by the model's layer names. A layer's rank may be lower than the
@@ -111,7 +115,7 @@ def load_factors(updates: Mapping[str, ScaledFactors], layers: Mapping[str, Fact
     parts = {
         key: part for name, factors in layers.items() for key, part in split(updates, name, factors, source).items()
     }
-    _check_layers(updates, parts, model, source)
+    _check_layers(updates, parts, backbone, source)
     fitted = {key: _fit(update, parts[key], source) for key, update in updates.items()}
     with torch.no_grad():
         for key, update in updates.items():
@@ -142,12 +146,14 @@ def split(updates: Mapping[str, ScaledFactors], name: str, factors: Factors, sou
     return parts
 
 
-def _check_layers(updates: Mapping[str, ScaledFactors], parts: Mapping[str, Factors], model: Any, source: str) -> None:
+def _check_layers(
+    updates: Mapping[str, ScaledFactors], parts: Mapping[str, Factors], backbone: Backbone, source: str
+) -> None:
     unexpected, missing = sorted(parts.keys() - updates.keys()), sorted(updates.keys() - parts.keys())
-    modules = {name for name, _ in model.named_modules()}
+    modules = {name for name, _ in backbone.model.named_modules()}
     foreign = [name for name in unexpected if name.split(":")[0] not in modules]
     trained = any(update.projection.name.startswith("text_encoder.") for update in updates.values())
-    if foreign and in_text_encoder(foreign) and not trained:
+    if foreign and in_text_encoders(foreign, backbone) and not trained:
         raise AdapterError(
             f"'{source}' also updates the text encoder ({_listed(foreign)}), which is not trained here: set "
             "--task.train-text-encoder, or remove these tensors from the file"

@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
 
-COMPONENTS = ("unet", "text_encoder")  # of a StableDiffusionPipeline
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2")  # of a StableDiffusionPipeline; SDXL has a second encoder
 # before dots and before underscores: diffusers, ComfyUI, OneTrainer (and its OMI format); kohya, OneTrainer, LyCORIS
 DOTTED = {
     "unet": ("unet.", "diffusion_model.", "model.diffusion_model.", "lora_unet.", ""),
     "text_encoder": ("text_encoder.", "text_encoders.clip_l.transformer.", "clip_l.", "lora_te.", "lora_te1."),
+    "text_encoder_2": ("text_encoder_2.", "text_encoders.clip_g.transformer.", "clip_g.", "lora_te2."),
 }
-UNDERSCORED = {"unet": ("lora_unet_", "lycoris_"), "text_encoder": ("lora_te_", "lora_te1_")}
+UNDERSCORED = {
+    "unet": ("lora_unet_", "lycoris_"),
+    "text_encoder": ("lora_te_", "lora_te1_"),
+    "text_encoder_2": ("lora_te2_",),
+}
+BELOW = "text_model."  # some releases of transformers have all layers of a text encoder below this
 
 # names within the original code: of a ResNet block, and of the UNet's ends
 RESNET = {
@@ -35,6 +41,8 @@ ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
     "mid_block.resnets.0": "middle_block.0",
@@ -43,8 +51,9 @@ ENDS = {
 }
 STAGE = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)")
 
-TEXT_ENCODER = re.compile(r"(text_encoder|text_encoders\.clip_l|clip_l|lora_te1?)[._]")
-OTHER_ENCODERS = r"(lora_te[23]|text_encoder_[23]|text_encoders(?!\.clip_l\.)|clip_g|t5xxl)[._]"
+TEXT_ENCODER = r"(text_encoder|text_encoders\.clip_l|clip_l|lora_te1?)[._](?!\d)"
+SECOND_ENCODER = r"(text_encoder_2|text_encoders\.clip_g|clip_g|lora_te2)[._]"
+OTHER_ENCODERS = r"(lora_te3|text_encoder_3|text_encoders\.(?!clip_[lg]\.)|t5xxl)[._]?"
 TRANSFORMER = (
     r"(lora_unet_|diffusion_model\.|transformer\.)?(double_|single_|joint_|single_transformer_)?"
     r"(blocks|transformer_blocks)[._]\d|(lora_)?transformer[._](?!h[._])|lycoris_(single_)?transformer_blocks"
@@ -52,7 +61,8 @@ TRANSFORMER = (
 # what a name says of a file, the first that fits
 KINDS = (
     (OTHER_ENCODERS, "a text encoder that Stable Diffusion lacks"),
-    (TEXT_ENCODER.pattern, "the text encoder of a Stable Diffusion"),
+    (SECOND_ENCODER, "the second text encoder of a Stable Diffusion XL"),
+    (TEXT_ENCODER, "the text encoder of a Stable Diffusion"),
     (TRANSFORMER, "a diffusion transformer (Flux, Stable Diffusion 3, ...), not a UNet"),
     (r"(model\.)?diffusion_model\.", "a UNet, in the names of ComfyUI"),
     (r"lycoris_", "a UNet, in the names of LyCORIS"),
@@ -64,7 +74,8 @@ KINDS = (
 
 def model_names(backbone: Backbone) -> dict[str, str]:
     """The model's layer names by every name that files have for them."""
-    return {alias: name for name, _ in backbone.model.named_modules() if name for alias in aliases(name, backbone)}
+    names = [name for name, _ in backbone.model.named_modules() if name]
+    return {alias: name for name in (*names, *backbone.unread) for alias in aliases(name, backbone)}
 
 
 def aliases(name: str, backbone: Backbone) -> Iterator[str]:
@@ -73,11 +84,16 @@ def aliases(name: str, backbone: Backbone) -> Iterator[str]:
     component, _, rest = qualified(name, backbone).partition(".")
     if component not in COMPONENTS:
         return
-    # transformers before 5 had a text encoder's layers below `text_model`, and files still do
-    same = [rest, f"text_model.{rest}"] if component == "text_encoder" else [rest, *_original_names(rest, backbone)]
-    for each in same:
+    for each in _same(component, rest, backbone):
         yield from (prefix + each for prefix in DOTTED[component])
         yield from (prefix + each.replace(".", "_") for prefix in UNDERSCORED[component])
+
+
+def _same(component: str, name: str, backbone: Backbone) -> list[str]:
+    """The names of a layer within its component."""
+    if component == "unet":
+        return [name, *_original_names(name, backbone)]
+    return [name.removeprefix(BELOW), BELOW + name.removeprefix(BELOW)]
 
 
 def qualified(name: str, backbone: Backbone) -> str:
@@ -87,10 +103,20 @@ def qualified(name: str, backbone: Backbone) -> str:
 
 
 def kohya_name(name: str, backbone: Backbone) -> str:
-    """kohya's name of a layer: "lora_unet_down_blocks_1_...", "lora_te_text_model_encoder_..."."""
+    """kohya's name of a layer: "lora_unet_down_blocks_1_...", "lora_te_text_model_encoder_...".
+
+    Those of SDXL are the original code's, "lora_unet_input_blocks_4_1_...", and "lora_te1_...", "lora_te2_...".
+    """
     component, _, rest = qualified(name, backbone).partition(".")
-    rest = f"text_model.{rest.removeprefix('text_model.')}" if component == "text_encoder" else rest
-    return UNDERSCORED[component][0] + rest.replace(".", "_")
+    prefixes, names = UNDERSCORED[component], _same(component, rest, backbone)
+    is_xl = has_two_encoders(backbone)
+    prefix = prefixes[-1] if is_xl and component != "unet" else prefixes[0]
+    return prefix + names[-1 if is_xl or component != "unet" else 0].replace(".", "_")
+
+
+def has_two_encoders(backbone: Backbone) -> bool:
+    """Whether the model is a Stable Diffusion XL, whose UNet takes a pooled text beside the text states."""
+    return getattr(getattr(backbone.model, "config", None), "addition_embed_type", None) == "text_time"
 
 
 def _original_names(name: str, backbone: Backbone) -> Iterator[str]:
@@ -133,9 +159,10 @@ def kind_of(names: Iterable[str]) -> str:
     return "another model"
 
 
-def in_text_encoder(names: Iterable[str]) -> bool:
-    """Whether all these layers are those of a Stable Diffusion's text encoder."""
-    return all(TEXT_ENCODER.match(name) for name in names)
+def in_text_encoders(names: Iterable[str], backbone: Backbone) -> bool:
+    """Whether all these layers are those of the text encoders of this Stable Diffusion."""
+    encoders = f"{TEXT_ENCODER}|{SECOND_ENCODER}" if has_two_encoders(backbone) else TEXT_ENCODER
+    return all(re.match(encoders, name) for name in names)
 
 
 def renamed(layers: Mapping[str, object], backbone: Backbone) -> dict[str, str]:

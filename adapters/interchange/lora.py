@@ -37,7 +37,7 @@ def export_lora(
         valid = " or ".join(FORMATS[backbone.library])
         raise AdapterError(f"LoRA of a {backbone.library} model has no format '{format}': choose {valid}")
     layers = factors_by_layer(updates.values())
-    if format == "peft" and any(name.startswith("text_encoder.") for name in layers):
+    if format == "peft" and any(name.startswith(("text_encoder.", "text_encoder_2.")) for name in layers):
         raise AdapterError(
             "peft's folder is for one model, not a UNet with its text encoder: choose diffusers or kohya"
         )
@@ -50,7 +50,7 @@ def load_lora(updates: Mapping[str, ScaledFactors], backbone: Backbone, source: 
     `method` is the name that our own files of this method have. Raises AdapterError if the file does not fit whole.
     """
     file = adapter_file(source, (NATIVE_FILE, diffusers_file.DIFFUSERS_FILE, peft_folder.PEFT_FILE, kohya.KOHYA_FILE))
-    load_factors(updates, _read_layers(file, backbone, method), backbone.model, str(source))
+    load_factors(updates, _read_layers(file, backbone, method), backbone, str(source))
 
 
 def _read_layers(file: Path, backbone: Backbone, method: str) -> dict[str, Factors]:
@@ -65,7 +65,8 @@ def _read_layers(file: Path, backbone: Backbone, method: str) -> dict[str, Facto
     _check_unique(names, file)
     if any(layer.alpha == 0 for layer in layers.values()):
         print(f"'{file}' has layers with alpha 0, which is read as the layer's rank: scale 1", file=sys.stderr)
-    return {names[name]: scales.factors(name, layer) for name, layer in layers.items()}
+    read = {name: layer for name, layer in layers.items() if names[name] not in backbone.unread}
+    return {names[name]: scales.factors(name, layer) for name, layer in read.items()}
 
 
 def _check_unique(names: Mapping[str, str], file: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from adapters.errors import AdapterError
-from adapters.hooks import HookedUpdate, MergeableAttachment
+from adapters.hooks import HookedUpdate, MergeableAttachment, trained_like
 
 if TYPE_CHECKING:
     from adapters.backbone import Projection
@@ -57,7 +57,6 @@ class LycorisUpdate(HookedUpdate):
     """One module of LyCORIS: it adds its change of one projection to that projection's output."""
 
     def __init__(self, projection: Projection, kind: Any, rank: int, options: Mapping[str, Any]):
-        weight = projection.module.weight
         if not is_supported(projection):
             raise AdapterError(
                 f"LyCORIS does not update '{projection.name}', a {type(projection.module).__name__}: leave "
@@ -66,7 +65,7 @@ class LycorisUpdate(HookedUpdate):
         target = projection.module if is_plain(projection) else WeightView(projection)
         layer = kind("", target, 1.0, rank, bypass_mode=False, **options)
         layer.org_forward = no_output
-        self.projection, self.layer = projection, layer.to(device=weight.device, dtype=weight.dtype)
+        self.projection, self.layer = projection, layer.to(**trained_like(projection.module))
         self.child = f"{self.PREFIX}lycoris" + ("" if projection.rows is None else f"_{projection.part}")
         super().__init__(projection.module, {})
         projection.module.add_module(self.child, self.layer)
@@ -80,7 +79,8 @@ class LycorisUpdate(HookedUpdate):
         delattr(self.module, self.child)
 
     def update(self, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
-        change = self.layer(args[0])
+        like = next(self.layer.parameters(), output)
+        change = self.layer(args[0].to(like.dtype)).to(output.dtype)
         if self.projection.rows is None or not change.ndim:  # a scalar zero: the module was dropped out
             return output + change
         first, last = self.projection.rows

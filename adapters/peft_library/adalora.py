@@ -11,19 +11,24 @@ from adapters.peft_library.attachment import PeftAttachment
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from adapters.backbone import Backbone
+
 UNKNOWN_STEPS = 10**9  # until the first step says how many there are
-AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # the allocator's dictionaries of tensors by parameter
 PATTERN = "pattern"
 
 
 class AdaLoraAttachment(PeftAttachment):
     """AdaLoRA on one model. A singular value that the allocator has masked is zero, and stays in the saved state."""
 
-    pattern: dict[str, list[bool]] | None = None  # which singular values of each layer are kept
+    pattern: dict[str, Tensor] | None = None  # which singular values of each layer are kept, bool (r,)
 
-    @property
-    def _allocator(self) -> Any:
-        return self.wrapped.base_model.rankallocator
+    def __init__(self, backbone: Backbone, config: Any, seeds: Mapping[str, int | None]):
+        from adapters.peft_library.rank_allocator import DeviceRankAllocator
+
+        super().__init__(backbone, config, seeds)
+        model = self.wrapped.base_model
+        name = model.trainable_adapter_name
+        self.allocator = model.rankallocator = DeviceRankAllocator(model.model, model.peft_config[name], name)
 
     def regularization(self) -> Tensor:
         """orth_reg_weight times the mean of ||P^T P - I||_F and ||Q Q^T - I||_F over the layers (their equation 4)."""
@@ -36,7 +41,7 @@ class AdaLoraAttachment(PeftAttachment):
                 norms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)))
         return self.wrapped.active_peft_config.orth_reg_weight * torch.stack(norms).mean()
 
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int, finite: Tensor) -> None:
         """Update the importance of every singular value, and mask the least important down to the step's budget."""
         config = self.wrapped.active_peft_config
         if config.tinit >= steps - config.tfinal:
@@ -44,35 +49,37 @@ class AdaLoraAttachment(PeftAttachment):
                 f"--adapter.options: tinit {config.tinit} and tfinal {config.tfinal} leave none of the {steps} steps "
                 "for moving ranks: lower them, or train longer"
             )
-        if step > steps or not all(p.grad is not None and bool(p.grad.isfinite().all()) for p in self._owned.values()):
-            return  # a step that the gradient scaler has skipped
+        self.allocator.finite = finite
         config.total_step = steps
         config.rank_pattern = self.pattern
         self.wrapped.base_model.update_and_allocate(step)
         self.pattern, config.rank_pattern = config.rank_pattern, None  # peft would cut the saved tensors by it
-        if self.pattern is not None:
-            self.facts["ranks"] = {_layer(name): sum(kept) for name, kept in self.pattern.items()}
+        if step == steps:
+            self._record_ranks()
 
     def training_state(self) -> dict[str, Tensor]:
-        import torch
+        from adapters.peft_library.rank_allocator import AVERAGES
 
-        state = {
+        kinds = {kind: getattr(self.allocator, kind) for kind in AVERAGES} | {PATTERN: self.pattern or {}}
+        return {
             f"{kind}.{name}": tensor.detach().to("cpu", copy=True)
-            for kind in AVERAGES
-            for name, tensor in getattr(self._allocator, kind).items()
+            for kind, tensors in kinds.items()
+            for name, tensor in tensors.items()
         }
-        return state | {f"{PATTERN}.{name}": torch.tensor(kept) for name, kept in (self.pattern or {}).items()}
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        parts: dict[str, dict[str, Any]] = {kind: {} for kind in (*AVERAGES, PATTERN)}
+        from adapters.peft_library.rank_allocator import AVERAGES
+
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*AVERAGES, PATTERN)}
         owned = {name: p for name, p in self.wrapped.base_model.model.named_parameters() if p.requires_grad}
         for key, tensor in state.items():
             kind, _, name = key.partition(".")
-            parts[kind][name] = tensor.tolist() if kind == PATTERN else tensor.to(owned[name])
+            parts[kind][name] = tensor.to(owned[name].device)
         for kind in AVERAGES:
-            setattr(self._allocator, kind, parts[kind])
+            setattr(self.allocator, kind, parts[kind])
         self.pattern = parts[PATTERN] or None
+        self._record_ranks()
 
-
-def _layer(name: str) -> str:
-    return name.split(".lora_E")[0]
+    def _record_ranks(self) -> None:
+        if self.pattern is not None:
+            self.facts["ranks"] = {name.split(".lora_E")[0]: int(kept.sum()) for name, kept in self.pattern.items()}

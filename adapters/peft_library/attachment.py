@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -134,12 +134,32 @@ def wrap(backbone: Backbone, config: Any) -> Any:
     with warnings.catch_warnings():  # peft uses a name that transformers has deprecated
         warnings.simplefilter("ignore", FutureWarning)
         wrapped = get_peft_model(backbone.model, config, autocast_adapter_dtype=False)
-    weight = next(backbone.model.parameters())
+    stored = train_in_fp32(backbone.model)
     inputs = {
-        name: tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
+        name: tensor.to(stored.device, stored.dtype if tensor.is_floating_point() else None)
         for name, tensor in backbone.example_input(torch.Generator().manual_seed(0)).items()
     }
-    with torch.no_grad():
+    with torch.no_grad(), autocast(stored):
         backbone.model.eval()(**inputs)
     backbone.model.train(training)
     return wrapped
+
+
+def train_in_fp32(model: Any) -> Tensor:
+    """Store everything that trains in fp32; returns the first weight that does not train, in the base's dtype."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+    parameters = [p for p in model.parameters() if p.is_floating_point()]
+    return next((p for p in parameters if not p.requires_grad), parameters[0])
+
+
+def autocast(stored: Tensor) -> AbstractContextManager[Any]:
+    """Autocast in the dtype of weights of 16 bits, as in training: what a method adds to them is in fp32."""
+    import torch
+
+    if stored.dtype not in (torch.bfloat16, torch.float16) or not torch.amp.is_autocast_available(stored.device.type):
+        return nullcontext()
+    return torch.autocast(stored.device.type, stored.dtype)

@@ -23,9 +23,7 @@ class ModelSnapshot:
 
     def forget_unchanged(self) -> None:
         """Drop the copies of weights that the method has not changed."""
-        import torch
-
-        self.values = {p: v for p, v in self.values.items() if not p.is_meta and not torch.equal(p, v)}
+        self.values = {p: v for p, v in self.values.items() if not p.is_meta and changed(p, v)}
 
     def restore(self) -> None:
         """Restore modules and flags, and the weights with a copy."""
@@ -55,6 +53,14 @@ class ModelSnapshot:
             module._modules.update(modules)
         with torch.no_grad():
             for parameter, value in values.items():
+                parameter.data = parameter.data.to(value.dtype)
                 parameter.copy_(value)
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
+
+
+def changed(parameter: Tensor, before: Tensor) -> bool:
+    """Whether a method has changed a weight, or stores it in another dtype to train it."""
+    import torch
+
+    return parameter.dtype != before.dtype or not torch.equal(parameter, before)

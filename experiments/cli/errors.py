@@ -18,12 +18,15 @@ def stop(message: str, status: int = 2) -> NoReturn:
 def command(main: Callable[[], None], *user_errors: type[Exception]) -> None:
     """Run a command's main function and turn the errors that a user can correct into one sentence and status 2.
 
-    `user_errors` are such errors besides those of `experiments`, `adapters` and `tasks`.
+    `user_errors` are such errors besides those of `experiments`, `adapters` and `tasks`. The process is prepared for
+    torch before.
     """
     from adapters.errors import AdapterError
+    from experiments.process.start import prepare_process
     from experiments.training.signals import Interrupted
     from tasks.errors import TaskError
 
+    prepare_process()
     try:
         main()
     except (UsageError, AdapterError, TaskError, *user_errors) as error:

@@ -63,7 +63,7 @@ RENAMED_OPTIONS: Mapping[str, str] = {
 HINTS: Mapping[str, str] = {
     "fp16": "use --train.mixed-precision fp16",
     "bf16": "use --train.mixed-precision bf16",
-    "fp32": "weights are in fp32; --train.mixed-precision no turns autocast off",
+    "fp32": "--train.mixed-precision no computes in fp32",
     "use-ema": "use --train.ema-decay, for example 0.9999",
     "use-8bit-adam": "use --train.optimizer adamw-8bit",
     "resume": "an interrupted run resumes when the same command is given again",

@@ -54,7 +54,7 @@ def main() -> None:
 
 def count_bytes(config: RunConfig) -> Communication:
     """Train a resolved configuration in the processes that torchrun started, and count; leaves no run behind."""
-    from experiments.device import device_of
+    from experiments.process.device import device_of
     from experiments.session import reserve_and_attach
     from experiments.training.loop import Trainer
 

@@ -6,14 +6,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.bounds import LARGEST_COUNT, bounded
-from experiments.config import ResolvedTrain, RunConfig
-from experiments.errors import UsageError
+from experiments.config import ResolvedTrain, RunConfig, uses_cuda
+from experiments.precision import with_stored
 from experiments.records.folder import RunFolder
 from experiments.training.settings import LARGEST_BATCH
 
@@ -40,12 +40,21 @@ class CostSettings:
     """Processes of the run that counts the bytes sent; 1 records the prediction only."""
 
 
-def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedTask, runs: Path) -> dict[str, Any]:
+PHASES = ("training", "latency", "switching", "mixed batch", "communication")
+
+
+def measure_costs(
+    config: RunConfig,
+    settings: CostSettings,
+    prepared: PreparedTask,
+    runs: Path,
+    begin: Callable[[str], object] = lambda phase: None,
+) -> dict[str, Any]:
     """The cost record of a resolved configuration; `prepared` is its task, whose backbone is restored afterwards.
 
-    Raises AdapterError if the method does not work on the model.
+    `begin` is called with each of PHASES when it begins. Raises AdapterError if the method does not work on the model.
     """
-    from experiments.device import device_of
+    from experiments.process.device import device_of
     from experiments.records.contents import facts_of, head_of, parameters_of
     from experiments.session import reserve_and_attach
 
@@ -55,13 +64,15 @@ def measure_costs(config: RunConfig, settings: CostSettings, prepared: PreparedT
             **head_of(config, RunFolder.of(runs, config), device_of(config)),
             "parameters": parameters_of(prepared, attachment),
             "facts": facts_of(prepared, attachment),
-            **_training_costs(config, settings, prepared, attachment),
-            **_inference_costs(config, settings, prepared, attachment),
         }
+        begin("training")
+        record |= _training_costs(config, settings, prepared, attachment)
+        record |= _inference_costs(config, settings, prepared, attachment, begin)
     finally:
         attachment.detach()
+    begin("communication")
     if settings.processes > 1:
-        record["communication"] = _count_bytes(config, settings.processes)
+        record["communication"] |= _count_bytes(_on_enough_devices(config, settings.processes), settings.processes)
     return record
 
 
@@ -85,17 +96,24 @@ def _training_costs(
 
 
 def _inference_costs(
-    config: RunConfig, settings: CostSettings, prepared: PreparedTask, attachment: Attachment
+    config: RunConfig,
+    settings: CostSettings,
+    prepared: PreparedTask,
+    attachment: Attachment,
+    begin: Callable[[str], object],
 ) -> dict[str, Any]:
     """Latency and merge error, then the cost of switching between adapters, alone and within a batch."""
     from experiments.measure.latency import measure_inference, measure_mixed_batch, measure_switch
     from experiments.measure.model_input import ModelInput
 
     one, batch = (ModelInput.of(prepared, items) for items in (settings.items, settings.mixed))
+    begin("latency")
     inference = measure_inference(attachment, one.forward, settings.items, config.adapter.mergeable, settings.rounds)
     trained = attachment.state()
     states = [_scaled(trained, number) for number in range(settings.mixed)]
+    begin("switching")
     switch = measure_switch(attachment, states, -(-settings.rounds // settings.mixed))
+    begin("mixed batch")
     mixed = measure_mixed_batch(
         attachment, batch.forward, lambda index: batch.item(index).forward(), states, settings.rounds
     )
@@ -110,8 +128,21 @@ def _scaled(state: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
+def _on_enough_devices(config: RunConfig, processes: int) -> RunConfig:
+    """The configuration, on the CPU in fp32 if there are fewer GPUs than processes: gradients have the same bytes."""
+    from experiments.process.device import visible_gpus
+
+    if not uses_cuda(config.train) or len(visible_gpus()) >= processes:
+        return config
+    train = replace(config.train, device="cpu", mixed_precision="no")
+    return replace(config, task=with_stored(config.task, None), train=train)
+
+
 def _count_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
-    """The result of `experiments.measure.communication` with this number of processes, run as a separate program."""
+    """The result of `experiments.measure.communication` with this number of processes, run as a separate program.
+
+    If that fails, the reason is printed, and the record's prediction says that it is one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config_file, result_file = Path(folder) / "config.json", Path(folder) / "result.json"
         two_steps = replace(config, train=replace(config.train, steps=2, epochs=None, validation_steps=2))
@@ -121,9 +152,9 @@ def _count_bytes(config: RunConfig, processes: int) -> dict[str, Any]:
         completed = subprocess.run([*launcher, *program], capture_output=True, text=True)
         if completed.returncode != 0:
             reason = last_error(completed.stderr.splitlines())
-            raise UsageError(
-                f"counting the bytes sent by {processes} processes failed ({reason}): --processes 1 skips the count"
-            )
+            failed = f"counting the bytes sent by {processes} processes failed ({reason})"
+            print(f"{failed}: --processes 1 skips the count", file=sys.stderr)
+            return {"how": f"predicted: bytes of the trained parameters' gradients; {failed}"}
         return json.loads(result_file.read_text())
 
 

@@ -35,7 +35,7 @@ class Configurations:
         return {name: plan(self.resolved(name)) for name in names}
 
     def peak(self, name: str) -> int:
-        return self.plans[name].prediction.peak
+        return self.plans[name].prediction.training.peak
 
     def plan_command(self, name: str) -> str:
         """The command line that plans the configuration."""

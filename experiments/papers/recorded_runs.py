@@ -13,6 +13,7 @@ from typing import Any
 from experiments.config import WITHOUT_EFFECT, RunConfig, Train
 from experiments.errors import UsageError
 from experiments.measure.method_costs import COSTS_FILE
+from experiments.precision import SETTING, has_default_storage, stored_in, with_stored
 from experiments.records.folder import RunFolder
 from tasks.errors import TaskError
 
@@ -36,11 +37,12 @@ class RecordedRun:
         """Raises UsageError or TaskError if today's release does not know the configuration."""
         config = RunConfig.from_record(record["config"])
         adapter, task = type(config.adapter)(), type(config.task)()
-        default = RunConfig(adapter, config.task, Train()).resolved().as_record()
+        open_task = with_stored(config.task, None)  # its storage may need the run's computation
+        default = RunConfig(adapter, open_task, Train()).resolved().as_record()
         default["task"] = RunConfig(adapter, task).as_record()["task"]
-        own = RunConfig(config.adapter, config.task, Train()).resolved().train  # a searched rate depends on the size
+        own = RunConfig(config.adapter, open_task, Train()).resolved().train  # a searched rate depends on the size
         default["train"] |= {name: getattr(own, name) for name in OF_THE_METHOD}
-        ignored = {"seed", "base", *WITHOUT_EFFECT, *OF_THE_MACHINE}
+        ignored = {"seed", "base", SETTING, *WITHOUT_EFFECT, *OF_THE_MACHINE}
         if config.adapter.name == LORA:  # the size of full fine-tuning, the top blocks alone, makes it another method
             ignored.add(str(config.adapter.size_field))
         departures = {
@@ -49,6 +51,8 @@ class RecordedRun:
             for name, value in settings.items()
             if name not in ignored and value != default[part][name]
         }
+        if not has_default_storage(config):
+            departures[f"task.{SETTING}"] = stored_in(config.task)
         return cls(record, config, departures)
 
     @property
@@ -59,6 +63,8 @@ class RecordedRun:
     def key(self, part: str) -> str:
         """The settings of "conditions" (task and training) or "method", without the seed and LoRA's size, as text."""
         settings = self.config.as_record()
+        if has_default_storage(self.config):  # which the method decides
+            settings["task"].pop(SETTING, None)
         own = {name: self.departures.get(f"train.{name}", "default") for name in OF_THE_METHOD}
         for name in ("seed", *WITHOUT_EFFECT, *OF_THE_METHOD):
             settings["train"].pop(name)

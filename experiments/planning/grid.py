@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
-from experiments.errors import UsageError, did_you_mean
+from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.planning.memory_plan import CARDS, GIB, Plan, PlanSettings, plan
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, Sequence[Any]]
 SWITCH = {"off": False, "on": True}
+BATCH = "batch_size"
+NEEDED = "needed (GiB)"
 PRECISIONS = {"no": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -43,7 +45,7 @@ def grid_axes(config: RunConfig) -> dict[str, Axis]:
             (default // 2, default), int, lambda c, v: replace(c, task=replace(c.task, **{input_size: v}))
         )
     return axes | {
-        "batch_size": Axis((1, 8), int, _train_setting("batch_size")),
+        BATCH: Axis((1, 8), int, _train_setting(BATCH)),
         "mixed_precision": Axis(("no", "bf16"), PRECISIONS.__getitem__, _train_setting("mixed_precision")),
         "gradient_checkpointing": Axis((False, True), SWITCH.__getitem__, _train_setting("gradient_checkpointing")),
     }
@@ -84,28 +86,42 @@ def spell(value: Any) -> str:
 
 
 def plan_grid(config: RunConfig, settings: PlanSettings, axes: Mapping[str, Axis], varied: Values) -> pd.DataFrame:
-    """One row per combination: its values, GiB by category, peak, need including allowances, and the smallest card."""
+    """One row per combination: its values, GiB by category, peaks, need, the smallest card and its largest batch.
+
+    Combinations that differ in the batch size alone share one prediction.
+    """
     import pandas as pd
     from tqdm import tqdm
 
-    rows = []
-    for values in tqdm(list(itertools.product(*varied.values())), desc="predicting", unit="plan"):
+    others = {name: values for name, values in varied.items() if name != BATCH}
+    for name, values in varied.items():
+        for value in values:
+            check_numbers(axes[name].set(config, value).train, "train")
+    rows = {}
+    for values in tqdm(list(itertools.product(*others.values())), desc="predicting", unit="plan"):
+        chosen = dict(zip(others, values, strict=True))
         varied_config = config
-        for name, value in zip(varied, values, strict=True):
+        for name, value in chosen.items():
             varied_config = axes[name].set(varied_config, value)
-        prediction = plan(varied_config, settings)
-        rows.append(dict(zip(varied, map(spell, values), strict=True)) | _row(prediction))
-    return pd.DataFrame(rows)
+        result = plan(varied_config, settings)
+        for batch in varied.get(BATCH, (result.train.batch_size,)):
+            combination = tuple(chosen.get(name, batch) for name in varied)
+            rows[combination] = dict(zip(varied, map(spell, combination), strict=True)) | _row(result, batch)
+    return pd.DataFrame([rows[combination] for combination in itertools.product(*varied.values())])
 
 
-def _row(result: Plan) -> dict[str, Any]:
-    prediction = result.prediction
-    cards = [card for card in CARDS if result.needed <= card]
+def _row(result: Plan, batch: int) -> dict[str, Any]:
+    timeline = result.by_batch.at(batch)
+    if batch == result.train.batch_size:
+        timeline = result.prediction.training.timeline
+    needed = result.with_allowances(max(timeline.peak, result.evaluation_peak)) / GIB
+    cards = [card for card in CARDS if needed <= card]
     return {
-        **{name: size / GIB for name, size in prediction.categories.items()},
-        "other frozen models": sum(prediction.frozen_parts.values()) / GIB,
-        "peak": prediction.peak / GIB,
-        "needed": result.needed,
-        "smallest card": f"{cards[0]} GB" if cards else "none",
-        "trainable": prediction.trainable,
+        **{f"{name} (GiB)": size / GIB for name, size in timeline.by_category().items()},
+        "training peak (GiB)": timeline.peak / GIB,
+        "evaluation peak (GiB)": result.evaluation_peak / GIB,
+        NEEDED: needed,
+        "smallest GPU": f"{cards[0]} GB" if cards else "none",
+        "largest batch": result.largest_batch(cards[0]) if cards else 0,
+        "trained (parameters)": result.prediction.trainable,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.planning.grid import NEEDED
 from experiments.planning.memory_plan import CARDS
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def plot_grid(table: pd.DataFrame, varied: list[str], title: str, file: Path) ->
     groups: Any = table.groupby(others, sort=False) if others else [((), table)]
     for values, part in groups:
         label = ", ".join(f"{name} {value}" for name, value in zip(others, values, strict=True))
-        axes.plot(part[horizontal], part["needed"], marker="o", label=label or None)
-    highest = max(table["needed"].tolist())
+        axes.plot(part[horizontal], part[NEEDED], marker="o", label=label or None)
+    highest = max(table[NEEDED].tolist())
     for card in CARDS:
         if card <= 1.3 * highest:
             axes.axhline(card, color="grey", linewidth=0.6, linestyle="--")

@@ -1,17 +1,19 @@
-"""Predict the memory of a training step, and which GPUs it fits, from configuration alone: no weights, no data."""
+"""Predict the memory of a run, and which GPUs it fits, from configuration alone: no weights, no data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from adapters.bounds import bounded
 from experiments.config import ResolvedTrain, RunConfig
-from experiments.errors import UsageError, check_numbers
+from experiments.errors import check_numbers
 
 if TYPE_CHECKING:
-    from experiments.measure.memory_prediction import Prediction
+    from experiments.measure.memory.by_batch import TrainingByBatch
+    from experiments.measure.memory.phases import Assumptions, Prediction
 
 GIB = 2**30
 CARDS = (8, 12, 16, 24, 40, 80)  # GPU memory as sold, in GB; within a few percent these are GiB
@@ -19,24 +21,24 @@ CARDS = (8, 12, 16, 24, 40, 80)  # GPU memory as sold, in GB; within a few perce
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What a plan assumes about the device and the frozen weights."""
+    """What a plan assumes about the device."""
 
-    weights: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Storage dtype of the frozen weights; the training loop stores fp32. A 16-bit dtype needs the same
-    --train.mixed-precision."""
     attention: Literal["fused", "math"] = "fused"
     """Attention kernels: "fused" (flash or memory-efficient), or "math", which materialises every score."""
     device: Literal["cuda", "cpu"] = "cuda"
-    """Device whose rules apply: autocast's fp32 list, AdamW's temporary copies, the allocator's rounding."""
-    context: float = bounded(0.75, at_least=0, at_most=1000)
-    """Allowance in GiB for the CUDA context, kernels and the workspaces of cuBLAS and cuDNN."""
-    fragmentation: float = bounded(0.05, at_least=0, below=1)
-    """Allowance for fragmentation, as a share of the peak."""
+    """Device of the run: its default precision, autocast's fp32 list, AdamW's temporary copies, the allocator's
+    rounding. The allowances below are for CUDA."""
+    context: float = bounded(0.5, at_least=0, at_most=1000)
+    """Allowance in GiB for the CUDA context and kernels."""
+    workspaces: float = bounded(0.25, at_least=0, at_most=1000)
+    """Allowance in GiB for the workspaces of cuBLAS and cuDNN."""
+    fragmentation: float | None = bounded(None, at_least=0, below=1)
+    """Allowance for fragmentation, as a share of the peak. Default: 0.09 for language models, 0.05 for pictures."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved configuration, the assumptions, and the predicted memory of one training step."""
+    """A resolved configuration, the assumptions, and the predicted memory of the run."""
 
     config: RunConfig
     settings: PlanSettings
@@ -44,62 +46,80 @@ class Plan:
 
     @property
     def needed(self) -> float:
-        """GiB that a GPU must have: the predicted peak plus the allowances."""
-        return self.prediction.peak / GIB * (1 + self.settings.fragmentation) + self.settings.context
+        """GiB that the device must have: the largest predicted peak plus the allowances."""
+        return self.with_allowances(self.prediction.peak) / GIB
+
+    @property
+    def fragmentation(self) -> float:
+        """The allowance as a share of the peak."""
+        if self.settings.device == "cpu":
+            return 0.0
+        given = self.settings.fragmentation
+        return self.prediction.fragmentation if given is None else given
+
+    @property
+    def fixed(self) -> float:
+        """Bytes of the allowances that do not depend on the peak."""
+        return 0.0 if self.settings.device == "cpu" else (self.settings.context + self.settings.workspaces) * GIB
+
+    def with_allowances(self, peak: float) -> float:
+        """Bytes that a peak of so many bytes needs."""
+        return peak * (1 + self.fragmentation) + self.fixed
 
     @property
     def train(self) -> ResolvedTrain:
         """The settings of the step."""
         return ResolvedTrain.of_steps(self.config.train, 1)
 
+    @property
+    def evaluation_peak(self) -> int:
+        """Bytes; 0 if the task does not describe its evaluation."""
+        evaluation = self.prediction.evaluation
+        return 0 if evaluation is None else evaluation.peak
 
-def plan(config: RunConfig, settings: PlanSettings | None = None) -> Plan:
-    """Predict the memory of one training step; takes seconds, allocates nothing.
+    @cached_property
+    def by_batch(self) -> TrainingByBatch:
+        """The training step at any batch size."""
+        from experiments.measure.memory.by_batch import TrainingByBatch
 
-    Raises UsageError if the dtypes contradict each other, AdapterError or TaskError if the run itself would.
+        return TrainingByBatch(self.config, assumptions_of(self.settings), self.prediction.training)
+
+    def needed_at(self, batch: int) -> float:
+        """GiB that the device must have with another batch size."""
+        return self.with_allowances(max(self.by_batch.peak(batch), self.evaluation_peak)) / GIB
+
+    def largest_batch(self, memory: float) -> int:
+        """The largest batch that fits a device with so many GiB; 0 if not even one item does, or the evaluation."""
+        limit = (memory * GIB - self.fixed) / (1 + self.fragmentation)
+        return self.by_batch.largest(limit) if self.evaluation_peak <= limit else 0
+
+
+def plan(
+    config: RunConfig, settings: PlanSettings | None = None, say: Callable[[str], object] = lambda text: None
+) -> Plan:
+    """Predict the memory of a run; takes seconds, allocates nothing. `say` is told what is being done.
+
+    Settings that are open are those of a run on `settings.device`. Raises UsageError,
+    AdapterError or TaskError if the run itself would.
     """
-    from experiments.measure.device_rules import DEVICE_RULES
-    from experiments.measure.memory_prediction import predict
+    from experiments.measure.memory.prediction import predict
 
-    config, settings = config.resolved(), settings or PlanSettings()
-    if settings.weights not in ("fp32", config.train.mixed_precision):
-        raise UsageError(
-            f"--weights {settings.weights} needs a computation in the same dtype: "
-            f"add --train.mixed-precision {settings.weights}"
-        )
+    settings = settings or PlanSettings()
+    config = resolved_for(config, settings.device)
     check_numbers(settings)
-    prediction = predict(config, DEVICE_RULES[settings.device], settings.weights, settings.attention == "fused")
-    return Plan(config, settings, prediction)
+    return Plan(config, settings, predict(config, assumptions_of(settings), say))
 
 
-def largest_batches(first: Plan) -> dict[int, int]:
-    """The largest batch that fits each of `CARDS`; 0 if not even one item does.
-
-    The peak is the maximum, over the moments of a step, of sums that grow linearly with the batch. It is therefore
-    convex in the batch, and interpolating between two predictions never promises too large a batch.
-    """
-    needs: dict[int, float] = {first.train.batch_size: first.needed}
-
-    def need(batch: int) -> float:
-        if batch not in needs:
-            train = replace(first.config.train, batch_size=batch)
-            needs[batch] = plan(replace(first.config, train=train), first.settings).needed
-        return needs[batch]
-
-    one, eight = need(1), need(8)
-    per_item = max((eight - one) / 7, 1e-6)
-    largest = max(16, int((CARDS[-1] - eight) / per_item) + 8)  # an estimate of what fills the largest card
-    while need(largest) < CARDS[-1]:
-        largest *= 2
-    return {card: interpolate_batch(needs, card) for card in CARDS}
+def resolved_for(config: RunConfig, device: Literal["cuda", "cpu"]) -> RunConfig:
+    """The configuration as it would be resolved on a device, also without that device and its packages here."""
+    train = config.train
+    here = replace(train, device=device, num_processes=1, optimizer="adamw")
+    config = replace(config, train=here).resolved()
+    return replace(config, train=replace(config.train, num_processes=train.num_processes, optimizer=train.optimizer))
 
 
-def interpolate_batch(needs: Mapping[int, float], limit: float) -> int:
-    """The largest batch that needs at most `limit`, by linear interpolation of `needs` (GiB by batch)."""
-    batches = sorted(needs)
-    small_enough = [batch for batch in batches if needs[batch] <= limit]
-    if not small_enough:
-        return 0
-    low = small_enough[-1]
-    high = batches[batches.index(low) + 1]
-    return low + int((limit - needs[low]) / (needs[high] - needs[low]) * (high - low))
+def assumptions_of(settings: PlanSettings) -> Assumptions:
+    from experiments.measure.memory.device_rules import DEVICE_RULES
+    from experiments.measure.memory.phases import Assumptions
+
+    return Assumptions(DEVICE_RULES[settings.device], settings.attention == "fused")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig, size_of
+from experiments.precision import as_record
 from experiments.records.folder import RunFolder
 from experiments.records.provenance import provenance
 
@@ -28,6 +29,7 @@ def head_of(config: RunConfig, folder: RunFolder, device: torch.device) -> dict[
         "primary_metric": config.task.primary_metric,
         "config": config.as_record(),
         "content": config.content,
+        "precision": as_record(config.task, config.train, device),
         **provenance(str(device)),
     }
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config import RunConfig
-from experiments.device import device_of
 from experiments.errors import UsageError
+from experiments.precision import merges_exactly, stored_in, with_stored
+from experiments.process.device import device_of
 from experiments.records.folder import CONFIG, RunFolder
 from experiments.records.replacement import complete_replacement
+from tasks.pretrained.precision import QUANTISED
 
 if TYPE_CHECKING:
     from adapters.base import Attachment
@@ -71,7 +73,9 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
     record = finished_record(folder)
     config = RunConfig.from_record(record["config"])
     on_device: Any = replace(config, train=replace(config.train, device=device))
-    base = config.task.load_base(device_of(on_device))
+    # in fp32, in which an adapter merges exactly; a quantised base as it was
+    task = config.task if stored_in(config.task) in QUANTISED else with_stored(config.task, None)
+    base = task.load_base(device_of(on_device))
     trained_on = record["facts"].get("base_revision")
     if trained_on is not None and not base.is_revision(trained_on):
         raise UsageError(
@@ -171,7 +175,7 @@ def load_models(
                 yield LabelledModel("base", run.base, facts)
         if scale != 1:
             run.attachment.rescale(scale)
-        if run.config.adapter.mergeable:
+        if run.config.adapter.mergeable and merges_exactly(run.model):
             run.attachment.merge()  # the same output, faster
         names = {"method": run.config.adapter.name, "fingerprint": run.record["fingerprint"], "scale": scale}
         yield LabelledModel(run.label, run.base, {"run": str(path), **names, **facts})

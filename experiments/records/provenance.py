@@ -21,7 +21,12 @@ def provenance(device: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": device,
-        "host": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "host": {
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "card": card_of(device),
+        },
         "git": _git(),
     }
 
@@ -31,6 +36,16 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def card_of(device: str) -> str | None:
+    """The GPU's model and memory; None if the device is none."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    card = torch.cuda.get_device_properties(device)
+    return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
 
 
 def processor() -> str:

@@ -132,7 +132,10 @@ def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
     if categories:
         parts = ", ".join(f"{name} {size / 1e6:,.1f}" for name, size in categories.items())
         yield f"memory of a step's tensors at their peak: {sum(categories.values()) / 1e6:,.1f} MB ({parts})"
-    yield f"memory in all: {memory['peak_bytes'] / 1e6:,.1f} MB ({memory['how']})"
+    parts = [f"{memory['peak_bytes'] / 1e6:,.1f} MB ({memory['how']})"]
+    if "evaluation" in memory:
+        parts.append(f"{memory['evaluation']['peak_bytes'] / 1e6:,.1f} MB ({memory['evaluation']['how']})")
+    yield f"memory in all: {', '.join(parts)}"
 
 
 def _rate(throughput: Mapping[str, Any]) -> str:

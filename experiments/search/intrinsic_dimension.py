@@ -17,6 +17,8 @@ from adapters.base import adapter_registry
 from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.config import RunConfig, registered
 from experiments.errors import UsageError, check_numbers, did_you_mean
+from experiments.planning.expected_time import expected_time
+from experiments.precision import compute_of, computing_in
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
 from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
@@ -114,6 +116,8 @@ def intrinsic_dimension(
     methods, device = plan_searches(config, settings, metric)
     most = len(settings.seeds) * (1 + sum(method.bisection.steps_left() for method in methods))
     print(f"at most {most} runs in {len(settings.seeds)} seeds; runs that have finished before are reused", flush=True)
+    if expected := expected_time(most * [config.resolved()], runs):
+        print(f"one after the other they would take {expected}", flush=True)
     goals = goals_of(config, settings, metric, runs)
     run_goals(goals, launcher)
     seeds = {goal: goal.as_record() for goal in goals}
@@ -159,7 +163,7 @@ def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: s
 
 def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -> tuple[list[SizedMethod], str]:
     """What is searched, and the device of the runs. Raises UsageError if the task does not measure the metric."""
-    from experiments.device import device_of
+    from experiments.process.device import device_of
     from experiments.session import base_evaluation
 
     device = device_of(config)
@@ -168,7 +172,8 @@ def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -
         *_variants_to_search(config, settings, prepared.backbone),
         *_others_to_search(config, settings, prepared.backbone),
     ]
-    figures = base_evaluation(prepared).figures  # cached here, before several processes each compute it
+    with computing_in(prepared, compute_of(config.train)):
+        figures = base_evaluation(prepared).figures  # cached here, before several processes each compute it
     if metric not in figures:
         raise UsageError(
             f"these settings do not measure {metric}{did_you_mean(metric, figures)}, which decides: give more "

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from adapters.base import Adapter
 from adapters.errors import AdapterError
 from experiments.config import RunConfig
-from experiments.device import device_of
 from experiments.errors import UsageError
+from experiments.process.device import device_of
 from experiments.records.failures import RunFailure
 from experiments.records.folder import RunFolder, write_json
 from experiments.records.run_record import RunRecord

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
+from experiments.config import uses_cuda
+from experiments.process.device import visible_gpus
+from experiments.process.openmp import usable_cores
+from experiments.process.start import prepare_process
 from experiments.sweeping.jobs import Job, Worker
 
 ENDING_SECONDS = 60.0  # for a worker to save its run when the launcher is interrupted
@@ -60,17 +65,20 @@ class InProcessLauncher:
 
 @dataclass(frozen=True)
 class LocalLauncher:
-    """`processes` worker processes on this machine, each with an equal share of the cores."""
+    """Worker processes on this machine, each with an equal share of the cores and, for runs on CUDA, with one GPU.
 
-    processes: int = 1
+    `processes` None is one per GPU that the runs may use, and one without GPUs. More processes than GPUs share them.
+    """
+
+    processes: int | None = None
 
     def launch(self, jobs: Sequence[Job]) -> Events:
         started, busy, idle = 0, [], []
-        threads = max(1, usable_cores() // self.processes)
+        places = self.places(jobs)
         try:
             while started < len(jobs) or busy:
-                while started < len(jobs) and len(busy) < self.processes:
-                    worker = idle.pop() if idle else WorkerProcess(threads)
+                while started < len(jobs) and (idle or places):
+                    worker = idle.pop() if idle else WorkerProcess(places.pop(0))
                     busy.append(worker)
                     started += 1
                     yield Started(worker.start(jobs[started - 1]))
@@ -80,9 +88,32 @@ class LocalLauncher:
                     ended = worker.ended()
                     if worker.process.is_alive():
                         idle.append(worker)
+                    else:
+                        places.append(worker.place)
                     yield ended
         finally:
             end([*busy, *idle])
+
+    def places(self, jobs: Sequence[Job]) -> list[Place]:
+        """Where each worker process computes. Jobs that are added later use the same devices."""
+        gpus = visible_gpus() if any(uses_cuda(job.config.train) for job in jobs) else []
+        count = self.processes or max(1, len(gpus))
+        threads = max(1, usable_cores() // count)
+        return [Place(threads, count, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker's share of this machine: its threads, beside how many workers in all, and its GPU if it has one."""
+
+    threads: int
+    workers: int = 1
+    gpu: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The variables that a worker starts with; libraries read them when they are loaded."""
+        gpu = {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+        return {"OMP_NUM_THREADS": str(self.threads), "TQDM_MININTERVAL": PROGRESS_BAR_SECONDS, **gpu}
 
 
 def end(workers: Sequence[WorkerProcess]) -> None:
@@ -106,19 +137,16 @@ def end(workers: Sequence[WorkerProcess]) -> None:
             worker.connection.close()
 
 
-def usable_cores() -> int:
-    """Cores that this process may use; a container or `taskset` may allow fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class WorkerProcess:
     """The launcher's handle on a process with a `Worker`."""
 
-    def __init__(self, threads: int):
+    def __init__(self, place: Place):
         context = get_context("spawn")
+        self.place = place
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, threads))
-        self.process.start()
+        self.process = context.Process(target=serve, args=(theirs, place))
+        with _environment(place.environment()):  # inherited, since a user's script may import torch before `serve`
+            self.process.start()
         theirs.close()
 
     def start(self, job: Job) -> Job:
@@ -144,7 +172,21 @@ def exit_in_words(exit_code: int | None) -> str:
     return f"by {name}" + (" (the system kills processes this way when memory runs out)" if name == "SIGKILL" else "")
 
 
-def serve(connection: Connection, threads: int) -> None:
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def serve(connection: Connection, place: Place) -> None:
     """The worker process: receives jobs and sends the reasons of failures.
 
     It has its own process group, so that Ctrl-C in a terminal reaches the launcher alone, which ends its workers with
@@ -153,10 +195,10 @@ def serve(connection: Connection, threads: int) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_MININTERVAL": PROGRESS_BAR_SECONDS}
+    prepare_process(beside=place.workers - 1)
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(place.threads)
     worker = Worker()
     try:
         while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UsageError
+from experiments.process.start import prepare_process
 from experiments.records.run_lock import wait_until_free
 from experiments.sweeping.jobs import OUTPUT, Job, Worker
 from experiments.sweeping.local_launcher import ENDING_SECONDS, PROGRESS_BAR_SECONDS, Ended, Events, Started
@@ -39,7 +40,7 @@ class RayLauncher:
             self._connect(ray)
         for root in {job.root for job in jobs}:
             root.mkdir(parents=True, exist_ok=True)
-        task = ray.remote(run_on_node).options(max_retries=RETRIES, **self._resources(ray, jobs))
+        task = ray.remote(**self.task_options(ray, jobs))(run_on_node)
         started, pending, waiting = 0, {}, {}
         try:
             while started < len(jobs) or pending:
@@ -76,6 +77,15 @@ class RayLauncher:
                 "`ray start --head`, or omit the option"
             ) from None
 
+    def task_options(self, ray: Any, jobs: Sequence[Job]) -> dict[str, Any]:
+        """The options of `ray.remote` for a run.
+
+        A run with a GPU gets a process of its own (`max_calls`): CUDA reads CUDA_VISIBLE_DEVICES, which Ray sets for
+        each run, once in a process. `max_calls` is no option of `.options()`.
+        """
+        resources = self._resources(ray, jobs)
+        return {"max_retries": RETRIES, "max_calls": 1 if resources["num_gpus"] else 0, **resources}
+
     def _resources(self, ray: Any, jobs: Sequence[Job]) -> dict[str, float]:
         """The resources of a run. Raises UsageError if no node has them, because Ray would wait forever."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -100,11 +110,12 @@ def library() -> Any:
     return ray
 
 
-_worker = Worker()  # Ray reuses worker processes, so their runs can share the prepared task
+_worker = Worker()  # Ray reuses the processes of runs without a GPU, which share the prepared task
 
 
 def run_on_node(job: Job, threads: int) -> str | None:
     """Perform a job on a node of the cluster; returns the reason if it failed."""
+    prepare_process()
     import torch
 
     if not job.root.is_dir():

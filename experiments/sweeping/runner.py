@@ -61,7 +61,7 @@ def _listed(values: Any) -> list[Any]:
 
 def _record(job: RunJob, reason: str | None) -> RunRecord:
     """The record in the job's folder; for a run that ended without one, a record that is not on the disk."""
-    from experiments.device import device_of
+    from experiments.process.device import device_of
     from experiments.records.contents import head_of
 
     record = job.folder.result()
@@ -132,6 +132,13 @@ def perform_runs(
     missing = [run for run in runs if not run.done and run not in failures]
     print(f"runs: {len(configs)}, of which {sum(run.done for run in runs)} are finished and {len(missing)} to do")
     return failures | run_jobs(missing, launcher, "runs")
+
+
+def unfinished(groups: Sequence[SeedGroup]) -> list[RunConfig]:
+    """The configurations of the trials and runs that are to do, as far as they are known."""
+    trials = [trial for group in groups for trial in group.trials() if not trial.done]
+    runs, waiting = runs_of(groups)
+    return [job.config for job in [*trials, *(run for run in runs.values() if not run.done), *waiting]]
 
 
 def show_state(groups: Sequence[SeedGroup]) -> None:

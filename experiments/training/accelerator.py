@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from experiments.config import ResolvedTrain
-from experiments.device import check_precision
+from experiments.process.device import check_precision
 
 
 class LossModule(nn.Module):

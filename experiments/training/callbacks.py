@@ -21,7 +21,10 @@ class Callback:
         """Called before the first step, after a checkpoint has been loaded."""
 
     def on_step(self, trainer: Any, step: int, line: dict[str, Any]) -> None:
-        """Called after optimizer step `step` (from 1), with its line of `steps.jsonl`."""
+        """Called with the line in `steps.jsonl` of optimizer step `step` (from 1), in the order of steps.
+
+        On a CPU that is right after the step; on a GPU up to `--train.log-every` - 1 steps later.
+        """
 
     def on_validation(self, trainer: Any, step: int, loss: float) -> None:
         """Called after the validation that follows optimizer step `step`, before its `on_step`."""

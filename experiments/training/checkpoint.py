@@ -65,8 +65,8 @@ def conditions(device: torch.device) -> dict[str, str | int]:
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": f"{device.type}: {kind}"}
 
 
-def save(folder: Path, parts: Parts, progress: Progress) -> None:
-    """Write a checkpoint atomically: the previous one survives a crash. Raises DiskFull."""
+def save(folder: Path, parts: Parts, progress: Progress) -> int:
+    """Write a checkpoint atomically: the previous one survives a crash. Returns its bytes. Raises DiskFull."""
     folder.mkdir(exist_ok=True)
     optimizer = parts.optimizer.state_dict()
     tensors = {f"parameters.{name}": p.detach() for name, p in parts.owned.items()}
@@ -91,6 +91,7 @@ def save(folder: Path, parts: Parts, progress: Progress) -> None:
     needed = sum(tensor.nbytes for tensor in tensors.values())
     with replacing(folder / FILE, needed) as temporary:
         save_file(tensors, temporary, metadata={"state": json.dumps(rest, default=_as_list)})
+    return needed
 
 
 def load(folder: Path, parts: Parts) -> Progress:

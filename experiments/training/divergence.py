@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+
+from experiments.records.failures import Diverged
+from tasks import distributed
+
+
+def divergence(step: int, name: str | None, learning_rate: float, scaled: bool) -> Diverged:
+    """The error for step `step` (from 0) with the tensor `name`; without one, only a sum over batches overflowed."""
+    name = name or ("the gradient, scaled for fp16," if scaled else "the sum of the losses")
+    return Diverged(
+        f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than {learning_rate:g} may "
+        "help, unless the data or the base is the cause"
+    )
+
+
+def first_of_all(names: Iterable[str | None]) -> str | None:
+    """The first of these names, of all processes'; every process must call this."""
+    own_name = next(filter(None, names), None)
+    everyones = distributed.map_across_ranks([None] * distributed.world_size(), lambda _: own_name)
+    return next(filter(None, everyones), None)
 
 
 def first_not_finite(

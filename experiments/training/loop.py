@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from adapters.base import Attachment
@@ -20,11 +18,15 @@ from experiments.config import ResolvedTrain, Train
 from experiments.records.failures import Diverged
 from experiments.training import checkpoint
 from experiments.training.accelerator import LossModule, make_accelerator
+from experiments.training.batches import BatchSource
 from experiments.training.callbacks import Callback
-from experiments.training.divergence import first_not_finite
+from experiments.training.compilation import CompiledBlocks
+from experiments.training.divergence import divergence, first_not_finite, first_of_all
 from experiments.training.memory import TrainingMemory
 from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
+from experiments.training.readings import Readings
 from experiments.training.signals import Interrupted, Interruption
+from experiments.training.spacing import CheckpointSpacing
 from experiments.training.step_log import StepLog, flush_to_disk, write_line
 from tasks import distributed
 from tasks.base import PreparedTask
@@ -68,7 +70,7 @@ class Trainer:
         self.settings = resolved = ResolvedTrain.of(settings)
         self.accelerator = make_accelerator(resolved, folder)
         self.device: Any = self.accelerator.device
-        self.memory = TrainingMemory()
+        self.memory = TrainingMemory(with_categories=not resolved.compile)
         self.callbacks = [self.memory, *callbacks]
         self.owned = attachment.parameters()
         optimizer = optimizer_of(resolved, self.owned.values())
@@ -77,7 +79,12 @@ class Trainer:
         self.loss_module, self.optimizer = self.accelerator.prepare(
             LossModule(prepared.backbone.model, prepared.loss), optimizer
         )
-        self.log, self.checkpoint = StepLog(folder / "steps.jsonl"), folder / "checkpoint"
+        self.batches = BatchSource(prepared, resolved, self.device)
+        every = 1 if self.device.type == "cpu" else resolved.log_every
+        self.readings = Readings(every, self.accelerator.scaler is not None, self._diverged)
+        self.compiled = CompiledBlocks(prepared.backbone if resolved.compile else None)
+        self.log = StepLog(folder / "steps.jsonl")
+        self.checkpoint, self.spacing = folder / "checkpoint", CheckpointSpacing()
         averages = {} if self.average is None else dict(zip(self.owned, self.average.shadow_params, strict=True))
         self.parts = checkpoint.Parts(
             self.owned, self.optimizer, self.schedule, self.accelerator.scaler, averages, attachment
@@ -95,9 +102,18 @@ class Trainer:
         self.prepared.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         if self.accelerator.log_with:
             self.accelerator.init_trackers("adapter-testbed")
-        with self.log.open() as log, self._bar() as bar, self.interruption.deferred(), self._callbacks():
+        with (
+            self.log.open() as log,
+            self._bar() as bar,
+            self.interruption.deferred(),
+            self._callbacks(),
+            self.compiled.active(),
+            self.batches.in_advance(),
+        ):
             for step in range(self.start.step, settings.steps):
-                self._after_step(step, self.step(step), log, bar)
+                self.step(step)
+                if self._is_read_after(step + 1):
+                    self._read(step + 1, log, bar)
         for tracker in self.accelerator.trackers:  # not end_training(), which ends the process group too early
             tracker.finish()
         model.eval()
@@ -115,101 +131,91 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_end(self)
 
-    def _batches(self, step: int) -> list[Any]:
-        """This process's batches of one optimizer step: of n processes, each takes every n-th of the step's batches."""
-        whole = self.settings.gradient_accumulation_steps * distributed.world_size()
-        own = range(step * whole + distributed.rank(), (step + 1) * whole, distributed.world_size())
-        return [next(self.prepared.batches(self.settings.seed, index, self.settings.batch_size)) for index in own]
-
-    def _weights(self, batches: list[Any]) -> list[float]:
-        """The weight of each batch in the mean over the step's batches; all are 1 if they have the same size."""
-        sizes = [self.prepared.weight(batch) for batch in batches]
-        own = torch.tensor(sum(sizes), dtype=torch.float64, device=self.device)
-        total: Any = self.accelerator.reduce(own, "sum")
-        return [size * len(batches) * distributed.world_size() / total.item() for size in sizes]
-
-    def step(self, step: int) -> dict[str, Any]:
-        """Take optimizer step `step` (from 0) and return its log line; all randomness is drawn from (seed, step).
+    def step(self, step: int) -> None:
+        """Take optimizer step `step` (from 0); `readings` then has its log line. All randomness is drawn from
+        (seed, step).
 
         Loss and gradient are those of one large batch: all micro-batches of all processes.
         """
-        settings = self.settings
-        started = time.perf_counter()
+        settings, accelerator, optimizer = self.settings, self.accelerator, self.optimizer
+        self.readings.begin()
         self._seed(step)
-        batches = self._batches(step)
+        drawn = self.batches.of(step)
         total: Any = torch.zeros((), device=self.device)
-        norm: Any = None
-        for batch, weight in zip(batches, self._weights(batches), strict=True):
-            with self.accelerator.accumulate(self.loss_module):
+        for batch, weight in zip(drawn.batches, self.batches.weights(drawn, self._sum), strict=True):
+            with accelerator.accumulate(self.loss_module):
                 loss = self.loss_module(batch) * weight
                 regularization = self.attachment.regularization()
                 loss = loss if regularization is None else loss + regularization
-                self.accelerator.backward(loss)
+                accelerator.backward(loss)
                 total += loss.detach() / settings.gradient_accumulation_steps
-                if self.accelerator.sync_gradients:
-                    total = self.accelerator.reduce(total, "mean")
-                    norm = self.accelerator.clip_grad_norm_(self.owned.values(), settings.max_grad_norm)
-                    self._check_finite(step, total, norm)
-                self.optimizer.step()
-                if self.accelerator.sync_gradients:
-                    self.attachment.after_step(step + 1, settings.steps)
-                self.optimizer.zero_grad()
-        rate = self.optimizer.param_groups[0]["lr"]
+                if accelerator.sync_gradients:
+                    total = accelerator.reduce(total, "mean")
+                    norm: Any = accelerator.clip_grad_norm_(self.owned.values(), settings.max_grad_norm)
+                    rate = optimizer.param_groups[0]["lr"]
+                    finite: Any = self.readings.add(step, total, norm, rate, optimizer.optimizer)
+                optimizer.step()
+                if accelerator.sync_gradients:
+                    self.attachment.after_step(step + 1, settings.steps, finite)
+                optimizer.zero_grad()
         self.schedule.step()
         if self.average is not None:
             self.average.step(self.owned.values())
-        return {
-            "step": step + 1,
-            "loss": total.item(),
-            "learning_rate": rate,
-            "gradient_norm": float(norm),
-            "seconds": round(time.perf_counter() - started, 5),
-        }
+
+    def _sum(self, number: torch.Tensor) -> Any:
+        return self.accelerator.reduce(number, "sum")
 
     def _seed(self, step: int) -> None:
         """Seed dropout, differently in each process; the items of a batch have generators of their own."""
         torch.manual_seed((self.settings.seed * 1_000_003 + step + (distributed.rank() << 40)) % 2**63)
 
-    def _check_finite(self, step: int, loss: Tensor, norm: Any) -> None:
-        """Raise Diverged before the optimizer step. In fp16 the gradient scaler skips steps that overflow."""
-        if math.isfinite(loss.item()) and (self.accelerator.scaler is not None or math.isfinite(float(norm))):
-            return
-        own_name = self._not_finite(step)
-        names = distributed.map_across_ranks([None] * distributed.world_size(), lambda _: own_name)
-        name = next(filter(None, names), "the sum of the losses")
-        raise Diverged(
-            f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than "
-            f"{self.settings.learning_rate:g} may help, unless the data or the base is the cause"
-        )
-
-    def _not_finite(self, step: int) -> str | None:
-        """The first tensor that is not finite in this process's batches of the step, if any."""
+    def _diverged(self, step: int) -> Diverged:
+        """The error for a step whose loss or gradient is not finite; the weights are still those before this step."""
+        self.batches.settle()
         self._seed(step)
         model, loss = self.prepared.backbone.model, self.accelerator.unwrap_model(self.loss_module)
-        names = (first_not_finite(model, self.owned, batch, loss) for batch in self._batches(step))
-        return next(filter(None, names), None)
+        batches, scaled = self.batches.of(step).batches, self.accelerator.scaler is not None
+        with self.compiled.inactive():
+            name = first_of_all(first_not_finite(model, self.owned, batch, loss) for batch in batches)
+        return divergence(step, name, self.settings.learning_rate, scaled)
 
-    def _after_step(self, step: int, line: dict[str, Any], log: TextIO, bar: tqdm) -> None:
-        done = step + 1
+    def _is_read_after(self, done: int) -> bool:
+        """Whether a step is read now: so many are pending, or what follows has to know that they are finite."""
         settings = self.settings
-        if done % settings.validation_steps == 0 or done == settings.steps:
-            loss = self._validate(done)
-            if loss is not None:
-                line["validation_loss"] = loss
-                for callback in self.callbacks:
-                    callback.on_validation(self, done, loss)
+        due = any(done % steps == 0 for steps in (settings.validation_steps, settings.checkpointing_steps))
+        stopping = distributed.world_size() == 1 and self.interruption.signal is not None
+        return self.readings.full or due or stopping or done == settings.steps
+
+    def _read(self, done: int, log: TextIO, bar: tqdm) -> None:
+        """Log the pending steps, then validate and save if it is time. Raises Diverged before either."""
+        settings = self.settings
+        for line in self.readings.read():
+            is_last = line["step"] == done
+            if is_last and (done % settings.validation_steps == 0 or done == settings.steps):
+                self._add_validation(line)
+            self._log(line, log, bar)
+        signal = distributed.on_main(lambda: self.interruption.signal)
+        if done % settings.checkpointing_steps == 0 or done == settings.steps or signal is not None:
+            needed = done == settings.steps or signal is not None
+            distributed.on_main(lambda: self._save(done, log) if needed or self.spacing.is_due() else None)
+        if signal is not None:
+            raise Interrupted(signal, f"step {done} of {settings.steps} is saved; the same command resumes from there")
+
+    def _add_validation(self, line: dict[str, Any]) -> None:
+        loss = self._validate(line["step"])
+        if loss is not None:
+            line["validation_loss"] = loss
+            for callback in self.callbacks:
+                callback.on_validation(self, line["step"], loss)
+
+    def _log(self, line: dict[str, Any], log: TextIO, bar: tqdm) -> None:
         write_line(log, line)
         if self.accelerator.log_with:
-            self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=done)
+            self.accelerator.log({k: v for k, v in line.items() if k != "step"}, step=line["step"])
         bar.update()
         bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['seconds']:.3f} s per step", refresh=False)
         for callback in self.callbacks:
-            callback.on_step(self, done, line)
-        signal = distributed.on_main(lambda: self.interruption.signal)
-        if done % settings.checkpointing_steps == 0 or done == settings.steps or signal is not None:
-            distributed.on_main(lambda: self._save(done, log))
-        if signal is not None:
-            raise Interrupted(signal, f"step {done} of {settings.steps} is saved; the same command resumes from there")
+            callback.on_step(self, line["step"], line)
 
     def _validate(self, step: int) -> float | None:
         """The validation loss of the weights that a run ending now would save, unless the data are too few for one.
@@ -217,8 +223,9 @@ class Trainer:
         Their samples go to samples/.
         """
         model = self.prepared.backbone.model
+        self.batches.settle()  # drawing one releases frozen parts that pictures are made with
         model.eval()
-        with averaged(self.average, self.owned.values()):
+        with averaged(self.average, self.owned.values()), self.compiled.inactive(), self.memory.paused():
             loss = self.prepared.validation_loss() if self.prepared.has_validation else None
             self.prepared.illustrate(self.folder / "samples", step)
         model.train()
@@ -242,7 +249,7 @@ class Trainer:
             peak=self._peak(),
             made_with=checkpoint.conditions(self.device),
         )
-        checkpoint.save(self.checkpoint, self.parts, progress)
+        self.spacing.timed(lambda: checkpoint.save(self.checkpoint, self.parts, progress))
 
     def _resume(self) -> checkpoint.Progress:
         """Load the last checkpoint and truncate the log to it; returns where to resume."""

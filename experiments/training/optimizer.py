@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import get_scheduler
 
 from experiments.config import ResolvedTrain
-
-if TYPE_CHECKING:
-    from diffusers.training_utils import EMAModel
 
 
 def optimizer_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -36,20 +33,49 @@ def schedule_of(settings: ResolvedTrain, optimizer: torch.optim.Optimizer) -> An
     return get_scheduler(name, optimizer, settings.warmup_steps, settings.steps)
 
 
-def average_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) -> EMAModel | None:
-    """diffusers' exponential moving average of the parameters, if the settings ask for one.
+class MovingAverage:
+    """An exponential moving average of the parameters: the numbers of diffusers' `EMAModel`, in a few kernels in all.
 
-    Its decay rises as (1 + n) / (10 + n) up to `ema_decay`, so that the initial values are forgotten quickly.
+    Its decay rises as (1 + n) / (10 + n) up to `decay`, so that the initial values are forgotten quickly.
     """
-    if settings.ema_decay is None:
-        return None
-    from diffusers.training_utils import EMAModel
 
-    return EMAModel(list(parameters), decay=settings.ema_decay)
+    def __init__(self, parameters: Iterable[nn.Parameter], decay: float):
+        self.shadow_params = [parameter.detach().clone() for parameter in parameters]
+        self.decay, self.optimization_step = decay, 0
+        self.stored: list[Tensor] = []
+
+    @torch.no_grad()
+    def step(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Follow the parameters after an optimizer step."""
+        self.optimization_step += 1
+        n = self.optimization_step - 1
+        decay = min((1 + n) / (10 + n), self.decay) if n else 0.0
+        differences = torch._foreach_sub(self.shadow_params, list(parameters))
+        torch._foreach_mul_(differences, 1 - decay)
+        torch._foreach_sub_(self.shadow_params, differences)
+
+    @torch.no_grad()
+    def copy_to(self, parameters: Iterable[nn.Parameter]) -> None:
+        torch._foreach_copy_(list(parameters), self.shadow_params)
+
+    def store(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Keep the parameters in the CPU's memory, until `restore`."""
+        self.stored = [parameter.detach().cpu().clone() for parameter in parameters]
+
+    @torch.no_grad()
+    def restore(self, parameters: Iterable[nn.Parameter]) -> None:
+        for parameter, value in zip(parameters, self.stored, strict=True):
+            parameter.copy_(value)
+        self.stored = []
+
+
+def average_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) -> MovingAverage | None:
+    """A moving average of the parameters, if the settings ask for one."""
+    return None if settings.ema_decay is None else MovingAverage(parameters, settings.ema_decay)
 
 
 @contextmanager
-def averaged(average: EMAModel | None, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def averaged(average: MovingAverage | None, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """A context in which the parameters have their averages, if there are any."""
     if average is None:
         yield

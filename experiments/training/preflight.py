@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING
 from adapters.base import attach
 from adapters.errors import AdapterError, ForeignMethodError
 from experiments.config import RunConfig
-from experiments.device import check_precision, device_of
+from experiments.precision import SETTING
+from experiments.process.device import check_precision, device_of
 from tasks.base import Task
 from tasks.errors import TaskError
+from tasks.pretrained.precision import check_quantisation
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
 
 
 def check_before_loading(config: RunConfig) -> None:
-    """Raise UsageError or AdapterError if a resolved configuration cannot work on this machine or on its model."""
-    check_precision(config.train, device_of(config))
+    """Raise UsageError, TaskError or AdapterError for what cannot work on this machine or on the task's model."""
+    device = device_of(config)
+    check_precision(config.train, device)
+    check_quantisation(getattr(config.task, SETTING, None), device)
+    if config.train.compile:
+        from experiments.training.compilation import check_compiler
+
+        check_compiler(device)
     backbone = _shapes(config.task)
     if backbone is not None:
         _check_attaching(config, backbone)

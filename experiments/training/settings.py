@@ -17,7 +17,10 @@ LARGEST_BATCH = 10**6
 LARGEST_RATE = 10
 LARGEST_SEED = 2**32 - 1  # numpy's generators take no larger one
 NEEDED_PACKAGES = {  # by setting and value: the package, and what to do without it
-    ("optimizer", "adamw-8bit"): ("bitsandbytes", "pip install bitsandbytes, or choose adamw-fused"),
+    ("optimizer", "adamw-8bit"): (
+        "bitsandbytes",
+        'pip install bitsandbytes (or "adapter-testbed[quantised]"), or choose adamw-fused',
+    ),
     ("report_to", "tensorboard"): ("tensorboard", 'pip install "adapter-testbed[trackers]"'),
     ("report_to", "wandb"): ("wandb", 'pip install "adapter-testbed[trackers]"'),
 }
@@ -56,11 +59,19 @@ class Train:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, which saves memory and takes more time."""
     mixed_precision: MixedPrecision | None = None
-    """Autocast dtype of the forward pass; weights stay in fp32. Default: the base's card on CUDA, "no" elsewhere."""
+    """Dtype that the model computes in (autocast), in training and evaluation; "no" is fp32. Frozen weights are stored
+    in it (see --task.base-precision), what trains is fp32. Default on CUDA: bf16 where the GPU has it, else fp16; on a
+    CPU "no"."""
     checkpointing_steps: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
-    """Steps between checkpoints, from which an interrupted run resumes. Default: the base's card, else 100."""
+    """Steps between checkpoints, from which an interrupted run resumes. Default: the base's card, else 100. Those of a
+    gigabyte or more are saved less often if they would take more than 3 % of the time."""
     validation_steps: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Steps between validation losses. Default: a tenth of the steps."""
+    log_every: int = bounded(10, at_least=1, at_most=LARGEST_COUNT)
+    """Steps after which a GPU's losses and gradient norms are read together, since reading waits for the GPU; logged
+    for each step. A CPU need not wait: there each step is read at once."""
+    compile: bool = False
+    """Compile the model's blocks with torch.compile for training: minutes at the start, then faster steps."""
     seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of everything random in the run: initialisation, data order, noise."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
 from experiments.errors import UsageError
+from experiments.precision import compute_of, with_stored
 from experiments.records.folder import RunFolder, write_items, write_json
 from experiments.records.load_run import finished_record
 from experiments.records.provenance import provenance
@@ -74,7 +75,7 @@ def decompose_run(path: Path) -> DecomposedRun:
 
     Raises UsageError if it is not a finished run, or if its method is no change of the model's weights.
     """
-    from experiments.device import device_of
+    from experiments.process.device import device_of
 
     folder = RunFolder(path)
     record = finished_record(folder)
@@ -84,7 +85,9 @@ def decompose_run(path: Path) -> DecomposedRun:
             "`python -m experiments.run ... --overwrite`"
         )
     config = RunConfig.from_record(record["config"])
-    prepared = config.task.prepare(device_of(config))
+    # in fp32, which takes up a change exactly; the model is called as in the run
+    prepared = with_stored(config.task, None).prepare(device_of(config))
+    prepared.backbone.compute = compute_of(config.train)
     changes = weight_changes(config, folder, prepared)
     base = {name: weight for name, weight in copy_weights(prepared.backbone).items() if name in changes}
     matrices, vectors = decompose(changes, base, weight_matrices(prepared.backbone))

@@ -62,6 +62,9 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite:
         raise UsageError(f"--ranks must be at most the run's own rank, {size['value']}, not {max(ranks)}")
     run = decompose_run(Path(folder))
     print(f"spectra of {len(run.matrices)} matrices: {write_spectra(run)}", file=sys.stderr)
+    each = run.record["seconds"].get("evaluate")
+    if each:
+        print(f"{len(set(ranks))} ranks, each evaluated in about {each:.0f} s, as the run was", file=sys.stderr)
     for rank in dict.fromkeys(ranks):
         yield evaluate_rank(run, rank, overwrite)
 

@@ -26,11 +26,13 @@ from tasks.pretrained.settings import LARGEST_ITEMS
 if TYPE_CHECKING:
     import torch
 
+    from tasks.diffusion.data.held_out import HeldOut
     from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.dreambooth_task import SubjectDriven
 
 DRAWN = {"instance_prompt": "a picture of sks mushroom", "class_prompt": "a picture of a mushroom", "kind": "mushroom"}
 DRAWN_HELD_OUT = 24
+PAPERS_PICTURES = 6  # at most that Ruiz et al. train on
 # The first of the paper's prompts that suit objects and living subjects alike (its supplement, "Dataset").
 CONTEXTS = (
     "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric",
@@ -97,8 +99,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
 
         task = self.filled()
         task.check_settings()
-        class_images = task.num_class_images if task.prior_preservation else 0
-        subject = Subject(task.subject_prompt, task.described_prompt, class_images, task.prior_loss_weight)
+        subject = Subject(task.subject_prompt, task.described_prompt, task.class_pictures(), task.prior_loss_weight)
         return SubjectDriven(task, device, subject)
 
     @property
@@ -168,3 +169,28 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
             return splits.character(self.train_items, held_out, resolution, self.subject_prompt, shown)
         folder, keep_whole = Path(self.data), self.crop == "random"
         return subject_folder.subject_folder(folder, self.held_out, resolution, self.subject_prompt, keep_whole)
+
+    def class_pictures(self) -> int:
+        return self.num_class_images if self.prior_preservation else 0
+
+    def sampled_sets(self) -> tuple[int, ...]:
+        """The subject's, as many of its class, and those of drift."""
+        return value_of(self.test_items), value_of(self.test_items), self.drift_items
+
+    def real_pictures(self) -> int:
+        return self._held_out().test
+
+    def validation_pictures(self) -> int:
+        return self._held_out().validation
+
+    def _held_out(self) -> HeldOut:
+        """The most pictures in each split; of a folder that is not on this machine as few as in the papers."""
+        from tasks.diffusion.data.held_out import HeldOut
+        from tasks.diffusion.data.subject_folder import held_out_sizes, subject_files
+
+        if self.is_drawn:
+            count = DRAWN_HELD_OUT if self.held_out is None else self.held_out
+            return HeldOut(count, count, count)
+        folder = Path(self.data)
+        count = len(subject_files(folder, self.held_out)) if folder.is_dir() else PAPERS_PICTURES
+        return held_out_sizes(count, self.held_out)

@@ -44,7 +44,9 @@ class SubjectDriven(TextToImage):
         """The base's pictures of the class prompt, cached by content."""
         prompts = [self.subject.class_prompt] * self.subject.class_images
         sampling = replace(self.sampling, seed=CLASS_SEED)
-        key = {"base": self.revision, "prompts": prompts, "sampling": asdict(sampling)}
+        key: dict[str, Any] = {"base": self.revision, "prompts": prompts, "sampling": asdict(sampling)}
+        if self.base.precision != "fp32":
+            key["precision"] = self.base.precision, self.base.backbone.compute
 
         def compute() -> tuple[dict[str, Tensor], None]:
             return {"pixels": sample(self.base, prompts, sampling, "class pictures")}, None

@@ -40,8 +40,8 @@ class PlantedDenoiser(PretrainedSettings, Task, name="sd-planted"):
     }
 
     base: str = STABLE_DIFFUSION
-    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
-    diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
+    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1", "sd-2-1-base" or "sdxl", a
+    folder in diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
     rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
@@ -85,7 +85,7 @@ class PlantedDenoiser(PretrainedSettings, Task, name="sd-planted"):
     def meta_model(self) -> DiffusionMetaModel:
         from tasks.diffusion.planted_task import TeacherMetaModel
 
-        return TeacherMetaModel(self.base, self.update)
+        return TeacherMetaModel(self.base, self.update, self.test_items)
 
     def base_revision(self) -> str:
         from tasks.diffusion.model.bases import revision_of

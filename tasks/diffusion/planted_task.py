@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tasks.base import Evaluation, Metric, PreparedTask
+from tasks.base import Evaluation, EvaluationCall, Metric, PreparedTask, When
 from tasks.cache import tensor_digest
 from tasks.diffusion.data import splits
 from tasks.diffusion.data.augmentation import Augmentation
 from tasks.diffusion.data.splits import Pictures
 from tasks.diffusion.model.latents import cached_conditions, cached_latents
 from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
-from tasks.diffusion.model.meta_model import DiffusionMetaModel
+from tasks.diffusion.model.meta_model import DiffusionMetaModel, EvaluationShape, TrainingShape
 from tasks.diffusion.model.noising import MAX_SEED, Noising, NoisyBatch
+from tasks.diffusion.model.sampling import pictures_at_once
+from tasks.diffusion.model.stable_diffusion import StableDiffusion
 from tasks.distributed import map_across_ranks
 from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
-from tasks.planted.update import PlantedUpdate
+from tasks.planted.update import PlantedUpdate, Teacher
 from tasks.shuffling import shuffled_indices
 
 CALIBRATION = 64  # training pictures
-PIXELS = 2**21  # that the UNet takes at once: eight pictures of 512 pixels a side
+WHEN: tuple[When, ...] = ("set-up", "evaluation")
+AT_ONCE = 64  # pictures that are measured together, at most
 
 
 class LearnedDenoiser(PreparedTask):
@@ -42,13 +45,13 @@ class LearnedDenoiser(PreparedTask):
     ):
         self.base, self.backbone, self.revision = loaded.base, loaded.backbone, loaded.revision
         self.update, self.metrics = update, metrics
-        self.batch = max(1, min(64, PIXELS // loaded.resolution**2))
+        self.batch = pictures_at_once(AT_ONCE, loaded.resolution)
         drawn = splits.creatures(train_items, test_items, test_items, loaded.resolution)
         self.training, self.validation, self.test = map(self.noising, (drawn.train, drawn.validation, drawn.test))
-        self.base.release("vae", "text_encoder")
+        self.base.release("vae", *self.base.text_encoders)
         self.train_items = len(drawn.train)
         self.teacher = self.update.teacher(self.backbone, self._forward)
-        self.effects = self.distances(self.test)  # of the untuned base: no adapter is attached yet
+        self._effects: dict[str, np.ndarray] = {}
         self.inputs = [[tensor_digest(part.pixels), part.captions] for part in (drawn.validation, drawn.test)]
         self.facts = {
             "base": self.base.name,
@@ -71,11 +74,12 @@ class LearnedDenoiser(PreparedTask):
 
     def noising(self, pictures: Pictures) -> Noising:
         """Encoded pictures and captions to draw batches from; no caption is dropped."""
-        encoded = cached_conditions(self.base, [*pictures.captions, ""])
+        base = self.base
+        encoded = cached_conditions(base, [*pictures.captions, ""])
         conditions = {name: tensor[:-1] for name, tensor in encoded.items()}
-        empty = {name: tensor[-1] for name, tensor in encoded.items()}
-        latents = cached_latents(self.base, pictures, Augmentation())
-        return Noising(self.base.scheduler, latents, conditions, empty)
+        empty = base.empty_conditions({name: tensor[-1] for name, tensor in encoded.items()})
+        latents = cached_latents(base, pictures, Augmentation())
+        return Noising(base.scheduler, latents, conditions, empty, base.view_conditions)
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[NoisyBatch]:
         step = start
@@ -87,13 +91,21 @@ class LearnedDenoiser(PreparedTask):
     def loss(self, batch: NoisyBatch) -> Tensor:
         return errors(self.base, self.teacher, batch).mean()
 
+    @property
+    def effects(self) -> np.ndarray:
+        """Error of the untuned base against the teacher at each test picture (n,), in the run's precision."""
+        compute = self.backbone.compute
+        if compute not in self._effects:
+            self._effects[compute] = self.distances(self.test, self.teacher.untuned)
+        return self._effects[compute]
+
     @torch.no_grad()
-    def distances(self, noising: Noising) -> np.ndarray:
+    def distances(self, noising: Noising, student: nn.Module | None = None) -> np.ndarray:
         """Mean squared error against the teacher at each picture (n,), with the same noise and timesteps every time."""
 
         def measure(index: Tensor) -> np.ndarray:
             batch = noising.batch(index, MAX_SEED, int(index[0]))
-            return errors(self.base, self.teacher, batch).double().cpu().numpy()
+            return errors(self.base, self.teacher, batch, student).double().cpu().numpy()
 
         return np.concatenate(map_across_ranks(torch.arange(len(noising)).split(self.batch), measure))
 
@@ -126,21 +138,27 @@ class LearnedDenoiser(PreparedTask):
         return Evaluation(figures, items)
 
 
-def errors(base: Any, teacher: Any, batch: NoisyBatch) -> Tensor:
-    """Mean squared error of the student's against the teacher's prediction of each item, (n,)."""
+def errors(base: StableDiffusion, teacher: Teacher, batch: NoisyBatch, student: nn.Module | None = None) -> Tensor:
+    """Mean squared error of the student's (default: the base's) against the teacher's prediction of each item, (n,)."""
     with torch.no_grad():
-        wanted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions, teacher)
-    predicted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions)
+        wanted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions, teacher.model)
+    predicted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions, student)
     return (predicted - wanted).square().flatten(1).mean(dim=1)
 
 
 class TeacherMetaModel(DiffusionMetaModel):
-    """The student and its teacher, which is on the device too."""
+    """The student and its teacher, which is on the device too; the base's other parts have been released."""
 
-    def __init__(self, base: str, update: PlantedUpdate):
-        super().__init__(base)
+    def __init__(self, base: str, update: PlantedUpdate, test_items: int):
+        shape = EvaluationShape((), 0, 1.0, test_items)
+        super().__init__(base, None, TrainingShape(), shape)
         self.teacher = update.teacher(self.backbone, None)
-        self.frozen = {"teacher": self.teacher}
+        self.frozen, self.evaluation_models = {"teacher": self.teacher}, {}
 
     def loss(self, batch: NoisyBatch) -> Tensor:
         return errors(self.base, self.teacher, batch).mean()
+
+    def evaluation(self, device: torch.device) -> list[EvaluationCall]:
+        """Distances at the validation and the test pictures, of the untuned base too."""
+        calls = list(super().evaluation(device))
+        return [*calls, *(replace(call, name="distances at test pictures", when=WHEN) for call in calls)]

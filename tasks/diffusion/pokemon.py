@@ -134,3 +134,12 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
     def base_prompts(self) -> list[Prompt]:
         return base_prompts(self.base, value_of(self.drift_items))
+
+    def sampled_sets(self) -> tuple[int, ...]:
+        return value_of(self.test_items), value_of(self.drift_items)
+
+    def real_pictures(self) -> int:
+        return value_of(self.test_items)
+
+    def validation_pictures(self) -> int:
+        return value_of(self.validation_items)

@@ -12,6 +12,7 @@ from adapters.bounds import bounded
 from tasks.base import Metric
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 if TYPE_CHECKING:
@@ -49,10 +50,14 @@ class DiffusionSettings(PretrainedSettings, ABC):
     evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluation_seeds",)
 
     base: str = STABLE_DIFFUSION
-    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1" or "sd-2-1-base", a folder in
-    diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
+    """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1", "sd-2-1-base" or "sdxl", a
+    folder in diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
+    base_precision: BasePrecision | None = None
+    """Storage of the frozen weights; the VAE's are always fp32. Default: the dtype of --train.mixed-precision, fp32
+    where the weights themselves train. "nf4" (4 bits, as in QLoRA) and "int8" quantise the UNet with bitsandbytes on
+    CUDA."""
     resolution: int | None = bounded(None, at_least=1, at_most=2**13)
     """Width and height of pictures in pixels. Default: the base's card, else the base's own."""
     crop: Literal["center", "random"] | None = None
@@ -70,7 +75,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     snr_gamma: float | None = bounded(None, above=0, at_most=LARGEST_ITEMS)
     """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
     train_text_encoder: bool = False
-    """Also adapt the text encoder; text states are then computed in every training step."""
+    """Also adapt the text encoder (SDXL: both); text states are then computed in every training step."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
     num_inference_steps: int | None = bounded(None, at_least=1, at_most=1000)
@@ -133,13 +138,41 @@ class DiffusionSettings(PretrainedSettings, ABC):
         from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 
         task = self.filled()
-        return LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
+        options = task.allow_pickle, task.train_text_encoder, task.base_precision
+        return LoadedStableDiffusion(task.base, device, task.resolution, *options)
 
     def meta_model(self) -> DiffusionMetaModel:
-        from tasks.diffusion.model.meta_model import DiffusionMetaModel
+        from tasks.diffusion.model.meta_model import DiffusionMetaModel, EvaluationShape, TrainingShape
 
         task = self.filled()
-        return DiffusionMetaModel(task.base, task.resolution, task.encode == "on-the-fly", task.train_text_encoder)
+        training = TrainingShape(task.encode == "on-the-fly", task.train_text_encoder, task.class_pictures() > 0)
+        evaluation = EvaluationShape(
+            task.sampled_sets(),
+            value_of(task.num_inference_steps),
+            value_of(task.guidance_scale),
+            task.validation_pictures(),
+            task.real_pictures(),
+            len(task.validation_prompts),
+            task.class_pictures(),
+            task.evaluation_seeds,
+        )
+        return DiffusionMetaModel(task.base, task.resolution, training, evaluation)
+
+    def class_pictures(self) -> int:
+        """Number of the base's own pictures of a class (prior preservation): a batch has as many as of the subject."""
+        return 0
+
+    @abstractmethod
+    def sampled_sets(self) -> tuple[int, ...]:
+        """The most pictures of each set that the filled task's evaluation samples: of its prompts, the base's, ..."""
+
+    @abstractmethod
+    def real_pictures(self) -> int:
+        """The most pictures of the filled task's test split."""
+
+    @abstractmethod
+    def validation_pictures(self) -> int:
+        """The most pictures that the filled task's validation loss is measured on; 0: it has none."""
 
     def filled(self) -> Self:
         """These settings with the card's values for fields that the user left out."""

@@ -23,12 +23,10 @@ from tasks.diffusion.model import bases
 from tasks.diffusion.model.latents import OnTheFlyLatents, cached_conditions, cached_latents
 from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 from tasks.diffusion.model.noising import MAX_SEED, Noising, NoisyBatch, diffusion_loss
-from tasks.diffusion.model.sampling import Sampling, sample
+from tasks.diffusion.model.sampling import Sampling, pictures_at_once, sample
 from tasks.diffusion.settings import DiffusionSettings, value_of
 from tasks.distributed import is_main, map_across_ranks
 from tasks.shuffling import shuffled_indices
-
-PIXELS = 2**21  # that the UNet takes at once: eight pictures of 512 pixels a side
 
 
 class TextToImage(PreparedTask):
@@ -38,7 +36,8 @@ class TextToImage(PreparedTask):
         self.task = task
         # the data first: loading a base takes longer than finding a broken picture
         self.splits = task.splits(task.resolution or bases.resolution_of(task.base))
-        loaded = LoadedStableDiffusion(task.base, device, task.resolution, task.allow_pickle, task.train_text_encoder)
+        options = task.allow_pickle, task.train_text_encoder, task.base_precision
+        loaded = LoadedStableDiffusion(task.base, device, task.resolution, *options)
         self.base, self.backbone = loaded.base, loaded.backbone
         self.revision, self.resolution = loaded.revision, loaded.resolution
         self.sampling = self._sampling()
@@ -55,7 +54,7 @@ class TextToImage(PreparedTask):
         return Sampling(
             value_of(self.task.num_inference_steps),
             value_of(self.task.guidance_scale),
-            batch=self._batch_size(100),
+            batch=pictures_at_once(100, self.resolution),
             resolution=None if self.resolution == self.base.resolution else self.resolution,
         )
 
@@ -116,7 +115,8 @@ class TextToImage(PreparedTask):
         captions = [*pictures.captions, ""]
         encoded = base.tokenize(captions) if task.train_text_encoder else cached_conditions(base, captions)
         conditions = {name: tensor[:-1] for name, tensor in encoded.items()}
-        plain = Noising(base.scheduler, latents, conditions, {name: tensor[-1] for name, tensor in encoded.items()})
+        empty = base.empty_conditions({name: tensor[-1] for name, tensor in encoded.items()})
+        plain = Noising(base.scheduler, latents, conditions, empty, base.view_conditions)
         if not training:
             return plain
         return replace(
@@ -139,7 +139,7 @@ class TextToImage(PreparedTask):
         if self.task.encode == "cached":
             self.base.release("vae")
         if not self.task.train_text_encoder:
-            self.base.release("text_encoder")
+            self.base.release(*self.base.text_encoders)
 
     def loss(self, batch: NoisyBatch) -> Tensor:
         return diffusion_loss(self.base, batch)
@@ -154,17 +154,14 @@ class TextToImage(PreparedTask):
             return diffusion_loss(self.base, batch).item() * len(index)
 
         count = len(validation)
-        return sum(map_across_ranks(torch.arange(count).split(self._batch_size(64)), total)) / count
-
-    def _batch_size(self, most: int) -> int:
-        """How many pictures of this resolution the UNet takes at once, at most `most`."""
-        return max(1, min(most, PIXELS // self.resolution**2))
+        return sum(map_across_ranks(torch.arange(count).split(pictures_at_once(64, self.resolution)), total)) / count
 
     def illustrate(self, output: Path, step: int) -> list[Path]:
         prompts = list(self.task.validation_prompts)
         if not prompts:
             return []
         pixels = sample(self.base, prompts, self.sampling, "validation prompts")
+        self.release()
         return save_pictures(pixels, output / f"step-{step:06d}") if is_main() else []
 
     @property

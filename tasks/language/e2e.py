@@ -95,7 +95,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         self.check_settings()
         metrics = self.all_metrics()
         splits = e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item)
-        base = bases.load(self.base, device, self.allow_pickle)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, metrics)
 
     def describe_data(self) -> DataReport:
@@ -117,15 +117,20 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         return e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item).revision
 
     def meta_model(self) -> LanguageMetaModel:
-        from tasks.language.model.meta_model import LanguageMetaModel
+        from tasks.language.data.general_english import LONGEST
+        from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
         # a meaning's line has about as many tokens as its text
-        return LanguageMetaModel(self.base, 2 * self.max_new_tokens, self.label_smoothing)
+        length = 2 * self.max_new_tokens
+        generated = self.test_items, self.num_beams, self.max_new_tokens, self.max_new_tokens
+        shape = EvaluationShape(2 * self.test_items, 2 * self.drift_items, LONGEST, *generated)
+        return LanguageMetaModel(self.base, length, self.label_smoothing, shape, self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel
 
-        return LoadedLanguageModel(self.base, device, self._generation(), meaning_ids, allow_pickle=self.allow_pickle)
+        options: Any = {"allow_pickle": self.allow_pickle, "precision": self.base_precision}
+        return LoadedLanguageModel(self.base, device, self._generation(), meaning_ids, **options)
 
     def _generation(self) -> dict[str, Any]:
         names = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")

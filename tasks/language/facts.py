@@ -61,7 +61,7 @@ class Facts(LanguageSettings, Task, name="facts"):
         from tasks.language.model import bases
 
         self.check_settings()
-        base = bases.load(self.base, device, self.allow_pickle)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return MemorisedFacts(base, self.facts, self.drift_items, self.metrics)
 
     def describe_data(self) -> DataReport:
@@ -75,9 +75,10 @@ class Facts(LanguageSettings, Task, name="facts"):
         """The pairs are drawn."""
 
     def meta_model(self) -> LanguageMetaModel:
-        from tasks.language.model.meta_model import LanguageMetaModel
+        from tasks.language.facts_task import FactsMetaModel
 
-        return LanguageMetaModel(self.base, 1 + self.key_tokens + self.value_tokens)
+        length = 1 + self.key_tokens + self.value_tokens
+        return FactsMetaModel(self.base, length, self.pairs, self.drift_items, self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel
@@ -95,4 +96,5 @@ class Facts(LanguageSettings, Task, name="facts"):
             prompt_ids=lambda base, prompt: base.document_ids(prompt),
             all_lines=True,
             allow_pickle=self.allow_pickle,
+            precision=self.base_precision,
         )

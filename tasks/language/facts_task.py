@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from tasks.base import Evaluation, Metric
+from tasks.base import Evaluation, EvaluationCall, Metric
 from tasks.cache import digest
 from tasks.distributed import map_across_ranks
 from tasks.errors import TaskError
@@ -23,6 +24,7 @@ from tasks.language.metrics.recall import EXACT_RECALL, bits_recalled
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import IGNORED, Row
+from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
 LONGEST_FAMILIAR = 128  # tokens of a text on which drift is measured
 BATCH = 128  # pairs are short
@@ -80,17 +82,43 @@ class MemorisedFacts(LanguageTask):
         """Cross-entropy of each pair's value in nats, and whether all of its tokens are the most likely ones; (n,)."""
 
         def measure(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-            logits, targets = likelihood.next_token_logits(self.base.model, likelihood.padded(rows, self.base.device))
-            nats = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-            right = (logits.argmax(dim=-1) == targets) | (targets == IGNORED)
-            return nats.double().sum(dim=1).cpu().numpy(), right.all(dim=1).cpu().numpy()
+            batch, base = likelihood.padded(rows, self.base.device), self.base
+            with base.backbone.computing():
+                nats, right = likelihood.per_token(base.model, batch, nats_and_right, base.logits_at_once).unbind(-1)
+            return nats.double().sum(dim=1).cpu().numpy(), right.bool().all(dim=1).cpu().numpy()
 
         batches = [self.training[start : start + BATCH] for start in range(0, len(self.training), BATCH)]
         nats, right = zip(*map_across_ranks(batches, measure), strict=True)
         return np.concatenate(nats), np.concatenate(right)
 
 
+def nats_and_right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of each position (rows, 2): the cross-entropy, and 1 if the target is the most likely token; 0 and 1 where
+    nothing is predicted."""
+    nats = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    right = (logits.argmax(dim=-1) == targets) | (targets == IGNORED)
+    return torch.stack([nats, right.float()], dim=-1)
+
+
 def ordinary_tokens(base: LanguageModel) -> list[int]:
     """The token ids of the vocabulary without special tokens."""
     special = set(base.tokenizer.all_special_ids)
     return [token for token in range(len(base.tokenizer)) if token not in special]
+
+
+class FactsMetaModel(LanguageMetaModel):
+    """Pairs are as long as the rows."""
+
+    def __init__(self, base: str, length: int, pairs: int, drift_items: int, logits_at_once: int):
+        shape = EvaluationShape(min(VALIDATION, pairs), 2 * drift_items, LONGEST_FAMILIAR)
+        super().__init__(base, length, evaluation=shape, logits_at_once=logits_at_once)
+        self.pairs = pairs
+
+    def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
+        size = min(BATCH, self.pairs)
+
+        def recall() -> Tensor:
+            batch = self._batch(size, self.max_length, device)
+            return likelihood.per_token(self.backbone.model, batch, nats_and_right, self.logits_at_once)
+
+        return [*super().evaluation(device), EvaluationCall(f"recall of {size} pairs", recall, -(-self.pairs // size))]

@@ -14,10 +14,11 @@ from tasks.base import Evaluation, Figure, Metric, PreparedTask
 from tasks.language.data import general_english
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, VALIDATION_LOSS, Losses, drift, perplexity
 from tasks.language.model import likelihood
-from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.likelihood import Row, TokenBatch
 from tasks.shuffling import shuffled_indices
+
+CPU = torch.device("cpu")
 
 
 class Splits(Protocol):
@@ -53,7 +54,7 @@ class LanguageTask(PreparedTask):
         """`label_smoothing` is for training."""
         self.base, self.metrics, self.drift_items, self.label_smoothing = base, metrics, drift_items, label_smoothing
         self.facts: dict[str, Any] = {}
-        self.backbone = CausalLanguageModel(base.model, tuple(base.card["targets"]))
+        self.backbone = base.backbone
 
     @abstractmethod
     def select_items(self) -> None:
@@ -83,17 +84,19 @@ class LanguageTask(PreparedTask):
         step = start
         while True:
             indices = shuffled_indices(seed, step, size, len(self.training))
-            yield likelihood.padded([self.training[i] for i in indices], self.base.device)
+            yield likelihood.padded([self.training[i] for i in indices], CPU)
             step += 1
 
     def loss(self, batch: TokenBatch) -> Tensor:
-        return likelihood.cross_entropy(self.base.model, batch, self.label_smoothing)
+        return likelihood.cross_entropy(
+            self.base.model, batch.to(self.base.device), self.label_smoothing, self.base.logits_at_once
+        )
 
     def weight(self, batch: TokenBatch) -> float:
         return likelihood.target_tokens(batch)
 
     def tokens(self, batch: TokenBatch) -> int:
-        return likelihood.input_tokens(batch)
+        return batch.read
 
     def validation_loss(self) -> float:
         return likelihood.losses(self.base, self.validation).mean

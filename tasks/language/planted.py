@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adapters.bounds import LARGEST_WIDTH, bounded
 from tasks.base import Metric, Task, declare
+from tasks.errors import TaskError
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY
-from tasks.language.style import Style
+from tasks.language.style import ROWS_PER_PART, Style
 from tasks.planted.recovered import DISTANCE, RECOVERED
+from tasks.pretrained.precision import QUANTISED
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +56,14 @@ class Planted(Style, Task, name="planted"):
 
         return PlantedUpdate(self.rank, self.strength, self.targets, self.teacher_seed)
 
+    def check_settings(self) -> None:
+        super().check_settings()
+        if self.base_precision in QUANTISED:
+            raise TaskError(
+                f"--task.base-precision {self.base_precision}: a teacher needs weights that are not quantised: "
+                "choose bf16, or leave it out"
+            )
+
     def prepare(self, device: torch.device) -> LearnedTeacher:
         from tasks.language.data import style_data
         from tasks.language.model import bases
@@ -61,10 +71,12 @@ class Planted(Style, Task, name="planted"):
 
         self.check_settings()
         splits = style_data.load(self.data, self.test_items)
-        base = bases.load(self.base, device, self.allow_pickle)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return LearnedTeacher(base, splits, self.max_length, self.drift_items, self.metrics, self.update)
 
     def meta_model(self) -> LanguageMetaModel:
+        from tasks.language.model.meta_model import EvaluationShape
         from tasks.language.planted_task import TeacherMetaModel
 
-        return TeacherMetaModel(self.base, self.max_length, self.update)
+        shape = EvaluationShape(ROWS_PER_PART * self.test_items, 2 * self.drift_items, self.max_length)
+        return TeacherMetaModel(self.base, self.max_length, self.update, shape, self.logits_at_once)

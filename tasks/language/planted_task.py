@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ from tasks.language.data.style_data import TextSplits
 from tasks.language.metrics.perplexity import Losses
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
+from tasks.language.model.chunked_logits import by_chunk, final_states, fits, head_of, logits_of
 from tasks.language.model.likelihood import EVALUATION_BATCH, IGNORED, Row, TokenBatch
-from tasks.language.model.meta_model import LanguageMetaModel, masks_by_shape
+from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 from tasks.language.style_task import TextModelling
 from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
-from tasks.planted.update import PlantedUpdate
+from tasks.planted.update import PlantedUpdate, Teacher
 
 CALIBRATION = 32  # training rows, on which the teacher's update is balanced
 
@@ -44,78 +44,117 @@ class LearnedTeacher(TextModelling):
         super().__init__(base, splits, max_length, drift_items, metrics)
 
     @property
-    def teacher(self) -> nn.Module:
+    def teacher(self) -> Teacher:
         """Made once, of the untuned base."""
         if self._teacher is None:
-            batch = likelihood.padded(self.training[:CALIBRATION], self.base.device)
-            forward = partial(likelihood.next_token_logits, self.base.model, batch)
-            self._teacher = self.update.teacher(self.backbone, forward)
+            with torch.no_grad(), self.backbone.computing():
+                self._teacher = self.update.teacher(self.backbone, self._forward)
         return self._teacher
+
+    def _forward(self) -> None:
+        """Run the model on training rows, on which the teacher's update is balanced; one by one, without padding."""
+        for row in self.training[:CALIBRATION]:
+            likelihood.next_token_logits(self.base.model, likelihood.padded([row], self.base.device))
 
     def select_items(self) -> None:
         super().select_items()
-        untuned = self.part_distances()  # no adapter is attached yet
-        self.effects = untuned.nats
-        self.facts |= self.update.facts(self.backbone) | {"effect": untuned.mean}
+        self.teacher  # noqa: B018  (before an adapter is attached)
+        self._effects: dict[str, Losses] = {}
+        self.facts |= self.update.facts(self.backbone) | {"effect": self.effects.mean}
+
+    @property
+    def effects(self) -> Losses:
+        """Divergence of the untuned base from the teacher at each part of the test, in the run's precision."""
+        compute = self.backbone.compute
+        if compute not in self._effects:
+            self._effects[compute] = self.part_distances(self.teacher.untuned)
+        return self._effects[compute]
 
     def loss(self, batch: TokenBatch) -> Tensor:
-        return divergence(self.base.model, self.teacher, batch).sum() / likelihood.target_tokens(batch)
+        batch = batch.to(self.base.device)
+        return self.divergence(self.base.model, batch).sum() / likelihood.target_tokens(batch)
+
+    def divergence(self, student: nn.Module, batch: TokenBatch) -> Tensor:
+        return divergence(student, self.teacher.model, batch, self.base.logits_at_once)
 
     @torch.no_grad()
-    def distances(self, rows: Sequence[Row]) -> Losses:
+    def distances(self, student: nn.Module, rows: Sequence[Row]) -> Losses:
         """Nats of divergence from the teacher, and number of predicted tokens, of each row."""
         batches = [rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
 
         def measure(part: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
             batch = likelihood.padded(part, self.base.device)
-            nats = divergence(self.base.model, self.teacher, batch).double().sum(dim=1)
+            with self.backbone.computing():
+                nats = self.divergence(student, batch).double().sum(dim=1)
             return nats.cpu().numpy(), (batch.labels[:, 1:] != IGNORED).sum(dim=1).cpu().numpy()
 
         nats, tokens = zip(*map_across_ranks(batches, measure), strict=True)
         return Losses(np.concatenate(nats), np.concatenate(tokens))
 
-    def part_distances(self) -> Losses:
+    def part_distances(self, student: nn.Module) -> Losses:
         """Those of the test's rows, summed over the rows of each part."""
-        losses = self.distances(self.test)
+        losses = self.distances(student, self.test)
         return Losses(np.bincount(self.test_parts, losses.nats), np.bincount(self.test_parts, losses.tokens))
 
     def validation_loss(self) -> float:
-        return self.distances(self.validation).mean
+        return self.distances(self.base.model, self.validation).mean
 
     def evaluation_inputs(self) -> dict[str, Any]:
         return super().evaluation_inputs() | {"teacher": asdict(self.update)}
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.base.model.eval()
-        losses, count = self.part_distances(), len(self.splits.test)
+        losses, effects, count = self.part_distances(self.base.model), self.effects.nats, len(self.splits.test)
         figures, artifacts = self.likelihood_figures(len(self.splits.validation))
         how = f"{self.extractor}, teacher of rank {self.update.rank}"
         distance = self.metrics[DISTANCE].figure(losses.mean, count, how)
-        measured = {RECOVERED.name: recovered(losses.nats, self.effects, how), DISTANCE: distance}
+        measured = {RECOVERED.name: recovered(losses.nats, effects, how), DISTANCE: distance}
         items = [
-            {"item": i, "text": part, "distance": losses.nats[i], "effect": self.effects[i], "tokens": losses.tokens[i]}
+            {"item": i, "text": part, "distance": losses.nats[i], "effect": effects[i], "tokens": losses.tokens[i]}
             for i, part in enumerate(self.splits.test)
         ]
         return Evaluation(measured | figures, items, artifacts)
 
 
-def divergence(student: nn.Module, teacher: nn.Module, batch: TokenBatch) -> Tensor:
-    """KL(teacher || student) of each predicted token (n, length - 1), in nats; 0 where nothing is predicted."""
-    logits, targets = likelihood.next_token_logits(student, batch)
+def divergence(student: nn.Module, teacher: nn.Module, batch: TokenBatch, logits_at_once: int) -> Tensor:
+    """KL(teacher || student) of each predicted token (n, length - 1), in nats; 0 where nothing is predicted.
+
+    More than `logits_at_once` logits are computed in chunks.
+    """
+    targets = batch.labels[:, 1:]
+    if fits(student, targets, logits_at_once):
+        logits = likelihood.next_token_logits(student, batch)
+        with torch.no_grad():
+            wanted = likelihood.next_token_logits(teacher, batch)
+        return _divergence(logits, wanted) * (targets != IGNORED)
+    head = head_of(teacher)
     with torch.no_grad():
-        wanted, _ = likelihood.next_token_logits(teacher, batch)
-    each = F.kl_div(logits.log_softmax(-1), wanted.log_softmax(-1), reduction="none", log_target=True).sum(dim=-1)
-    return each * (targets != IGNORED)
+        states = final_states(teacher, batch.tokens)[:, :-1]
+
+    def reduced(logits: Tensor, states: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = logits_of(head, states)
+        return _divergence(logits, wanted)
+
+    each = torch.cat(by_chunk(student, batch.tokens, states, reduced, logits_at_once))
+    return each.view_as(targets) * (targets != IGNORED)
+
+
+def _divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """KL of the distributions with these logits (..., vocabulary)."""
+    return F.kl_div(logits.log_softmax(-1), wanted.log_softmax(-1), reduction="none", log_target=True).sum(dim=-1)
 
 
 class TeacherMetaModel(LanguageMetaModel):
     """The student and its teacher, which is on the device too."""
 
-    def __init__(self, base: str, max_length: int, update: PlantedUpdate):
-        super().__init__(base, max_length)
+    def __init__(self, base: str, max_length: int, update: PlantedUpdate, shape: EvaluationShape, logits_at_once: int):
+        super().__init__(base, max_length, evaluation=shape, logits_at_once=logits_at_once)
         self.teacher = update.teacher(self.backbone, None)
         self.frozen = {"teacher": self.teacher}
 
     def loss(self, batch: TokenBatch) -> Tensor:
-        with masks_by_shape():
-            return divergence(self.backbone.model, self.teacher, batch).sum() / batch.labels[:, 1:].numel()
+        return self.measure(batch).sum() / batch.labels[:, 1:].numel()
+
+    def measure(self, batch: TokenBatch) -> Tensor:
+        return divergence(self.backbone.model, self.teacher.model, batch, self.logits_at_once)

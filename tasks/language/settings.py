@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
+from tasks.language.model.bases import LOGITS_AT_ONCE, find_source
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 
@@ -18,12 +20,19 @@ class LanguageSettings(PretrainedSettings, ABC):
     name: ClassVar[str]
     generates: ClassVar[Literal["texts"]] = "texts"
     base: str = LANGUAGE_MODEL
-    """Language model: the bundled "gpt-mini", a published one by name ("gpt2", "gpt2-medium", "llama-3.2-1b",
-    "smollm2-135m", ...), a folder, or a hub repository "org/name" or "org/name@revision"."""
+    """Language model: the bundled "gpt-mini", a published one by name (gpt2, smollm2, llama, qwen and gemma with their
+    sizes: "gpt2-medium", "llama-3.2-1b", "qwen3-8b", ...), a folder, or a hub repository "org/name" or
+    "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's pickle format if the base has no safetensors. Only for files that you trust."""
+    base_precision: BasePrecision | None = None
+    """Storage of the frozen weights. Default: the dtype of --train.mixed-precision, fp32 where the weights themselves
+    train. "nf4" (4 bits, as in QLoRA) and "int8" quantise the layers of the base with bitsandbytes on CUDA."""
     drift_items: int = bounded(60, at_least=2, at_most=LARGEST_ITEMS)
     """Texts of each kind of general English on which drift (forgetting) is measured."""
+    logits_at_once: int = bounded(LOGITS_AT_ONCE, at_least=1, at_most=2**40)
+    """Logits (tokens x vocabulary) that a loss computes together. More are computed in chunks, twice when training:
+    that takes less memory and a little more time."""
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""
@@ -32,6 +41,4 @@ class LanguageSettings(PretrainedSettings, ABC):
         return recommended(self.base, self.name, adapter)
 
     def base_revision(self) -> str:
-        from tasks.language.model.bases import find_source
-
         return find_source(self.base, self.allow_pickle).revision

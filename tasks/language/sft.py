@@ -93,7 +93,7 @@ class Sft(LanguageSettings, Task, name="sft"):
 
         self.check_settings()
         splits = self._splits()
-        base = bases.load(self.base, device, self.allow_pickle)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return SupervisedFineTuning(
             base,
             splits,
@@ -117,9 +117,12 @@ class Sft(LanguageSettings, Task, name="sft"):
         return None if self.data == conversation_data.DRAWN else self._splits().revision
 
     def meta_model(self) -> LanguageMetaModel:
-        from tasks.language.model.meta_model import LanguageMetaModel
+        from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
-        return LanguageMetaModel(self.base, self.max_length, self.label_smoothing)
+        generated = self.test_items, self.num_beams, self.max_new_tokens, self.max_length
+        shape = EvaluationShape(self.test_items, 2 * self.drift_items, self.max_length, *generated)
+        settings = self.label_smoothing, shape, self.logits_at_once, self.packing
+        return LanguageMetaModel(self.base, self.max_length, *settings)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.data.sft import conversation_data
@@ -135,6 +138,7 @@ class Sft(LanguageSettings, Task, name="sft"):
             all_lines=True,
             allow_pickle=self.allow_pickle,
             ends=lambda base: chat.end_ids(base, is_chat),
+            precision=self.base_precision,
         )
 
     def _splits(self, on_bad_item: OnBadItem | None = None) -> ConversationSplits:

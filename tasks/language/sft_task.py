@@ -15,7 +15,7 @@ from tasks.base import Evaluation, Figure, Metric
 from tasks.errors import TaskError
 from tasks.language.data.sft.conversation_data import ConversationSplits
 from tasks.language.data.sft.rows import fitting_conversations
-from tasks.language.language_task import LanguageTask
+from tasks.language.language_task import CPU, LanguageTask
 from tasks.language.metrics.answers import (
     ANSWER_ACCURACY,
     COMPLETION_PERPLEXITY,
@@ -103,7 +103,7 @@ class SupervisedFineTuning(LanguageTask):
         step = start
         while True:
             indices = shuffled_indices(seed, step, size, len(self.packs))
-            yield packed([self.packs[i] for i in indices], self.base.device)
+            yield packed([self.packs[i] for i in indices], CPU)
             step += 1
 
     def evaluation_inputs(self) -> dict[str, Any]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tasks.language.style_task import TextModelling
 
 
+ROWS_PER_PART = 3  # a part of about 1,000 characters in rows of the default length
+
+
 @dataclass(frozen=True)
 class Style(LanguageSettings, Task, name="style"):
     """Style: next-token modelling of a text, measured by perplexity on held-out parts of it."""
@@ -53,7 +56,7 @@ class Style(LanguageSettings, Task, name="style"):
 
         self.check_settings()
         splits = style_data.load(self.data, self.test_items)
-        base = bases.load(self.base, device, self.allow_pickle)
+        base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return TextModelling(base, splits, self.max_length, self.drift_items, self.metrics)
 
     def describe_data(self) -> DataReport:
@@ -68,9 +71,10 @@ class Style(LanguageSettings, Task, name="style"):
         return style_data.load(self.data, self.test_items).revision
 
     def meta_model(self) -> LanguageMetaModel:
-        from tasks.language.model.meta_model import LanguageMetaModel
+        from tasks.language.model.meta_model import EvaluationShape, LanguageMetaModel
 
-        return LanguageMetaModel(self.base, self.max_length)
+        shape = EvaluationShape(ROWS_PER_PART * self.test_items, 2 * self.drift_items, self.max_length)
+        return LanguageMetaModel(self.base, self.max_length, evaluation=shape, logits_at_once=self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.model.loaded_base import LoadedLanguageModel
@@ -88,4 +92,5 @@ class Style(LanguageSettings, Task, name="style"):
             prompt_ids=lambda base, prompt: base.document_ids(prompt),
             all_lines=True,
             allow_pickle=self.allow_pickle,
+            precision=self.base_precision,
         )

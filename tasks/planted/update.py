@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class PlantedUpdate:
             )
         return layers
 
-    def teacher(self, backbone: Backbone, forward: Callable[[], object] | None) -> nn.Module:
+    def teacher(self, backbone: Backbone, forward: Callable[[], object] | None) -> Teacher:
         """A frozen copy of the backbone's model with the update in its weights.
 
         The backbone's own dropout is switched off: the teacher has none, and a student could not reach it. `forward`
@@ -66,6 +66,7 @@ class PlantedUpdate:
                 module.p = 0.0
         planted = copy.copy(backbone)
         planted.model = copy.deepcopy(backbone.model).requires_grad_(False).eval()
+        teacher = Teacher(planted.model, [layer.module.weight for layer in self.layers(planted)])
         if forward is not None:
             generator = torch.Generator().manual_seed(self.seed)
             candidates = {layer.key: self._candidates(layer, generator) for layer in layers}
@@ -73,7 +74,7 @@ class PlantedUpdate:
             for layer in self.layers(planted):
                 directions = candidates[layer.key] @ balanced(moments[layer.key], self.rank)
                 self._add(layer, directions, _orthonormal(layer.out_features, self.rank, generator))
-        return planted.model
+        return teacher
 
     def _candidates(self, layer: Projection, generator: torch.Generator) -> Tensor:
         size = _inputs(layer)
@@ -83,8 +84,19 @@ class PlantedUpdate:
     def _add(self, layer: Projection, inputs: Tensor, outputs: Tensor) -> None:
         """Add the update with these orthonormal directions, (in, rank) and (out, rank), to the layer's weight."""
         rows = weight_rows(layer)
-        value = self.strength * float(rows.norm()) / math.sqrt(self.rank)  # the singular value that all share
-        rows += (value * outputs @ inputs.T).to(rows).view_as(rows)
+        value = self.strength * float(rows.float().norm()) / math.sqrt(self.rank)  # the singular value that all share
+        update = (value * outputs @ inputs.T).to(rows.device)
+        rows.copy_(rows.float() + update.view_as(rows))
+
+
+class Teacher(nn.Module):
+    """The `model` with the update, and the `untuned` one, which shares all weights with it but those that `change`."""
+
+    def __init__(self, model: nn.Module, change: Sequence[nn.Parameter]):
+        super().__init__()
+        changed = set(map(id, change))
+        shared = {id(each): each for each in (*model.parameters(), *model.buffers()) if id(each) not in changed}
+        self.model, self.untuned = model, copy.deepcopy(model, shared)
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ def train(backbone, attachment, steps: int = STEPS) -> None:
         loss = backbone.model(input_ids=TOKENS, labels=TOKENS).loss + attachment.regularization()
         loss.backward()
         optimizer.step()
-        attachment.after_step(step + 1, steps)
+        attachment.after_step(step + 1, steps, torch.tensor(True))
         optimizer.zero_grad()
 
 

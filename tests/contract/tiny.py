@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,20 +30,49 @@ def llama(width: int = 32, layers: int = 2, heads: int = 4, **overrides) -> nn.M
     return LlamaForCausalLM(LlamaConfig(**{**settings, **shape, **biases, **tokens, **overrides}))
 
 
-def unet() -> nn.Module:
+def unet(**overrides) -> nn.Module:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=24,
-        attention_head_dim=4,
-        norm_num_groups=8,
-        use_linear_projection=True,
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "cross_attention_dim": 24,
+        "attention_head_dim": 4,
+        "norm_num_groups": 8,
+        "use_linear_projection": True,
+    }
+    return UNet2DConditionModel(**{**settings, **overrides})
+
+
+def unet_xl() -> nn.Module:
+    """As SDXL's: text states of 24 + 16 features, a pooled text of 12, sizes and crop."""
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    sizes = {"cross_attention_dim": 40, "projection_class_embeddings_input_dim": 12 + 6 * 8}
+    return unet(transformer_layers_per_block=(1, 2), **added, **sizes)
+
+
+def clip(
+    vocab_size: int = 64, hidden_size: int = 24, projection_dim: int | None = None, positions: int = 16
+) -> nn.Module:
+    """A CLIP text encoder; with a projection it is SDXL's second one."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=positions,
+        projection_dim=projection_dim or hidden_size,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
     )
+    return CLIPTextModel(config) if projection_dim is None else CLIPTextModelWithProjection(config)
 
 
 def stable_diffusion() -> Backbone:
@@ -53,22 +83,24 @@ def stable_diffusion() -> Backbone:
 
 def with_text_encoder() -> Backbone:
     """A UNet with its text encoder, a CLIPTextModel, both trainable."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
     from tasks.diffusion.model.backbone import StableDiffusionBackbone
 
-    config = CLIPTextConfig(
-        vocab_size=64,
-        hidden_size=24,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=16,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+    return StableDiffusionBackbone(unet(), text_encoder=clip())
+
+
+def stable_diffusion_xl() -> Backbone:
+    from tasks.diffusion.model.backbone import StableDiffusionBackbone
+
+    return StableDiffusionBackbone(unet_xl())
+
+
+def xl_with_text_encoders() -> Backbone:
+    """SDXL's UNet with both text encoders, all trainable."""
+    from tasks.diffusion.model.backbone import StableDiffusionBackbone
+
+    return StableDiffusionBackbone(
+        unet_xl(), text_encoder=clip(), text_encoder_2=clip(hidden_size=16, projection_dim=12)
     )
-    return StableDiffusionBackbone(unet(), text_encoder=CLIPTextModel(config))
 
 
 BUILDERS: dict[str, Callable[[], Backbone]] = {
@@ -76,6 +108,8 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "llama": lambda: CausalLanguageModel(llama()),
     "unet": stable_diffusion,
     "unet+clip": with_text_encoder,
+    "xl": stable_diffusion_xl,
+    "xl+clips": xl_with_text_encoders,
 }
 
 

@@ -139,7 +139,7 @@ def test_a_published_base_has_the_tutorials_settings(tmp_path):
     assert (train.lr_scheduler, train.warmup_steps, train.mixed_precision, train.checkpointing_steps) == (
         "constant",
         0,
-        "fp16",
+        "bf16",
         5000,
     )
     assert RunConfig(Lora(), task, Train(device="cpu")).resolved().train.mixed_precision == "no"

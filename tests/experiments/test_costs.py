@@ -16,6 +16,7 @@ from experiments.cli.overrides import Overrides
 from experiments.config import RunConfig, Train
 from experiments.costs import CostsOptions, configurations, costs
 from experiments.errors import UsageError
+from experiments.measure.cost_duration import seconds_of_method
 from experiments.measure.method_costs import measure_costs
 from experiments.records.folder import RunFolder
 from experiments.session import execute
@@ -74,6 +75,25 @@ def test_a_method_that_does_not_fit_the_model_is_left_out(tiny_task, tmp_path):
     (failure,) = costs(configs, OPTIONS, tmp_path)
     assert failure.startswith("prefix: ")
     assert [file.parent.parent.name for file in tmp_path.rglob("costs.json")] == ["lora"]
+
+
+def test_a_bar_names_method_and_phase_after_an_estimate_of_the_time(tiny_task, tmp_path, capsys):
+    configs = [RunConfig(Lora(rank=rank), tiny_task(), Train(device="cpu")).resolved() for rank in (1, 2)]
+    assert costs(configs, OPTIONS, tmp_path) == []
+    shown = capsys.readouterr().err
+    assert shown.index("in all: 3 training steps and 6 rounds") < shown.index("measuring")
+    for phase in ("training", "latency", "switching", "mixed batch", "communication"):
+        assert f"lora (rank 2), {phase}" in shown or f", {phase}:" in shown
+    assert "10/10" in shown
+
+
+def test_the_estimate_grows_with_the_work(tiny_task):
+    config = RunConfig(Lora(rank=2), tiny_task(), Train(device="cpu")).resolved()
+    prepared = config.task.prepare(torch.device("cpu"))
+    few, many = (
+        seconds_of_method(config, replace(OPTIONS, rounds=rounds, steps=rounds), prepared) for rounds in (2, 2000)
+    )
+    assert many > 10 * few > 0
 
 
 def test_one_configuration_per_method_and_size(tiny_task):

@@ -124,7 +124,8 @@ def test_an_adapter_measured_without_training_has_the_figures_of_its_run(adapter
     assert measured.data["metrics"] == trained.data["metrics"]
     assert trained.test_loss != trained.figure("test_loss").base
     assert measured.data["training"] == {"steps": 0}
-    assert not measured.data.keys() & {"memory", "flops", "throughput", "communication"}
+    assert not measured.data.keys() & {"flops", "throughput", "communication"}
+    assert measured.data["memory"].keys() == {"evaluation"}
     assert not (measured.folder / "checkpoint").exists()
     assert not (measured.folder / "steps.jsonl").exists()
     capsys.readouterr()

@@ -45,7 +45,8 @@ class PreparedTiny(PreparedTask):
 
     def __init__(self, task: Tiny):
         self.task, self.facts = task, {}
-        self.log("prepared")
+        gpu, threads = (os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"))
+        self.log("prepared", gpu=gpu, threads=threads)
         torch.manual_seed(0)
         self.backbone = CausalLanguageModel(tiny.gpt2())
         self.backbone.model.eval()

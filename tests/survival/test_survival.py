@@ -69,7 +69,7 @@ def test_out_of_memory_is_a_record(faults):
     assert row["status"] == 1
     assert row["record"]["reason"].startswith("out of memory: ")
     assert "tried to allocate" in row["record"]["reason"]
-    assert "a step was predicted to need" in row["record"]["reason"]
+    assert "was predicted to need" in row["record"]["reason"]
     assert "--train.batch-size" in row["record"]["reason"]
 
 

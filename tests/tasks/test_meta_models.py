@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adapters.backbone import ATTENTION_PARTS, count_roles
 from tasks.bundled import bundled_bases
 from tasks.diffusion.model.bases import configurations, load_meta
 from tasks.diffusion.pokemon import Pokemon
@@ -15,7 +16,7 @@ from tasks.language.style import Style
 from tasks.pretrained.hub import Snapshot
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names
 
-# Counts from each model's card or paper; the SD parts are the UNet, the VAE and the text encoder.
+# Counts from each model's card or paper; the SD parts are the UNet, the VAE and the text encoders.
 LANGUAGE_MODELS = {
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,
@@ -25,6 +26,23 @@ LANGUAGE_MODELS = {
     "llama-2-13b": 13_015_864_320,
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,
+    "llama-3.1-8b": 8_030_261_248,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-3b": 3_085_938_688,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
+    "gemma-2b": 2_506_172_416,
+    "gemma-7b": 8_537_680_896,
+    "gemma-2-2b": 2_614_341_888,
+    "gemma-2-9b": 9_241_705_984,
+    "gemma-3-270m": 268_098_176,
+    "gemma-3-1b": 999_885_952,
     "smollm2-135m": 134_515_008,
     "smollm2-360m": 361_821_120,
     "smollm2-1.7b": 1_711_376_384,
@@ -33,6 +51,7 @@ STABLE_DIFFUSIONS = {
     "sd-1-5": (859_520_964, 83_653_863, 123_060_480),
     "sd-2-1": (865_910_724, 83_653_863, 340_387_840),
     "sd-2-1-base": (865_910_724, 83_653_863, 340_387_840),
+    "sdxl": (2_567_463_684, 83_653_863, 123_060_480, 694_659_840),
 }
 META = torch.device("meta")
 
@@ -48,20 +67,24 @@ def test_every_published_base_is_counted_here():
 
 @pytest.mark.parametrize("base", LANGUAGE_MODELS)
 def test_published_language_models(base):
-    model = Style(base=base).meta_model().backbone.model
-    assert count(model) == LANGUAGE_MODELS[base]
-    assert all(parameter.is_meta for parameter in model.parameters())
+    backbone = Style(base=base).meta_model().backbone
+    assert count(backbone.model) == LANGUAGE_MODELS[base]
+    assert all(parameter.is_meta for parameter in backbone.model.parameters())
+    blocks = backbone.model.config.num_hidden_layers
+    gate = set() if base.startswith("gpt2") else {"feed-forward.gate"}
+    roles = {f"self-attention.{part}" for part in ATTENTION_PARTS} | {"feed-forward.in", "feed-forward.out"} | gate
+    assert count_roles(backbone.all_projections()) == dict.fromkeys(sorted(roles), blocks)
 
 
 @pytest.mark.parametrize("base", STABLE_DIFFUSIONS)
 def test_published_stable_diffusions(base):
     model = load_meta(base)
-    assert tuple(map(count, (model.unet, model.vae, model.text_encoder))) == STABLE_DIFFUSIONS[base]
+    assert tuple(count(getattr(model, part)) for part in model.models) == STABLE_DIFFUSIONS[base]
 
 
 def test_the_default_resolution_is_the_tutorials():
     shapes = {base: Pokemon(base=base).meta_model().batch(1, META).noisy.shape[-1] for base in STABLE_DIFFUSIONS}
-    assert shapes == dict.fromkeys(STABLE_DIFFUSIONS, 64)
+    assert shapes == dict.fromkeys(STABLE_DIFFUSIONS, 64) | {"sdxl": 128}
     assert Pokemon(base="sd-2-1", resolution=768).meta_model().batch(1, META).noisy.shape[-1] == 96
 
 

@@ -85,16 +85,17 @@ def content_digest(data: str, columns: Columns) -> str:
 
 
 def _pictures(rows: Sequence[Row], data: str, resolution: int, bad: BadItems, whole: bool) -> Pictures:
-    pixels, captions, uncropped, names = [], [], [], []
+    pixels, captions, uncropped, names, sizes = [], [], [], [], []
     for row in tqdm(rows, "pictures", leave=False):
         with bad.skipped():
             picture, caption = _checked(row, data)
             pixels.append(square(picture, resolution))
             captions.append(caption)
             names.append(row.name)
+            sizes.append((picture.height, picture.width))
             if whole:
                 uncropped.append(resized(picture, resolution))
-    return Pictures(stack(pixels), captions, whole=uncropped, names=names)
+    return Pictures(stack(pixels), captions, whole=uncropped, names=names, sizes=sizes)
 
 
 def _checked(row: Row, data: str) -> tuple[Image, str]:

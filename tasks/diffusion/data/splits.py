@@ -26,7 +26,7 @@ class Pictures:
     """`pixels` uint8 (n, 3, height, width), one caption per picture, and for drawn pictures their attributes.
 
     `whole`, for random crops, has the pictures before they were cropped to squares: uint8 (3, height, width) with the
-    same shorter side as `pixels`.
+    same shorter side as `pixels`. `sizes` are the heights and widths before resizing; without them, those of `pixels`.
     """
 
     pixels: Tensor
@@ -34,6 +34,7 @@ class Pictures:
     attributes: list[Attributes] = field(default_factory=list)
     whole: list[Tensor] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of the files, if they are files
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -42,7 +43,14 @@ class Pictures:
         attributes = [self.attributes[i] for i in index] if self.attributes else []
         whole = [self.whole[i] for i in index] if self.whole else []
         names = [self.names[i] for i in index] if self.names else []
-        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole, names)
+        sizes = [self.sizes[i] for i in index] if self.sizes else []
+        return Pictures(self.pixels[index], [self.captions[i] for i in index], attributes, whole, names, sizes)
+
+    @property
+    def original_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every picture before it was resized."""
+        height, width = self.pixels.shape[-2:]
+        return self.sizes or [(height, width)] * len(self)
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def _resized(splits: PictureSplits, resolution: int) -> PictureSplits:
         if not len(pictures):
             return pictures
         pixels = torch.nn.functional.interpolate(pictures.pixels, size=(resolution, resolution), mode="nearest")
-        return Pictures(pixels, pictures.captions, pictures.attributes)
+        return Pictures(pixels, pictures.captions, pictures.attributes, sizes=pictures.original_sizes)
 
     sets = (splits.train, splits.validation, splits.test, splits.floor)
     return PictureSplits(*map(larger, sets), facts=splits.facts)
@@ -153,7 +161,12 @@ def resized(picture: Image.Image, shorter: int) -> Tensor:
     """The whole picture with its shorter side resized to `shorter` pixels, uint8 (3, height, width)."""
     from PIL import Image
 
-    factor = shorter / min(picture.size)
-    width, height = (max(shorter, round(length * factor)) for length in picture.size)
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+    pixels = np.asarray(picture.resize(resized_lengths(picture.size, shorter), Image.Resampling.LANCZOS))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
+
+
+def resized_lengths(lengths: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Both sides, in either order, after the shorter one is resized to `shorter` pixels."""
+    factor = shorter / min(lengths)
+    first, second = (max(shorter, round(length * factor)) for length in lengths)
+    return first, second

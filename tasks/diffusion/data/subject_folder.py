@@ -23,25 +23,32 @@ def subject_folder(
     """
     pictures = _pictures(subject_files(folder, held_out), resolution, caption, keep_whole)
     count, groups = len(pictures), near_duplicate_groups(pictures.pixels)
-    test = held_out or max(1, count // 5)
+    sizes = held_out_sizes(count, held_out)
     if len(groups) < 2:
-        raise TaskError(_too_few(folder, test, f"{numbered(count, 'picture')}{different(groups)}"))
-    validation = min(count // 10, count - test - 1)
-    sizes = HeldOut(test, validation, min(count // 20, count - test - validation - 1))
+        raise TaskError(_too_few(folder, sizes.test, f"{numbered(count, 'picture')}{different(groups)}"))
     return subject_splits(divided(pictures, groups, sizes, {"data": str(folder)}), caption, resolution)
 
 
+def held_out_sizes(count: int, held_out: int | None) -> HeldOut:
+    """How many of `count` pictures are in each split; `held_out` of them are for the test, or a fifth."""
+    test = held_out or max(1, count // 5)
+    validation = max(0, min(count // 10, count - test - 1))
+    return HeldOut(test, validation, max(0, min(count // 20, count - test - validation - 1)))
+
+
 def _pictures(files: list[Path], resolution: int, caption: str, keep_whole: bool) -> Pictures:
-    pixels, whole = [], []
+    pixels, whole, sizes = [], [], []
     for file in files:
         try:
             picture = open_picture(file)
         except UnreadablePicture as broken:
             raise TaskError(f"the picture '{file}' cannot be read ({broken}): repair or remove it") from None
         pixels.append(square(picture, resolution))
+        sizes.append((picture.height, picture.width))
         if keep_whole:
             whole.append(resized(picture, resolution))
-    return Pictures(stack(pixels), [caption] * len(files), whole=whole, names=[file.name for file in files])
+    names = [file.name for file in files]
+    return Pictures(stack(pixels), [caption] * len(files), whole=whole, names=names, sizes=sizes)
 
 
 def subject_files(folder: Path, held_out: int | None) -> list[Path]:

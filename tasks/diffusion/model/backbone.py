@@ -1,4 +1,4 @@
-"""A Stable Diffusion as a `Backbone`: its UNet (UNet2DConditionModel), optionally with its text encoder."""
+"""A Stable Diffusion as a `Backbone`: its UNet (UNet2DConditionModel), optionally with its text encoders."""
 
 import re
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.backbone import AttentionLayer, Backbone, Block, Projection, Sublayer, checkpoint_transformer
+from adapters.backbone import AttentionLayer, Backbone, Block, Projection, Sublayer
+from tasks.diffusion.model.conditioned_unet import ConditionedUNet, take_added_conditions
+from tasks.diffusion.model.two_text_encoders import ConditionedUNetXL, last_layer_names
 
 # Module names of the UNet (diffusers) and the roles of those layers.
 ROLES = [
@@ -23,6 +25,7 @@ ROLES = [
     (r"\.proj_in$", "projection.in"),
     (r"\.proj_out$", "projection.out"),
     (r"(^|\.)(time_emb_proj|time_embedding\.linear_[12])$", "embedding.time"),
+    (r"(^|\.)add_embedding\.linear_[12]$", "embedding.added"),  # SDXL: pooled text, sizes and crop
     (r"(^|\.)(conv_in|conv_out|conv1|conv2|conv_shortcut|conv)$", "convolution.kernel"),
     # module names of CLIPTextModel (transformers)
     (r"\.self_attn\.q_proj$", "self-attention.query"),
@@ -38,55 +41,42 @@ SUBLAYERS = {  # by the class of the transformer block
 }
 
 
-class ConditionedUNet(nn.Module):
-    """A UNet and its text encoder as one model that takes token ids.
-
-    The parts' names are the prefixes of keys in diffusers' LoRA files: "unet." and "text_encoder.".
-    """
-
-    def __init__(self, unet: Any, text_encoder: Any):
-        super().__init__()
-        self.text_encoder, self.unet = text_encoder, unet
-
-    def forward(self, sample: Tensor, timestep: Tensor, input_ids: Tensor, **options: Any) -> Any:
-        return self.unet(sample, timestep, self.text_encoder(input_ids).last_hidden_state, **options)
-
-    @property
-    def config(self) -> Any:
-        return self.unet.config
-
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
-
-    def enable_gradient_checkpointing(self) -> None:
-        self.unet.enable_gradient_checkpointing()
-        checkpoint_transformer(self.text_encoder, True)
-
-    def disable_gradient_checkpointing(self) -> None:
-        self.unet.disable_gradient_checkpointing()
-        checkpoint_transformer(self.text_encoder, False)
-
-
 class StableDiffusionBackbone(Backbone):
-    """The UNet of a Stable Diffusion, and its text encoder if that trains too.
+    """The UNet of a Stable Diffusion, and its text encoder (SDXL: both) if that trains too.
 
     Prefix tuning skips the text encoder: CLIP's attention needs as many keys as queries.
     """
 
     library = "diffusers"
 
-    def __init__(self, unet: Any, recommended_targets: tuple[str, ...] = ("attention",), text_encoder: Any = None):
-        self.unet, self.text_encoder = unet, text_encoder
-        self.model = unet if text_encoder is None else ConditionedUNet(unet, text_encoder)
+    def __init__(
+        self,
+        unet: Any,
+        recommended_targets: tuple[str, ...] = ("attention",),
+        text_encoder: Any = None,
+        text_encoder_2: Any = None,
+    ):
+        self.unet, self.text_encoder, self.text_encoder_2 = unet, text_encoder, text_encoder_2
         self.recommended_targets = recommended_targets
+        self.is_xl = unet.config.addition_embed_type == "text_time"
+        if self.is_xl:
+            unet.register_forward_pre_hook(take_added_conditions, with_kwargs=True)
+        if text_encoder is None:
+            self.model = unet
+        elif text_encoder_2 is None:
+            self.model = ConditionedUNet(unet, text_encoder)
+        else:
+            self.model = ConditionedUNetXL(unet, text_encoder, text_encoder_2)
+            self.unread = last_layer_names(text_encoder)
 
     def all_projections(self) -> list[Projection]:
         projections = []
         for name, module in self.model.named_modules():
             role = next((role for pattern, role in ROLES if re.search(pattern, name)), None)
             if role is not None and isinstance(module, nn.Linear | nn.Conv2d):
-                rows, columns = module.weight.shape[:2]
+                is_linear = isinstance(module, nn.Linear)  # a quantised weight is stored in another shape
+                rows = module.out_features if is_linear else module.weight.shape[0]
+                columns = module.in_features if is_linear else module.weight.shape[1]
                 projections.append(Projection(name, module, role, columns, rows))
         return projections
 
@@ -126,5 +116,19 @@ class StableDiffusionBackbone(Backbone):
             text = {"encoder_hidden_states": torch.randn(2, 7, config.cross_attention_dim, generator=generator)}
         else:
             text = {"input_ids": torch.randint(self.text_encoder.config.vocab_size, (2, 7), generator=generator)}
+        if self.is_xl:
+            text |= self._example_added(generator)
         sample = torch.randn(2, config.in_channels, size, size, generator=generator)
         return {"sample": sample, "timestep": torch.tensor([10, 500]), **text}
+
+    def _example_added(self, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """SDXL's further conditions: the pooled text, or the second text encoder's tokens; sizes and crop."""
+        config = self.model.config
+        sizes = torch.randint(1, 100, (2, 6), generator=generator).float()
+        if self.text_encoder_2 is not None:
+            text = self.text_encoder_2.config
+            tokens = torch.randint(text.vocab_size, (2, 7), generator=generator)
+            tokens[:, -1] = text.eos_token_id  # whose state is the pooled one
+            return {"input_ids_2": tokens, "time_ids": sizes}
+        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        return {"text_embeds": torch.randn(2, width, generator=generator), "time_ids": sizes}

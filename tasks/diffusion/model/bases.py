@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.bundled import bundled_bases
 from tasks.cache import digest
-from tasks.diffusion.model.cards import card_of
+from tasks.diffusion.model.cards import INDEX, card_of, pipeline_in
 from tasks.errors import TaskError
 from tasks.pretrained import hub
-from tasks.pretrained.published.shapes import STABLE_DIFFUSION, names, published
+from tasks.pretrained.precision import BasePrecision, compute_of
+from tasks.pretrained.published.shapes import STABLE_DIFFUSION, did_you_mean, names, published
 from tasks.pretrained.revision import folder_revision
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.diffusion.model.stable_diffusion import StableDiffusion
-
-INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def find_source(base: str, allow_pickle: bool = False, weights: bool = True) -> 
     if known is None and Path(base).is_dir():
         return Source(_checked(Path(base), base))
     if known is None and not hub.is_repository(base):
-        raise TaskError(f"--task.base '{base}' is {_unknown(base)}")
+        raise TaskError(f"--task.base '{base}'{_unknown(base)}")
     kind = _class_on_the_hub(base) if known is None else _supported(known["pipeline"], base)
     files = _files(kind, allow_pickle) if weights else [INDEX, *kind.description_files]
     sources = [base] if known is None else known["hub"]
@@ -68,15 +66,12 @@ def revision_of(base: str, allow_pickle: bool = False) -> str:
     if base == bundled_bases.STABLE_DIFFUSION:  # all of its files are read; no model library is imported
         return folder_revision(source.folder)
     kind = model_class(source.folder, base)
-    patterns = [pattern for file in _files(kind, allow_pickle) for pattern in _with_shards(file)]
-    return folder_revision(source.folder, patterns)
+    return folder_revision(source.folder, _files(kind, allow_pickle))
 
 
 def _with_shards(file: str) -> tuple[str, ...]:
     """A file, or the shards that large weights are saved as."""
     stem, dot, suffix = file.rpartition(".")
-    if suffix not in ("safetensors", "bin"):
-        return (file,)
     return file, f"{file}.index.json", f"{stem}-?????-of-?????{dot}{suffix}"
 
 
@@ -87,16 +82,15 @@ def _class_on_the_hub(repository: str) -> type[StableDiffusion]:
 
 def _files(kind: type[StableDiffusion], allow_pickle: bool) -> list[str]:
     """The files of a hub repository that make up a base; its other formats are gigabytes more."""
-    return [INDEX, *kind.description_files, *kind.weight_files, *(kind.pickle_files if allow_pickle else ())]
+    weights = (*kind.weight_files, *(kind.pickle_files if allow_pickle else ()))
+    return [INDEX, *kind.description_files, *(pattern for file in weights for pattern in _with_shards(file))]
 
 
 def _unknown(base: str) -> str:
     valid = [bundled_bases.STABLE_DIFFUSION, *names(STABLE_DIFFUSION)]
-    near = difflib.get_close_matches(base, valid, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
     return (
-        f"neither one of {', '.join(valid)}{hint}, nor an existing folder in diffusers' layout, nor a hub repository "
-        "such as 'org/name' or 'org/name@revision'"
+        f"{did_you_mean(base, STABLE_DIFFUSION, bundled_bases.STABLE_DIFFUSION)} is neither one of {', '.join(valid)}, "
+        "nor an existing folder in diffusers' layout, nor a hub repository such as 'org/name' or 'org/name@revision'"
     )
 
 
@@ -114,8 +108,9 @@ def _checked(folder: Path, base: str) -> Path:
 def model_classes() -> Mapping[str, type[StableDiffusion]]:
     """The class of each supported kind of diffusion model, by the name of its pipeline in diffusers."""
     from tasks.diffusion.model.stable_diffusion import StableDiffusion
+    from tasks.diffusion.model.stable_diffusion_xl import StableDiffusionXL
 
-    return {kind.pipeline_class: kind for kind in (StableDiffusion,)}
+    return {kind.pipeline_class: kind for kind in (StableDiffusion, StableDiffusionXL)}
 
 
 def model_class(folder: Path, base: str) -> type[StableDiffusion]:
@@ -123,15 +118,7 @@ def model_class(folder: Path, base: str) -> type[StableDiffusion]:
 
     A folder without an index, or whose index names no pipeline, holds a Stable Diffusion.
     """
-    from tasks.diffusion.model.stable_diffusion import StableDiffusion
-
-    index = folder / INDEX
-    try:
-        content = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-        pipeline = content.get("_class_name", StableDiffusion.pipeline_class)
-    except (OSError, ValueError, AttributeError) as error:
-        raise TaskError(f"--task.base '{base}': '{index}' cannot be read ({error}): save the pipeline again") from None
-    return _supported(pipeline, base)
+    return _supported(pipeline_in(folder, base), base)
 
 
 def _supported(pipeline: str, base: str) -> type[StableDiffusion]:
@@ -142,12 +129,20 @@ def _supported(pipeline: str, base: str) -> type[StableDiffusion]:
 
 
 def load(
-    base: str, device: torch.device, allow_pickle: bool = False, train_text_encoder: bool = False
+    base: str,
+    device: torch.device,
+    allow_pickle: bool = False,
+    train_text_encoder: bool = False,
+    precision: BasePrecision | None = None,
 ) -> StableDiffusion:
-    """All parts in fp32 and frozen, from safetensors unless `allow_pickle`. Raises TaskError."""
+    """All parts, frozen, from safetensors unless `allow_pickle`; `precision` is that of all weights but the VAE's, by
+    default fp32. Raises TaskError.
+    """
     folder = folder_of(base, allow_pickle)
     kind = model_class(folder, base)
-    return kind.load(folder, base, card_of(base), device, allow_pickle, train_text_encoder)
+    loaded = kind.load(folder, base, card_of(base), device, allow_pickle, train_text_encoder, precision or "fp32")
+    loaded.backbone.compute = compute_of(precision, device)
+    return loaded
 
 
 def load_meta(base: str, train_text_encoder: bool = False) -> StableDiffusion:

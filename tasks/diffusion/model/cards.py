@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tasks.bundled import bundled_bases
+from tasks.errors import TaskError
+from tasks.pretrained import hub
 from tasks.pretrained.loading import read_card
+from tasks.pretrained.published.shapes import STABLE_DIFFUSION, published
+
+INDEX = "model_index.json"  # names the pipeline class of a folder in diffusers' layout
+DEFAULT_PIPELINE, XL_PIPELINE = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
 
 # The settings of diffusers' tutorials for a published base: text-to-image and DreamBooth with LoRA. 1e-4 is also the
 # rate of methods without a source of their own. The tutorials' LoRA has alpha = rank and draws A with deviation 1/rank.
@@ -17,7 +26,6 @@ TUTORIAL = {
     "learning_rate": 1e-4,
     "lr_scheduler": "constant",
     "warmup_steps": 0,
-    "mixed_precision": "fp16",
 }
 # subspace: full fine-tuning's rate * sqrt(weights / dimension); at the default dimension the weights then move as far
 TEXT_TO_IMAGE_RATES = {  # diffusers, examples/text_to_image/README.md
@@ -51,15 +59,63 @@ PUBLISHED_CARD = {
         "task": {"resolution": 512, "crop": "random", "test_items": 40},
     },
 }
+# examples/text_to_image/README_sdxl.md and examples/dreambooth/README_sdxl.md of diffusers; its pipeline's guidance
+XL_CARD = PUBLISHED_CARD | {
+    "sampling": {"num_inference_steps": 25, "guidance_scale": 5.0},
+    "sd-pokemon": PUBLISHED_CARD["sd-pokemon"]
+    | {
+        "train": TUTORIAL | {"epochs": 2, "checkpointing_steps": 500},
+        "task": PUBLISHED_CARD["sd-pokemon"]["task"] | {"resolution": 1024},
+    },
+    "sd-dreambooth": PUBLISHED_CARD["sd-dreambooth"]
+    | {"task": PUBLISHED_CARD["sd-dreambooth"]["task"] | {"resolution": 1024}},
+}
+CARDS: Mapping[str, dict[str, Any]] = {XL_PIPELINE: XL_CARD}  # by pipeline; any other has PUBLISHED_CARD
 
 
 def recommended(base: str, task: str, part: str) -> dict[str, Any]:
     """What the base's card recommends for a task: its "train", "methods", "task" or "on_cpu" settings."""
     card = card_of(base)
-    return card.get(task, PUBLISHED_CARD.get(task, {})).get(part, {})
+    return card.get(task, published_card(base).get(task, {})).get(part, {})
 
 
 def card_of(base: str) -> dict[str, Any]:
-    """What the base recommends: its own `card.json`, or the card of published bases if it has none."""
+    """What the base recommends: its own `card.json`, or the card of its kind if it has none."""
     file = bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
-    return read_card(file) if file.is_file() else PUBLISHED_CARD
+    return read_card(file) if file.is_file() else published_card(base)
+
+
+def published_card(base: str) -> dict[str, Any]:
+    """The card of the base's kind."""
+    return CARDS.get(pipeline_of(base), PUBLISHED_CARD)
+
+
+def pipeline_of(base: str) -> str:
+    """The base's pipeline class in diffusers; the default for a base that cannot be found. Raises TaskError."""
+    known = published(base, STABLE_DIFFUSION)
+    if known is not None:
+        return known["pipeline"]
+    folder = bundled_bases.FOLDERS.get(base, Path(base))
+    if folder.is_dir():
+        return pipeline_in(folder, base)
+    return _pipeline_on_the_hub(base) if hub.is_repository(base) else DEFAULT_PIPELINE
+
+
+@cache
+def _pipeline_on_the_hub(repository: str) -> str:
+    """Only the repository's index is fetched. Whoever loads the base reports what is missing."""
+    try:
+        folder = hub.fetch("--task.base", repository, [repository], [INDEX], "model").folder
+    except TaskError:
+        return DEFAULT_PIPELINE
+    return pipeline_in(folder, repository)
+
+
+def pipeline_in(folder: Path, base: str) -> str:
+    """The pipeline that a folder's index names; without one, that of Stable Diffusion 1 and 2. Raises TaskError."""
+    index = folder / INDEX
+    try:
+        content = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        return content.get("_class_name", DEFAULT_PIPELINE)
+    except (OSError, ValueError, AttributeError) as error:
+        raise TaskError(f"--task.base '{base}': '{index}' cannot be read ({error}): save the pipeline again") from None

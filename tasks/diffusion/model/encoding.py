@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -42,19 +43,40 @@ def encode_posterior(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def _posterior(vae: Any, pixels: Tensor) -> Tensor:
-    posterior = vae.encode(pixels.to(vae.device).float() / 127.5 - 1).latent_dist
+    with without_autocast(vae.device):
+        posterior = vae.encode(pixels.to(vae.device).float() / 127.5 - 1).latent_dist
     return torch.stack([posterior.mean, posterior.std], dim=1).cpu()
 
 
 @torch.no_grad()
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Scaled latents (n, channels, h, w) to pictures uint8 (n, 3, height, width)."""
+    return torch.cat(map_across_ranks(slices(vae, latents), lambda part: decoded(vae, part), "decoding"))
 
-    def decoded(part: Tensor) -> Tensor:
-        pictures = vae.decode(part.to(vae.device) / vae.config.scaling_factor).sample
-        return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
-    return torch.cat(map_across_ranks(latents.split(batch_size(latents, latent_factor(vae))), decoded, "decoding"))
+@torch.no_grad()
+def decode_slices(vae: Any, latents: Tensor) -> Tensor:
+    """The same as `decode_latents`, in this process alone."""
+    return torch.cat([decoded(vae, part) for part in slices(vae, latents)])
+
+
+def slices(vae: Any, latents: Tensor) -> Sequence[Tensor]:
+    """Latents in parts that the VAE decodes at once, so that decoding takes less memory than sampling."""
+    return latents.split(batch_size(latents, latent_factor(vae)))
+
+
+def decoded(vae: Any, part: Tensor) -> Tensor:
+    """One part of scaled latents as pictures uint8 in CPU memory."""
+    with without_autocast(vae.device):
+        pictures = vae.decode(part.to(vae.device, torch.float32) / vae.config.scaling_factor).sample
+    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A context for the VAE, which computes in fp32: the activations of SDXL's leave the range of fp16."""
+    if not torch.amp.is_autocast_available(device.type):  # the meta device
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def batch_size(pictures: Tensor, factor: int = 1) -> int:
@@ -85,10 +107,20 @@ def cut_captions(tokenizer: Any, captions: Sequence[str]) -> list[str]:
 @torch.no_grad()
 def encode_captions(text_encoder: Any, tokenizer: Any, captions: list[str], batch: int = 256) -> Tensor:
     """Text states (n, positions, width); equal captions are computed once."""
+
+    def encode(some: list[str]) -> dict[str, Tensor]:
+        states = text_encoder(tokenize(tokenizer, some).to(text_encoder.device)).last_hidden_state
+        return {"states": states.float().cpu()}
+
+    return encode_distinct(captions, encode, batch)["states"]
+
+
+def encode_distinct(
+    captions: list[str], encode: Callable[[list[str]], dict[str, Tensor]], batch: int = 256
+) -> dict[str, Tensor]:
+    """`encode` of all captions, a row each; equal captions are computed once."""
     distinct = list(dict.fromkeys(captions))
-    states = []
-    for start in range(0, len(distinct), batch):
-        tokens = tokenize(tokenizer, distinct[start : start + batch])
-        states.append(text_encoder(tokens.to(text_encoder.device)).last_hidden_state.cpu())
+    parts = [encode(distinct[start : start + batch]) for start in range(0, len(distinct), batch)]
     row = {caption: i for i, caption in enumerate(distinct)}
-    return torch.cat(states)[[row[caption] for caption in captions]]
+    order = [row[caption] for caption in captions]
+    return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}

@@ -13,10 +13,11 @@ from torch import Tensor
 from tasks.base import LoadedBase
 from tasks.bundled.bundled_bases import CARD
 from tasks.diffusion.model import bases
-from tasks.diffusion.model.sampling import Sampling, sample
+from tasks.diffusion.model.sampling import Sampling, pictures_at_once, sample
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.revision import weights_digest
 
-BATCH = 8  # pictures sampled together: what fits a GPU at 512 pixels
+BATCH = 8  # pictures sampled together, at most
 
 
 class LoadedStableDiffusion(LoadedBase):
@@ -29,8 +30,9 @@ class LoadedStableDiffusion(LoadedBase):
         resolution: int | None = None,
         allow_pickle: bool = False,
         train_text_encoder: bool = False,
+        precision: BasePrecision | None = None,
     ):
-        self.base = bases.load(base, device, allow_pickle, train_text_encoder)
+        self.base = bases.load(base, device, allow_pickle, train_text_encoder, precision)
         self.backbone = self.base.backbone
         self.folder = bases.folder_of(base, allow_pickle)
         self.revision = bases.revision_of(base, allow_pickle)
@@ -42,14 +44,15 @@ class LoadedStableDiffusion(LoadedBase):
 
     def sample(self, prompts: Sequence[str], seed: int, num_inference_steps: int, guidance_scale: float) -> Tensor:
         self.backbone.model.eval()
-        settings = Sampling(num_inference_steps, guidance_scale, seed, BATCH, self.resolution)
+        batch = pictures_at_once(BATCH, self.resolution)
+        settings = Sampling(num_inference_steps, guidance_scale, seed, batch, self.resolution)
         return sample(self.base, list(prompts), settings)
 
     def pipeline(self) -> Any:
         return self.base.pipeline()
 
     def save(self, folder: Path) -> None:
-        """Write a StableDiffusionPipeline's folder and the base's card."""
+        """Write the pipeline's folder in diffusers' layout, and the base's card."""
         pipeline = self.base.pipeline()
         pipeline.register_modules(scheduler=self.base.scheduler)
         pipeline.save_pretrained(folder)

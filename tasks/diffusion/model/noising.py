@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class Noising:
     latents: Latents
     conditions: Conditions  # of the n items
     empty: Conditions  # of the empty caption, without the first dimension
+    view_conditions: Callable[[Tensor], Conditions] = lambda windows: {}  # of each view's window, (batch, 6)
     caption_dropout: float = 0.0
     noise_offset: float = 0.0
     snr_gamma: float | None = None
@@ -59,6 +61,7 @@ class Noising:
         if self.noise_offset:
             noise = noise + self.noise_offset * offset
         conditions = self._conditions(index, chance < self.caption_dropout)
+        conditions |= self.view_conditions(self.latents.windows(index, views))
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         return NoisyBatch(noisy, self._target(latents, noise, timestep), timestep, conditions, self._weight(timestep))
 

@@ -1,6 +1,6 @@
 """Stable Diffusion 1 and 2: everything that is particular to this kind of diffusion model.
 
-Another kind (Stable Diffusion XL) is one more class with the same methods, listed in `bases.model_classes`: it names
+Another kind (`stable_diffusion_xl`) is one more class with the same methods, listed in `bases.model_classes`: it names
 its own pipeline, parts and files, and its text conditions hold more entries.
 """
 
@@ -19,6 +19,7 @@ from tasks.diffusion.model.backbone import StableDiffusionBackbone
 from tasks.diffusion.model.encoding import (
     cut_captions,
     decode_latents,
+    decode_slices,
     encode_captions,
     encode_pictures,
     encode_posterior,
@@ -28,13 +29,16 @@ from tasks.diffusion.model.encoding import (
 )
 from tasks.errors import TaskError
 from tasks.pretrained.loading import check_vocabulary, load_data_only, load_model, quiet
+from tasks.pretrained.precision import QUANTISED, BasePrecision, loaded_dtype, loading_options
 
 Conditions = dict[str, Tensor]  # what the denoiser takes beside noisy latents and timesteps, one row per picture
 
 
 @dataclass
 class StableDiffusion:
-    """The parts of a StableDiffusionPipeline on one device, in fp32 and frozen, and the base's card.
+    """The parts of a StableDiffusionPipeline on one device, frozen, and the base's card.
+
+    Weights have the base's `precision`, except the VAE's: they are in fp32, which the activations of SDXL's need.
 
     The parts are typed `Any`: diffusers creates their attributes (config, device, ...) at run time. `folder` is None
     for a model on the meta device, which has no tokenizer and no scheduler.
@@ -43,6 +47,7 @@ class StableDiffusion:
     pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
     parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     models: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
+    text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     frozen: ClassVar[tuple[str, ...]] = ("vae", "text_encoder")  # training can do without them
     conditioning: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer")  # what text conditions depend on
     description_files: ClassVar[tuple[str, ...]] = (
@@ -73,6 +78,8 @@ class StableDiffusion:
     folder: Path | None = None
     allow_pickle: bool = False
     train_text_encoder: bool = False
+    precision: BasePrecision = "fp32"
+    zero_empty: bool = False  # sampling without a negative prompt takes zeros for its text states
 
     @classmethod
     def load(
@@ -83,24 +90,31 @@ class StableDiffusion:
         device: torch.device,
         allow_pickle: bool = False,
         train_text_encoder: bool = False,
+        precision: BasePrecision = "fp32",
     ) -> Self:
         """All parts from a folder in diffusers' layout. Raises TaskError if one is broken."""
+        models = {part: cls._read(folder, name, part, allow_pickle, precision, device) for part in cls.models}
+        if precision not in QUANTISED:
+            models["unet"].to(memory_format=torch.channels_last)
+        rest: dict[str, Any] = {"folder": folder, "allow_pickle": allow_pickle, "precision": precision}
+        rest["train_text_encoder"] = train_text_encoder
+        return cls(**models, **cls._read_others(folder, name), card=card, name=name, **rest)
+
+    @classmethod
+    def _read_others(cls, folder: Path, name: str) -> dict[str, Any]:
+        """The parts without weights. Raises TaskError."""
         from diffusers import DDPMScheduler
 
-        unet, vae, text_encoder = (cls._read(folder, name, part, allow_pickle).to(device) for part in cls.models)
-        unet.to(memory_format=torch.channels_last)
-        tokenizer = cls.load_tokenizer(folder, name)
         scheduler = load_data_only(DDPMScheduler, folder / "scheduler", name)
-        parts = (unet, vae, text_encoder, tokenizer, scheduler)
-        return cls(*parts, card, name, folder, allow_pickle, train_text_encoder)
+        return {"tokenizer": cls.load_tokenizer(folder, name), "scheduler": scheduler}
 
     @staticmethod
-    def load_tokenizer(folder: Path, name: str) -> Any:
-        """The tokenizer, whose `model_max_length` is what the text encoder reads. Raises TaskError."""
+    def load_tokenizer(folder: Path, name: str, part: str = "tokenizer", encoder: str = "text_encoder") -> Any:
+        """A tokenizer, whose `model_max_length` is what its text encoder reads. Raises TaskError."""
         from transformers import CLIPTextConfig, CLIPTokenizer
 
-        tokenizer = load_data_only(CLIPTokenizer, folder / "tokenizer", name)
-        config = load_data_only(CLIPTextConfig, folder / "text_encoder", name)
+        tokenizer = load_data_only(CLIPTokenizer, folder / part, name)
+        config = load_data_only(CLIPTextConfig, folder / encoder, name)
         check_vocabulary(tokenizer, config.vocab_size, name)
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
         return tokenizer
@@ -110,33 +124,47 @@ class StableDiffusion:
         cls, configurations: Mapping[str, Any], name: str, card: dict[str, Any], train_text_encoder: bool = False
     ) -> Self:
         """The models on the meta device, from the `config.json` of each: shapes without weights."""
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextConfig, CLIPTextModel
+        models = {}
+        for part, kind in cls.kinds().items():
+            quiet(kind)
+            with torch.device("meta"):
+                if part in cls.text_encoders:
+                    models[part] = kind(kind.config_class(**configurations[part]))
+                else:
+                    models[part] = kind.from_config(configurations[part])
+            models[part].requires_grad_(False)
+        models["unet"].to(memory_format=torch.channels_last)
+        absent: dict[str, Any] = dict.fromkeys(set(cls.parts) - set(cls.models))
+        return cls(**models, **absent, card=card, name=name, train_text_encoder=train_text_encoder)
 
-        quiet(UNet2DConditionModel)
-        quiet(CLIPTextModel)
-        with torch.device("meta"):
-            unet: Any = UNet2DConditionModel.from_config(configurations["unet"])
-            vae: Any = AutoencoderKL.from_config(configurations["vae"])
-            text_encoder = CLIPTextModel(CLIPTextConfig(**configurations["text_encoder"]))
-        unet.to(memory_format=torch.channels_last)
-        for model in (unet, vae, text_encoder):
-            model.requires_grad_(False)
-        return cls(unet, vae, text_encoder, None, None, card, name, train_text_encoder=train_text_encoder)
-
-    @staticmethod
-    def _read(folder: Path, name: str, part: str, allow_pickle: bool) -> Any:
-        """The UNet, VAE or text encoder, in fp32 and frozen; from safetensors unless `allow_pickle`."""
+    @classmethod
+    def kinds(cls) -> dict[str, Any]:
+        """The class of each model, of diffusers or transformers."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel
 
-        kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-        precision = "dtype" if part == "text_encoder" else "torch_dtype"  # as transformers and diffusers call it
-        options: dict[str, Any] = {precision: torch.float32, "use_safetensors": None if allow_pickle else True}
-        return load_model(kinds[part], folder / part, name, **options).eval().requires_grad_(False)
+        return {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+
+    @classmethod
+    def _read(
+        cls, folder: Path, name: str, part: str, allow_pickle: bool, precision: BasePrecision, device: torch.device
+    ) -> Any:
+        """One of the models, frozen; from safetensors unless `allow_pickle`. Of a quantised base, the UNet alone is
+        quantised; the text encoders have the dtype that it computes in.
+        """
+        import diffusers
+
+        quantised = precision in QUANTISED and part == "unet"
+        stored = loaded_dtype("fp32" if part == "vae" else precision, device)
+        dtype = "dtype" if part in cls.text_encoders else "torch_dtype"  # as transformers and diffusers call it
+        options: dict[str, Any] = {dtype: stored, "use_safetensors": None if allow_pickle else True}
+        if quantised:
+            options |= loading_options(precision, device, diffusers.BitsAndBytesConfig)
+        model = load_model(cls.kinds()[part], folder / part, name, **options).eval().requires_grad_(False)
+        return model if quantised else model.to(device)
 
     def release(self, *parts: str) -> None:
-        """Free frozen parts ("vae", "text_encoder"). The next access to one reads it again."""
+        """Free frozen parts (the VAE, text encoders). The next access to one reads it again."""
         for part in parts:
             self.__dict__.pop(part, None)
 
@@ -145,15 +173,15 @@ class StableDiffusion:
         folder = self.__dict__.get("folder")
         if name not in self.frozen or folder is None:
             raise AttributeError(name)
-        part = self._read(folder, self.name, name, self.allow_pickle).to(self.device)
+        part = self._read(folder, self.name, name, self.allow_pickle, self.precision, self.device)
         self.__dict__[name] = part
         return part
 
     @cached_property
     def backbone(self) -> StableDiffusionBackbone:
         """What adapters attach to: the UNet, with the text encoder if that trains too."""
-        encoder = self.text_encoder if self.train_text_encoder else None
-        return StableDiffusionBackbone(self.unet, tuple(self.card["targets"]), encoder)
+        encoders = {part: getattr(self, part) for part in self.text_encoders if self.train_text_encoder}
+        return StableDiffusionBackbone(self.unet, tuple(self.card["targets"]), **encoders)
 
     @property
     def device(self) -> torch.device:
@@ -188,6 +216,19 @@ class StableDiffusion:
         """The frozen text encoder's states, (n, positions, width)."""
         return {"encoder_hidden_states": encode_captions(self.text_encoder, self.tokenizer, captions)}
 
+    def empty_conditions(self, encoded: Conditions) -> Conditions:
+        """The conditions of a dropped caption, given those of the empty one: what sampling without a prompt takes.
+
+        If text encoders train, the empty caption's ids, as in diffusers' scripts.
+        """
+        if self.train_text_encoder or not self.zero_empty:
+            return encoded
+        return {name: torch.zeros_like(tensor) for name, tensor in encoded.items()}
+
+    def view_conditions(self, windows: Tensor) -> Conditions:
+        """Conditions on the crop of each training picture, from `Augmentation.windows` (n, 6)."""
+        return {}
+
     def cut_captions(self, captions: list[str]) -> list[str]:
         """The captions that have more tokens than the text encoder reads."""
         return cut_captions(self.tokenizer, captions)
@@ -216,6 +257,10 @@ class StableDiffusion:
         """Scaled latents (n, channels, h, w) to pictures uint8 (n, 3, height, width)."""
         return decode_latents(self.vae, latents)
 
+    def decode_batch(self, latents: Tensor) -> Tensor:
+        """`decode_latents` in this process alone, for pictures that are sampled in several processes."""
+        return decode_slices(self.vae, latents)
+
     def predict_noise(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, model: Any = None) -> Tensor:
         """The prediction for noisy latents (n, channels, h, w) in fp32: the noise, or what `prediction_type` names.
 
@@ -224,22 +269,21 @@ class StableDiffusion:
         noisy = noisy.to(self.device, memory_format=torch.channels_last)
         inputs = {name: tensor.to(self.device) for name, tensor in conditions.items()}
         model = self.backbone.model if model is None else model
-        return model(noisy, timestep.to(self.device), **inputs).sample.float()
+        with self.backbone.computing():
+            return model(noisy, timestep.to(self.device), **inputs).sample.float()
 
     def pipeline(self) -> Any:
-        """A StableDiffusionPipeline over the loaded parts, with the solver that this project samples with."""
-        from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+        """diffusers' pipeline over the loaded parts, with the solver that this project samples with."""
+        import diffusers
 
-        pipeline_class: Any = StableDiffusionPipeline  # its signature forbids the None that its code allows
-        pipeline = pipeline_class(
-            vae=self.vae,
-            text_encoder=self.text_encoder,
-            tokenizer=self.tokenizer,
-            unet=self.unet,
-            scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        kind: Any = getattr(diffusers, self.pipeline_class)
+        scheduler = diffusers.DPMSolverMultistepScheduler.from_config(self.scheduler.config)
+        parts = {part: getattr(self, part) for part in self.parts} | {"scheduler": scheduler}
+        pipeline = kind(**parts, **self.pipeline_options(self.zero_empty))
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    @classmethod
+    def pipeline_options(cls, zero_empty: bool = True) -> dict[str, Any]:
+        """The pipeline's arguments that are not parts of the base."""
+        return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

@@ -4,6 +4,8 @@ import json
 
 from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
 
+LONGEST = 350  # tokens of the longest text in gpt-mini's vocabulary; a larger one needs fewer
+
 
 def texts(count: int) -> list[str]:
     """`count` texts of each kind, synthetic descriptions and Bible chapters; the same for every base."""

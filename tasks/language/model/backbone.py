@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,8 +139,9 @@ def find_layout(model: nn.Module) -> Layout:
 def split(name: str, module: nn.Module, roles: tuple[str, ...]) -> Iterator[Projection]:
     """The projections in one module: its output features divided equally among the roles."""
     transposed = isinstance(module, Conv1D)
-    weight = module.get_parameter("weight")
-    features = tuple(weight.shape) if transposed else tuple(reversed(weight.shape))  # (in, out)
+    layer: Any = module
+    # (in, out); a quantised weight is stored in another shape
+    features = tuple(layer.weight.shape) if transposed else (layer.in_features, layer.out_features)
     share = features[1] // len(roles)
     for index, role in enumerate(roles):
         rows = (index * share, (index + 1) * share) if len(roles) > 1 else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tasks.errors import TaskError
 from tasks.language.model.cards import card_of
 from tasks.pretrained import hub
 from tasks.pretrained.loading import check_vocabulary, load_data_only, load_model
+from tasks.pretrained.precision import QUANTISED, BasePrecision, compute_of, loaded_dtype, loading_options
 from tasks.pretrained.published import shapes
 from tasks.pretrained.revision import folder_revision, weights_digest
 
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tasks.language.model.backbone import CausalLanguageModel
+
 DESCRIPTION_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
 WEIGHT_FILES = ("model*.safetensors",)  # not other frameworks'
 PICKLE_FILES = ("*.bin",)
+LOGITS_AT_ONCE = 2**25  # 128 MiB in fp32
 SMOLLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -51,7 +56,7 @@ class Source:
 
 @dataclass
 class LanguageModel:
-    """A model in fp32 on its device, with its tokenizer, the base's card and revision."""
+    """A frozen model on its device, with its tokenizer, the base's card and revision."""
 
     model: nn.Module
     tokenizer: Any
@@ -59,6 +64,14 @@ class LanguageModel:
     name: str
     revision: str
     reserved_positions: int = 0  # for the method, such as a prefix
+    logits_at_once: int = LOGITS_AT_ONCE  # that a loss computes together
+
+    @cached_property
+    def backbone(self) -> CausalLanguageModel:
+        """What adapters attach to."""
+        from tasks.language.model.backbone import CausalLanguageModel
+
+        return CausalLanguageModel(self.model, tuple(self.card["targets"]))
 
     @property
     def device(self) -> torch.device:
@@ -97,20 +110,31 @@ class LanguageModel:
         return {name: self.card["generation"][name] if value is None else value for name, value in settings.items()}
 
 
-def load(base: str, device: torch.device, allow_pickle: bool = False) -> LanguageModel:
-    """Load a base in fp32 and evaluation mode, with a padding token; from safetensors unless `allow_pickle`.
+def load(
+    base: str,
+    device: torch.device,
+    allow_pickle: bool = False,
+    logits_at_once: int = LOGITS_AT_ONCE,
+    precision: BasePrecision | None = None,
+) -> LanguageModel:
+    """Load a base frozen and in evaluation mode, with a padding token; from safetensors unless `allow_pickle`.
 
-    Raises TaskError if the base is not available or incomplete.
+    `precision` is that of its weights, by default fp32. Raises TaskError if the base is not available or incomplete.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     source = find_source(base, allow_pickle)
     options: dict[str, Any] = {"trust_remote_code": False}
-    model_options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": None if allow_pickle else True}
+    model_options: dict[str, Any] = {
+        "dtype": loaded_dtype(precision, device),
+        "use_safetensors": None if allow_pickle else True,
+        **loading_options(precision, device, BitsAndBytesConfig),
+    }
     if source.gguf_file is not None:
         from transformers import GgufConfig
 
+        if precision in QUANTISED:
+            raise TaskError(f"--task.base-precision {precision}: '{base}' is read from a GGUF file: choose bf16")
         options["gguf_file"] = source.gguf_file
         # otherwise the model stays quantised and can be neither trained nor saved
         model_options |= {"use_safetensors": None, "quantization_config": GgufConfig(dequantize=True)}
@@ -118,8 +142,11 @@ def load(base: str, device: torch.device, allow_pickle: bool = False) -> Languag
     tokenizer = load_tokenizer(source, base)
     model: Any = load_model(AutoModelForCausalLM, folder, base, **options, **model_options)
     check_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0], base)
-    model.to(device).eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, card_of(base), base, source.revision)
+    model = model if precision in QUANTISED else model.to(device)
+    model.eval().requires_grad_(False)
+    loaded = LanguageModel(model, tokenizer, card_of(base), base, source.revision, logits_at_once=logits_at_once)
+    loaded.backbone.compute = compute_of(precision, device)
+    return loaded
 
 
 def load_tokenizer(source: Source, base: str) -> Any:
@@ -159,9 +186,9 @@ def _fetch(base: str, files: tuple[str, ...]) -> Source:
     known = shapes.published(base, shapes.LANGUAGE_MODEL)
     if known is None and not hub.is_repository(base):
         raise TaskError(
-            f"unknown --task.base '{base}': expected {LANGUAGE_MODEL}, "
-            f"{', '.join(shapes.names(shapes.LANGUAGE_MODEL))}, an existing folder, or a hub repository such as "
-            "'org/name' or 'org/name@revision'"
+            f"unknown --task.base '{base}'{shapes.did_you_mean(base, shapes.LANGUAGE_MODEL, LANGUAGE_MODEL)}: expected "
+            f"{LANGUAGE_MODEL}, {', '.join(shapes.names(shapes.LANGUAGE_MODEL))}, an existing folder, or a hub "
+            "repository such as 'org/name' or 'org/name@revision'"
         )
     try:
         snapshot = hub.fetch("--task.base", base, [base] if known is None else known["hub"], files, "model")

@@ -55,7 +55,7 @@ def generate(
     `ends` are the tokens that end a text; the tokenizer's if there are none.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    size = max(1, ROWS // beam_search.num_beams)
+    size = prompts_at_once(beam_search.num_beams)
     batches = [order[start : start + size] for start in range(0, len(prompts), size)]
 
     def generate_texts(indices: list[int]) -> list[str]:
@@ -66,6 +66,11 @@ def generate(
         for i, text in zip(indices, batch_texts, strict=True):
             texts[i] = text if all_lines else text.strip().split("\n")[0]
     return texts
+
+
+def prompts_at_once(num_beams: int) -> int:
+    """How many prompts are generated from together."""
+    return max(1, ROWS // num_beams)
 
 
 def _generate_batch(
@@ -85,16 +90,17 @@ def _generate_batch(
         tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     bans = [NoRepeatInText(beam_search.no_repeat_ngram_size, longest)] if beam_search.no_repeat_ngram_size else []
-    generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
-        input_ids=tokens.to(base.device),
-        attention_mask=mask.to(base.device),
-        max_new_tokens=min(beam_search.max_new_tokens, room),
-        num_beams=beam_search.num_beams,
-        do_sample=False,
-        length_penalty=beam_search.length_penalty,
-        logits_processor=LogitsProcessorList(bans),
-        early_stopping=False,
-        eos_token_id=list(ends) or base.tokenizer.eos_token_id,
-        pad_token_id=pad,
-    )
+    with base.backbone.computing():
+        generated = base.model.generate(  # pyright: ignore[reportCallIssue]  (nn.Module to the type checker)
+            input_ids=tokens.to(base.device),
+            attention_mask=mask.to(base.device),
+            max_new_tokens=min(beam_search.max_new_tokens, room),
+            num_beams=beam_search.num_beams,
+            do_sample=False,
+            length_penalty=beam_search.length_penalty,
+            logits_processor=LogitsProcessorList(bans),
+            early_stopping=False,
+            eos_token_id=list(ends) or base.tokenizer.eos_token_id,
+            pad_token_id=pad,
+        )
     return base.tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)

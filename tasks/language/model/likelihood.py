@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tasks.distributed import map_across_ranks
 from tasks.language.metrics.perplexity import Losses
-from tasks.language.model.bases import LanguageModel
+from tasks.language.model.attention_masks import nothing_read
+from tasks.language.model.bases import LOGITS_AT_ONCE, LanguageModel
+from tasks.language.model.chunked_logits import Reduction, by_chunk, fits
 
 Row = tuple[list[int], list[int]]  # token ids of prompt and text; only the text counts in the loss
 
@@ -22,38 +24,50 @@ EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids, mask and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
+    """Token ids and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
 
-    Without padding the mask is None: attention is causal anyway, and the model can skip inspecting a mask.
-    `positions` (n, length) are given where rows hold several items (`packing`), and `read` is then the number of tokens
+    There is no mask: what precedes the padding cannot see it, since attention is causal. `read` is the number of tokens
+    that are not padding. `positions` (n, length) are given where rows hold several items (`packing`).
     that are not padding.
     """
 
     tokens: Tensor
-    mask: Tensor | None
     labels: Tensor
+    read: int
     positions: Tensor | None = None
-    read: int | None = None
+
+    def to(self, device: torch.device) -> TokenBatch:
+        positions = None if self.positions is None else self.positions.to(device)
+        return TokenBatch(self.tokens.to(device), self.labels.to(device), self.read, positions)
 
 
 def padded(rows: Sequence[Row], device: torch.device) -> TokenBatch:
     """Combine rows into one batch."""
-    length = max(len(prompt) + len(text) for prompt, text in rows)
-    tokens = torch.zeros(len(rows), length, dtype=torch.long)
-    mask, labels = torch.zeros_like(tokens), torch.full_like(tokens, IGNORED)
+    sizes = [len(prompt) + len(text) for prompt, text in rows]
+    tokens = torch.zeros(len(rows), max(sizes), dtype=torch.long)
+    labels = torch.full_like(tokens, IGNORED)
     for i, (prompt, text) in enumerate(rows):
-        end = len(prompt) + len(text)
-        tokens[i, :end] = torch.tensor(prompt + text)
-        mask[i, :end] = 1
-        labels[i, len(prompt) : end] = torch.tensor(text)
-    is_padded = any(len(prompt) + len(text) < length for prompt, text in rows)
-    return TokenBatch(tokens.to(device), mask.to(device) if is_padded else None, labels.to(device))
+        tokens[i, : sizes[i]] = torch.tensor(prompt + text)
+        labels[i, len(prompt) : sizes[i]] = torch.tensor(text)
+    return TokenBatch(tokens, labels, sum(sizes)).to(device)
 
 
-def cross_entropy(model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0) -> Tensor:
-    """Mean over the target tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7."""
-    logits, targets = next_token_logits(model, batch)
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+def cross_entropy(
+    model: torch.nn.Module, batch: TokenBatch, smoothing: float = 0.0, logits_at_once: int = LOGITS_AT_ONCE
+) -> Tensor:
+    """Mean over the target tokens, in nats; label smoothing as in Szegedy et al. 2016, section 7.
+
+    More than `logits_at_once` logits are computed in chunks, whose sum differs by rounding alone.
+    """
+    targets, options = batch.labels[:, 1:], {"ignore_index": IGNORED, "label_smoothing": smoothing}
+    if fits(model, targets, logits_at_once):
+        return F.cross_entropy(next_token_logits(model, batch).flatten(0, 1), targets.flatten(), **options)
+
+    def total(logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, **options, reduction="sum")
+
+    totals = by_chunk(model, batch.tokens, targets, total, logits_at_once, batch.positions)
+    return torch.stack(totals).sum() / (targets != IGNORED).sum()
 
 
 def target_tokens(batch: TokenBatch) -> int:
@@ -61,18 +75,10 @@ def target_tokens(batch: TokenBatch) -> int:
     return int((batch.labels[:, 1:] != IGNORED).sum())
 
 
-def input_tokens(batch: TokenBatch) -> int:
-    """Number of tokens that the model reads, padding excluded."""
-    if batch.read is not None:
-        return batch.read
-    return batch.tokens.numel() if batch.mask is None else int(batch.mask.sum())
-
-
-def next_token_logits(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Logits (n, length - 1, vocabulary) in fp32 and the labels that they predict."""
-    positions = {} if batch.positions is None else {"position_ids": batch.positions}
-    output = model(input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False, **positions)
-    return output.logits[:, :-1].float(), batch.labels[:, 1:]
+def next_token_logits(model: torch.nn.Module, batch: TokenBatch) -> Tensor:
+    """Logits (n, length - 1, vocabulary) in fp32 of all positions that predict a label."""
+    with nothing_read(packed=batch.positions is not None):
+        return model(input_ids=batch.tokens, position_ids=batch.positions, use_cache=False).logits[:, :-1].float()
 
 
 @torch.no_grad()
@@ -89,9 +95,38 @@ def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
 
 def _batch_losses(base: LanguageModel, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Nats and tokens of each row, (n,)."""
-    logits, targets = next_token_logits(base.model, padded(rows, base.device))
-    each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-    return each.sum(dim=1).cpu().numpy(), (targets != IGNORED).sum(dim=1).cpu().numpy()
+    with base.backbone.computing():
+        nats, tokens = row_losses(base.model, padded(rows, base.device), base.logits_at_once)
+    return nats.cpu().numpy(), tokens.cpu().numpy()
+
+
+def row_losses(
+    model: torch.nn.Module, batch: TokenBatch, logits_at_once: int = LOGITS_AT_ONCE
+) -> tuple[Tensor, Tensor]:
+    """Nats and target tokens of each row, (n,)."""
+    targets = batch.labels[:, 1:]
+    if fits(model, targets, logits_at_once):
+        logits = next_token_logits(model, batch).transpose(1, 2)
+        each = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+    else:
+        each = per_token(model, batch, _nats, logits_at_once)
+    return each.sum(dim=1), (targets != IGNORED).sum(dim=1)
+
+
+def per_token(
+    model: torch.nn.Module, batch: TokenBatch, reduce: Reduction, logits_at_once: int = LOGITS_AT_ONCE
+) -> Tensor:
+    """`reduce` of the logits of each position that predicts a label, (n, length - 1, ...); see `by_chunk`."""
+    targets = batch.labels[:, 1:]
+    if fits(model, targets, logits_at_once):
+        each = reduce(next_token_logits(model, batch).flatten(0, 1), targets.flatten())
+    else:
+        each = torch.cat(by_chunk(model, batch.tokens, targets, reduce, logits_at_once, batch.positions))
+    return each.unflatten(0, targets.shape)
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
 
 def document_rows(base: LanguageModel, texts: Sequence[str], max_length: int) -> list[Row]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tasks.base import LoadedBase
 from tasks.bundled.bundled_bases import CARD
 from tasks.language.model import bases
-from tasks.language.model.backbone import CausalLanguageModel
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.generation import BeamSearch, generate
+from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.revision import weights_digest
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ class LoadedLanguageModel(LoadedBase):
         all_lines: bool = False,
         allow_pickle: bool = False,
         ends: Callable[[LanguageModel], Sequence[int]] = lambda base: (),
+        precision: BasePrecision | None = None,
     ):
-        self.base = bases.load(base, device, allow_pickle)
-        self.backbone = CausalLanguageModel(self.base.model, tuple(self.base.card["targets"]))
+        self.base = bases.load(base, device, allow_pickle, precision=precision)
+        self.backbone = self.base.backbone
         self.revision = self.base.revision
         self.generation = self.base.generation_settings(generation)
         self.prompt_ids, self.all_lines, self.allow_pickle = prompt_ids, all_lines, allow_pickle

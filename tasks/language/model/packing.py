@@ -48,7 +48,7 @@ def packed(packs: Sequence[Pack], device: torch.device) -> TokenBatch:
             start = end
         positions[i, start:] = torch.arange(length - start)
         real += start
-    return TokenBatch(tokens.to(device), None, labels.to(device), positions.to(device), real)
+    return TokenBatch(tokens, labels, real, positions).to(device)
 
 
 def _size(row: Row) -> int:

@@ -6,7 +6,9 @@ class in diffusers, and the configuration of every part in its library's own for
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,25 @@ def short_name(base: str) -> str:
         return base
     by_repository = {source.lower(): name for name, content in _all_files().items() for source in content["hub"]}
     return by_repository.get(base.lower(), base)
+
+
+def did_you_mean(base: str, kind: str, *others: str) -> str:
+    """ " (did you mean NAME?)" for what people type: "SDXL", "sd15", "stable-diffusion-2-1", "Llama-3.1-8B", ...
+
+    `others` are valid names beside the published ones. Empty if no name is near.
+    """
+    spellings = {_spelt(name): name for name in (*names(kind), *others)}
+    for name in names(kind):
+        repositories = (source.rpartition("/")[2] for source in _all_files()[name]["hub"])
+        spellings |= {_spelt(repository): name for repository in repositories}
+    near = difflib.get_close_matches(_spelt(base.rpartition("/")[2]), spellings, n=1)
+    return f" (did you mean {spellings[near[0]]}?)" if near else ""
+
+
+def _spelt(name: str) -> str:
+    """Letters and digits alone, with the short form of Stable Diffusion."""
+    letters = re.sub("[^a-z0-9]", "", name.lower()).removesuffix("hf")
+    return letters.replace("stablediffusion", "sd")
 
 
 def _all_files() -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from experiments.cli.parser import parse_options
 from tasks.bundled import bundled_bases
 from tasks.pretrained.published.shapes import LANGUAGE_MODEL, STABLE_DIFFUSION, names, published
 
-FEWEST_LAYERS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2}
+FEWEST_LAYERS = {"layers_per_block": 1, "num_hidden_layers": 2, "n_layer": 2, "transformer_layers_per_block": 1}
 VOCABULARY = 1000  # of a language model's tokenizer; the model's own vocabulary may be larger
 
 
@@ -51,26 +51,24 @@ def write(
 
 def _write_stable_diffusion(parts: dict[str, Any], folder: Path, dtype: Any, shallow: bool) -> None:
     """Uses the bundled tokenizer, whose token ids are valid in any CLIP's larger vocabulary."""
-    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    import diffusers
+    from transformers import CLIPTokenizer
 
-    positions = parts["text_encoder"]["max_position_embeddings"]
-    tokenizer = bundled_bases.FOLDERS[bundled_bases.STABLE_DIFFUSION] / "tokenizer"
-    text_encoder: Any = CLIPTextModel(CLIPTextConfig(**_reduced(parts["text_encoder"], shallow)))
-    kind: Any = StableDiffusionPipeline  # its signature requires the safety checker that its code makes optional
-    unet: Any = UNet2DConditionModel.from_config(_reduced(parts["unet"], shallow))
-    vae: Any = AutoencoderKL.from_config(_reduced(parts["vae"], shallow))
-    pipeline = kind(
-        unet=unet.to(dtype),
-        vae=vae.to(dtype),
-        text_encoder=text_encoder.to(dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(tokenizer, model_max_length=positions),
-        scheduler=DDPMScheduler.from_config(parts["scheduler"]),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder)
+    from tasks.diffusion.model.bases import model_classes
+
+    base = model_classes()[parts["pipeline"]]
+    source = bundled_bases.FOLDERS[bundled_bases.STABLE_DIFFUSION] / "tokenizer"
+    written: dict[str, Any] = {"scheduler": diffusers.DDPMScheduler.from_config(parts["scheduler"])}
+    for part, kind in base.kinds().items():
+        config = _reduced(parts[part], shallow)
+        is_text = part in base.text_encoders
+        model = kind(kind.config_class(**config)) if is_text else kind.from_config(config)
+        written[part] = model.to(dtype)
+        if is_text:
+            tokenizer = CLIPTokenizer.from_pretrained(source, model_max_length=config["max_position_embeddings"])
+            written[part.replace("text_encoder", "tokenizer")] = tokenizer
+    pipeline: Any = getattr(diffusers, parts["pipeline"])
+    pipeline(**written, **base.pipeline_options()).save_pretrained(folder)
 
 
 def _write_language_model(config: dict[str, Any], folder: Path, dtype: Any, shallow: bool) -> None:

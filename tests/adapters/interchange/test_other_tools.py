@@ -272,7 +272,7 @@ def test_other_methods_are_refused_by_name(tensor, kind, tmp_path):
         ("lora_unet_down_blocks_7_attentions_0_to_q", "it is for a UNet, in the names of kohya and OneTrainer"),
         ("unet.down_blocks.7.attentions.0.to_q", "it is for a UNet, in the names of diffusers"),
         ("model.layers.0.self_attn.q_proj", "it is for a language model, in the names of transformers"),
-        ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "it is for a text encoder that Stable Diffusion lacks"),
+        ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "it is for the second text encoder of a Stable Diffusion XL"),
         ("stage.weird", "it is for another model"),
         ("lora_te_text_model_encoder_layers_0_mlp_fc1", "also updates the text encoder (1 layers"),
         ("text_encoder.text_model.encoder.layers.0.mlp.fc1", "set --task.train-text-encoder, or remove these tensors"),

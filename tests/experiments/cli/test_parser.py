@@ -120,7 +120,7 @@ def test_a_json_option_that_is_no_object_is_refused(value, capsys):
     ("words", "expected", "unexpected"),
     [
         ([], ["methods:", "lora", "tasks:", "sd-pokemon", "--overwrite"], ["--train.steps"]),
-        (["lora"], ["--adapter.rank", "tasks:", "--train.steps"], ["methods:", "--task.base"]),
+        (["lora"], ["--adapter.rank", "tasks:", "--train.steps"], ["methods:", "--task.data"]),
         (["lora", "e2e"], ["--adapter.rank", "--task.num-beams", "--train.steps"], ["methods:", "tasks:"]),
     ],
 )

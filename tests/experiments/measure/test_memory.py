@@ -12,12 +12,15 @@ from torch import nn
 from adapters.base import adapter_registry
 from adapters.interchange.exported_file import safetensors_size
 from experiments.config import RunConfig, Train
-from experiments.measure.device_rules import CUDA
 from experiments.measure.file_sizes import adapter_files
-from experiments.measure.memory_prediction import predict
-from experiments.measure.memory_validation import RandomWeights, measure_peak
+from experiments.measure.memory.device_rules import CUDA
+from experiments.measure.memory.phases import Assumptions
+from experiments.measure.memory.prediction import predict
+from experiments.measure.memory.validation import RandomWeights, measure_peak
+from experiments.precision import stored_in
 from experiments.records.adapter_file import adapter_metadata
 from experiments.training.memory_tracker import ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS, MemoryTracker
+from tasks.base import Task
 from tasks.language.style import Style
 
 SHAPE = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 48, "n_layer": 3, "n_head": 4}
@@ -33,7 +36,7 @@ def task(tmp_path_factory) -> Style:
     return Style(base=str(folder), max_length=48)
 
 
-def configuration(task: Style, method: str = "lora", **train) -> RunConfig:
+def configuration(task: Task, method: str = "lora", **train) -> RunConfig:
     return RunConfig(adapter_registry()[method](), task, Train(device="cpu", **{"batch_size": 4, **train})).resolved()
 
 
@@ -61,7 +64,7 @@ def test_a_layer_and_adamw_by_hand():
 @pytest.mark.parametrize("method", ["lora", "full", "bottleneck", "prefix", "subspace"])
 def test_the_prediction_matches_the_training_loop(task, method, checkpointing):
     config = configuration(task, method, gradient_checkpointing=checkpointing)
-    predicted = predict(config).categories
+    predicted = predict(config).training.timeline.by_category()
     measured = measure_peak(config, RandomWeights(task.meta_model()))
     total = sum(predicted.values())
     assert total == pytest.approx(measured.peak, rel=0.02)
@@ -70,35 +73,53 @@ def test_the_prediction_matches_the_training_loop(task, method, checkpointing):
         assert size == pytest.approx(measured.categories[category], abs=0.03 * total), category
 
 
-def test_the_prediction_matches_in_bf16(task):
-    config = configuration(task, mixed_precision="bf16")
-    measured = measure_peak(config, RandomWeights(task.meta_model()))
-    assert predict(config).peak == pytest.approx(measured.profiler_peak, rel=0.05)
+@pytest.mark.parametrize("method", ["lora", "full", "bottleneck", "prefix", "subspace", "peft"])
+def test_the_prediction_matches_in_bf16(task, method):
+    """Frozen weights are halved, and the prediction has them so."""
+    config = configuration(task, method, mixed_precision="bf16")
+    stored = stored_in(config.task)
+    measured = measure_peak(config, RandomWeights(task.meta_model(), stored))
+    predicted = predict(config).training
+    assert predicted.peak == pytest.approx(measured.profiler_peak, rel=0.05)
+    weights = predicted.timeline.by_category()[WEIGHTS]
+    assert weights == pytest.approx(measured.categories[WEIGHTS], rel=0.05)
+    in_fp32 = predict(configuration(replace(task, base_precision="fp32"), method, mixed_precision="bf16"))
+    frozen = 4 * (in_fp32.total - in_fp32.trainable)
+    assert in_fp32.training.timeline.by_category()[WEIGHTS] - weights == (frozen // 2 if stored == "bf16" else 0)
 
 
 def test_accumulated_gradients_stay_alive_during_the_next_micro_batch(task):
     config = configuration(task, "full", gradient_accumulation_steps=2)
     measured = measure_peak(config, RandomWeights(task.meta_model()))
-    assert predict(config).peak == pytest.approx(measured.profiler_peak, rel=0.05)
-    assert predict(config).peak > predict(configuration(task, "full")).peak
+    assert predict(config).training.peak == pytest.approx(measured.profiler_peak, rel=0.05)
+    assert predict(config).training.peak > predict(configuration(task, "full")).training.peak
 
 
 def test_effect_of_each_setting(task):
     config = configuration(task)
     default = predict(config)
-    assert predict(config, fused_attention=False).peak > default.peak
+    plain = predict(config, Assumptions(fused_attention=False))
+    assert plain.training.peak > default.training.peak
     checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
-    assert predict(checkpointed).peak < default.peak
-    half = replace(config, train=replace(config.train, mixed_precision="bf16"))
+    assert predict(checkpointed).training.peak < default.training.peak
     frozen = 4 * (default.total - default.trainable)
-    full_size, halved = (predict(half, weights=weights).categories[WEIGHTS] for weights in ("fp32", "bf16"))
+    full_size, halved = (
+        predict(
+            configuration(replace(task, base_precision=precision), mixed_precision="bf16")
+        ).training.timeline.by_category()[WEIGHTS]
+        for precision in ("fp32", "bf16")
+    )
     assert full_size - halved == frozen // 2
 
 
 def test_only_cuda_adamw_copies_a_moment_of_every_weight_at_once(task):
     config = configuration(replace(task, max_length=4), "full", batch_size=1)
-    on_cpu, on_cuda = predict(config), predict(config, CUDA)
-    assert on_cuda.categories[TEMPORARIES] >= 4 * on_cpu.trainable > 3 * on_cpu.categories[TEMPORARIES]
+    trained = predict(config).trainable
+    on_cpu, on_cuda = (
+        predict(config, assumptions).training.timeline.by_category()[TEMPORARIES]
+        for assumptions in (Assumptions(), Assumptions(CUDA))
+    )
+    assert on_cuda >= 4 * trained > 3 * on_cpu
 
 
 def test_cuda_rules_apply_inside_recomputed_blocks(task):
@@ -109,7 +130,7 @@ def test_cuda_rules_apply_inside_recomputed_blocks(task):
     for share in (0.0, 0.1):
         (folder / "config.json").write_text(json.dumps(settings | {"attn_pdrop": share}))
         config = configuration(task, batch_size=1, gradient_checkpointing=True, mixed_precision="bf16")
-        peaks.append(predict(config, CUDA).peak)
+        peaks.append(predict(config, Assumptions(CUDA)).training.peak)
     (folder / "config.json").write_text(json.dumps(settings))
     assert peaks[0] == peaks[1]
 

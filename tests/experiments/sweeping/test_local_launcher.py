@@ -9,8 +9,9 @@ import pytest
 from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
+from experiments.sweeping import local_launcher
 from experiments.sweeping.jobs import RunJob
-from experiments.sweeping.local_launcher import Ended, LocalLauncher, Started, exit_in_words
+from experiments.sweeping.local_launcher import Ended, LocalLauncher, Place, Started, exit_in_words
 from tests.experiments.tiny_task import Tiny, diary_of
 
 
@@ -75,6 +76,63 @@ def test_closing_ends_the_processes_in_order(tmp_path):
         os.kill(number, 0)
     assert not run.done
     assert list(run.folder.checkpoint.iterdir()), "the current step is saved"
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A machine of eight cores that has as many GPUs as torch says, and runs that use them."""
+    monkeypatch.setattr(local_launcher, "uses_cuda", lambda train: train.device != "cpu")
+    monkeypatch.setattr(local_launcher, "usable_cores", lambda: 8)
+
+    def pretend(count: int, visible: str | None = None) -> None:
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("count", "visible", "processes", "gpus"),
+    [
+        (4, None, None, ["0", "1", "2", "3"]),
+        (2, "5,3", None, ["5", "3"]),
+        (2, "GPU-8f2a,GPU-11b7", None, ["GPU-8f2a", "GPU-11b7"]),
+        (1, "2,9", None, ["2"]),  # torch does not find the second
+        (4, None, 2, ["0", "1"]),
+        (2, None, 4, ["0", "1", "0", "1"]),
+        (0, None, None, [None]),
+        (0, "", 2, [None, None]),
+    ],
+)
+def test_a_worker_has_a_gpu_of_its_own(cards, tmp_path, count, visible, processes, gpus):
+    cards(count, visible)
+    job = RunJob(RunConfig(Lora(), Tiny(), Train(device="cuda")), tmp_path)
+    places = LocalLauncher(processes).places([job])
+    assert [place.gpu for place in places] == gpus
+    assert {(place.threads, place.workers) for place in places} == {(8 // len(gpus), len(gpus))}
+
+
+def test_runs_on_the_cpu_have_no_gpu_and_one_worker(cards, tmp_path):
+    cards(4)
+    job = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")), tmp_path)
+    assert LocalLauncher().places([job]) == [Place(threads=8)]
+
+
+def test_a_worker_starts_with_its_gpu_and_passes_it_to_the_one_that_replaces_it(tmp_path, monkeypatch):
+    """Two workers with pretended GPUs, one of which is killed in its second step."""
+    runs = runs_of(tmp_path, 4, deadly=True)
+    places = [Place(1, 2, "0"), Place(1, 2, "1")]
+    monkeypatch.setattr(LocalLauncher, "places", lambda self, jobs: list(places))
+    with closing(LocalLauncher(2).launch(runs)) as events:
+        failed = [event for event in events if isinstance(event, Ended) and event.reason is not None]
+    assert len(failed) == 1
+    prepared = [line for lines in diary_of(tmp_path).values() for line in lines if line["what"] == "prepared"]
+    assert sorted(line["gpu"] for line in prepared) in (["0", "0", "1"], ["0", "1", "1"])
+    assert {line["threads"] for line in prepared} == {"1"}
 
 
 def test_exit_codes_in_words():

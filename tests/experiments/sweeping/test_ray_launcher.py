@@ -11,10 +11,9 @@ from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended
-from experiments.sweeping.ray_launcher import RayLauncher
+from experiments.sweeping.ray_launcher import PROJECT, RayLauncher
 from tests.experiments.tiny_task import Tiny, diary_of
 
-pytestmark = pytest.mark.slow
 GATE = 3  # steps before a run waits for the test
 COUNT = 4
 
@@ -51,6 +50,7 @@ def node_of(process: int) -> int:
         return int(stat.read().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.slow
 def test_runs_of_a_dead_node_are_repeated_elsewhere_once(cluster, tmp_path):
     nodes, other = cluster
     task = Tiny(diary=str(tmp_path), gate=GATE)
@@ -83,6 +83,51 @@ def test_runs_of_a_dead_node_are_repeated_elsewhere_once(cluster, tmp_path):
     assert sum(steps.count(0) for steps in again) == started + counted, "the broken run resumes from its checkpoint"
 
 
+@pytest.mark.slow
+def test_every_run_with_a_gpu_gets_one_of_its_own_and_a_fresh_process(tmp_path, tiny_task):
+    """Ray is told that this machine has two GPUs; the runs compute on the CPU."""
+    ray = pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
+    task = Tiny(diary=str(tmp_path))
+    trains = [Train(device="cpu", steps=1, seed=seed) for seed in range(COUNT)]
+    runs = [RunJob(RunConfig(Lora(rank=2), task, train).resolved(), tmp_path / "runs") for train in trains]
+    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ray.init(num_cpus=2, num_gpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    try:
+        ended = [event for event in RayLauncher(gpus=1).launch(runs) if isinstance(event, Ended)]
+    finally:
+        ray.shutdown()
+    assert [event.reason for event in ended] == [None] * COUNT
+    diary = diary_of(tmp_path)
+    assert len(diary) == COUNT, "a process each"
+    assert all([line["what"] for line in lines].count("prepared") == 1 for lines in diary.values())
+    assert {line["gpu"] for lines in diary.values() for line in lines if line["what"] == "prepared"} <= {"0", "1"}
+
+
+class PretendedRay:
+    """Two nodes, one of them with GPUs."""
+
+    def nodes(self):
+        with_gpus = {"CPU": 8, "GPU": 4}
+        return [{"Alive": True, "Resources": {"CPU": 8}}, {"Alive": True, "Resources": with_gpus}]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [
+        ("cuda", None, (1, 1)),
+        ("auto", None, (1, 1)),
+        ("cpu", None, (0, 0)),
+        ("cuda", 0.5, (0.5, 1)),
+        ("auto", 0, (0, 0)),
+    ],
+)
+def test_a_run_with_a_gpu_asks_for_a_process_of_its_own(tmp_path, device, gpus, expected):
+    job = RunJob(RunConfig(Lora(), Tiny(), Train(device=device)), tmp_path)
+    options = RayLauncher(cpus=2, gpus=gpus).task_options(PretendedRay(), [job])
+    assert (options["num_gpus"], options["max_calls"], options["num_cpus"]) == (*expected, 2)
+
+
+@pytest.mark.slow
 def test_resources_that_no_node_has_are_refused_at_once(cluster, tmp_path):
     nodes, _ = cluster
     run = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")
@@ -90,6 +135,7 @@ def test_resources_that_no_node_has_are_refused_at_once(cluster, tmp_path):
         next(RayLauncher(address=nodes.address, gpus=1).launch([run]))
 
 
+@pytest.mark.slow
 def test_an_address_without_a_cluster_is_one_sentence(tmp_path, tiny_task):
     pytest.importorskip("ray", reason='needs Ray: pip install -e ".[ray]"')
     run = RunJob(RunConfig(Lora(), Tiny(), Train(device="cpu")).resolved(), tmp_path / "runs")

@@ -61,6 +61,24 @@ def test_the_average_follows_its_formula(decay):
         torch.testing.assert_close(average.shadow_params[0].double(), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.2, 0.9999])
+def test_the_average_has_the_numbers_of_diffusers(decay):
+    from diffusers.training_utils import EMAModel
+
+    generator = torch.Generator().manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((5,), (3, 4), (1,))]
+    average = average_of(ResolvedTrain(ema_decay=decay), parameters)
+    theirs = EMAModel(parameters, decay=decay)
+    assert average is not None
+    for _ in range(30):
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
+        average.step(parameters)
+        theirs.step(parameters)
+        assert all(map(torch.equal, average.shadow_params, theirs.shadow_params))
+
+
 def test_the_average_is_applied_within_the_context_only():
     parameter = nn.Parameter(torch.zeros(3))
     average = average_of(ResolvedTrain(ema_decay=0.5), [parameter])

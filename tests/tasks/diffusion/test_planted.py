@@ -28,7 +28,7 @@ def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
     assert base.figures["recovered"].value == 0
     assert base.figures["teacher_distance"].value == pytest.approx(prepared.facts["effect"])
     assert prepared.facts["effect"] > 1e-4
-    prepared.backbone.model.load_state_dict(prepared.teacher.state_dict())
+    prepared.backbone.model.load_state_dict(prepared.teacher.model.state_dict())
     taught = prepared.finish(prepared.evaluate(), base)
     assert taught.figures["recovered"].value == pytest.approx(1, abs=1e-4)
     assert taught.figures["recovered"].base == 0
@@ -39,7 +39,7 @@ def test_the_loss_is_the_squared_error_against_the_teacher(prepared):
     with torch.no_grad():
         wanted, predicted = (
             model(batch.noisy, batch.timestep, **batch.conditions).sample
-            for model in (prepared.teacher, prepared.backbone.model)
+            for model in (prepared.teacher.model, prepared.backbone.model)
         )
         expected = torch.nn.functional.mse_loss(predicted, wanted)
         assert float(prepared.loss(batch)) == pytest.approx(float(expected), rel=1e-4)
@@ -74,3 +74,12 @@ def test_a_plan_holds_the_teacher():
     meta = PlantedDenoiser().meta_model()
     assert set(meta.frozen) == {"teacher"}
     assert meta.loss(meta.batch(2, torch.device("meta"))).shape == ()
+    calls = meta.evaluation(torch.device("meta"))
+    assert {when for call in calls for when in call.when} == {"set-up", "training", "evaluation"}
+    assert [call.run().shape for call in calls] == [(), ()]
+
+
+def test_the_effect_is_measured_in_the_runs_precision(prepared):
+    prepared.backbone.compute = "bf16"
+    assert prepared.evaluate().figures["recovered"].value == 0
+    assert prepared.effects.mean() != prepared.facts["effect"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers import CLIPTokenizer
 
 from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
 from tasks.bundled.recipes.unet import MODEL_INDEX
@@ -25,19 +26,10 @@ CARD = {
 
 def write_base(folder: Path) -> Path:
     """16-pixel pictures, latents of 4 x 8 x 8, the bundled tokenizer."""
-    from diffusers import AutoencoderKL, DDPMScheduler
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
-    vae_class: Any = AutoencoderKL
-    vae = vae_class(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 16),
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=RESOLUTION,
-    )
+    vae = tiny_vae()
     text = CLIPTextConfig(
         vocab_size=434,
         hidden_size=24,
@@ -50,13 +42,50 @@ def write_base(folder: Path) -> Path:
         pad_token_id=1,
     )
     unet: Any = tiny.unet()
-    for part, model in {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}.items():
+    _save(folder, {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)})
+    (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX))
+    return folder
+
+
+def write_xl_base(folder: Path) -> Path:
+    """The same as a Stable Diffusion XL, whose second tokenizer pads with another token."""
+    torch.manual_seed(0)
+    first = tiny.clip(vocab_size=434, positions=32)
+    second = tiny.clip(vocab_size=434, hidden_size=16, projection_dim=12, positions=32)
+    _save(folder, {"unet": tiny.unet_xl(), "vae": tiny_vae(), "text_encoder": first, "text_encoder_2": second})
+    second_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", pad_token="a")
+    second_tokenizer.save_pretrained(folder / "tokenizer_2")
+    parts = {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
+    parts |= {"tokenizer_2": ["transformers", "CLIPTokenizer"]}
+    index = {**MODEL_INDEX, **parts, "_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
+    for name in ("safety_checker", "requires_safety_checker"):
+        index.pop(name, None)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def tiny_vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    kind: Any = AutoencoderKL
+    return kind(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=RESOLUTION,
+    )
+
+
+def _save(folder: Path, models: dict[str, Any]) -> None:
+    from diffusers import DDPMScheduler
+
+    for part, model in models.items():
         model.save_pretrained(folder / part)
     shutil.copytree(FOLDERS[STABLE_DIFFUSION] / "tokenizer", folder / "tokenizer")
     DDPMScheduler(clip_sample=False, steps_offset=1).save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX))
     (folder / "card.json").write_text(json.dumps(CARD))
-    return folder
 
 
 def write_pictures(folder: Path, count: int = 10) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
+from tasks.errors import TaskError
 from tasks.language.model.likelihood import padded
 from tasks.language.planted import Planted
 from tasks.planted.update import weight_rows
@@ -29,7 +30,7 @@ def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
     base = prepared.evaluate()
     assert base.figures["recovered"].value == 0
     assert base.figures["teacher_distance"].value == pytest.approx(prepared.facts["effect"])
-    prepared.base.model.load_state_dict(prepared.teacher.state_dict())
+    prepared.base.model.load_state_dict(prepared.teacher.model.state_dict())
     taught = prepared.finish(prepared.evaluate(), base)
     assert taught.figures["recovered"].value == pytest.approx(1, abs=1e-4)
     assert taught.figures["recovered"].base == 0
@@ -39,7 +40,7 @@ def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
 
 def test_a_student_like_the_teacher_has_no_loss_in_training(prepared):
     """The tiny base has dropout, as GPT-2 has; with it the loss would have a floor."""
-    prepared.base.model.load_state_dict(prepared.teacher.state_dict())
+    prepared.base.model.load_state_dict(prepared.teacher.model.state_dict())
     prepared.base.model.train()
     with torch.no_grad():
         assert float(prepared.loss(next(prepared.batches(0, 0, 4)))) == pytest.approx(0, abs=1e-6)
@@ -54,7 +55,7 @@ def test_the_loss_is_the_divergence_from_the_teachers_distribution(prepared):
             tokens = torch.tensor([prompt + text])
             wanted, student = (
                 Categorical(logits=model(input_ids=tokens).logits[0, len(prompt) - 1 : -1])
-                for model in (prepared.teacher, prepared.base.model)
+                for model in (prepared.teacher.model, prepared.base.model)
             )
             total += float(kl_divergence(wanted, student).sum())
             count += len(text)
@@ -64,9 +65,9 @@ def test_the_loss_is_the_divergence_from_the_teachers_distribution(prepared):
 def test_the_effects_of_the_directions_add_up(tiny_base, text_file):
     """The teacher's own update, cut to one of its k directions in every layer: the k shares are together the whole."""
     settings = {"base": tiny_base, "data": text_file, "drift_items": 2, "max_length": 32}
-    prepared = Planted(**settings, test_items=20, rank=4, strength=2.0).prepare(CPU)
+    prepared = Planted(**settings, test_items=20, rank=4, strength=0.5).prepare(CPU)
     teacher = copy.copy(prepared.backbone)
-    teacher.model = prepared.teacher
+    teacher.model = prepared.teacher.model
     layers = [prepared.update.layers(backbone) for backbone in (prepared.backbone, teacher)]
     weights = [[weight_rows(layer).detach() for layer in each] for each in layers]
     bases = [weight.clone() for weight in weights[0]]
@@ -101,8 +102,40 @@ def test_the_bases_evaluation_is_cached_by_the_teacher(task, prepared):
 
 
 def test_a_plan_holds_the_teacher(task):
+    """And the base's weights where the teacher has others, to measure its effect."""
     meta = Planted(rank=2).meta_model()
     assert set(meta.frozen) == {"teacher"}
+    changed = sum(layer.in_features * layer.out_features for layer in Planted().update.layers(meta.backbone))
     counts = [sum(p.numel() for p in model.parameters()) for model in (meta.frozen["teacher"], meta.backbone.model)]
-    assert counts[0] == counts[1]
+    assert counts[0] == counts[1] + changed
     assert meta.loss(meta.batch(2, torch.device("meta"))).shape == ()
+    assert {when for call in meta.evaluation(torch.device("meta")) for when in call.when} == {"training", "evaluation"}
+
+
+def test_chunks_of_logits_give_the_same_divergence_and_gradients(task):
+    gradients, values = [], []
+    for at_once in (2**25, 500):
+        prepared = replace(task, logits_at_once=at_once).prepare(CPU)
+        model = prepared.backbone.model.requires_grad_(True)
+        prepared.loss(next(prepared.batches(0, 0, 3))).backward()
+        gradients.append([p.grad for p in model.parameters()])
+        values.append(prepared.evaluate().figures["teacher_distance"].value)
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    for whole, chunked in zip(*gradients, strict=True):
+        torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-4)
+
+
+def test_the_effect_is_measured_in_the_runs_precision(prepared):
+    """With the adapter already attached: the untuned base is the teacher's."""
+    prepared.backbone.compute = "bf16"
+    assert prepared.evaluate().figures["recovered"].value == 0
+    exact = prepared.part_distances(prepared.teacher.untuned).mean
+    with torch.no_grad():
+        for parameter in prepared.backbone.model.parameters():
+            parameter.mul_(1.01)
+    assert prepared.effects.mean == exact != prepared.facts["effect"]
+
+
+def test_a_quantised_base_has_no_teacher(task):
+    with pytest.raises(TaskError, match=r"--task\.base-precision nf4: a teacher needs weights that are not quantised"):
+        replace(task, base_precision="nf4").prepare(CPU)

@@ -48,21 +48,19 @@ def conversation(*messages: Message, is_chat: bool = True) -> Conversation:
 def test_the_loss_is_the_completions_mean_by_hand(tiny_base):
     task = prepared(tiny_base)
     batch = next(task.batches(0, 0, 3))
-    logits = task.backbone.model(input_ids=batch.tokens, attention_mask=batch.mask).logits
-    prompts = [prompt for prompt, _ in task.training]
     total, count = 0.0, 0
-    for i, row in enumerate(batch.tokens.tolist()):
-        (length,) = {len(p) for p, t in task.training if row[: len(p) + len(t)] == p + t}
-        assert row[:length] in prompts
-        end = batch.tokens.shape[1] if batch.mask is None else int(batch.mask[i].sum())
-        total += cross_entropy(logits[i, length - 1 : end - 1], batch.tokens[i, length:end], reduction="sum").item()
-        count += end - length
+    for row in batch.tokens.tolist():
+        ((prompt, text),) = [(p, t) for p, t in task.training if row[: len(p) + len(t)] == p + t]
+        logits = task.backbone.model(input_ids=torch.tensor([prompt + text])).logits[0, len(prompt) - 1 : -1]
+        total += cross_entropy(logits, torch.tensor(text), reduction="sum").item()
+        count += len(text)
     assert task.loss(batch).item() == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [2**25, 1000])
 @pytest.mark.parametrize("method", [None, Lora(rank=2), PrefixTuning(length=3)])
-def test_packed_items_do_not_see_each_other(tiny_base, method):
-    task = prepared(tiny_base, packing=True, max_length=128)
+def test_packed_items_do_not_see_each_other(tiny_base, method, at_once):
+    task = prepared(tiny_base, packing=True, max_length=128, logits_at_once=at_once)
     if method is not None:
         task.reserve_positions(getattr(method, "positions_taken", 0))
         attached = method.attach(task.backbone)
@@ -77,7 +75,7 @@ def test_packed_items_do_not_see_each_other(tiny_base, method):
     with torch.no_grad():
         assert task.loss(batch).item() == pytest.approx(expected.mean, rel=1e-5)
     assert likelihood.target_tokens(batch) == expected.tokens.sum()
-    assert likelihood.input_tokens(batch) == sum(len(p) + len(t) for p, t in rows)
+    assert batch.read == sum(len(p) + len(t) for p, t in rows)
 
 
 def test_packs_hold_every_item_once_within_the_length():

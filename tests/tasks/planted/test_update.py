@@ -28,7 +28,7 @@ def planted(request):
     backbone = copy.deepcopy(built(request.param))
     update = PlantedUpdate(RANK, STRENGTH, TARGETS[request.param], 0)
     with_teacher = copy.copy(backbone)
-    with_teacher.model = update.teacher(backbone, lambda: forward(backbone))
+    with_teacher.model = update.teacher(backbone, lambda: forward(backbone)).model
     return backbone, update, with_teacher
 
 
@@ -109,7 +109,7 @@ def test_the_seed_draws_it():
     backbone = built("gpt2")
 
     def weights(seed):
-        model = PlantedUpdate(2, 0.3, ("query",), seed).teacher(backbone, lambda: forward(backbone))
+        model = PlantedUpdate(2, 0.3, ("query",), seed).teacher(backbone, lambda: forward(backbone)).model
         return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
     assert torch.equal(weights(0), weights(0))

@@ -9,7 +9,7 @@ from tasks.diffusion.model import bases
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
 from tasks.errors import TaskError
 from tasks.pretrained.hub import Snapshot
-from tasks.pretrained.published.shapes import PUBLISHED, STABLE_DIFFUSION, names
+from tasks.pretrained.published.shapes import PUBLISHED, STABLE_DIFFUSION, names, published
 
 
 class TwoEncoders(StableDiffusion):
@@ -25,7 +25,7 @@ class TwoEncoders(StableDiffusion):
 
 @pytest.fixture(autouse=True)
 def _with_another_class(monkeypatch):
-    classes = {cls.pipeline_class: cls for cls in (StableDiffusion, TwoEncoders)}
+    classes = {**bases.model_classes(), TwoEncoders.pipeline_class: TwoEncoders}
     monkeypatch.setattr(bases, "model_classes", lambda: classes)
     bases.find_source.cache_clear()
     yield
@@ -75,7 +75,33 @@ def test_a_pipeline_without_a_class_is_an_error(tmp_path):
 )
 def test_the_files_of_a_hub_base_are_those_of_its_class(fetched, allow_pickle, weights, expected):
     bases.folder_of("someone/two-encoders", allow_pickle, weights)
-    assert set(fetched) == {bases.INDEX, *TwoEncoders.description_files, *expected}
+    sharded = {pattern for file in expected for pattern in bases._with_shards(file)}
+    assert set(fetched) == {bases.INDEX, *TwoEncoders.description_files, *sharded}
+    assert not weights or "unet/diffusion_pytorch_model-?????-of-?????.safetensors" in fetched
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("SDXL", "sdxl"),
+        ("sd-xl", "sdxl"),
+        ("sdxl-base", "sdxl"),
+        ("stable-diffusion-xl-base-1.0", "sdxl"),
+        ("sd21", "sd-2-1"),
+        ("sd1.5", "sd-1-5"),
+        ("stable-diffusion-2-1-base", "sd-2-1-base"),
+        ("mni", "mini"),
+    ],
+)
+def test_names_that_people_type_get_a_hint(typed, meant):
+    with pytest.raises(TaskError, match=rf"\(did you mean {meant}\?\)"):
+        bases.folder_of(typed)
+
+
+def test_the_hubs_name_of_a_published_base_is_that_base():
+    assert published("stabilityai/stable-diffusion-xl-base-1.0", STABLE_DIFFUSION) == published(
+        "sdxl", STABLE_DIFFUSION
+    )
 
 
 def test_a_folder_that_lacks_a_part_is_an_error(tmp_path):
@@ -88,7 +114,7 @@ def test_a_folder_that_lacks_a_part_is_an_error(tmp_path):
 @pytest.mark.parametrize("base", names(STABLE_DIFFUSION))
 def test_a_published_base_names_its_class(base, monkeypatch):
     content = json.loads((PUBLISHED / f"{base}.json").read_text())
-    assert content["pipeline"] == StableDiffusion.pipeline_class
+    assert content["pipeline"] in bases.model_classes()
     monkeypatch.setattr(bases, "published", lambda *_: content | {"pipeline": "FluxPipeline"})
     with pytest.raises(TaskError, match="is a FluxPipeline"):
         bases.load_meta(base)

@@ -12,6 +12,8 @@ from diffusers.training_utils import compute_snr
 from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.noising import Noising, diffusion_loss, joined, min_snr_weight, signal_to_noise
 
+NO_WINDOWS = torch.zeros(1, 1, 6)
+
 
 def noising(**settings) -> Noising:
     generator = torch.Generator().manual_seed(0)
@@ -20,7 +22,13 @@ def noising(**settings) -> Noising:
     scheduler = DDPMScheduler(prediction_type=kind, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     text = torch.arange(10.0).view(5, 2, 1)
     empty = {"encoder_hidden_states": torch.full((2, 1), -1.0)}
-    return Noising(scheduler, CachedLatents(variants), {"encoder_hidden_states": text}, empty, **settings)
+    return Noising(
+        scheduler,
+        CachedLatents(variants, NO_WINDOWS.expand(5, 4, 6)),
+        {"encoder_hidden_states": text},
+        empty,
+        **settings,
+    )
 
 
 class HalvingModel:
@@ -83,7 +91,8 @@ def test_joined_batches_have_the_sum_of_their_losses():
 
 
 def test_every_variant_is_drawn_about_equally_often():
-    latents = CachedLatents(torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 1, 1, 1).contiguous())
+    variants = torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(1, 4, 2, 1, 1, 1).contiguous()
+    latents = CachedLatents(variants, NO_WINDOWS.expand(1, 4, 6))
     views = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
     chosen = latents.moments(torch.zeros(4000, dtype=torch.long), views)[:, 0].flatten().long()
     assert (torch.bincount(chosen, minlength=4) - 1000).abs().max() < 120

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from experiments.config import RunConfig
-from experiments.measure.memory_prediction import STEPS, make_empty
+from experiments.measure.memory import frozen_weights
+from experiments.measure.memory.empty_model import make_empty
 from experiments.session import reserve_and_attach
 from experiments.training.loop import Trainer
 from experiments.training.memory_tracker import MemoryTracker
 from tasks.base import MetaModel, PreparedTask
+
+STEPS = 2  # the first creates the optimizer state, the second starts with it
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,12 @@ def take_steps(trainer: Trainer) -> None:
 
 
 class RandomWeights(PreparedTask):
-    """A task's meta model filled with random weights: real training steps of a base without its published weights."""
+    """A task's meta model filled with random weights: real training steps of a base without its published weights.
 
-    def __init__(self, meta_model: MetaModel):
+    They are stored in `precision`, a dtype.
+    """
+
+    def __init__(self, meta_model: MetaModel, precision: str = "fp32"):
         self.meta_model, self.backbone, self.facts = meta_model, meta_model.backbone, meta_model.facts
         model = self.backbone.model
         make_empty(model)
@@ -84,6 +90,7 @@ class RandomWeights(PreparedTask):
                 parameter.normal_(std=0.02)
             for buffer in model.buffers():
                 buffer.zero_()
+        frozen_weights.store(model, precision)
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
         while True:

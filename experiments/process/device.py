@@ -30,8 +30,25 @@ def device_of(config: RunConfig) -> torch.device:
     return torch.device(name)
 
 
+def visible_gpus() -> list[str]:
+    """The CUDA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: numbers, or UUIDs if it holds those.
+
+    Counts without initialising CUDA.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(number) for number in range(count)] if named is None else named.split(",")[:count]
+
+
 def check_precision(train: Train, device: torch.device) -> None:
-    """Raise UsageError for fp16 on a CPU: accelerate would ignore it and compute in fp32."""
+    """Raise UsageError for a dtype that the device does not compute in: accelerate would ignore fp16 on a CPU."""
+    import torch
+
+    old = device.type == "cuda" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False)
+    if train.mixed_precision == "bf16" and old:
+        raise UsageError("--train.mixed-precision bf16 is not supported on this GPU: use fp16")
     if train.mixed_precision == "fp16" and device.type == "cpu":
         raise UsageError(
             "--train.mixed-precision fp16 is not supported on a CPU: use bf16, or leave it out for full precision"

@@ -8,8 +8,10 @@ import torch
 
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
-from experiments.measure.memory_prediction import predict
-from experiments.measure.oom_advice import free_memory, what_would_fit
+from experiments.measure.memory.prediction import predict
+from experiments.planning.memory_plan import GIB, PlanSettings, plan
+from experiments.planning.oom_advice import free_memory, what_would_fit
+from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
 
 
@@ -25,7 +27,7 @@ def config(tmp_path_factory):
 
 
 def peak(config, batch):
-    return predict(replace(config, train=replace(config.train, batch_size=batch))).peak
+    return predict(replace(config, train=replace(config.train, batch_size=batch))).training.peak
 
 
 def advised_batch(config, free):
@@ -41,9 +43,25 @@ def test_the_advised_batch_fits(config):
     assert peak(config, batch) <= free
 
 
-def test_a_large_batch_is_extrapolated_from_smaller_ones(config):
-    large = replace(config, train=replace(config.train, batch_size=500))
-    assert advised_batch(large, peak(config, 90)) == pytest.approx(90, abs=3)
+def test_advice_uses_the_rules_of_the_runs_own_device(config, monkeypatch):
+    """CUDA's AdamW copies a moment of every weight at once, and its allocator fragments."""
+    config = replace(config, train=replace(config.train, batch_size=2000))
+    on_cuda = plan(config, PlanSettings(device="cuda", context=0))  # what its context takes is not free
+    free = round(on_cuda.needed_at(200) * GIB)
+    on_cpu = advised_batch(config, free)
+    monkeypatch.setattr("experiments.planning.oom_advice.device_of", lambda config: torch.device("cuda"))
+    batch = advised_batch(config, free)
+    assert batch != on_cpu
+    assert on_cuda.needed_at(batch) * GIB <= free + 1
+    assert on_cuda.needed_at(batch + 1) * GIB > free
+
+
+def test_an_evaluation_that_does_not_fit_is_not_blamed_on_the_batch(config):
+    task = EndToEnd(base=config.task.base, max_new_tokens=24, test_items=30)
+    small = RunConfig(config.adapter, task, Train(batch_size=1, device="cpu")).resolved()
+    advice = what_would_fit(small, peak(small, 1))
+    assert advice is not None
+    assert "the evaluation does not depend on the training batch" in advice
 
 
 def test_if_nothing_fits_the_advice_is_a_smaller_base(config):

@@ -1,4 +1,4 @@
-"""How a training step differs between devices: what a prediction on CPU fake tensors has to imitate."""
+"""How devices differ: what a prediction on CPU fake tensors has to imitate."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ FLOAT32_ON_CUDA: frozenset[Any] = frozenset(
 class CudaAutocast(TorchFunctionMode):
     """CUDA's autocast list, and its fused attention kernels, which draw dropout internally and store no mask."""
 
+    def __init__(self, fused_attention: bool):
+        super().__init__()
+        self.fused_attention = fused_attention
+
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping | None = None) -> Any:
         arguments: dict[str, Any] = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention:
+        if func is F.scaled_dot_product_attention and self.fused_attention:
             arguments.pop("dropout_p", None)
         if func in FLOAT32_ON_CUDA and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
@@ -49,9 +53,11 @@ class DeviceRules:
     name: str
     granularity: int  # the allocator rounds sizes up to a multiple of this number of bytes
     foreach: bool  # AdamW's default on the device
-    autocast: Callable[[], AbstractContextManager]  # a context that imitates the device's operations
+    imitate: Callable[
+        [bool], AbstractContextManager
+    ]  # a context with the device's operations; whether attention is fused
 
 
-CPU = DeviceRules("cpu", 1, False, nullcontext)
+CPU = DeviceRules("cpu", 1, False, lambda fused_attention: nullcontext())
 CUDA = DeviceRules("cuda", 512, True, CudaAutocast)  # c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize
 DEVICE_RULES = {rules.name: rules for rules in (CPU, CUDA)}
