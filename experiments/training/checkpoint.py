@@ -1,7 +1,7 @@
 """Checkpoints from which a training resumes bit for bit: one safetensors file, no pickle.
 
-Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` (of several NAMEs where the optimizer nests its
-state) and `generator.NAME`; the rest is JSON in its metadata.
+Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` (with several names where the optimizer nests
+its state) and `generator.NAME`; the rest is JSON in its metadata.
 """
 
 from __future__ import annotations
