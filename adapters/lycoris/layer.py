@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class LycorisUpdate(HookedUpdate):
     def change(self) -> tuple[Tensor, Tensor | None]:
         """The changes of weight (out, in, ...) and bias: what the module's own forward passes to its operation.
 
-        Not `get_merged_weight`, which disagrees with the forward pass of lokr (its scale counts twice).
+        Computed in the dtype of what trains. Not `get_merged_weight`, which disagrees with the forward pass of lokr (its scale counts twice).
         """
         passed: list[Any] = []
 
@@ -97,13 +98,15 @@ class LycorisUpdate(HookedUpdate):
             passed.extend((weight, bias))
             return inputs.new_zeros(())
 
-        own, training = self.layer.op, self.layer.training
-        self.layer.op = operation
+        layer, own = self.layer, (self.layer.op, self.layer.org_module, self.layer.training)
+        base, like = own[1][0], next(self.layer.parameters(), self.projection.module.weight)
+        bias = None if base.bias is None else base.bias.to(like)
+        layer.op, layer.org_module = operation, [SimpleNamespace(weight=base.weight.to(like), bias=bias)]
         try:
-            self.layer.eval()(self.projection.module.weight.new_zeros(()))
+            layer.eval()(like.new_zeros(()))
         finally:
-            self.layer.op = own
-            self.layer.train(training)
+            layer.op, layer.org_module = own[:2]
+            layer.train(own[2])
         return passed[0], passed[1]
 
     def in_module(self, change: Tensor, whole: Tensor) -> Tensor:

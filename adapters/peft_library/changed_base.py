@@ -69,16 +69,17 @@ class ChangedBase:
 
     def __init__(self, wrapped: Any, base: ModelSnapshot):
         """Right after attaching, while A and B are still A_0 and B_0. Raises AdapterError for an unknown change."""
-        layers = _lora_layers(wrapped) if base.values else []
+        changed = {weight: value for weight, value in base.values.items() if not weight.requires_grad}
+        layers = _lora_layers(wrapped) if changed else []
         owners = {module.get_base_layer().weight: (name, module) for name, module in layers}
-        if not base.values.keys() <= owners.keys():
+        if not changed.keys() <= owners.keys():
             raise AdapterError(
                 "the method changes base weights outside its own layers, so it cannot be saved: choose another"
             )
         self.layers = {
-            name: ChangedLayer(module, base.values[weight])
+            name: ChangedLayer(module, changed[weight])
             for weight, (name, module) in owners.items()
-            if weight in base.values
+            if weight in changed
         }
 
     def state(self) -> dict[str, Tensor]:

@@ -22,8 +22,8 @@ class ModelSnapshot:
         self.values = {parameter: parameter.detach().clone() for parameter in model.parameters()}
 
     def forget_unchanged(self) -> None:
-        """Drop the copies of weights that the method has not changed."""
-        self.values = {p: v for p, v in self.values.items() if not p.is_meta and changed(p, v)}
+        """Drop the copies of weights that the method neither trains (`bias: all` trains biases) nor has changed."""
+        self.values = {p: v for p, v in self.values.items() if not p.is_meta and (p.requires_grad or changed(p, v))}
 
     def restore(self) -> None:
         """Restore modules and flags, and the weights with a copy."""

@@ -1,7 +1,7 @@
 """Checkpoints from which a training resumes bit for bit: one safetensors file, no pickle.
 
-Its tensors are `parameters.NAME`, `average.NAME`, `optimizer.INDEX.NAME` and `generator.NAME`; the rest is JSON in its
-metadata.
+Its tensors are `parameters.NAME`, `average.NAME`, `method.NAME`, `optimizer.INDEX.NAME` (with several names where the
+optimizer nests its state) and `generator.NAME`; the rest is JSON in its metadata.
 """
 
 from __future__ import annotations
@@ -73,21 +73,19 @@ def save(folder: Path, parts: Parts, progress: Progress) -> int:
     tensors |= {f"average.{name}": average for name, average in parts.averages.items()}
     if parts.attachment is not None:
         tensors |= {f"method.{name}": tensor for name, tensor in parts.attachment.training_state().items()}
-    tensors |= {
-        f"optimizer.{i}.{name}": torch.as_tensor(t)
-        for i, state in optimizer["state"].items()
-        for name, t in state.items()
-    }
+    moments = _flat("optimizer", optimizer["state"])
+    tensors |= {name: value for name, value in moments.items() if isinstance(value, Tensor)}
     tensors |= {f"generator.{name}": state for name, state in _torch_generators().items()}
     rest = {
         "progress": asdict(progress),
         "optimizer": optimizer["param_groups"],
+        "counts": {name: value for name, value in moments.items() if not isinstance(value, Tensor)},
         "schedule": parts.schedule.state_dict(),
         "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
     }
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = _apart({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     needed = sum(tensor.nbytes for tensor in tensors.values())
     with replacing(folder / FILE, needed) as temporary:
         save_file(tensors, temporary, metadata={"state": json.dumps(rest, default=_as_list)})
@@ -108,7 +106,7 @@ def load(folder: Path, parts: Parts) -> Progress:
         if parts.attachment is not None:
             own = {name: tensor for name, tensor in tensors.items() if name.startswith("method.")}
             parts.attachment.load_training_state({name.removeprefix("method."): t for name, t in own.items()})
-        parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest["optimizer"]))
+        parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest))
         parts.schedule.load_state_dict(rest["schedule"])
         if parts.scaler is not None and rest["scaler"] is not None:
             parts.scaler.load_state_dict(rest["scaler"])
@@ -141,17 +139,35 @@ def _restore(kind: str, values: Mapping[str, Tensor], tensors: Mapping[str, Tens
             value.copy_(tensors[f"{kind}.{name}"].view(value.shape))
 
 
-def _optimizer_state(owned: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], groups: Any) -> dict[str, Any]:
+def _flat(name: str, state: Any) -> dict[str, Any]:
+    """Leaves of nested dictionaries by path. bitsandbytes nests its quantised moments, and counts steps in integers."""
+    if not isinstance(state, Mapping):
+        return {name: state}
+    return {path: leaf for key, value in state.items() for path, leaf in _flat(f"{name}.{key}", value).items()}
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with a storage each, as safetensors asks: bitsandbytes' share their table of values."""
+    seen: dict[int, str] = {}
+    return {
+        name: tensor if seen.setdefault(tensor.untyped_storage().data_ptr(), name) == name else tensor.clone()
+        for name, tensor in tensors.items()
+    }
+
+
+def _optimizer_state(owned: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], rest: Any) -> dict[str, Any]:
     """The optimizer's state dict. Moments get their parameter's memory layout, which the file does not store."""
-    state: dict[int, dict[str, Tensor]] = {}
+    states: dict[int, dict[str, Any]] = {}
     parameters = list(owned.values())
-    for name, tensor in tensors.items():
+    for name, value in {**tensors, **rest["counts"]}.items():
         if name.startswith("optimizer."):
-            _, index, field = name.split(".")
-            like = parameters[int(index)]
-            shaped = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
-            state.setdefault(int(index), {})[field] = shaped
-    return {"state": state, "param_groups": groups}
+            _, index, *path, last = name.split(".")
+            like, state = parameters[int(index)], states.setdefault(int(index), {})
+            for key in path:
+                state = state.setdefault(key, {})
+            shaped = isinstance(value, Tensor) and value.shape == like.shape
+            state[last] = torch.empty_like(like, dtype=value.dtype).copy_(value) if shaped else value
+    return {"state": states, "param_groups": rest["optimizer"]}
 
 
 def _torch_generators() -> dict[str, Tensor]:

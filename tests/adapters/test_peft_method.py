@@ -60,6 +60,8 @@ LINEAR_LAYERS = {
 }
 CASES = [(kind, *case) for kind in tiny.BUILDERS for case in ANY_LAYER.items()]
 CASES += [(kind, *case) for kind in ("llama", "unet") for case in LINEAR_LAYERS.items()]
+# the base's own biases train
+CASES += [(kind, "lora", {"r": 2, "bias": biases}) for kind in tiny.BUILDERS for biases in ("all", "lora_only")]
 
 
 @pytest.mark.parametrize(("kind", "method", "options"), CASES)

@@ -88,6 +88,15 @@ def test_the_prediction_matches_in_bf16(task, method):
     assert in_fp32.training.timeline.by_category()[WEIGHTS] - weights == (frozen // 2 if stored == "bf16" else 0)
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_states_of_the_8_bit_optimizer_are_predicted(task, method):
+    pytest.importorskip("bitsandbytes")
+    config = configuration(task, method, optimizer="adamw-8bit")
+    predicted, measured = predict(config).training, measure_peak(config, RandomWeights(task.meta_model()))
+    assert predicted.timeline.by_category()[OPTIMIZER] == measured.categories[OPTIMIZER]
+    assert predicted.peak == pytest.approx(measured.profiler_peak, rel=0.02)
+
+
 def test_accumulated_gradients_stay_alive_during_the_next_micro_batch(task):
     config = configuration(task, "full", gradient_accumulation_steps=2)
     measured = measure_peak(config, RandomWeights(task.meta_model()))
