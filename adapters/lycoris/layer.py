@@ -90,7 +90,8 @@ class LycorisUpdate(HookedUpdate):
     def change(self) -> tuple[Tensor, Tensor | None]:
         """The changes of weight (out, in, ...) and bias: what the module's own forward passes to its operation.
 
-        Computed in the dtype of what trains. Not `get_merged_weight`, which disagrees with the forward pass of lokr (its scale counts twice).
+        They have the dtype of what trains. Not `get_merged_weight`, which disagrees with the forward pass of lokr (its
+        scale counts twice).
         """
         passed: list[Any] = []
 

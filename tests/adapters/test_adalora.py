@@ -1,6 +1,7 @@
 """AdaLoRA in our loop against peft's own: the same parameters, the budget reached, and a run that resumes exactly."""
 
 import copy
+import sys
 from typing import Any
 
 import peft
@@ -11,13 +12,14 @@ from safetensors.torch import load_file
 from adapters.base import attach
 from adapters.errors import AdapterError
 from adapters.peft_method import PeftMethod
-from experiments.config import RunConfig, Train
+from experiments.config import ResolvedTrain, RunConfig, Train
 from experiments.records.folder import RunFolder
 from experiments.session import execute
 from experiments.training.callbacks import Callback
 from tests.contract import tiny
 from tests.contract.tiny import output
 from tests.experiments.tiny_regression import TinyRegression
+from tests.experiments.training.test_readings import trainer_of
 
 OPTIONS: dict[str, Any] = {"init_r": 4, "target_r": 2, "lora_alpha": 8, "tinit": 1, "tfinal": 1}
 STEPS = 8
@@ -110,3 +112,51 @@ def test_schedules_without_a_step_to_move_ranks_are_refused():
     backbone, attachment = attached()
     with pytest.raises(AdapterError, match="leave none of the 2 steps"):
         train(backbone, attachment, steps=2)
+
+
+def test_steps_that_are_read_together_move_ranks_alike_and_wait_for_nothing(tmp_path, monkeypatch):
+    """As on a GPU: between two readings no number is read."""
+    settings = ResolvedTrain(steps=STEPS, batch_size=1, device="cpu", learning_rate=0.05, log_every=4)
+    states, calls = [], []
+    for as_on_gpu in (False, True):
+        folder = tmp_path / str(as_on_gpu)
+        folder.mkdir()
+        trainer = trainer_of(folder, settings, as_on_gpu, PeftMethod("adalora", OPTIONS))
+        trainer.prepared.backbone.model.config.pad_token_id = None  # else the model itself looks for padding
+        with monkeypatch.context() as patch:
+            for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+                original = getattr(torch.Tensor, name)
+
+                def counted(tensor, original=original):
+                    caller = sys._getframe(1).f_code
+                    if "/torch/optim/" not in caller.co_filename:
+                        calls.append(caller.co_qualname)
+                    return original(tensor)
+
+                patch.setattr(torch.Tensor, name, counted)
+            trainer.run()
+        states.append({name: p.detach() for name, p in trainer.owned.items()})
+        if not as_on_gpu:
+            calls.clear()
+    assert all(torch.equal(states[0][name], state) for name, state in states[1].items())
+    ranks = [call for call in calls if "_record_ranks" in call]
+    assert [call for call in calls if call not in ranks] == ["Readings.read"] * 2 + ["PreparedTiny.validation_loss"]
+
+
+def test_a_step_that_is_not_finite_changes_neither_importances_nor_singular_values():
+    backbone, attachment = attached()
+    train(backbone, attachment, 4)
+    before = copy.deepcopy((attachment.state(), attachment.training_state()))
+    for parameter in attachment.parameters().values():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    attachment.after_step(3, STEPS, torch.tensor(False))
+    after = attachment.state(), attachment.training_state()
+    for earlier, later in zip(before, after, strict=True):
+        kept = {name: tensor for name, tensor in earlier.items() if not name.startswith("pattern.")}
+        assert all(torch.equal(later[name], tensor) for name, tensor in kept.items())
+
+
+def test_a_run_that_resumes_after_its_last_step_records_its_ranks(trained):
+    _, other = attached(seed=7)
+    other.load_training_state(trained[1].training_state())
+    assert other.facts["ranks"] == trained[1].facts["ranks"]

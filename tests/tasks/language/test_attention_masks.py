@@ -1,5 +1,7 @@
 """Padded and packed batches have no mask: the losses are a mask's, and nothing of them is read on the host."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,8 +38,8 @@ def test_the_loss_of_packed_rows_is_that_of_each_item_alone(model, at_once):
     rows, items = packed_batch()
     with torch.no_grad():
         alone = [likelihood.row_losses(model, likelihood.padded([item], CPU)) for item in items]
-        nats, tokens = (sum(each) for each in zip(*alone, strict=True))
-        torch.testing.assert_close(likelihood.cross_entropy(model, rows, 0.0, at_once), (nats / tokens)[0])
+        nats, tokens = (torch.cat(each).sum() for each in zip(*alone, strict=True))
+        torch.testing.assert_close(likelihood.cross_entropy(model, rows, 0.0, at_once), nats / tokens)
     assert rows.read == 7 + 5 + 9 + 16
 
 
@@ -55,14 +57,14 @@ def test_no_value_is_read_in_a_step(model, monkeypatch, at_once, rows):
 
 
 def test_the_items_of_packed_rows_are_those_that_transformers_finds():
-    positions = packed_batch()[0].positions
-    assert positions is not None
-    expected = masking_utils.find_packed_sequence_indices(positions)
-    assert torch.equal(packed_indices(positions), expected)
+    positions: Any = packed_batch()[0].positions
     one = torch.arange(5)[None]
+    expected: Any = masking_utils.find_packed_sequence_indices(positions)
+    assert torch.equal(packed_indices(positions), expected)
     assert masking_utils.find_packed_sequence_indices(one) is None, "after it has looked"
     assert not packed_indices(one).any()
     with nothing_read(packed=True):
-        assert torch.equal(masking_utils.find_packed_sequence_indices(positions), expected)
+        found: Any = masking_utils.find_packed_sequence_indices(positions)
+        assert torch.equal(found, expected)
     with nothing_read():
         assert masking_utils.find_packed_sequence_indices(positions) is None

@@ -10,6 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from adapters import Lora, PrefixTuning
+from experiments.config import RunConfig, Train
+from experiments.measure.memory.prediction import predict_training
 from tasks.errors import TaskError
 from tasks.language.data.sft.conversations import Conversation, Message
 from tasks.language.metrics.answers import EXACT_MATCH, answer_of, compiled, matches, share
@@ -76,6 +78,15 @@ def test_packed_items_do_not_see_each_other(tiny_base, method, at_once):
         assert task.loss(batch).item() == pytest.approx(expected.mean, rel=1e-5)
     assert likelihood.target_tokens(batch) == expected.tokens.sum()
     assert batch.read == sum(len(p) + len(t) for p, t in rows)
+
+
+def test_a_plan_counts_the_mask_of_packed_rows():
+    """In each row every token has its own keys: (rows, 1, length, length), in fp32 once for each layer's backward pass."""
+    train = Train(steps=1, batch_size=4, device="cpu", learning_rate=1e-4)
+    configs = [RunConfig(Lora(), Sft(packing=on, max_length=256), train).resolved() for on in (False, True)]
+    peaks = [predict_training(config).peak for config in configs]
+    layers, mask = configs[0].task.meta_model().backbone.model.config.num_hidden_layers, 4 * 256 * 256
+    assert 4 * layers * mask <= peaks[1] - peaks[0] <= 5 * layers * mask
 
 
 def test_packs_hold_every_item_once_within_the_length():
