@@ -81,7 +81,7 @@ def test_packed_items_do_not_see_each_other(tiny_base, method, at_once):
 
 
 def test_a_plan_counts_the_mask_of_packed_rows():
-    """In each row every token has its own keys: (rows, 1, length, length), in fp32 once for each layer's backward pass."""
+    """In each row every token has its own keys: (rows, 1, length, length), in fp32 for each layer's backward pass."""
     train = Train(steps=1, batch_size=4, device="cpu", learning_rate=1e-4)
     configs = [RunConfig(Lora(), Sft(packing=on, max_length=256), train).resolved() for on in (False, True)]
     peaks = [predict_training(config).peak for config in configs]
