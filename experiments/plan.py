@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -60,11 +61,29 @@ def main() -> None:
             raise UsageError(
                 "--grid varies the settings of one method: name one, or leave --grid out to compare methods"
             )
-        show_grid(configs[0], options)
+        with without_values(configs[0]):
+            show_grid(configs[0], options)
     elif len(configs) > 1:
         show_comparison(configs, options, card)
     else:
-        show_plan(configs[0], options, card)
+        with without_values(configs[0]):
+            show_plan(configs[0], options, card)
+
+
+@contextmanager
+def without_values(config: RunConfig) -> Iterator[None]:
+    """A context that raises UsageError if a method's step depends on the values of tensors, which a plan lacks."""
+    try:
+        yield
+    except Exception as error:
+        from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+        if not isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+            raise
+        raise UsageError(
+            f"{config.adapter.label} cannot be planned, since its step depends on the values of its weights "
+            f"({error.func}): a run of a few steps (--train.steps 2) records its memory"
+        ) from None
 
 
 def parse_methods(arguments: Sequence[str]) -> tuple[list[RunConfig], PlanOptions]:
@@ -109,7 +128,8 @@ def show_comparison(configs: Sequence[RunConfig], options: PlanOptions, card: Ca
     results = []
     for number, config in enumerate(configs, start=1):
         say(f"{number} of {len(configs)}: {config.adapter.label} (5 to 20 s each)")
-        results.append(plan(config, options.assumptions))
+        with without_values(config):
+            results.append(plan(config, options.assumptions))
     memory = CARD_OF_COMPARISONS if card is None else card.memory
     print(compare_methods(results, memory))
     for result in results if card is not None or options.tflops is not None else ():
