@@ -188,6 +188,9 @@ class Task(ABC):
         if wrong := violations(self, "task"):
             raise TaskError(wrong)
 
+    def check_base(self) -> None:  # noqa: B027  (a task need not have a base with a name)
+        """Raise TaskError at once for a base that does not exist by its name; nothing is read or downloaded."""
+
     def content_digests(self) -> Mapping[str, str]:
         """Digests of what settings name, by setting ("base", "data", ...): content, not paths, identifies a run.
 
