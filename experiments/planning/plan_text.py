@@ -60,8 +60,8 @@ def shared_assumptions(result: Plan) -> str:
 def wrapped(text: str) -> str:
     """Sentences on lines that fit the terminal; a path stays in one piece."""
     width = max(SMALLEST_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.fill(line, width, subsequent_indent="  ", **options) for line in text.splitlines())
+    wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(wrapper.fill, text.splitlines()))
 
 
 def _categories(result: Plan) -> str:
