@@ -20,18 +20,21 @@ LEAST = 0.005  # GiB that a change must save: less does not show
 def to_fit(first: Plan, memory: float, say: Callable[[str], object] = lambda text: None) -> list[str]:
     """Lines with changes, each made on top of those before, until the run fits so many GiB.
 
-    What is tried next depends on where the peak is then; a change that lowers nothing is left out.
+    What is tried next depends on where the peak is then; a change that lowers nothing is left out, and tried again
+    after one that does. Each option changes once.
     """
-    current, tried, lines = first, set(), []
+    current, changed_options, failed, lines = first, set(), set(), []
     while current.needed > memory:
-        following = next((change for change in changes(current) if change.words not in tried), None)
+        skipped = changed_options | failed
+        following = next((change for change in changes(current) if change.option not in skipped), None)
         if following is None:
             break
-        tried.add(following.words)
+        failed.add(following.option)
         say(f"predicting with {following.words}")
         changed = _planned(following.change(current.config), first)
         if changed is not None and changed.needed < current.needed - LEAST:
-            current = changed
+            current, failed = changed, set()
+            changed_options.add(following.option)
             lines.append(f"  {following.words}: {current.needed:.2f} GiB")
     needs = f"it needs {first.needed:.2f} GiB of {memory:.2f}"
     if not lines:
@@ -61,6 +64,10 @@ class Change:
 
     words: str
     change: Callable[[RunConfig], RunConfig]
+
+    @property
+    def option(self) -> str:
+        return self.words.split()[0]
 
 
 def changes(current: Plan) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from experiments.measure.memory.frozen_weights import store, stored_bytes
 from experiments.measure.memory.phases import Phase
 from experiments.measure.memory.prediction import predict_training
 from experiments.plan import main
+from experiments.planning import advice
 from experiments.planning.advice import surprises, to_fit
 from experiments.planning.cards import card_of, known_cards
 from experiments.planning.durations import SHARES, durations, span
@@ -222,6 +224,21 @@ def test_advice_goes_on_where_the_peak_is_then(wide):
     middle = plan(replace(first.config, task=replace(first.config.task, base_precision="nf4")), EXACT)
     small = replace(middle.config, train=replace(middle.config.train, batch_size=1))
     assert to_fit(first, plan(small, EXACT).needed + 0.001)[-1].startswith("  --task.base-precision nf4")
+
+
+def test_a_change_that_did_not_help_is_tried_again_after_one_that_did(monkeypatch):
+    """Checkpointing lowers nothing while the optimizer's update is the peak."""
+    needed = {(): 10.0, ("a",): 10.0, ("b",): 7.0, ("a", "b"): 4.0}
+
+    def planned(config, settings=None):
+        return SimpleNamespace(config=config, settings=settings, needed=needed[config])
+
+    offered = [advice.Change(name, lambda config, name=name: tuple(sorted((*config, name)))) for name in "ab"]
+    monkeypatch.setattr(advice, "plan", planned)
+    monkeypatch.setattr(advice, "changes", lambda current: iter(offered))
+    first: Any = planned(())
+    assert to_fit(first, 5)[1:] == ["  b: 7.00 GiB", "  a: 4.00 GiB, which fits"]
+    assert to_fit(first, 1)[1:] == ["  b: 7.00 GiB", "  a: 4.00 GiB", "  that is not enough: choose a smaller base"]
 
 
 def test_weights_that_train_are_not_offered_in_four_bits(wide):
