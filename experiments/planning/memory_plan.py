@@ -116,7 +116,7 @@ class Plan:
 def plan(
     config: RunConfig, settings: PlanSettings | None = None, say: Callable[[str], object] = lambda text: None
 ) -> Plan:
-    """Predict the memory of a run; takes seconds, allocates nothing. `say` is told what is being done.
+    """Predict the memory of a run; takes seconds, allocates nothing. `say` is called with progress.
 
     Settings that are open are those of a run on `settings.device`. Raises UsageError,
     AdapterError or TaskError if the run itself would.

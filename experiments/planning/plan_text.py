@@ -136,7 +136,7 @@ def compare_methods(results: Sequence[Plan], card: Card) -> str:
             result.config.adapter.label,
             _storage(result),
             f"{result.prediction.trainable:,}",
-            f"{sum(list(result.prediction.files.values())[:1]) / 1e6:,.2f}",
+            f"{next(iter(result.prediction.files.values()), 0) / 1e6:,.2f}",
             unit.spell(result.prediction.training.peak),
             unit.spell(result.evaluation_peak),
             f"{result.needed:.2f}",
