@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -233,7 +234,10 @@ def test_a_change_that_did_not_help_is_tried_again_after_one_that_did(monkeypatc
     def planned(config, settings=None):
         return SimpleNamespace(config=config, settings=settings, needed=needed[config])
 
-    offered = [advice.Change(name, lambda config, name=name: tuple(sorted((*config, name)))) for name in "ab"]
+    def changed(name: str, config: Any) -> Any:
+        return tuple(sorted((*config, name)))
+
+    offered = [advice.Change(name, partial(changed, name)) for name in "ab"]
     monkeypatch.setattr(advice, "plan", planned)
     monkeypatch.setattr(advice, "changes", lambda current: iter(offered))
     first: Any = planned(())
@@ -380,7 +384,8 @@ def test_the_grid_is_a_table_and_a_plot(monkeypatch, capsys, folder):
     assert (folder / "grid.svg").read_text().lstrip().startswith("<?xml")
     assert table["largest batch"].min() > 3
     for _, part in table.groupby(["rank", "gradient_checkpointing"]):
-        assert list(part["training peak (GiB)"]) == sorted(part["training peak (GiB)"])
+        peaks: list[float] = part["training peak (GiB)"].tolist()
+        assert peaks == sorted(peaks)
     assert all("(GiB)" in name for name in table.columns if "peak" in name or name.startswith("needed"))
 
 
