@@ -321,6 +321,9 @@ class MetaModel(ABC):
     def loss(self, batch: Any) -> torch.Tensor:
         """The task's training loss, a scalar."""
 
+    def reserve_positions(self, count: int) -> None:  # noqa: B027  (pictures have no positions)
+        """Leave `count` of a language model's positions to the method, as the prepared task does."""
+
     def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
         """The calls with the most memory besides a training step's; without them a plan predicts that step alone."""
         return ()

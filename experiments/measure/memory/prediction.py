@@ -85,6 +85,7 @@ class _Predictor:
         self.meta: MetaModel = config.task.meta_model()
         self.model = self.meta.backbone.model
         with self.meta.without_values():
+            self.meta.reserve_positions(config.adapter.positions_taken)
             self.attachment: Attachment = config.adapter.attach(self.meta.backbone)
         self.owned = self.attachment.parameters()
         self.trainable, self.total = sum(p.numel() for p in self.owned.values()), count(self.model)

@@ -94,6 +94,9 @@ class RandomWeights(PreparedTask):
                 buffer.zero_()
         frozen_weights.store(model, precision)
 
+    def reserve_positions(self, count: int) -> None:
+        self.meta_model.reserve_positions(count)
+
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
         while True:
             yield self.meta_model.batch(size, torch.device("cpu"))

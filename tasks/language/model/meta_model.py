@@ -60,6 +60,11 @@ class LanguageMetaModel(MetaModel):
         self.label_smoothing, self.shape, self.logits_at_once = label_smoothing, evaluation, logits_at_once
         self.facts = {"base": base, "max_length": self.max_length}
 
+    def reserve_positions(self, count: int) -> None:
+        if self.backbone.positions is not None:
+            self.max_length = min(self.max_length, self.backbone.positions - count)
+            self.facts["max_length"] = self.max_length
+
     def batch(self, size: int, device: torch.device) -> TokenBatch:
         return self._batch(size, self.max_length, device)
 
