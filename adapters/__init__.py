@@ -7,6 +7,8 @@ importing this package imports no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from adapters.library_notices import hide_notices
+
 if TYPE_CHECKING:
     from adapters.backbone import Backbone
     from adapters.base import Adapter, Attachment, attach
@@ -71,6 +73,9 @@ __all__ = [
     "Vera",
     "attach",
 ]
+
+
+hide_notices()
 
 
 def __getattr__(name: str) -> Any:

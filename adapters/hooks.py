@@ -122,7 +122,7 @@ class MergeableAttachment(HookedAttachment[Update]):
             for weight, change in self.changes():
                 if not weight.is_floating_point():
                     raise AdapterError(
-                        "an adapter cannot be merged into quantised weights: load the base in fp32 to merge it"
+                        "an adapter cannot be merged into quantised weights: attach it to the base in fp32"
                     )
                 if weight not in self._unmerged:
                     self._unmerged[weight] = weight.detach().clone()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from adapters.base import Adapter, adapter_registry
 from experiments.errors import UsageError, check_names, did_you_mean
@@ -51,8 +51,10 @@ class RunConfig:
                 )
         object.__setattr__(self, "adapter", self.adapter.resolved())
 
-    def resolved(self) -> RunConfig:
+    def resolved(self, half: Literal["bf16", "fp16"] | None = None) -> RunConfig:
         """The configuration with every default filled in: the user's value, else the card's, else the fallback.
+
+        `half` is the 16-bit dtype of the GPU that it is for, by default of this machine's.
 
         On a CPU a task may reduce its defaults to what a CPU can do (`Task.on_cpu`). Two settings may wait for the data
         (`for_items`): the steps between validation losses of a training in epochs, and the card's warmup, if the user
@@ -70,7 +72,7 @@ class RunConfig:
             recommended["steps"] = None
         task = self.task
         if uses_cuda(self.train):
-            recommended["mixed_precision"] = card.get("mixed_precision") or half_precision()
+            recommended["mixed_precision"] = card.get("mixed_precision") or half or half_precision()
         else:
             recommended["mixed_precision"], task = FALLBACK["mixed_precision"], task.on_cpu()
         open_fields = {name: value for name, value in recommended.items() if getattr(self.train, name) is None}

@@ -13,10 +13,12 @@ from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
 from experiments.config import RunConfig
 from experiments.errors import UsageError
+from experiments.precision import is_quantised, stored_in
 from experiments.records.adapter_file import write_exports
 from experiments.records.failures import DiskFull, is_disk_full
 from experiments.records.folder import RunFolder
 from experiments.records.load_run import LoadedRun, finished_record, load_run
+from tasks.pretrained.precision import QUANTISED
 
 if TYPE_CHECKING:
     from adapters.base import Adapter, Attachment
@@ -46,13 +48,19 @@ def main() -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output '{folder}' is a file: choose a folder")
     try:
-        files = export(load_run(options.run), options.format, folder)
+        run = load_run(options.run, in_fp32=True)  # merged exactly, and exported without the GPU of a quantised base
+        files = export(run, options.format, folder)
     except DiskFull as full:
         raise UsageError(str(full)) from None
     except OSError as error:
         raise UsageError(f"--output '{folder}' is not writable ({error.strerror}): choose another folder") from None
     for file in files:
         print(file)
+    if options.format == "merged" and (trained_on := stored_in(run.config.task)) in QUANTISED:
+        print(
+            f"merged into the base in fp32; the run was trained on it in {trained_on}, so that outputs differ slightly",
+            file=sys.stderr,
+        )
 
 
 def check_format(adapter: Adapter, format: Format) -> None:
@@ -74,6 +82,11 @@ def export(run: LoadedRun, format: Format, folder: Path) -> list[Path]:
     check_format(run.config.adapter, format)
     if format != "merged":
         return write_exports(run.attachment.export(format), folder)
+    if is_quantised(run.model):
+        raise UsageError(
+            "an adapter cannot be merged into the quantised base that this run is loaded on: load it with "
+            "load_run(folder, in_fp32=True), or export the adapter itself"
+        )
     merge_permanently(run.attachment)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from experiments.planning.cards import Card, card_of
 from experiments.planning.memory_plan import PlanSettings, plan
 
 PROGRAM = "python -m experiments.plan"
-CARD_OF_COMPARISONS = 24  # GB
+CARD_OF_COMPARISONS = "24"
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,6 @@ class PlanOptions(PlanSettings):
     python -m experiments.plan lora sd-pokemon --task.base sd-2-1 --task.resolution 512
     """
 
-    card: str | None = None
-    """The GPU: a name such as a100-80gb, rtx-4090 or t4, or its memory in GB. The plan says what to change to fit it
-    and, if the card's rate is known, how long a step takes."""
     tflops: float | None = bounded(None, above=0, at_most=1e6)
     """Peak rate of the GPU in TFLOP/s, for estimates of time. Default: that of --card."""
     grid: tuple[str, ...] | None = None
@@ -55,16 +53,35 @@ def main() -> None:
         return
     configs, options = parse_methods(arguments)
     card = None if options.card is None else card_of(options.card)
+    configs[0].task.check_base()
     if options.grid is not None:
         if len(configs) > 1:
             raise UsageError(
                 "--grid varies the settings of one method: name one, or leave --grid out to compare methods"
             )
-        show_grid(configs[0], options)
+        with without_values(configs[0]):
+            show_grid(configs[0], options)
     elif len(configs) > 1:
         show_comparison(configs, options, card)
     else:
-        show_plan(configs[0], options, card)
+        with without_values(configs[0]):
+            show_plan(configs[0], options, card)
+
+
+@contextmanager
+def without_values(config: RunConfig) -> Iterator[None]:
+    """A context that raises UsageError if a method's step depends on the values of tensors, which a plan lacks."""
+    try:
+        yield
+    except Exception as error:
+        from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+        if not isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+            raise
+        raise UsageError(
+            f"{config.adapter.label} cannot be planned, since its step depends on the values of its weights "
+            f"({error.func}): a run of a few steps (--train.steps 2) records its memory"
+        ) from None
 
 
 def parse_methods(arguments: Sequence[str]) -> tuple[list[RunConfig], PlanOptions]:
@@ -86,34 +103,35 @@ def say(text: str) -> None:
 def show_plan(config: RunConfig, options: PlanOptions, card: Card | None) -> None:
     from experiments.planning.advice import to_fit
     from experiments.planning.durations import durations
-    from experiments.planning.plan_text import describe_cards, describe_plan
+    from experiments.planning.plan_text import describe_cards, describe_plan, wrapped
 
     say("predicting the memory of the run from the model's shapes (5 to 20 s)")
     result = plan(config, options.assumptions, say)
     print(describe_plan(result), flush=True)
     say("predicting larger batches")
     print(describe_cards(result))
-    print(*durations(result, card, options.tflops), sep="\n")
+    print(*map(wrapped, durations(result, card, options.tflops)), sep="\n")
     if card is None:
         print("--card says what to change to fit a GPU: --card 8, --card t4")
         return
-    advice = to_fit(result, card.memory, say)
-    print("\n".join(advice) or f"it fits {card.name}: largest batch {result.largest_batch(card.memory)}")
+    advice = to_fit(result, card.usable, say)
+    print(wrapped(f"on {card}:"))
+    print("\n".join(advice) or f"it fits: largest batch {result.largest_batch(card.usable)}")
 
 
 def show_comparison(configs: Sequence[RunConfig], options: PlanOptions, card: Card | None) -> None:
     """The methods side by side; their largest batches are those on `--card`."""
     from experiments.planning.durations import durations
-    from experiments.planning.plan_text import compare_methods
+    from experiments.planning.plan_text import compare_methods, wrapped
 
     results = []
     for number, config in enumerate(configs, start=1):
         say(f"{number} of {len(configs)}: {config.adapter.label} (5 to 20 s each)")
-        results.append(plan(config, options.assumptions))
-    memory = CARD_OF_COMPARISONS if card is None else card.memory
-    print(compare_methods(results, memory))
+        with without_values(config):
+            results.append(plan(config, options.assumptions))
+    print(compare_methods(results, card or card_of(CARD_OF_COMPARISONS)))
     for result in results if card is not None or options.tflops is not None else ():
-        print(f"{result.config.adapter.label}:", *durations(result, card, options.tflops), sep="\n")
+        print(f"{result.config.adapter.label}:", *map(wrapped, durations(result, card, options.tflops)), sep="\n")
 
 
 def show_published() -> None:
@@ -130,6 +148,7 @@ def show_grid(config: RunConfig, options: PlanOptions) -> None:
 
     from experiments.planning.grid import grid_axes, parse_axes, plan_grid
     from experiments.planning.grid_plot import FORMATS, plot_grid
+    from experiments.planning.plan_text import LESS, wrapped
 
     if options.output.suffix not in FORMATS:
         raise UsageError(f"--output '{options.output}' must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
@@ -138,10 +157,11 @@ def show_grid(config: RunConfig, options: PlanOptions) -> None:
     table = plan_grid(config, options.assumptions, axes, varied)
     headers = [name.replace(" (", "\n(") for name in table.columns]
     print(tabulate(table.values.tolist(), headers=headers, floatfmt=".2f"))
-    print(
+    note = (
         "needed: the larger of the training and evaluation peaks, plus the allowances --context, --workspaces and "
-        "--fragmentation; largest batch: that fits the smallest GPU of the row"
+        f"--fragmentation; largest batch: that fits the smallest GPU of the row; {LESS}"
     )
+    print(wrapped(note))
     csv = options.output.with_suffix(".csv")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,9 @@ def with_default_storage(adapter: Adapter, task: Task, train: Train) -> Task:
     Weights that train themselves stay in fp32. Raises UsageError for a precision that cannot work.
     """
     given, compute = getattr(task, SETTING, None), train.mixed_precision
-    if given is None:
-        return with_stored(task, compute if compute in HALF and not adapter.trains_base else None)
+    default = compute if compute in HALF and not adapter.trains_base else None
+    if given is None or (given == "fp32" and default is None):  # None: the same run has one name
+        return with_stored(task, default)
     if given != "fp32" and adapter.trains_base:
         raise UsageError(
             f"--task.base-precision {given}: the method {adapter.name} trains the base's own weights, which must be "
@@ -98,6 +99,11 @@ def precision_key(prepared: PreparedTask) -> dict[str, Any]:
     """What an evaluation of the untuned base depends on beside `evaluation_key`; empty for fp32."""
     compute, stored = prepared.backbone.compute, weight_dtypes(prepared.backbone.model)
     return {} if compute == "no" and stored == ["float32"] else {"compute": compute, "weights": stored}
+
+
+def is_quantised(model: nn.Module) -> bool:
+    """Whether some weights are stored as integers."""
+    return any(not parameter.is_floating_point() for parameter in model.parameters())
 
 
 def merges_exactly(model: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.cli.errors import command
 from experiments.cli.parser import parse
-from experiments.config import RunConfig
+from experiments.config import RunConfig, uses_cuda
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def main() -> None:
 
 def _print_reduced_defaults(requested: RunConfig, config: RunConfig) -> None:
     """Print the task's settings that were reduced because the run is not on a GPU, if any."""
-    before, after = asdict(requested.task), asdict(config.task)
+    if uses_cuda(config.train):
+        return
+    before, after = asdict(requested.task), asdict(requested.task.on_cpu())
     reduced = [f"--task.{name.replace('_', '-')} {after[name]}" for name in after if after[name] != before[name]]
     if reduced:
         print(f"defaults on a CPU: {' '.join(reduced)}", file=sys.stderr)

@@ -188,12 +188,19 @@ def launcher_of(options: SweepOptions) -> Launcher:
 def print_expected(groups: Sequence[SeedGroup], options: SweepOptions) -> None:
     """Print how long the trials and runs that are to do will take, if anything is known about it."""
     from experiments.planning.expected_time import expected_time
+    from experiments.process.openmp import usable_cores
 
     configs = unfinished(groups)
-    gpus = visible_gpus() if any(uses_cuda(config.train) for config in configs) else []
-    expected = expected_time(configs, options.runs, options.jobs or max(1, len(gpus)))
+    on_cuda = any(uses_cuda(config.train) for config in configs)
+    shares = launcher_of(options).shares(on_cuda)
+    if shares is None:
+        expected, manner = expected_time(configs, options.runs), ", one after the other"
+    else:
+        count, threads = shares
+        devices = len(visible_gpus()) if on_cuda else usable_cores()
+        expected, manner = expected_time(configs, options.runs, max(1, min(count, devices)), threads), ""
     if expected:
-        print(f"expected time of {len(configs)} runs and trials: {expected}", file=sys.stderr, flush=True)
+        print(f"expected time of {len(configs)} runs and trials{manner}: {expected}", file=sys.stderr, flush=True)
 
 
 def stop_with(failures: dict[Job, str], total: int) -> NoReturn:

@@ -188,6 +188,9 @@ class Task(ABC):
         if wrong := violations(self, "task"):
             raise TaskError(wrong)
 
+    def check_base(self) -> None:  # noqa: B027  (a task need not have a base with a name)
+        """Raise TaskError at once for a base that does not exist by its name; nothing is read or downloaded."""
+
     def content_digests(self) -> Mapping[str, str]:
         """Digests of what settings name, by setting ("base", "data", ...): content, not paths, identifies a run.
 
@@ -317,6 +320,9 @@ class MetaModel(ABC):
     @abstractmethod
     def loss(self, batch: Any) -> torch.Tensor:
         """The task's training loss, a scalar."""
+
+    def reserve_positions(self, count: int) -> None:  # noqa: B027  (pictures have no positions)
+        """Leave `count` of a language model's positions to the method, as the prepared task does."""
 
     def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
         """The calls with the most memory besides a training step's; without them a plan predicts that step alone."""

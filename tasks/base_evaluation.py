@@ -26,10 +26,10 @@ SHIPPED = Path(__file__).parent / "bundled" / "base_evaluations"
 VERSIONS = ("adapter-testbed", "torch", "diffusers", "transformers")
 
 
-def base_evaluation(prepared: PreparedTask, more: Mapping[str, Any] | None = None) -> Evaluation:
+def base_evaluation(prepared: PreparedTask, precision: Mapping[str, Any] | None = None) -> Evaluation:
     """The figures of the prepared task's base, with where and when they were measured.
 
-    `more` is what they depend on besides `evaluation_key` (the precision); shipped figures are of fp32 on a CPU.
+    `precision` is what they depend on besides `evaluation_key`, None for fp32; shipped figures are of fp32 on a CPU.
     """
 
     def compute() -> Result:
@@ -37,15 +37,15 @@ def base_evaluation(prepared: PreparedTask, more: Mapping[str, Any] | None = Non
             print("measuring the untuned base (once for these settings)", file=sys.stderr)
         return measure(prepared)
 
-    shipped = SHIPPED if not more and _device(prepared) == "cpu" else None
-    artifacts, value = cached("base-evaluation", full_key(prepared, more), compute, shipped)
+    shipped = SHIPPED if not precision and _device(prepared) == "cpu" else None
+    artifacts, value = cached("base-evaluation", full_key(prepared, precision), compute, shipped)
     figures = {name: Figure(**record) for name, record in value["figures"].items()}
     return Evaluation(figures, value["items"], artifacts, measured=value.get("measured", {}))
 
 
-def full_key(prepared: PreparedTask, more: Mapping[str, Any] | None = None) -> Any:
+def full_key(prepared: PreparedTask, precision: Mapping[str, Any] | None = None) -> Any:
     key = prepared.evaluation_key
-    return {"key": key, **more} if more else key
+    return {"key": key, **precision} if precision else key
 
 
 def measure(prepared: PreparedTask, **source: Any) -> Result:

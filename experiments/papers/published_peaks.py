@@ -55,7 +55,10 @@ def peaks_text(rows: Sequence[Mapping[str, Any]]) -> str:
     from tabulate import tabulate
 
     columns = ("setting", "published", "predicted", "ratio", "needed", "needed_ratio")
-    headers = ["GB of 1e9 bytes", "published", "predicted step", "ratio", "with allowances", "ratio"]
+    headers = [
+        "GB of 1e9 bytes", "published", "predicted\nstep", "step /\npublished", "with\nallowances",
+        "with allowances /\npublished",
+    ]  # fmt: skip
     table = tabulate([[row[name] for name in columns] for row in rows], headers, floatfmt=".2f")
     sources = [f"{row['setting']}: {row['source']}" + (f" ({row['note']})" if row["note"] else "") for row in rows]
     return "\n".join([table, *sources])

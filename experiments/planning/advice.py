@@ -3,50 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from experiments.config import RunConfig
+from adapters.errors import AdapterError
+from experiments.config import ResolvedTrain, RunConfig
+from experiments.errors import UsageError
 from experiments.planning.memory_plan import Plan, plan
+from experiments.precision import SETTING, stored_in
+from tasks.errors import TaskError
+from tasks.pretrained.precision import QUANTISED
+
+LEAST = 0.005  # GiB that a change must save: less does not show
 
 
 def to_fit(first: Plan, memory: float, say: Callable[[str], object] = lambda text: None) -> list[str]:
-    """Lines with changes, each made on top of those before, until the run fits so many GiB."""
-    if first.needed <= memory:
-        return []
-    words, lines = [], [f"it needs {first.needed:.2f} GiB of {memory:g}; changes, each on top of the one before:"]
-    current = first
-    for change, config in changes(first):
-        say(f"predicting with {change}")
-        current = plan(config(current.config), first.settings)
-        words.append(change)
-        lines.append(f"  {change}: {current.needed:.2f} GiB")
-        if current.needed <= memory:
-            lines[-1] += ", which fits"
-            return lines
-    return [*lines, "  nothing of this fits: choose a smaller base"]
+    """Lines with changes, each made on top of those before, until the run fits so many GiB.
+
+    What is tried next depends on where the peak is then; a change that lowers nothing is left out, and tried again
+    after one that does. Each option changes once.
+    """
+    current, changed_options, failed, lines = first, set(), set(), []
+    while current.needed > memory:
+        skipped = changed_options | failed
+        following = next((change for change in changes(current) if change.option not in skipped), None)
+        if following is None:
+            break
+        failed.add(following.option)
+        say(f"predicting with {following.words}")
+        changed = _planned(following.change(current.config), first)
+        if changed is not None and changed.needed < current.needed - LEAST:
+            current, failed = changed, set()
+            changed_options.add(following.option)
+            lines.append(f"  {following.words}: {current.needed:.2f} GiB")
+    needs = f"it needs {first.needed:.2f} GiB of {memory:.2f}"
+    if not lines:
+        return (
+            [] if first.needed <= memory else [f"{needs}, and no change known here lowers that: choose a smaller base"]
+        )
+    if current.needed > memory:
+        return [
+            f"{needs}; changes, each on top of the one before:",
+            *lines,
+            "  that is not enough: choose a smaller base",
+        ]
+    return [f"{needs}; changes, each on top of the one before:", *lines[:-1], f"{lines[-1]}, which fits"]
 
 
-Change = tuple[str, Callable[[RunConfig], RunConfig]]
+def _planned(config: RunConfig, first: Plan) -> Plan | None:
+    """None if the method or the task does not allow it."""
+    try:
+        return plan(config, first.settings)
+    except (UsageError, AdapterError, TaskError):
+        return None
 
 
-def changes(first: Plan) -> Iterator[Change]:
-    """The command line's words and the change that they make, those that cost least first."""
-    train, training_first = first.train, first.prediction.training.peak >= first.evaluation_peak
-    if training_first and train.batch_size > 1:
-        yield "--train.batch-size 1 --train.gradient-accumulation-steps N", _train(batch_size=1)
-    if training_first and not train.gradient_checkpointing:
-        yield "--train.gradient-checkpointing", _train(gradient_checkpointing=True)
-    if training_first and train.optimizer != "adamw-8bit":
-        yield "--train.optimizer adamw-8bit", _train(optimizer="adamw-8bit")
-    size = first.config.task.input_size_field
+@dataclass(frozen=True)
+class Change:
+    """The command line's words, and what they do to a configuration."""
+
+    words: str
+    change: Callable[[RunConfig], RunConfig]
+
+    @property
+    def option(self) -> str:
+        return self.words.split()[0]
+
+
+def changes(current: Plan) -> Iterator[Change]:
+    """What may lower the peak where it is now, those that cost least first."""
+    train, task, adapter = current.train, current.config.task, current.config.adapter
+    settings = {f.name for f in fields(task)}
+    if current.prediction.training.peak >= current.evaluation_peak:
+        yield from _of_training(train)
+    if SETTING in settings and stored_in(task) not in QUANTISED and not adapter.trains_base:
+        yield _task_change(SETTING, "nf4")
+    if "num_beams" in settings and getattr(task, "num_beams") > 1:  # noqa: B009  (of a task that generates texts)
+        yield _task_change("num_beams", 1)
+    size = task.input_size_field
     if size is not None:
-        half = first.prediction.shapes[size] // 2
-        yield f"--task.{size.replace('_', '-')} {half}", lambda c: replace(c, task=replace(c.task, **{size: half}))
+        yield _task_change(size, current.prediction.shapes[size] // 2)
 
 
-def _train(**settings: Any) -> Callable[[RunConfig], RunConfig]:
-    return lambda config: replace(config, train=replace(config.train, **settings))
+def _of_training(train: ResolvedTrain) -> Iterator[Change]:
+    if train.batch_size > 1:
+        accumulated = train.batch_size * train.gradient_accumulation_steps
+        yield _train_change(batch_size=1, gradient_accumulation_steps=accumulated)
+    if not train.gradient_checkpointing:
+        words = "--train.gradient-checkpointing"
+        yield Change(words, _train_change(gradient_checkpointing=True).change)
+    if train.optimizer != "adamw-8bit":
+        yield _train_change(optimizer="adamw-8bit")
+
+
+def _task_change(name: str, value: Any) -> Change:
+    return Change(_option("task", name, value), lambda c: replace(c, task=replace(c.task, **{name: value})))
+
+
+def _train_change(**settings: Any) -> Change:
+    words = " ".join(_option("train", name, value) for name, value in settings.items())
+    return Change(words, lambda config: replace(config, train=replace(config.train, **settings)))
+
+
+def _option(part: str, name: str, value: Any) -> str:
+    return f"--{part}.{name.replace('_', '-')} {value}"
 
 
 def surprises(result: Plan) -> Iterator[str]:

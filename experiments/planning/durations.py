@@ -50,14 +50,16 @@ def _rate(plan: Plan, card: Card | None, tflops: float | None) -> tuple[str, flo
     return f"{card.name}, {dtype}: {card.source}", rate
 
 
+UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
+
+
 def span(flops: float, flops_per_second: float) -> str:
-    """The shortest and longest time of so many FLOPs."""
-    low, high = (in_words(flops / flops_per_second / share) for share in reversed(SHARES))
-    return f"{low} to {high}"
+    """The shortest and longest time of so many FLOPs, in one unit: "50 to 130 ms"."""
+    low, high = (flops / flops_per_second / share for share in reversed(SHARES))
+    unit, scale = next((each for each in UNITS if low >= each[1]), UNITS[-1])
+    return f"{two_digits(low / scale)} to {two_digits(high / scale)} {unit}"
 
 
-def in_words(seconds: float) -> str:
-    for unit, scale in (("days", 172_800), ("h", 7200), ("min", 120)):
-        if seconds >= scale:
-            return f"{seconds / (scale / 2):.1f} {unit}"
-    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
+def two_digits(value: float) -> str:
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:.1f}"

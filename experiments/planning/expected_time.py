@@ -1,4 +1,4 @@
-"""How long runs will take: as runs with the same task took on this machine, or from their FLOPs."""
+"""How long runs will take: as finished runs took on this machine, or from their FLOPs."""
 
 from __future__ import annotations
 
@@ -6,47 +6,71 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adapters.errors import AdapterError
 from experiments.config import RunConfig, uses_cuda
-from experiments.errors import UsageError
-from experiments.planning.durations import SHARES, in_words
+from experiments.planning.durations import SHARES
+from experiments.planning.installed_card import card_named, gpu_name
+from experiments.process.openmp import threads as threads_here
 from experiments.records.provenance import processor
-from tasks.errors import TaskError
 
-WIDTH, LEAST_SECONDS = {"cpu": 1024, "cuda": 8192}, 0.1  # of the matrix product that measures the machine
+WIDTH, LEAST_SECONDS = 1024, 0.1  # of the matrix product that measures a CPU
+NEEDED = {"config", "device", "method", "seconds", "training"}
+SAME_STEP = (
+    "batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "mixed_precision", "compile", "optimizer",
+    "ema_decay", "num_processes", "deterministic", "epochs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Seconds of a run; both bounds are the same where runs on this machine say it."""
+    """Seconds of a run; both bounds are the same if finished runs give them."""
 
     low: float
     high: float
     source: str
 
 
-def expected_time(configs: Sequence[RunConfig], runs: Path, workers: int = 1) -> str | None:
-    """A sentence about the time that resolved configurations take with so many at once; None if nothing is known."""
-    finished = list(_finished(runs))
+def expected_time(configs: Sequence[RunConfig], runs: Path, at_once: int = 1, threads: int | None = None) -> str | None:
+    """A sentence about the time that resolved configurations take; None if nothing is known.
+
+    `at_once` is the number of runs that compute at a time without slowing each other down; each has `threads` threads
+    of a CPU (default: this process's). An error here must not stop the runs.
+    """
+    try:
+        return _sentence(configs, list(_finished(runs)), at_once, threads or threads_here())
+    except Exception:  # a record of another program, or a step that cannot be computed with fake tensors
+        return None
+
+
+def _sentence(
+    configs: Sequence[RunConfig], finished: Sequence[dict[str, Any]], at_once: int, threads: int
+) -> str | None:
     estimates: dict[str, Expected | None] = {}
     total = []
     for config in configs:
         alike = replace(config, train=replace(config.train, seed=0, learning_rate=None))
         key = json.dumps(alike.as_record(), sort_keys=True, default=str)
         if key not in estimates:
-            estimates[key] = _from_records(config, finished) or _from_operations(config)
+            estimates[key] = _from_records(config, finished, threads) or _from_operations(config, threads)
         total.append(estimates[key])
     known = [each for each in total if each is not None]
     if not known or len(known) < len(total):
         return None
-    low, high = (sum(getattr(each, bound) for each in known) / min(workers, len(known)) for bound in ("low", "high"))
+    low, high = (sum(getattr(each, bound) for each in known) / min(at_once, len(known)) for bound in ("low", "high"))
     span = f"about {in_words(low)}" if low == high else f"roughly {in_words(low)} to {in_words(high)}"
-    return f"{span} ({', '.join(dict.fromkeys(each.source for each in known))})"
+    return f"{span} ({'; '.join(dict.fromkeys(each.source for each in known))})"
+
+
+def in_words(seconds: float) -> str:
+    """Two digits or so, since more are not known."""
+    for unit, scale in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= scale:
+            return f"{seconds / scale:.1f} {unit}"
+    return f"{max(1, round(seconds))} s"
 
 
 def _finished(runs: Path) -> Iterator[dict[str, Any]]:
@@ -55,73 +79,113 @@ def _finished(runs: Path) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(file.read_text())
             host = record["host"]
-            if record["status"] == "finished" and (host["processor"], host["cores"]) == (processor(), os.cpu_count()):
+            here = (host["processor"], host["cores"]) == (processor(), os.cpu_count())
+            if here and record["status"] == "finished" and record.keys() >= NEEDED:
                 yield record
         except (OSError, ValueError, KeyError, TypeError):
             continue
 
 
-def _from_records(config: RunConfig, finished: Iterable[dict[str, Any]]) -> Expected | None:
-    """From runs with the same task and step; from those of the same method if there are any."""
+def _from_records(config: RunConfig, finished: Iterable[dict[str, Any]], threads: int) -> Expected | None:
+    """From the runs that differ least: the same adapter, else the same method, else another method."""
     wanted = json.loads(json.dumps(config.as_record(), default=str))
-    alike = [record for record in finished if _is_alike(record, wanted)]
-    rows = [record for record in alike if record["config"]["adapter"] == wanted["adapter"]] or alike
-    if not rows:
-        return None
-    steps = config.train.steps or rows[0]["training"]["steps"]
-    seconds = [_seconds(record["seconds"], steps) for record in rows]
-    middle = statistics.median(seconds)
-    return Expected(middle, middle, "as finished runs took on this machine")
+    alike = [record for record in finished if _is_alike(record, wanted) and _is_device_of(config, record)]
+    label = config.adapter.label
+    same_adapter = [record for record in alike if record["config"]["adapter"] == wanted["adapter"]]
+    same_method = [record for record in alike if record["method"] == label]
+    others = ", ".join(sorted({record["method"] for record in alike}))
+    for records, source in (
+        (same_adapter, "as finished runs took on this machine"),
+        (same_method, f"as finished runs of {label} with other settings took on this machine"),
+        (alike, f"as finished runs of {others} took on this machine; there is none of {label}"),
+    ):
+        if records:
+            middle = statistics.median(_seconds(record, config, threads) for record in records)
+            return Expected(middle, middle, source)
+    return None
 
 
-def _is_alike(record: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a step, the evaluation and, in epochs, the number of steps cost what they do in `wanted`."""
-    same = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "mixed_precision", "epochs")
-    recorded = record["config"]
+def _is_alike(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a step, the evaluation and, in epochs, the number of steps take as long as in `wanted`."""
+    recorded, steps = record["config"], wanted["train"]
+    names = SAME_STEP if steps["epochs"] is None else (*SAME_STEP, "validation_steps")
     return (
-        {"step_median", "setup", "evaluate"} <= record["seconds"].keys()
+        {"train", "step_median", "setup", "evaluate"} <= record["seconds"].keys()
         and recorded["task"] == wanted["task"]
-        and all(recorded["train"].get(name) == wanted["train"][name] for name in same)
+        # a setting that an older record lacks was off
+        and all((recorded["train"].get(name) or None) == (steps[name] or None) for name in names)
     )
 
 
-def _seconds(recorded: dict[str, float], steps: int) -> float:
-    return steps * recorded["step_median"] + recorded["setup"] + recorded["evaluate"]
+def _is_device_of(config: RunConfig, record: Mapping[str, Any]) -> bool:
+    if not uses_cuda(config.train):
+        return record["device"] == "cpu"
+    return record["device"].startswith("cuda") and (record["host"].get("card") or "").startswith(gpu_name() or "")
 
 
-def _from_operations(config: RunConfig) -> Expected | None:
-    """From the FLOPs of the steps and of one or two evaluations, at the usual shares of this machine's rate."""
+def _seconds(record: Mapping[str, Any], config: RunConfig, threads: int) -> float:
+    """The run's time with this number of steps and validations, and with these threads on a CPU.
+
+    What training took beyond its median steps is ascribed to its validations.
+    """
+    seconds, recorded = record["seconds"], record["config"]["train"]
+    training = seconds["train"]
+    if config.train.steps is not None:
+        before, steps = record["training"]["steps"], config.train.steps
+        between = max(0.0, training - before * seconds["step_median"])
+        validations = _validations(steps, config.train.validation_steps)
+        training = steps * seconds["step_median"]
+        training += between * validations / max(1, _validations(before, recorded["validation_steps"]))
+    whole = seconds["setup"] + training + seconds["evaluate"]
+    return whole if uses_cuda(config.train) else whole * _threads(record["host"]) / threads
+
+
+def _validations(steps: int, between: int | None) -> int:
+    """How often a training computes its validation loss: every so many steps, and at the end."""
+    return -(-steps // between) if between else 0
+
+
+def _threads(host: Mapping[str, Any]) -> int:
+    """The threads of a recorded run; older records do not have them."""
+    return host.get("threads") or host["cores"]
+
+
+def _from_operations(config: RunConfig, threads: int) -> Expected | None:
+    """From the FLOPs of the steps and of one or two evaluations, at the usual shares of the machine's rate."""
     from experiments.planning.memory_plan import PlanSettings, plan
 
-    if config.train.steps is None:
+    rate = None if config.train.steps is None else _rate(config, threads)
+    if config.train.steps is None or rate is None:
         return None
-    device = "cuda" if uses_cuda(config.train) else "cpu"
-    try:
-        prediction = plan(config, PlanSettings(device=device)).prediction
-    except (TaskError, AdapterError, UsageError):  # a task that cannot be planned
-        return None
+    prediction = plan(config, PlanSettings(device="cuda" if uses_cuda(config.train) else "cpu")).prediction
     evaluation = sum(phase.flops * phase.count for phase in prediction.phases if phase.when == "evaluation")
-    training, rate = config.train.steps * prediction.training.flops, product_rate(device)
-    low, high = (training + evaluation) / SHARES[1] / rate, (training + 2 * evaluation) / SHARES[0] / rate
-    return Expected(low, high, f"estimated: {100 * SHARES[0]:.0f} to {100 * SHARES[1]:.0f} % of the machine's FLOP/s")
+    training, (owner, flops_per_second) = config.train.steps * prediction.training.flops, rate
+    low = (training + evaluation) / SHARES[1] / flops_per_second
+    high = (training + 2 * evaluation) / SHARES[0] / flops_per_second
+    source = f"estimated: {100 * SHARES[0]:.0f} to {100 * SHARES[1]:.0f} % of {owner} FLOP/s"
+    return Expected(low, high, source)
 
 
-def product_rate(device: str) -> float:
-    """FLOP/s of a large matrix product on the device, in fp32 on a CPU and in bf16 on CUDA, beside what runs now."""
+def _rate(config: RunConfig, threads: int) -> tuple[str, float] | None:
+    """Whose rate it is, and FLOP/s: published for a GPU, which a measurement would take memory from."""
+    if not uses_cuda(config.train):
+        import torch
+
+        return "the machine's", product_rate() * threads / torch.get_num_threads()
+    name = gpu_name()
+    card = None if name is None else card_named(name)
+    known = None if card is None else card.rate(config.train.mixed_precision or "no")
+    return None if card is None or known is None else (f"the {card.name}'s", known[1])
+
+
+def product_rate() -> float:
+    """FLOP/s of a large fp32 matrix product on the CPU with this process's threads, beside what runs now."""
     import torch
 
-    width = WIDTH[device]
-    matrix = torch.ones(width, width, device=device, dtype=torch.float32 if device == "cpu" else torch.bfloat16)
-
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
+    matrix = torch.ones(WIDTH, WIDTH)
     torch.mm(matrix, matrix)
-    wait()
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < LEAST_SECONDS:
         torch.mm(matrix, matrix)
-        wait()
         count += 1
-    return 2 * width**3 * count / (time.perf_counter() - started)
+    return 2 * WIDTH**3 * count / (time.perf_counter() - started)

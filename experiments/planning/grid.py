@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import RunConfig
 from experiments.errors import UsageError, check_numbers, did_you_mean
-from experiments.planning.memory_plan import CARDS, GIB, Plan, PlanSettings, plan
+from experiments.planning.cards import usable
+from experiments.planning.memory_plan import GIB, Plan, PlanSettings, plan, smallest_card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,13 +116,13 @@ def _row(result: Plan, batch: int) -> dict[str, Any]:
     if batch == result.train.batch_size:
         timeline = result.prediction.training.timeline
     needed = result.with_allowances(max(timeline.peak, result.evaluation_peak)) / GIB
-    cards = [card for card in CARDS if needed <= card]
+    card = smallest_card(needed)
     return {
         **{f"{name} (GiB)": size / GIB for name, size in timeline.by_category().items()},
         "training peak (GiB)": timeline.peak / GIB,
         "evaluation peak (GiB)": result.evaluation_peak / GIB,
         NEEDED: needed,
-        "smallest GPU": f"{cards[0]} GB" if cards else "none",
-        "largest batch": result.largest_batch(cards[0]) if cards else 0,
+        "smallest GPU": "none" if card is None else f"{card} GB",
+        "largest batch": 0 if card is None else result.largest_batch(usable(card)),
         "trained (parameters)": result.prediction.trainable,
     }

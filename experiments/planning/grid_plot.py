@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.planning.cards import usable
 from experiments.planning.grid import NEEDED
 from experiments.planning.memory_plan import CARDS
 
@@ -28,10 +29,11 @@ def plot_grid(table: pd.DataFrame, varied: list[str], title: str, file: Path) ->
         axes.plot(part[horizontal], part[NEEDED], marker="o", label=label or None)
     highest = max(table[NEEDED].tolist())
     for card in CARDS:
-        if card <= 1.3 * highest:
-            axes.axhline(card, color="grey", linewidth=0.6, linestyle="--")
+        line = usable(card)
+        if line <= 1.3 * highest:
+            axes.axhline(line, color="grey", linewidth=0.6, linestyle="--")
             axes.annotate(
-                f"{card} GB", (1, card), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
+                f"{card} GB card", (1, line), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
             )
     axes.set(xlabel=horizontal, ylabel="needed, GiB (including allowances)", title=title, ylim=(0, None))
     if others:

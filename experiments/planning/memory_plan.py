@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Literal
 from adapters.bounds import bounded
 from experiments.config import ResolvedTrain, RunConfig
 from experiments.errors import check_numbers
+from experiments.planning.cards import card_of, usable
 
 if TYPE_CHECKING:
     from experiments.measure.memory.by_batch import TrainingByBatch
     from experiments.measure.memory.phases import Assumptions, Prediction
 
 GIB = 2**30
-CARDS = (8, 12, 16, 24, 40, 80)  # GPU memory as sold, in GB; within a few percent these are GiB
+CARDS = (8, 12, 16, 24, 40, 80)  # GPU memory as sold, in GB
+
+
+def smallest_card(needed: float) -> int | None:
+    """GB of the smallest of CARDS with so many usable GiB."""
+    return next((card for card in CARDS if needed <= usable(card)), None)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,14 @@ class PlanSettings:
     """Allowance in GiB for the workspaces of cuBLAS and cuDNN."""
     fragmentation: float | None = bounded(None, at_least=0, below=1)
     """Allowance for fragmentation, as a share of the peak. Default: 0.09 for language models, 0.05 for pictures."""
+    card: str | None = None
+    """The GPU: a name such as a100-80gb, rtx-4090 or t4, or its memory in GB. The plan says what to change to fit it
+    and, if the card's rate is known, how long a step takes; on a card without bf16 the default precision is fp16."""
+
+    @property
+    def half(self) -> Literal["bf16", "fp16"] | None:
+        """The 16-bit dtype that is the default on the card; None if unknown."""
+        return None if self.card is None else card_of(self.card).half
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,11 @@ class Plan:
         evaluation = self.prediction.evaluation
         return 0 if evaluation is None else evaluation.peak
 
+    @property
+    def smallest_card(self) -> int | None:
+        """GB of the smallest of CARDS that it fits."""
+        return smallest_card(self.needed)
+
     @cached_property
     def by_batch(self) -> TrainingByBatch:
         """The training step at any batch size."""
@@ -97,7 +116,7 @@ class Plan:
 def plan(
     config: RunConfig, settings: PlanSettings | None = None, say: Callable[[str], object] = lambda text: None
 ) -> Plan:
-    """Predict the memory of a run; takes seconds, allocates nothing. `say` is told what is being done.
+    """Predict the memory of a run; takes seconds, allocates nothing. `say` is called with progress.
 
     Settings that are open are those of a run on `settings.device`. Raises UsageError,
     AdapterError or TaskError if the run itself would.
@@ -105,16 +124,21 @@ def plan(
     from experiments.measure.memory.prediction import predict
 
     settings = settings or PlanSettings()
-    config = resolved_for(config, settings.device)
+    config = resolved_for(config, settings.device, settings.half)
     check_numbers(settings)
     return Plan(config, settings, predict(config, assumptions_of(settings), say))
 
 
-def resolved_for(config: RunConfig, device: Literal["cuda", "cpu"]) -> RunConfig:
-    """The configuration as it would be resolved on a device, also without that device and its packages here."""
+def resolved_for(
+    config: RunConfig, device: Literal["cuda", "cpu"], half: Literal["bf16", "fp16"] | None = None
+) -> RunConfig:
+    """The configuration as it would be resolved on a device, also without that device and its packages here.
+
+    `half` is the 16-bit dtype of the device, by default that of this machine's.
+    """
     train = config.train
     here = replace(train, device=device, num_processes=1, optimizer="adamw")
-    config = replace(config, train=here).resolved()
+    config = replace(config, train=here).resolved(half)
     return replace(config, train=replace(config.train, num_processes=train.num_processes, optimizer=train.optimizer))
 
 

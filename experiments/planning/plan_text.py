@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
 
 from experiments.planning.advice import surprises
+from experiments.planning.cards import Card, usable
 from experiments.planning.memory_plan import CARDS, GIB, Plan
 from experiments.precision import stored_in
+
+WIDTH, SMALLEST_WIDTH = 100, 60  # of lines, if the terminal does not tell; columns of a table stay in one piece
+LESS = "GPUs are named by the GB that they are sold with, of which a program can use about 7 % less, in GiB"
 
 
 def describe_plan(result: Plan) -> str:
@@ -18,35 +24,44 @@ def describe_plan(result: Plan) -> str:
     files = ", ".join(f"{name} {size:,} bytes ({size / 1e6:.2f} MB)" for name, size in prediction.files.items())
     frozen = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in prediction.frozen_parts.items())
     lines = [
-        assumptions(result),
-        _categories(result),
         *([f"the weights contain other frozen models: {frozen}"] if frozen else []),
         f"trainable parameters: {prediction.trainable:,} of {prediction.total:,}",
         f"adapter file: {files}",
         *prediction.notes,
         *surprises(result),
     ]
-    return "\n".join(lines)
+    return "\n".join([wrapped(assumptions(result)), _categories(result), *map(wrapped, lines)])
 
 
 def assumptions(result: Plan) -> str:
-    return f"{result.config.adapter.label} on {shared_assumptions(result)}"
+    return f"{result.config.adapter.label} on {shared_assumptions(result)}, frozen weights in {_storage(result)}"
+
+
+def _storage(result: Plan) -> str:
+    return stored_in(result.config.task)
 
 
 def shared_assumptions(result: Plan) -> str:
-    """What the plan assumes apart from the method."""
+    """What the plan assumes apart from the method and what its frozen weights are stored in."""
     config, settings, train = result.config, result.settings, result.train
     shapes = ", ".join(f"{name} {value}" for name, value in result.prediction.shapes.items())
     precision = {"no": "fp32"}.get(train.mixed_precision, train.mixed_precision)
     parts = [
         f"{config.task.name}: {shapes}, batch {train.batch_size}, computed in {precision}",
-        f"frozen weights in {stored_in(config.task)}, trained weights in fp32, {settings.attention} attention",
+        f"trained weights in fp32, {settings.attention} attention",
         f"gradient checkpointing {'on' if train.gradient_checkpointing else 'off'}, {train.optimizer}",
         *([] if train.ema_decay is None else ["moving average"]),
         *([f"{train.num_processes} processes"] if train.num_processes > 1 else []),
         settings.device,
     ]
     return ", ".join(parts)
+
+
+def wrapped(text: str) -> str:
+    """Sentences on lines that fit the terminal; a path stays in one piece."""
+    width = max(SMALLEST_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(wrapper.fill, text.splitlines()))
 
 
 def _categories(result: Plan) -> str:
@@ -84,14 +99,16 @@ def describe_cards(result: Plan) -> str:
     rows = [
         (
             f"{card} GB",
-            "yes" if result.needed <= card else "no",
-            result.largest_batch(card) or "none",
-            f"{card - result.needed:+.2f}",
+            f"{usable(card):.2f}",
+            f"{usable(card) - result.needed:+.2f}",
+            "yes" if result.needed <= usable(card) else "no",
+            result.largest_batch(usable(card)) or "none",
         )
         for card in CARDS
     ]
-    table = tabulate(rows, ["GPU", f"batch {result.train.batch_size} fits", "largest batch", "GiB left"])
-    return f"{allowances(result)}\n{table}"
+    headers = ["sold with", "GiB usable", "GiB left", f"batch {result.train.batch_size} fits", "largest batch"]
+    table = tabulate(rows, headers, disable_numparse=True, colalign=("right",) * len(headers))
+    return f"{wrapped(allowances(result))}\n{table}\n{wrapped(LESS)}"
 
 
 def allowances(result: Plan) -> str:
@@ -111,31 +128,34 @@ def allowances(result: Plan) -> str:
     )
 
 
-def compare_methods(results: Sequence[Plan], memory: float) -> str:
-    """One row per method: sizes, peaks, what it needs, and its largest batch on a GPU of so many GiB."""
+def compare_methods(results: Sequence[Plan], card: Card) -> str:
+    """One row per method: sizes, peaks, what it needs, and its largest batch on a GPU."""
     unit = Unit.of(max(result.prediction.peak for result in results))
     rows = [
         (
             result.config.adapter.label,
+            _storage(result),
             f"{result.prediction.trainable:,}",
-            f"{sum(list(result.prediction.files.values())[:1]) / 1e6:,.2f}",
+            f"{next(iter(result.prediction.files.values()), 0) / 1e6:,.2f}",
             unit.spell(result.prediction.training.peak),
             unit.spell(result.evaluation_peak),
             f"{result.needed:.2f}",
-            smallest_card(result),
-            result.largest_batch(memory) or "none",
+            "none" if result.smallest_card is None else f"{result.smallest_card} GB",
+            result.largest_batch(card.usable) or "none",
         )
         for result in results
     ]
     headers = [
-        "method", "trained\nparameters", "file\n(MB)", f"training\npeak ({unit.name})",
-        f"evaluation\npeak ({unit.name})", "needed\n(GiB)", "smallest\nGPU", f"largest batch\non {memory:g} GB",
+        "method", "frozen\nweights", "trained\nparameters", "file\n(MB)", f"training\npeak ({unit.name})",
+        f"evaluation\npeak ({unit.name})", "needed\n(GiB)", "smallest\nGPU", f"largest batch\non {card.name}",
     ]  # fmt: skip
     alignment = ("left", *("right" for _ in headers[1:]))
     table = tabulate(rows, headers, disable_numparse=True, colalign=alignment)
     shared = dict.fromkeys(map(shared_assumptions, results))
     lines = shared if len(shared) == 1 else map(assumptions, results)
-    return "\n".join([*lines, table, needed_line(results[0])])
+    return "\n".join(
+        [*map(wrapped, lines), table, wrapped(needed_line(results[0])), wrapped(f"largest batch: on {card}")]
+    )
 
 
 def needed_line(result: Plan) -> str:
@@ -146,10 +166,5 @@ def needed_line(result: Plan) -> str:
     return (
         "needed: the larger peak and allowances, which are not predicted: "
         f"{settings.context:.2f} GiB for the CUDA context and kernels, {settings.workspaces:.2f} GiB for the "
-        f"workspaces of cuBLAS and cuDNN, {result.fragmentation:.0%} of the peak for fragmentation"
+        f"workspaces of cuBLAS and cuDNN, {result.fragmentation:.0%} of the peak for fragmentation; {LESS}"
     )
-
-
-def smallest_card(result: Plan) -> str:
-    fitting = [card for card in CARDS if result.needed <= card]
-    return f"{fitting[0]} GB" if fitting else "none"

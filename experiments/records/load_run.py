@@ -61,10 +61,11 @@ class LoadedRun:
         return "\n".join([self.config.adapter.name, *lines, self.record["fingerprint"][:6]])
 
 
-def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
+def load_run(path: str | Path, device: str = "auto", *, in_fp32: bool = False) -> LoadedRun:
     """Load the finished run in a folder, `RUNS/TASK/METHOD/FINGERPRINT`.
 
-    Raises UsageError if it has not finished, or if its base has changed since.
+    A base is read in fp32, in which an adapter merges exactly; one that the run had quantised is quantised again unless
+    `in_fp32`. Raises UsageError if the run has not finished, or if its base has changed since.
     """
     from adapters.base import attach
     from adapters.interchange.tensors import read_tensors
@@ -73,8 +74,8 @@ def load_run(path: str | Path, device: str = "auto") -> LoadedRun:
     record = finished_record(folder)
     config = RunConfig.from_record(record["config"])
     on_device: Any = replace(config, train=replace(config.train, device=device))
-    # in fp32, in which an adapter merges exactly; a quantised base as it was
-    task = config.task if stored_in(config.task) in QUANTISED else with_stored(config.task, None)
+    quantised = stored_in(config.task) in QUANTISED and not in_fp32
+    task = config.task if quantised else with_stored(config.task, None)
     base = task.load_base(device_of(on_device))
     trained_on = record["facts"].get("base_revision")
     if trained_on is not None and not base.is_revision(trained_on):

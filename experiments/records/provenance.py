@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 def provenance(device: str) -> dict[str, Any]:
     """Schema, package versions, machine, and the project's commit and whether its working tree was dirty."""
+    import torch
+
     return {
         "schema": SCHEMA,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
@@ -25,6 +27,7 @@ def provenance(device: str) -> dict[str, Any]:
             "system": platform.platform(),
             "processor": processor(),
             "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
             "card": card_of(device),
         },
         "git": _git(),

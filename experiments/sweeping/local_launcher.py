@@ -15,7 +15,7 @@ from typing import Protocol
 
 from experiments.config import uses_cuda
 from experiments.process.device import visible_gpus
-from experiments.process.openmp import usable_cores
+from experiments.process.openmp import threads, usable_cores
 from experiments.process.start import prepare_process
 from experiments.sweeping.jobs import Job, Worker
 
@@ -50,6 +50,10 @@ class Launcher(Protocol):
         """
         ...
 
+    def shares(self, on_cuda: bool) -> tuple[int, int] | None:
+        """The number of runs at a time on this machine, and the CPU threads of each; None for other machines."""
+        ...
+
 
 class InProcessLauncher:
     """Performs one job after the other in this process."""
@@ -61,6 +65,9 @@ class InProcessLauncher:
             count += 1
             yield Started(job)
             yield Ended(job, worker.run(job))
+
+    def shares(self, on_cuda: bool) -> tuple[int, int]:
+        return 1, threads()
 
 
 @dataclass(frozen=True)
@@ -94,12 +101,16 @@ class LocalLauncher:
         finally:
             end([*busy, *idle])
 
+    def shares(self, on_cuda: bool) -> tuple[int, int]:
+        count = self.processes or max(1, len(visible_gpus()) if on_cuda else 1)
+        return count, max(1, usable_cores() // count)
+
     def places(self, jobs: Sequence[Job]) -> list[Place]:
         """Where each worker process computes. Jobs that are added later use the same devices."""
-        gpus = visible_gpus() if any(uses_cuda(job.config.train) for job in jobs) else []
-        count = self.processes or max(1, len(gpus))
-        threads = max(1, usable_cores() // count)
-        return [Place(threads, count, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
+        on_cuda = any(uses_cuda(job.config.train) for job in jobs)
+        gpus = visible_gpus() if on_cuda else []
+        count, cores = self.shares(on_cuda)
+        return [Place(cores, count, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.device import visible_gpus
 from experiments.errors import UsageError
+from experiments.process.openmp import usable_cores
 from experiments.process.start import prepare_process
 from experiments.records.run_lock import wait_until_free
 from experiments.sweeping.jobs import OUTPUT, Job, Worker
@@ -64,6 +66,15 @@ class RayLauncher:
                 ray.wait(list(pending), num_returns=len(pending), timeout=ENDING_SECONDS)
             if started_here:
                 ray.shutdown()
+
+    def shares(self, on_cuda: bool) -> tuple[int, int] | None:
+        if self.address is not None:
+            return None
+        count = usable_cores() // self.cpus
+        gpus = float(on_cuda) if self.gpus is None else self.gpus
+        if on_cuda and gpus:
+            count = min(count, int(len(visible_gpus()) / gpus))
+        return max(1, count), self.cpus
 
     def _connect(self, ray: Any) -> None:
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}

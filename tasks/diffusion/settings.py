@@ -191,6 +191,11 @@ class DiffusionSettings(PretrainedSettings, ABC):
         known = {f.name for f in fields(self)}
         return replace(self, **{k: v for k, v in values.items() if k in known and getattr(self, k) is None})
 
+    def check_base(self) -> None:
+        from tasks.diffusion.model.bases import check_name
+
+        check_name(self.base)
+
     def base_revision(self) -> str:
         from tasks.diffusion.model.bases import revision_of
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
-from tasks.language.model.bases import LOGITS_AT_ONCE, find_source
+from tasks.language.model.bases import LOGITS_AT_ONCE, check_name, find_source
 from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
@@ -33,6 +33,9 @@ class LanguageSettings(PretrainedSettings, ABC):
     logits_at_once: int = bounded(LOGITS_AT_ONCE, at_least=1, at_most=2**40)
     """Logits (tokens x vocabulary) that a loss computes together. More are computed in chunks, twice when training:
     that takes less memory and a little more time."""
+
+    def check_base(self) -> None:
+        check_name(self.base)
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings that the base's card recommends for this task and method."""

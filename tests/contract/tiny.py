@@ -108,16 +108,16 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "llama": lambda: CausalLanguageModel(llama()),
     "unet": stable_diffusion,
     "unet+clip": with_text_encoder,
-    "xl": stable_diffusion_xl,
     "xl+clips": xl_with_text_encoders,
 }
+ALL = {**BUILDERS, "xl": stable_diffusion_xl}  # its UNet alone
 
 
 @cache
 def built(kind: str) -> Backbone:
     """The backbone of a kind, in evaluation mode. Copy it before use."""
     torch.manual_seed(0)
-    backbone = BUILDERS[kind]()
+    backbone = ALL[kind]()
     with torch.no_grad():
         for parameter in backbone.model.parameters():  # so that biases and norms are not zeros and ones
             parameter.add_(0.1 * torch.randn_like(parameter))

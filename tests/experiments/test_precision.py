@@ -13,6 +13,8 @@ from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.precision import computing_in, precision_key, stored_in, weight_dtypes
+from experiments.records.folder import RunFolder
+from experiments.run import _print_reduced_defaults
 from experiments.session import base_evaluation, run
 from experiments.sweeping.runner import sweep
 from experiments.training.preflight import check_before_loading
@@ -166,3 +168,27 @@ def test_storage_that_follows_from_the_method_makes_no_other_conditions():
     assert lora.key("conditions") == full.key("conditions") != other.key("conditions")
     assert "task.base_precision" not in lora.departures
     assert other.departures["task.base_precision"] == "fp32"
+
+
+@pytest.mark.parametrize(("method", "train"), [("lora", {}), ("full", {"mixed_precision": "bf16"})])
+def test_naming_the_default_storage_is_the_same_run(method, train, tmp_path):
+    left_out, named = (
+        resolved(replace(STYLE, base_precision=precision), method, **train) for precision in (None, "fp32")
+    )
+    assert named == left_out
+    assert RunFolder.of(tmp_path, named).path == RunFolder.of(tmp_path, left_out).path
+
+
+def test_only_what_a_cpu_reduces_is_printed_as_its_default(capsys):
+    requested = RunConfig(Lora(), STYLE, BF16)
+    assert stored_in(requested.resolved().task) == "bf16"
+    _print_reduced_defaults(requested, requested.resolved())
+    assert capsys.readouterr().err == ""
+    on_cuda = RunConfig(Lora(), Pokemon(base="sd-2-1"), replace(BF16, device="cuda"))
+    _print_reduced_defaults(on_cuda, on_cuda.resolved())
+    assert capsys.readouterr().err == ""
+    pictures = replace(on_cuda, train=BF16)
+    _print_reduced_defaults(pictures, pictures.resolved())
+    reduced = capsys.readouterr().err
+    assert reduced.startswith("defaults on a CPU: --task.")
+    assert "base-precision" not in reduced

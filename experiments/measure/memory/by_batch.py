@@ -17,7 +17,7 @@ class TrainingByBatch:
     """A configuration's training step at any micro-batch size.
 
     A step that was traced at a prime batch size gives all others. Else its forward and backward passes are traced once
-    more, at a prime one; what stands beside them, and the optimizer's update, are those of the predicted step.
+    more, at a prime one; the optimizer's state and update are those of the predicted step.
     """
 
     def __init__(self, config: RunConfig, assumptions: Assumptions, step: Phase):

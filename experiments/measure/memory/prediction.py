@@ -35,7 +35,7 @@ from tasks.base import EvaluationCall, MetaModel, When
 
 CPU_DEVICE = torch.device("cpu")
 TRAINING = "training step"
-WORDS = {"set-up": ", before training", "training": ", between steps", "evaluation": ""}
+SUFFIXES = {"set-up": ", before training", "training": ", between steps", "evaluation": ""}
 
 
 def predict(
@@ -43,31 +43,31 @@ def predict(
 ) -> Prediction:
     """Predict a resolved configuration's peaks: training, and evaluation if the task describes it.
 
-    Trained weights are in fp32, as in the loop; the autocast dtype is `config.train.mixed_precision`. `say` is told
-    what comes next. Raises AdapterError or TaskError if the run itself would.
+    Trained weights are in fp32, as in the loop; the autocast dtype is `config.train.mixed_precision`. `say` is called
+    with the name of each part before it is predicted. Raises AdapterError or TaskError if the run itself would.
     """
-    with collector_at_rest():
+    with existing_objects_uncollected():
         return _Predictor(config, assumptions or Assumptions(), say).whole()
 
 
 def predict_training(config: RunConfig, assumptions: Assumptions | None = None) -> Phase:
     """The training step alone."""
-    with collector_at_rest():
+    with existing_objects_uncollected():
         return _Predictor(config, assumptions or Assumptions()).training_alone()
 
 
 def predict_gradients(config: RunConfig, assumptions: Assumptions) -> tuple[Timeline, int]:
     """A step's forward and backward passes alone, traced at a prime batch size, which is returned too; sizes are exact.
 
-    What stands beside them (moments, averages, buckets) is left out.
+    The optimizer's moments, the moving average and the buckets are left out.
     """
-    with collector_at_rest():
+    with existing_objects_uncollected():
         return _Predictor(config, assumptions).gradients_alone()
 
 
 @contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """A context in which Python's garbage collector skips the objects that exist now: collecting takes long else."""
+def existing_objects_uncollected() -> Iterator[None]:
+    """A context in which the garbage collector skips the objects that exist now, so that collecting is fast."""
     gc.freeze()
     try:
         yield
@@ -85,6 +85,7 @@ class _Predictor:
         self.meta: MetaModel = config.task.meta_model()
         self.model = self.meta.backbone.model
         with self.meta.without_values():
+            self.meta.reserve_positions(config.adapter.positions_taken)
             self.attachment: Attachment = config.adapter.attach(self.meta.backbone)
         self.owned = self.attachment.parameters()
         self.trainable, self.total = sum(p.numel() for p in self.owned.values()), count(self.model)
@@ -139,7 +140,7 @@ class _Predictor:
         batch, traced = self.settings.batch_size, unused_prime(self.meta) if self.meta.scales_with_batch else None
         flops, update = [], []
         with self.stepping(traced) as (tracker, loss, owned, optimizer):
-            average = self.standing_state(tracker, owned)
+            average = self.persistent_state(tracker, owned)
             start_optimizer(optimizer, owned)
 
             def run() -> None:
@@ -159,9 +160,10 @@ class _Predictor:
         return Phase(TRAINING, timeline, step_flops, update=update[-1], traced=traced, exact=exact)
 
     def settled(self, tracker: StepTrace, run: Callable[[], None]) -> int:
-        """Run a step; returns the first event of a step as they are from the second on.
+        """Run a step; returns the index of its first event.
 
-        If a method has left a cache, the second step is run too: it begins with it.
+        A method may leave a cache, which exists at the start of all steps but the first: then a second step is run, and
+        the index is that of its first event.
         """
         start = len(tracker.events)
         run()
@@ -191,9 +193,9 @@ class _Predictor:
         tracker.unwatch()
         self.meta.backbone.set_gradient_checkpointing(False)
 
-    def standing_state(self, tracker: StepTrace, owned: list[nn.Parameter]) -> Any:
-        """Create what stands beside weights and moments: the moving average (returned), and the buckets of
-        data-parallel training."""
+    def persistent_state(self, tracker: StepTrace, owned: list[nn.Parameter]) -> Any:
+        """Create what lasts across steps besides weights and moments: the moving average (returned) and the gradient
+        buckets of data-parallel training."""
         average = average_of(self.settings, owned)
         tracker.assign([] if average is None else average.shadow_params, OPTIMIZER)
         self.buckets = [torch.empty_like(p) for p in owned] if self.settings.num_processes > 1 else []
@@ -263,20 +265,15 @@ class _Predictor:
 
     def call(self, tracker: StepTrace, call: EvaluationCall, when: When, read_again: Sequence[nn.Module] = ()) -> Phase:
         """Make a call; its timeline starts with the models that are read again for it."""
-        name = f"{call.name}{WORDS[when]}"
+        name = f"{call.name}{SUFFIXES[when]}"
         self.say(f"predicting: {name}")
         gc.collect()
         start, flops = len(tracker.events), tracker.flops
         tracker.add_weights(read_again)
-        with torch.no_grad(), self.assumptions.imitated(tracker), autocast(evaluation_precision(self.settings)):
+        with torch.no_grad(), self.assumptions.imitated(tracker), autocast(self.settings.mixed_precision):
             call.run()
         count = call.count * (call.seeds if when == "evaluation" else 1)
         return Phase(name, tracker.timeline(start), tracker.flops - flops, count, when)
-
-
-def evaluation_precision(settings: ResolvedTrain) -> str:
-    """The autocast dtype in which a run evaluates: that in which it trains."""
-    return settings.mixed_precision
 
 
 def start_optimizer(optimizer: Any, owned: Sequence[nn.Parameter]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -44,6 +45,7 @@ def measure_peak(config: RunConfig, prepared: PreparedTask) -> Measurement:
         tracker = MemoryTracker()
         tracker.watch(trainer.loss_module, trainer.optimizer)
         cpu = [torch.profiler.ProfilerActivity.CPU]
+        gc.collect()  # or what earlier work has left is freed while the profiler counts
         with torch.profiler.profile(activities=cpu, profile_memory=True) as profile, tracker:
             take_steps(trainer)
     tracker.unwatch()
@@ -91,6 +93,9 @@ class RandomWeights(PreparedTask):
             for buffer in model.buffers():
                 buffer.zero_()
         frozen_weights.store(model, precision)
+
+    def reserve_positions(self, count: int) -> None:
+        self.meta_model.reserve_positions(count)
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[Any]:
         while True:

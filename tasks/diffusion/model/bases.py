@@ -44,13 +44,19 @@ def find_source(base: str, allow_pickle: bool = False, weights: bool = True) -> 
     known = published(base, STABLE_DIFFUSION)
     if known is None and Path(base).is_dir():
         return Source(_checked(Path(base), base))
-    if known is None and not hub.is_repository(base):
-        raise TaskError(f"--task.base '{base}'{_unknown(base)}")
+    check_name(base)
     kind = _class_on_the_hub(base) if known is None else _supported(known["pipeline"], base)
     files = _files(kind, allow_pickle) if weights else [INDEX, *kind.description_files]
     sources = [base] if known is None else known["hub"]
     snapshot = hub.fetch("--task.base", base, sources, files, "model")
     return Source(_checked(snapshot.folder, base), snapshot.revision)
+
+
+def check_name(base: str) -> None:
+    """Raise TaskError if this is neither a known name nor a folder, and not of the form of a hub repository."""
+    known = base == bundled_bases.STABLE_DIFFUSION or published(base, STABLE_DIFFUSION) is not None
+    if not known and not Path(base).is_dir() and not hub.is_repository(base):
+        raise TaskError(f"--task.base '{base}'{_unknown(base)}")
 
 
 def folder_of(base: str, allow_pickle: bool = False, weights: bool = True) -> Path:

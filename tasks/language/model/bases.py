@@ -182,14 +182,20 @@ def find_source(base: str, allow_pickle: bool = False, weights: bool = True) -> 
     return _fetch(base, files)
 
 
-def _fetch(base: str, files: tuple[str, ...]) -> Source:
-    known = shapes.published(base, shapes.LANGUAGE_MODEL)
-    if known is None and not hub.is_repository(base):
+def check_name(base: str) -> None:
+    """Raise TaskError if this is neither a known name nor a folder, and not of the form of a hub repository."""
+    known = base == LANGUAGE_MODEL or shapes.published(base, shapes.LANGUAGE_MODEL) is not None
+    if not known and not Path(base).is_dir() and not hub.is_repository(base):
         raise TaskError(
             f"unknown --task.base '{base}'{shapes.did_you_mean(base, shapes.LANGUAGE_MODEL, LANGUAGE_MODEL)}: expected "
             f"{LANGUAGE_MODEL}, {', '.join(shapes.names(shapes.LANGUAGE_MODEL))}, an existing folder, or a hub "
             "repository such as 'org/name' or 'org/name@revision'"
         )
+
+
+def _fetch(base: str, files: tuple[str, ...]) -> Source:
+    check_name(base)
+    known = shapes.published(base, shapes.LANGUAGE_MODEL)
     try:
         snapshot = hub.fetch("--task.base", base, [base] if known is None else known["hub"], files, "model")
     except TaskError as missing:

@@ -64,6 +64,11 @@ class LanguageMetaModel(MetaModel):
         self.packed = packed
         self.facts = {"base": base, "max_length": self.max_length}
 
+    def reserve_positions(self, count: int) -> None:
+        if self.backbone.positions is not None:
+            self.max_length = min(self.max_length, self.backbone.positions - count)
+            self.facts["max_length"] = self.max_length
+
     def batch(self, size: int, device: torch.device) -> TokenBatch:
         batch = self._batch(size, self.max_length, device)
         return replace(batch, positions=torch.zeros_like(batch.tokens)) if self.packed else batch

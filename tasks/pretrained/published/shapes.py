@@ -23,8 +23,20 @@ def published(base: str, kind: str) -> dict[str, Any] | None:
 
 
 def names(kind: str) -> list[str]:
-    """Names of the published bases of a kind, "language-model" or "stable-diffusion"."""
-    return [name for name, content in _all_files().items() if content["kind"] == kind]
+    """Names of the published bases of a kind, "language-model" or "stable-diffusion", the smallest first."""
+    files = _all_files()
+    return sorted((name for name in files if files[name]["kind"] == kind), key=lambda name: (_size(files[name]), name))
+
+
+def _size(content: dict[str, Any]) -> int:
+    """Grows with the number of weights: of a language model roughly that, of a UNet the width of its text states."""
+    if content["kind"] == STABLE_DIFFUSION:
+        return content["unet"]["cross_attention_dim"]
+    config = content["config"]
+    width = config.get("hidden_size") or config["n_embd"]
+    layers = config.get("num_hidden_layers") or config["n_layer"]
+    hidden = config.get("intermediate_size", 8 * width // 3)
+    return config["vocab_size"] * width + layers * (4 * width**2 + 3 * width * hidden)
 
 
 def short_name(base: str) -> str:
@@ -38,13 +50,18 @@ def short_name(base: str) -> str:
 def did_you_mean(base: str, kind: str, *others: str) -> str:
     """ " (did you mean NAME?)" for what people type: "SDXL", "sd15", "stable-diffusion-2-1", "Llama-3.1-8B", ...
 
-    `others` are valid names beside the published ones. Empty if no name is near.
+    `others` are valid names beside the published ones. The beginning of several names ("llama") means all of these, the
+    smallest first. Empty if no name is near.
     """
+    typed = _spelt(base.rpartition("/")[2])
+    family = [name for name in (*others, *names(kind)) if typed and _spelt(name).startswith(typed)]
+    if len(family) > 1 and typed not in map(_spelt, family):
+        return f" (did you mean {', '.join(family[:-1])} or {family[-1]}?)"
     spellings = {_spelt(name): name for name in (*names(kind), *others)}
     for name in names(kind):
         repositories = (source.rpartition("/")[2] for source in _all_files()[name]["hub"])
         spellings |= {_spelt(repository): name for repository in repositories}
-    near = difflib.get_close_matches(_spelt(base.rpartition("/")[2]), spellings, n=1)
+    near = difflib.get_close_matches(typed, spellings, n=1)
     return f" (did you mean {spellings[near[0]]}?)" if near else ""
 
 

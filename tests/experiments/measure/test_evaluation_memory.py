@@ -83,6 +83,11 @@ def test_no_text_of_general_english_is_longer_than_a_plan_assumes():
     assert 0.9 * general_english.LONGEST < max(lengths) <= general_english.LONGEST
 
 
+def described(cache: Any) -> list[tuple[torch.Size, torch.dtype]]:
+    """The shape of the keys and the dtype of the values of each layer."""
+    return [(keys.shape, values.dtype) for keys, values, *_ in cache]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "gpt2"])
 def test_a_planned_cache_is_what_the_model_caches(kind, dtype):
@@ -94,8 +99,7 @@ def test_a_planned_cache_is_what_the_model_caches(kind, dtype):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 500}
     more = {} if kind == "gpt2" else {"intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 24}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **more), dtype=dtype).eval()
-    cached: Any = model(input_ids=torch.ones(3, 7, dtype=torch.long), use_cache=True).past_key_values
-    filled: Any = filled_cache(model, 3, 7, CPU)
-    planned, real = ([(keys.shape, values.dtype) for keys, values, *_ in cache] for cache in (filled, cached))
-    assert planned == real
+    real = model(input_ids=torch.ones(3, 7, dtype=torch.long), use_cache=True).past_key_values
+    planned = described(filled_cache(model, 3, 7, CPU))
+    assert planned == described(real)
     assert {each for _, each in planned} == {dtype}

@@ -97,6 +97,13 @@ def test_the_states_of_the_8_bit_optimizer_are_predicted(task, method):
     assert predicted.peak == pytest.approx(measured.profiler_peak, rel=0.02)
 
 
+def test_a_prefix_leaves_fewer_tokens_to_the_rows(task):
+    whole = replace(task, max_length=64)  # all positions of the model
+    config = configuration(whole, "prefix")
+    predicted, measured = predict(config).training.peak, measure_peak(config, RandomWeights(whole.meta_model()))
+    assert predicted == pytest.approx(measured.profiler_peak, rel=0.05)
+
+
 def test_accumulated_gradients_stay_alive_during_the_next_micro_batch(task):
     config = configuration(task, "full", gradient_accumulation_steps=2)
     measured = measure_peak(config, RandomWeights(task.meta_model()))

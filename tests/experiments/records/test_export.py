@@ -1,11 +1,13 @@
 """Exports that a method does not have leave nothing behind; a loaded run is the run, whatever its method drew."""
 
+import json
 import random
 import sys
 
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 import tests.experiments.finished_run as writing
 from adapters.bottleneck import Bottleneck
@@ -16,6 +18,7 @@ from experiments import export
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.adapter_file import save_adapter
+from experiments.records.folder import write_json
 from experiments.records.load_run import load_run
 from tasks.language.e2e import EndToEnd
 from tests.tasks.language.conftest import tiny_base  # noqa: F401  (a fixture)
@@ -101,3 +104,38 @@ def test_what_a_method_draws_and_does_not_save_is_drawn_again(task, tmp_path, ou
     loaded = load_run(run.path)
     assert (torch.rand(()), random.random(), np.random.rand()) == expected
     torch.testing.assert_close(loaded.model(input_ids=TOKENS).logits, outputs[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def quantised(task, tmp_path, outputs):
+    """A finished run whose record says that its base was in nf4; its output is that on the base in fp32."""
+    run = finished(Lora(rank=2), task, tmp_path / "runs")
+    record = json.loads(run.result_file.read_text())
+    record["config"]["task"]["base_precision"] = "nf4"
+    write_json(run.result_file, record)
+    return run
+
+
+def test_a_run_on_a_quantised_base_is_merged_into_the_base_in_fp32(quantised, tmp_path, monkeypatch, outputs, capsys):
+    words = ["export", str(quantised.path), "--format", "merged", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    export.main()
+    assert "merged into the base in fp32; the run was trained on it in nf4" in capsys.readouterr().err
+    merged = GPT2LMHeadModel.from_pretrained(tmp_path / "out").eval()
+    torch.testing.assert_close(merged(input_ids=TOKENS).logits, outputs[0], atol=1e-5, rtol=1e-5)
+
+
+def test_the_adapter_of_a_quantised_run_is_exported_without_a_gpu(quantised, tmp_path, monkeypatch):
+    words = ["export", str(quantised.path), "--format", "peft", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    export.main()
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def test_a_run_loaded_on_a_quantised_base_says_how_to_merge_it(quantised, tmp_path, monkeypatch):
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr("tasks.pretrained.precision.check_quantisation", lambda *_: None)
+    run = load_run(quantised.path, "cpu")
+    with pytest.raises(UsageError, match=r"load_run\(folder, in_fp32=True\), or export the adapter itself"):
+        export.export(run, "merged", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

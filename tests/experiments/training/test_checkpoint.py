@@ -13,7 +13,7 @@ from experiments.training.optimizer import optimizer_of, schedule_of
 SIZES = {"layer.large": 5000, "layer.also": 5000, "small": 10}  # bitsandbytes quantises moments from 4096 numbers on
 
 
-def parts_of(name: str) -> Parts:
+def parts_of(name: Any) -> Parts:
     generator = torch.Generator().manual_seed(0)
     owned = {each: nn.Parameter(torch.randn(size, generator=generator)) for each, size in SIZES.items()}
     settings = ResolvedTrain(optimizer=name, learning_rate=0.1, steps=8)

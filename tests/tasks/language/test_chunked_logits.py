@@ -105,7 +105,7 @@ def test_under_autocast_the_losses_are_computed_in_fp32(model):
 
 
 def test_few_logits_are_one_call_of_the_model(model):
-    """The default leaves the bundled model's batches whole: their losses are those of earlier releases, to the bit."""
+    """The default leaves the bundled model's batches whole."""
     calls: list[int] = []
     model.get_output_embeddings().register_forward_hook(lambda module, args, output: calls.append(output.shape[1]))
     likelihood.cross_entropy(model, batch())

@@ -111,6 +111,8 @@ def test_a_missing_shard_is_one_sentence(tiny_base, tmp_path):
         ("qwen3-8b-base", "qwen3-8b"),
         ("gemma2-2b", "gemma-2-2b"),
         ("gpt-mni", "gpt-mini"),
+        ("llama", "llama-3.2-1b, llama-3.2-3b, llama-2-7b, llama-3.1-8b or llama-2-13b"),
+        ("Qwen3", "qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b or qwen3-14b"),
     ],
 )
 def test_names_that_people_type_get_a_hint(typed, meant):

@@ -51,21 +51,24 @@ def test_the_floor_of_drawn_data_has_the_captions_of_the_test_and_other_pictures
     assert splits.facts["floor"] == REDRAWN
 
 
-@pytest.mark.parametrize("distance", [kernel_distance, frechet_distance])
-def test_the_floor_covers_what_perfect_models_reach(distance):
-    """A perfect model draws the test's captions once more. Other captions, the earlier floor, are farther away."""
-    scorer = ClipScorer(str(SCORER), "bundled", CPU)
-    world = Creatures()
+@pytest.fixture(scope="module")
+def embedded() -> tuple[Any, list[Any], Any]:
+    """The test's pictures, the same captions redrawn 21 times, and pictures of other captions."""
+    scorer, world = ClipScorer(str(SCORER), "bundled", CPU), Creatures()
     test = draw(world, COUNT, TEST_STREAM, True, full_caption=True)
-    reference = scorer.embeddings(test.pixels)
     redrawn = [scorer.embeddings(redraw(world, test, OTHER + i).pixels) for i in range(21)]
-    floor, perfect = redrawn[0], redrawn[1:]
+    return scorer.embeddings(test.pixels), redrawn, scorer.embeddings(draw(world, COUNT, OTHER, True).pixels)
+
+
+@pytest.mark.parametrize("distance", [kernel_distance, frechet_distance])
+def test_the_floor_covers_what_perfect_models_reach(distance, embedded):
+    """A perfect model draws the test's captions once more. Other captions, the earlier floor, are farther away."""
+    reference, (floor, *perfect), other_captions = embedded
     low, high = jackknife(distance, floor, reference)
     reached = np.array([distance(pictures, reference) for pictures in perfect])
     assert low < reached.mean() < high
     # if both intervals had 95 %, one would cover the other's value in 83 % of the cases
     assert np.mean((low < reached) & (reached < high)) > 0.6
-    other_captions = scorer.embeddings(draw(world, COUNT, OTHER, True).pixels)
     assert jackknife(distance, other_captions, reference)[0] > reached.max()
 
 

@@ -91,6 +91,7 @@ def test_the_files_of_a_hub_base_are_those_of_its_class(fetched, allow_pickle, w
         ("sd1.5", "sd-1-5"),
         ("stable-diffusion-2-1-base", "sd-2-1-base"),
         ("mni", "mini"),
+        ("stable-diffusion", "sd-1-5, sd-2-1, sd-2-1-base or sdxl"),
     ],
 )
 def test_names_that_people_type_get_a_hint(typed, meant):
