@@ -15,6 +15,7 @@ from reports.text.format import one_line
 
 ENERGY = 0.9
 INTRUDER, LEADING = 0.5, 10  # |cosine| below which one of so many leading directions is an intruder
+OUTSIDE = "outside"  # of the layers: embeddings, the first and the last convolution
 ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors
 FACTOR = re.compile(
     r"(?P<key>.+)\.lora_A(?P<end>.*)"
@@ -116,6 +117,29 @@ def _factors(run: Run) -> dict[str, Spectrum]:
             right = np.linalg.svd(a, full_matrices=False)[2]
             factors[match["key"]] = Spectrum((len(b), a.shape[1]), values, right)
     return {key: spectrum for key, spectrum in factors.items() if spectrum.values.any()}
+
+
+def by_layer(values: Mapping[str, float]) -> dict[tuple[str, str], list[float]]:
+    """The values of the matrices by layer and type, layers in the order of their numbers.
+
+    The layer is the matrix's name up to its first number (h.0, down_blocks.1), the type its last two words without
+    numbers (attn.c_proj, attn1.to_q); a matrix without a number lies outside of the layers.
+    """
+    places: dict[tuple[str, str], list[float]] = {}
+    for key, value in sorted(values.items(), key=lambda item: _by_number(item[0])):
+        places.setdefault(layer_and_type(key), []).append(value)
+    return dict(sorted(places.items(), key=lambda item: item[0][0] == OUTSIDE))
+
+
+def layer_and_type(key: str) -> tuple[str, str]:
+    parts = key.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    kind = ".".join([part for part in parts if not part.isdigit()][-2:])
+    return (OUTSIDE if at is None else ".".join(parts[max(0, at - 1) : at + 1]), kind)
+
+
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in name.split(".")]
 
 
 def _read(run: Run, name: str) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]]:
