@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,9 +126,14 @@ def by_layer(values: Mapping[str, float]) -> dict[tuple[str, str], list[float]]:
     numbers (attn.c_proj, attn1.to_q); a matrix without a number lies outside of the layers.
     """
     places: dict[tuple[str, str], list[float]] = {}
-    for key, value in sorted(values.items(), key=lambda item: _by_number(item[0])):
-        places.setdefault(layer_and_type(key), []).append(value)
-    return dict(sorted(places.items(), key=lambda item: item[0][0] == OUTSIDE))
+    for key in layers_in_order(values):
+        places.setdefault(layer_and_type(key), []).append(values[key])
+    return places
+
+
+def layers_in_order(keys: Iterable[str]) -> list[str]:
+    """The matrices by the numbers in their names (h.2 before h.10), those outside of the layers last."""
+    return sorted(keys, key=lambda key: (layer_and_type(key)[0] == OUTSIDE, _by_number(key)))
 
 
 def layer_and_type(key: str) -> tuple[str, str]:

@@ -94,13 +94,18 @@ def chosen_axes(groups: Sequence[RunGroup], task: str, over: Sequence[str], coun
     if len(over) > count:
         raise ReportError(f"expected at most {count} settings for --over, not {len(over)}: {', '.join(over)}")
     names = list(dict.fromkeys(known_setting(name, task, known) for name in over))
-    sizes = {size_name(group.size) for group in groups if group.size}
-    usual = sorted(known, key=lambda name: (name != RATE, name not in sizes, -len(known[name]), name))
-    names += [name for name in usual if name not in names][: count - len(names)]
+    names += [name for name in usual_order(groups) if name not in names][: count - len(names)]
     if len(names) < count:
         need = "two settings" if count == 2 else "a setting"
         raise ReportError(f"the runs of '{task}' do not differ in {need} within a method: {differences_text(known)}")
     return names
+
+
+def usual_order(groups: Sequence[RunGroup]) -> list[str]:
+    """The settings that varied: the learning rate, the sizes, then those with most values first."""
+    known = varied(groups)
+    sizes = {size_name(group.size) for group in groups if group.size}
+    return sorted(known, key=lambda name: (name != RATE, name not in sizes, -len(known[name]), name))
 
 
 def facets(groups: Iterable[RunGroup], axes: Sequence[str]) -> list[Facet]:

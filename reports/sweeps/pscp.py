@@ -95,7 +95,7 @@ def pscp_notes(table: Table, metric: str, penalties: Penalties) -> list[str]:
     added = (
         f"operations added to inference: forward pass of a training step minus that of {table.planned.label}"
         if table.planned and _forward(table.planned) is not None
-        else "operations added to inference: taken as 0, as for a merged adapter, for want of a run of all weights"
+        else "operations added to inference: taken as 0, as for a merged adapter, because no run trains all weights"
     )
     return [
         f"PSCP = {metric} x product of (1 + cost / scale)^-exponent (Belanec et al. 2025, arXiv 2511.21285); "

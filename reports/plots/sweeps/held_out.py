@@ -49,7 +49,7 @@ def held_out_curves(table: Table) -> tuple[Figure, list[str]]:
         panel.set_xlabel("step")
         _legend(panel, own, field)
     unit = notes.unit_text([figure for group in groups for figure in group.figures(KIND)])
-    panels[0].set_ylabel(escape(f"held-out loss{f' ({unit})' if unit else ''}, lower is better"))
+    panels[0].set_ylabel(escape(f"held-out loss{f' ({unit})' if unit else ''}"))
     return figure, [NOTE]
 
 
