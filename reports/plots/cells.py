@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from reports.plots.style import COLOURS
@@ -36,7 +37,7 @@ def draw_cell(panel: Axes, cell: Cell, colours: str, centre: float, size: float 
     corner = (cell.left, cell.bottom)
     share = None if cell.share is None else min(1.0, max(0.0, cell.share))
     colour = FAILED if share is None else matplotlib.colormaps[colours](share)
-    red, green, blue = matplotlib.colors.to_rgb(colour)
+    red, green, blue = to_rgb(colour)
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 1 - DARK
     hatch = {"hatch": WORSE, "hatch_linewidth": 0.5} if cell.worse else {}
     look = {"facecolor": colour, "edgecolor": "white"} | hatch

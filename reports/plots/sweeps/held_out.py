@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def _mean(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
     return np.array(steps), np.array([np.mean([each[step] for each in values]) for step in steps])
 
 
-def _dashes(groups: Sequence[RunGroup]) -> dict[str, str]:
+def _dashes(groups: Sequence[RunGroup]) -> dict[str, Any]:
     """A line style per method: those with a size first, so that the usual one of them is solid."""
     sized = sorted({group.method for group in groups if group.size})
     plain = sorted({group.method for group in groups if not group.size})

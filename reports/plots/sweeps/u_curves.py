@@ -16,7 +16,18 @@ from reports.plots.cells import mark_outside
 from reports.plots.style import COLOURS, MARKERS, escape, new_figure
 from reports.run_groups import RunGroup, size_text, value_text
 from reports.schema import Size
-from reports.sweeps.axes import Facet, chosen_axes, facets, in_order, is_number, settings_with_size
+from reports.sweeps.axes import (
+    Facet,
+    chosen_axes,
+    differences_text,
+    facets,
+    in_order,
+    is_number,
+    settings_with_size,
+    size_name,
+    usual_order,
+    varied,
+)
 from reports.sweeps.grid import best_group, shown_range
 from reports.tables import Table
 from reports.text import notes
@@ -39,7 +50,7 @@ def u_curves(table: Table, over: Sequence[str] = (), metric: str | None = None) 
     if name is None:
         raise ReportError(f"no run of '{table.task}' has a metric")
     groups = [group for group in table.rows if group.failed or group.values(name)]
-    (axis,) = chosen_axes(groups, table.task, over, 1)
+    axis = _axis(table.task, groups, over)
     panels_of: dict[tuple[str, str], list[Facet]] = defaultdict(list)
     for facet in facets(groups, [axis]):
         if len(facet.groups) > 1:
@@ -67,6 +78,19 @@ def u_curves(table: Table, over: Sequence[str] = (), metric: str | None = None) 
         panel.set_ylabel(escape(f"{name}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
     left = [f"{count_text(len(found) - MOST, 'smaller panel')} not shown."] if len(found) > MOST else []
     return figure, [" ".join([NOTE, *left])]
+
+
+def _axis(task: str, groups: Sequence[RunGroup], over: Sequence[str]) -> str:
+    """The named setting, or else the usual one that is no size: over a size, "rank" plots show more."""
+    if over:
+        return chosen_axes(groups, task, over, 1)[0]
+    sizes = {size_name(group.size) for group in groups if group.size}
+    names = [name for name in usual_order(groups) if name not in sizes]
+    if not names:
+        raise ReportError(
+            f"the runs of '{task}' do not differ in a setting besides the size: {differences_text(varied(groups))}"
+        )
+    return names[0]
 
 
 def _places(groups: Sequence[RunGroup], axis: str) -> dict[str, float]:
@@ -102,7 +126,8 @@ def _add_legend(figure: Figure, panels: Sequence[Axes], lines: Sequence[Facet]) 
     drawn = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in panels]
     entries = {label: handle for own in drawn for handle, label in own}
     ordered = sorted((line for line in lines if line.size), key=lambda line: (line.size or Size("", 1)).value)
-    names = [name for name in dict.fromkeys(_label(line) for line in ordered) if name in entries]
+    names = [name for line in ordered if (name := _label(line)) in entries and name is not None]
+    names = list(dict.fromkeys(names))
     if names:
         figure.legend([entries[name] for name in names], names, loc="outside right upper", fontsize=8)
 
