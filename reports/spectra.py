@@ -15,7 +15,7 @@ from reports.text.format import one_line
 
 ENERGY = 0.9
 INTRUDER, LEADING = 0.5, 10  # |cosine| below which one of so many leading directions is an intruder
-OUTSIDE = "outside"  # of the layers: embeddings, the first and the last convolution
+OUTSIDE = "other"  # of the layers: embeddings, the first and the last convolution
 ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors
 FACTOR = re.compile(
     r"(?P<key>.+)\.lora_A(?P<end>.*)"

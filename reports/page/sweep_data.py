@@ -10,7 +10,7 @@ from reports.errors import ReportError
 from reports.run_groups import RunGroup, value_text
 from reports.sweeps.axes import Facet, facets, is_number, settings_with_size, usual_order, varied
 from reports.sweeps.grid import shown_range, worse_than_base
-from reports.sweeps.main_effects import effect_notes, main_effects
+from reports.sweeps.main_effects import HOW, effect_notes, main_effects
 from reports.tables import Table
 from reports.text.format import interval_text, one_line
 
@@ -80,7 +80,7 @@ def _effects(table: Table, metric: str) -> list[dict[str, Any]]:
                 f"{one_line(value_text(level.value))}: {interval_text(level.mean, level.low, level.high, '[]')}"
                 for level in effect.levels
             ],
-            "note": effect_notes(model)[0],
+            "note": f"{effect_notes(model)[0]}; {HOW}",
         }
         for model in models
         for effect in model.effects

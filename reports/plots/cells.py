@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from reports.plots.style import COLOURS
 
-DARK = 0.45  # share of the colour scale from which on text is white
+DARK = 0.45  # darkness (1 - luma) of a cell from which on text is white
 FAILED, CHOSEN, INK = "#d8dbe0", COLOURS[1], "#2b2f36"
 WORSE = "//"  # hatch of cells that are worse than the untuned base
 TOP = 0.97  # share of the panel's height where marks of values outside of it lie

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from reports.errors import ReportError
 from reports.plots.cells import Cell, draw_cell
@@ -27,6 +27,7 @@ MOST = 8  # panels
 COLUMNS_OF_CELLS = 16  # cells side by side before a new row of panels begins
 WIDTH, HEIGHT = 0.46, 0.27  # inches of a cell
 COLOURS = "viridis_r"
+LOG_SPAN = 10.0  # numbers that span this factor have colours by their logarithm
 CHOICE = "Of each method and size the run of the best settings (by the primary metric) and the lowest seed."
 
 
@@ -91,7 +92,8 @@ def _maps(table: Table, measure: Callable[[Spectrum], float | None], label: str,
     figure = NotebookFigure(figsize=size, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     numbers = [value for each in places for values in each.values() for value in values]
-    scale = Normalize(min(numbers), max(max(numbers), min(numbers) + 1))
+    low, high = min(numbers), max(max(numbers), min(numbers) + 1)
+    scale = LogNorm(low, high) if low > 0 and high > LOG_SPAN * low else Normalize(low, high)
     for panel, (group, run, _), each in zip(panels, shown, places, strict=False):
         _panel(panel, each, scale)
         settings = f" ({group.settings_text})" if group.settings else ""
@@ -100,7 +102,9 @@ def _maps(table: Table, measure: Callable[[Spectrum], float | None], label: str,
         surplus.remove()
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=panels[: len(shown)], fraction=0.05, pad=0.02, aspect=25)
     bar.set_label(escape(label))
-    bar.locator = MaxNLocator(6, integer=True)
+    bar.locator = LogLocator(subs=(1, 2, 5)) if isinstance(scale, LogNorm) else MaxNLocator(6, integer=True)
+    bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
+    bar.minorticks_off()
     bar.update_ticks()
     left = [f"{count_text(len(found) - MOST, 'more')} not shown."] if len(found) > MOST else []
     return figure, [" ".join([note, CHOICE, *left])]

@@ -193,14 +193,18 @@ def _levels(
     return tuple(found)
 
 
+HOW = (
+    "Share: of the variance, by the F test's type II sum of squares. Means: at a value of the setting with the others "
+    "at their average, with 95 % intervals. Interactions between settings count as noise."
+)
+
+
 def effect_notes(model: Model) -> list[str]:
     """How a model was fitted, and what it leaves out."""
     scale = f"the logarithm of {model.metric}" if model.log else model.metric
     notes = [
         f"{one_line(model.title)}: additive linear model of {scale}, R squared {model.explained:.3f}, "
-        f"{model.residual_df} residual degrees of freedom. Share: of the variance, by the F test's type II sum of "
-        "squares; points: mean at a value with the other settings at their average, 95 % interval. Interactions count "
-        "as noise."
+        f"{count_text(model.residual_df, 'residual degree')} of freedom."
     ]
     if model.failed:
         left = count_text(model.failed, "failed run")
@@ -221,5 +225,5 @@ def render_effects(table: Table, form: str) -> str:
                 first = [one_line(effect.setting), f"{effect.share:.3f}", f"{effect.p:.2g}"] if i == 0 else ["", "", ""]
                 text = interval_text(level.mean, level.low, level.high, "[]")
                 rows.append([*first, one_line(value_text(level.value)), text])
-        parts.append(tabulated(rows, ["left", "right", "right", "right", "right"], form, effect_notes(model)))
+        parts.append(tabulated(rows, ["left", "right", "right", "right", "right"], form, [*effect_notes(model), HOW]))
     return "\n".join(parts)

@@ -66,8 +66,8 @@ def scores(table: Table, penalties: Penalties, metric: str | None = None) -> lis
     if name is None or table.lower_is_better[name]:
         suitable = join_sorted(other for other in table.lower_is_better if not table.lower_is_better[other])
         raise ReportError(
-            f"PSCP multiplies a performance, of which more is better, and less of '{name}' is: expected one of "
-            f"{suitable or 'no metric of this task'}"
+            f"PSCP multiplies a performance, of which more is better, and less of '{name}' is: "
+            f"{f'expected one of {suitable}' if suitable else f'{table.task!r} has no other metric'}"
         )
     whole = _forward(table.planned) if table.planned else None
     found = []

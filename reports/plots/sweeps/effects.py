@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from reports.plots.style import COLOURS, GREY, QUIET, escape, new_figure
 from reports.run_groups import value_text
-from reports.sweeps.main_effects import Effect, Model, effect_notes, main_effects
+from reports.sweeps.main_effects import HOW, Effect, Model, effect_notes, main_effects
 from reports.tables import Table
 from reports.text import notes
 
@@ -30,20 +30,21 @@ def effect_plots(table: Table, metric: str | None = None) -> tuple[Figure, list[
         own = panels[row * columns : (row + 1) * columns]
         for panel, effect in zip(own, effects, strict=False):
             _panel(panel, model, effect)
+            several = f"{model.method}: " if len(models) > 1 else ""
+            panel.set_title(escape(f"{several}{effect.setting}"), fontsize=9 if several == "" else 8)
         for surplus in own[len(effects) :]:
             surplus.set_visible(False)
         lower = table.lower_is_better[model.metric]
         better = "lower" if lower else "higher"
         text = f"{model.metric}{f' ({unit})' if unit else ''}, {better} is better"
-        own[0].set_ylabel(escape(f"{model.method}: {text}" if len(models) > 1 else text))
+        own[0].set_ylabel(escape(text), fontsize=8)
     more = [model.method for model in models if len(model.effects) > COLUMNS]
     left = [f"{method}: the {COLUMNS} largest effects." for method in more]
-    return figure, [*(line for model in models for line in effect_notes(model)), *left]
+    return figure, [*(line for model in models for line in effect_notes(model)), HOW, *left]
 
 
 def _panel(panel: Axes, model: Model, effect: Effect) -> None:
     places = range(len(effect.levels))
-    panel.set_title(escape(effect.setting), fontsize=9)
     panel.text(
         0.99,
         0.98,

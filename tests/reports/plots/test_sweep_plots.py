@@ -127,7 +127,7 @@ def test_without_drift_one_sentence_says_what_there_is(tmp_path):
         ("model.layers.0.self_attn.q_proj", ("layers.0", "self_attn.q_proj")),
         ("down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_out.0", ("down_blocks.1", "attn1.to_out")),
         ("mid_block.resnets.1.conv1", ("resnets.1", "resnets.conv1")),
-        ("conv_in", ("outside", "conv_in")),
+        ("conv_in", ("other", "conv_in")),
     ],
 )
 def test_layer_and_type_of_a_name(key, place):
@@ -136,7 +136,7 @@ def test_layer_and_type_of_a_name(key, place):
 
 def test_layers_are_in_the_order_of_their_numbers():
     keys = {f"h.{n}.mlp": float(n) for n in (10, 2, 0)} | {"a.wte": 7.0}
-    assert [layer for layer, _ in by_layer(keys)] == ["h.0", "h.2", "h.10", "outside"]
+    assert [layer for layer, _ in by_layer(keys)] == ["h.0", "h.2", "h.10", "other"]
 
 
 def write_update(runs, rank: int, ranks_of_layers: list[int], resemblance: list[float] | None = None) -> None:
