@@ -167,7 +167,8 @@ class PlotsOptions:
     rank: quality over size. pareto: over costs, or over --against. forgetting: over drift. heatmap: over the two
     settings of --over. u-curve: over one setting, a line per size. effects: main effects of the settings. score: PSCP.
     loss. held-out: loss over log steps, by size. energy: rank of 90 % of the update's energy by layer and type.
-    intruders: intruder dimensions by layer and type. intrinsic. costs. samples."""
+    intruders: intruder dimensions by layer and type. intruder-scales: quality and drift with them scaled. intrinsic.
+    costs. samples."""
     tasks: tuple[str, ...] = ()
     """Only these tasks."""
     metrics: tuple[str, ...] = ()

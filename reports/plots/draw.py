@@ -23,6 +23,7 @@ from reports.plots.sample_grid import montage
 from reports.plots.sweeps.effects import effect_plots
 from reports.plots.sweeps.heat_map import heat_maps
 from reports.plots.sweeps.held_out import held_out_curves
+from reports.plots.sweeps.intruder_scales import intruder_scales
 from reports.plots.sweeps.score_bars import score_bars
 from reports.plots.sweeps.u_curves import u_curves
 from reports.records import Collection
@@ -185,6 +186,7 @@ OF_TASK: dict[str, Callable[[Table, Collection], Iterator[Drawn]]] = {
     "held-out": _with_notes(held_out_curves, "held-out"),
     "energy": _with_notes(energy_maps, "energy"),
     "intruders": _with_notes(intruder_maps, "intruders"),
+    "intruder-scales": _with_notes(intruder_scales, "intruder-scales"),
     "intrinsic": _intrinsic,
     "costs": lambda table, part: _costs(build_cost_table(part.folder, table.task)),
 }

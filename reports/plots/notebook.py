@@ -31,7 +31,7 @@ def plot(
     - a sweep: "heatmap" (over the two settings in `over`, by default the learning rate and the size), "u-curve" (over
       the one setting in `over`, a line per size), "effects" (main effects of the settings), "score" (PSCP);
     - training: "loss", "held-out" (over steps on a log axis, coloured by size);
-    - updates: "energy" and "intruders" (by layer and type of matrix);
+    - updates: "energy" and "intruders" (by layer and type of matrix), "intruder-scales" (with these scaled);
     - "intrinsic" and "costs".
 
     `task` may be left out if the runs have one only, `metric` is by default the primary one. The notes that `python -m

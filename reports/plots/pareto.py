@@ -122,7 +122,9 @@ def _scatter(groups: Sequence[RunGroup], metric: str, axes: Sequence[Horizontal]
         panel.set_visible(False)
     handles, names = panels[0].get_legend_handles_labels()
     if names:
-        figure.legend(handles, names, loc="outside upper right", ncols=min(7, len(names)), fontsize=8)
+        beside = len(names) > 3 and len(axes) == 1  # would cover the title
+        place: dict[str, Any] = {"loc": "outside right upper"} if beside else {"loc": "outside upper right"}
+        figure.legend(handles, names, ncols=1 if beside else min(7, len(names)), fontsize=8, **place)
     return figure
 
 

@@ -110,10 +110,10 @@ def _panel(
     sizes: Sequence[float],
 ) -> None:
     sized = sorted(lines, key=lambda line: line.size.value if line.size else 0.0)
-    for line in sized:
+    for i, line in enumerate(sized):
         at = [places[value_text(settings_with_size(group)[axis])] for group in line.groups]
         points = sorted(zip(at, line.groups, strict=True), key=lambda pair: pair[0])
-        _line(panel, points, *_look(line, sizes), metric, lower, _label(line))
+        _line(panel, points, *_look(line, sizes), metric, lower, _label(line), 0.045 * i)
     _horizontal_axis(panel, places, settings_with_size(lines[0].groups[0])[axis])
 
 
@@ -150,6 +150,7 @@ def _line(
     metric: str,
     lower: bool,
     label: str | None,
+    shift: float,  # of the crosses, a share of the panel's height: those of several lines do not cover each other
 ) -> None:
     means = [(x, mean) for x, group in points if (mean := group.mean(metric))]
     panel.plot(
@@ -171,7 +172,8 @@ def _line(
     bottom, top = panel.get_ylim()
     mark_outside(panel, [x for x, mean in means if mean.value > top], "^", colour)
     mark_outside(panel, [x for x, mean in means if mean.value < bottom], "v", colour, at=0.03)
-    mark_outside(panel, [x for x, group in points if not group.values(metric)], "x", colour, at=0.97 if lower else 0.03)
+    failed = [x for x, group in points if not group.values(metric)]
+    mark_outside(panel, failed, "x", colour, at=0.97 - shift if lower else 0.03 + shift)
 
 
 def _limits(panel: Axes, groups: Sequence[RunGroup], metric: str, lower: bool) -> None:

@@ -173,6 +173,21 @@ def test_without_spectra_one_sentence_names_the_command(tmp_path):
         reports.plot("intruders", tmp_path)
 
 
+def test_scaled_intruders_are_drawn_beside_the_run_itself(tmp_path):
+    write(tmp_path, record("full", None, fingerprint="source", metrics={"kid": figure(300.0), "drift": figure(0.5)}))
+    for scale, kid, drift in ((0.0, 320.0, 0.3), (0.5, 305.0, 0.4)):
+        metrics = {"kid": figure(kid), "drift": figure(drift)}
+        content = record("full-intruders", None, fingerprint=f"scaled-{scale}", metrics=metrics)
+        content["config"]["adapter"]["scale"] = scale
+        write(tmp_path, content | {"facts": {"intruders_of": "source"}})
+    quality, forgotten = reports.plot("intruder-scales", tmp_path).axes
+    assert np.asarray(quality.lines[0].get_xydata()).tolist() == [[0, 320], [0.5, 305], [1, 300]]
+    assert np.asarray(forgotten.lines[0].get_xydata()).tolist() == [[0, 0.3], [0.5, 0.4], [1, 0.5]]
+    write(tmp_path / "other", record())
+    with pytest.raises(ReportError, match=r"--intruder-scales 0 0\.5` writes them"):
+        reports.plot("intruder-scales", tmp_path / "other")
+
+
 @pytest.mark.parametrize("kind", ["heatmap", "u-curve", "effects", "forgetting", "held-out"])
 def test_no_two_texts_of_a_figure_overlap(tmp_path, kind):
     write_losses(tmp_path)
