@@ -9,7 +9,7 @@ from typing import Any
 from reports.errors import ReportError
 from reports.run_groups import RunGroup, value_text
 from reports.sweeps.axes import Facet, facets, is_number, settings_with_size, usual_order, varied
-from reports.sweeps.grid import shown_range, worse_than_base
+from reports.sweeps.grid import worse_than_base
 from reports.sweeps.main_effects import HOW, effect_notes, main_effects
 from reports.tables import Table
 from reports.text.format import interval_text, one_line
@@ -27,7 +27,6 @@ def sweep_data(table: Table) -> dict[str, Any]:
         "numbers": [name for name in names if all(map(is_number, values[name]))],
         "grids": {f"{x}|{y}": _grids(table, x, y) for x, y in permutations(names, 2)},
         "lines": {name: [_facet(table, line) for line in facets(table.rows, [name])] for name in names},
-        "ranges": {metric: shown for metric in table.metrics if (shown := _range(table, metric))},
         "worse": [[name for name in table.metrics if worse_than_base(group, name)] for group in table.rows],
         "failed": [len(group.failed) for group in table.rows],
         "effects": {metric: models for metric in table.metrics if (models := _effects(table, metric))},
@@ -57,11 +56,6 @@ def _facet(table: Table, facet: Facet) -> dict[str, Any]:
         "title": one_line(facet.title),
         "groups": [rows[id(group)] for group in facet.groups],
     }
-
-
-def _range(table: Table, metric: str) -> list[float] | None:
-    values = [mean.value for group in table.rows if (mean := group.mean(metric))]
-    return list(shown_range(values, table.lower_is_better[metric])) if values else None
 
 
 def _effects(table: Table, metric: str) -> list[dict[str, Any]]:

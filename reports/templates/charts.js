@@ -35,6 +35,12 @@ function axis(title, more = {}) {
   return { title: { text: plain(title), standoff: 8 }, gridcolor: line, linecolor: line, zeroline: false, automargin: true, exponentformat: "SI", ...more };
 }
 
+// ticks of a log axis at 1, 2, 5, 10, ...
+function roundTicks() {
+  const tickvals = [1, 10, 100, 1e3, 1e4, 1e5].flatMap((power) => [power, 2 * power, 5 * power]);
+  return { tickvals, ticktext: tickvals.map((value) => short(value)) };
+}
+
 function layoutOf(x, y, more = {}) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", dragmode: "zoom",
@@ -169,7 +175,7 @@ function losses(task, off, { y, log, tint: bySize }) {
     return trace;
   });
   const name = y === "loss" ? "training loss, running mean" : "validation loss";
-  return { traces, title: `${name} over steps`, layout: layoutOf(axis("step", log ? { type: "log", dtick: "D2" } : {}), axis(name), bySize ? SIZE_LEGEND : {}) };
+  return { traces, title: `${name} over steps`, layout: layoutOf(axis("step", log ? { type: "log", ...roundTicks() } : {}), axis(name), bySize ? SIZE_LEGEND : {}) };
 }
 
 function bars(task, off, { y, log }) {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main
+from reports.sweeps.grid import shown_range
 from tests.reports.sweeps.grids import write_grid
 from tests.reports.synthetic import intrinsic_record, record, samples, steps, study, write, write_items
 
@@ -293,6 +294,12 @@ def test_the_heat_map_shows_every_cell_and_marks_the_failed_one(sweep_page):
     chart = chart_of(sweep_page, "heat")
     (frame,) = sweep_page.parent.execute_script("return arguments[0].layout.shapes", chart)
     assert (frame["x0"], frame["y0"]) == (-0.5, -0.5)  # the lowest rate and rank
+
+
+def test_the_page_shows_the_range_of_the_plots(sweep_page, browser):
+    for values, lower in (([1.0, 1.2, 1.3, 1e9], True), ([9.0, 8.0, 7.0, -1e9], False), ([5.0], True)):
+        shown = browser.execute_script("return shownRange(arguments[0], arguments[1])", values, lower)
+        assert shown == pytest.approx(shown_range(values, lower))
 
 
 def test_the_axes_of_the_heat_map_can_be_swapped(sweep_page):
