@@ -56,7 +56,7 @@ def test_failed_and_far_values_are_marked_at_the_edge(tmp_path):
     marks = {
         line.get_marker(): [*map(float, line.get_xdata())]
         for line in panel.lines
-        if len(line.get_xdata()) and line.get_marker() in "x^"
+        if len(line.get_xdata()) and line.get_marker() in ("x", "^")
     }
     assert marks == {"x": [0.1], "^": [0.1]}
 

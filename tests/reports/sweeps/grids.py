@@ -17,7 +17,8 @@ def grid_record(rank: float, rate: float, value: float | None, seed: int = 0, **
     outcome: dict[str, Any] = {"metrics": {"score": figure(value or 0.0, better=better)}, "primary_metric": "score"}
     if value is None:
         outcome = {"status": "failed", "reason": "training diverged", "metrics": {}, "primary_metric": None}
-    content = record("lora", rank, seed, **({"fingerprint": f"{rank}-{rate}-{seed}"} | outcome | fields))
+    given: dict[str, Any] = {"fingerprint": f"{rank}-{rate}-{seed}"} | outcome | fields
+    content = record("lora", rank, seed, **given)
     content["config"]["train"]["learning_rate"] = rate
     return content
 
