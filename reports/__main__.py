@@ -154,7 +154,8 @@ def spectra(options: SpectraOptions) -> None:
 class PlotsOptions:
     """Draw all plots, as SVG and PNG.
 
-    Quality over size and over cost, loss curves, intrinsic dimensions, costs and sample grids of every task.
+    Of every task: quality over size, cost and drift; heat maps and curves over settings, and their main effects; loss
+    curves; spectra by layer; intrinsic dimensions, costs and sample grids.
     """
 
     runs: Folder = Path("runs")
@@ -162,18 +163,29 @@ class PlotsOptions:
     output: Folder = Path("plots")
     """Folder for the plots."""
     only: tuple[str, ...] = ()
-    """Only these kinds: rank (quality over size), pareto, loss, intrinsic, costs, samples. Default: all."""
+    """Only these kinds. Default: all that the runs are enough for.
+    rank: quality over size. pareto: over costs, or over --against. forgetting: over drift. heatmap: over the two
+    settings of --over. u-curve: over one setting, a line per size. effects: main effects of the settings. score: PSCP.
+    loss. held-out: loss over log steps, by size. energy: rank of 90 % of the update's energy by layer and type.
+    intruders: intruder dimensions by layer and type. intruder-scales: quality and drift with them scaled. intrinsic.
+    costs. samples."""
     tasks: tuple[str, ...] = ()
     """Only these tasks."""
     metrics: tuple[str, ...] = ()
     """Only these metrics. Default: all."""
+    over: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING")] = ()
+    """Settings on the axes of heatmap (columns, rows) and u-curve (the first), by their dotted names or last parts
+    (train.learning_rate, rank). Default: the learning rate and the size."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The metric or cost on the horizontal axis of pareto. Default: four costs."""
 
 
 def plots(options: PlotsOptions) -> None:
-    from reports.plots.draw import draw
+    from reports.plots.draw import View, draw
     from reports.records import collect
 
-    files = draw(collect(options.runs), options.output, options.only, options.tasks, options.metrics)
+    view = View(options.metrics, options.over, options.against)
+    files = draw(collect(options.runs), options.output, options.only, options.tasks, view)
     _report_files(files, options.output)
 
 
@@ -229,6 +241,88 @@ def peak(options: PeakOptions) -> None:
     table = build(collect(options.runs), options.task, chosen=[options.metric] if options.metric else ())
     style = {"terminal": "simple", "md": "github"}[options.format]
     print(render(table, options.over, table.metrics[0], style))
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """Show a metric over two settings.
+
+    One table for each method and its other settings, the best cell in asterisks; `plots --only heatmap` draws them.
+    """
+
+    task: Task
+    """The task whose runs are shown."""
+    over: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING")] = ()
+    """The settings of the columns and of the rows. Default: the learning rate and the size."""
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    metric: str | None = None
+    """The metric. Default: the task's primary one."""
+    format: Literal["terminal", "md", "latex"] = "terminal"
+    """Output format."""
+
+
+def grid(options: GridOptions) -> None:
+    from reports.sweeps.grid import render_grids
+
+    print(render_grids(_table_of(options), options.over, options.format), end="")
+
+
+@dataclass(frozen=True)
+class EffectsOptions:
+    """Show the main effects of a sweep's settings on a metric.
+
+    An additive linear model per method: each setting's share of the variance, its F test, and the mean at each value.
+    """
+
+    task: Task
+    """The task whose runs are shown."""
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    metric: str | None = None
+    """The metric. Default: the task's primary one."""
+    format: Literal["terminal", "md", "latex"] = "terminal"
+    """Output format."""
+
+
+def effects(options: EffectsOptions) -> None:
+    from reports.sweeps.main_effects import render_effects
+
+    print(render_effects(_table_of(options), options.format), end="")
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Show one score from quality and costs: PSCP.
+
+    PSCP = P (1 + M_p / C_p)^-b_p (1 + M_f / C_f)^-b_f (1 + M_m / C_m)^-b_m (Belanec et al. 2025, arXiv 2511.21285).
+    """
+
+    task: Task
+    """The task whose runs are shown."""
+    runs: Folder = Path("runs")
+    """Folder of the runs."""
+    metric: str | None = None
+    """The performance P, of which more is better. Default: the task's primary metric."""
+    scales: tuple[float, float, float] = (5e8, 10e12, 94e9)
+    """C of trained parameters, operations added to inference, and bytes of memory. Default: PEFT-Factory's."""
+    exponents: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """b of the same three."""
+    format: Literal["terminal", "md", "latex"] = "terminal"
+    """Output format."""
+
+
+def score(options: ScoreOptions) -> None:
+    from reports.sweeps.pscp import Penalties, render_scores
+
+    print(render_scores(_table_of(options), Penalties(options.scales, options.exponents), options.format), end="")
+
+
+def _table_of(options: GridOptions | EffectsOptions | ScoreOptions) -> Any:
+    from reports.records import collect
+    from reports.tables import build
+
+    return build(collect(options.runs), options.task, chosen=[options.metric] if options.metric else ())
 
 
 @dataclass(frozen=True)
@@ -350,6 +444,9 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "spectra": (SpectraOptions, spectra),
     "rates": (RatesOptions, rates),
     "peak": (PeakOptions, peak),
+    "grid": (GridOptions, grid),
+    "effects": (EffectsOptions, effects),
+    "score": (ScoreOptions, score),
     "ship": (ShipOptions, ship),
     "figures": (FiguresOptions, figures),
     "paper": (PaperOptions, paper),

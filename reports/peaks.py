@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from tabulate import tabulate
 
 from reports.errors import ReportError
-from reports.run_groups import RunGroup, by_method, lines_over, size_text, value_text
+from reports.run_groups import RunGroup, by_method, size_text, value_text
+from reports.schema import Size
+from reports.sweeps.axes import facets, is_number, known_setting, settings_with_size, varied
 from reports.tables import Table
 from reports.text.format import one_line
 from reports.text.table import mean_text
@@ -22,7 +22,9 @@ COLUMNS = ("method", "size", "settings", "trained", "best", "at", "next lower", 
 class Peak:
     """Groups that differ in one setting, in its order, with the index of the best of them."""
 
+    setting: str
     groups: tuple[RunGroup, ...]
+    size: Size | None  # None also if the size is the setting
     settings: str  # the others that tell it apart
     best: int
 
@@ -37,21 +39,14 @@ class Peak:
 def peaks(table: Table, setting: str, metric: str) -> list[Peak]:
     """The peak of each method, size and other settings. Raises ReportError if the runs do not differ in the setting."""
     measured = [group for group in by_method(table.rows) if group.mean(metric) is not None]
-    known = sorted({name for group in measured for name in group.settings})
-    if setting not in known:
-        close = get_close_matches(setting, known, 1, 0.4)
-        meant = f" (did you mean '{close[0]}'?)" if close else ""
-        names = ", ".join(known) or "nothing"
-        raise ReportError(f"the runs of '{table.task}' do not differ in '{setting}'{meant}; they differ in {names}")
-    same: dict[tuple, list[RunGroup]] = defaultdict(list)
-    for group in measured:
-        if not isinstance(value := group.settings.get(setting), int | float) or isinstance(value, bool):
-            raise ReportError(f"'{setting}' has the value {value_text(value)}: expected a setting with numbers")
-        same[group.method, group.size].append(group)
+    name = known_setting(setting, table.task, varied(measured))
+    for value in varied(measured)[name]:
+        if not is_number(value):
+            raise ReportError(f"'{name}' has the value {value_text(value)}: expected a setting with numbers")
     return [
-        Peak(tuple(line), settings, _best(table, line, metric))
-        for groups in same.values()
-        for settings, line in lines_over(groups, setting).items()
+        Peak(name, groups, facet.size, facet.settings, _best(table, groups, metric))
+        for facet in facets(measured, [name])
+        for groups in [tuple(sorted(facet.groups, key=lambda group: settings_with_size(group)[name]))]
     ]
 
 
@@ -64,7 +59,7 @@ def _best(table: Table, groups: Sequence[RunGroup], metric: str) -> int:
 def render(table: Table, setting: str, metric: str, style: str = "simple") -> str:
     """One row per peak, and what it means that a peak lies at an end."""
     found = peaks(table, setting, metric)
-    rows = [[one_line(cell) for cell in _cells(peak, setting, metric)] for peak in found]
+    rows = [[one_line(cell) for cell in _cells(peak, metric)] for peak in found]
     shown = [i for i, title in enumerate(COLUMNS) if title != "settings" or any(row[i] for row in rows)]
     align = ["left" if COLUMNS[i] in ("method", "settings", "inside") else "right" for i in shown]
     text = tabulate(
@@ -87,7 +82,7 @@ def _any_open(found: Sequence[Peak]) -> bool:
     return any(peak.at_an_end for peak in found)
 
 
-def _cells(peak: Peak, setting: str, metric: str) -> list[str]:
+def _cells(peak: Peak, metric: str) -> list[str]:
     group = peak.groups[peak.best]
     beside = [
         mean_text(peak.groups[i].mean(metric)) if 0 <= i < len(peak.groups) else ""
@@ -96,11 +91,11 @@ def _cells(peak: Peak, setting: str, metric: str) -> list[str]:
     trained = group.cost("parameters")
     return [
         group.method,
-        size_text(group.size),
+        size_text(peak.size),
         peak.settings,
         "" if trained is None else f"{trained:,.0f}",
         mean_text(group.mean(metric)),
-        value_text(group.settings[setting]),
+        value_text(settings_with_size(group)[peak.setting]),
         *beside,
         f"no, the {peak.at_an_end}" if peak.at_an_end else "yes",
     ]

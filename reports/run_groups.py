@@ -189,25 +189,12 @@ def plot_lines(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
         methods[group.method].append(group)
     lines: dict[str, list[RunGroup]] = {}
     for method, members in methods.items():
-        for settings, line in _split(members, _splitting_settings(members)).items():
+        for settings, line in split_by_settings(members, splitting_settings(members)).items():
             lines[f"{method} ({settings})" if settings else method] = line
     return lines
 
 
-def lines_over(groups: Sequence[RunGroup], setting: str) -> dict[str, list[RunGroup]]:
-    """Groups of one method and size to join along a setting with numbers, in its order, under their other settings.
-
-    They are split by the fewest other settings that make its values unique, as `plot_lines` does for sizes.
-    """
-
-    def values_are_unique(line: Sequence[RunGroup]) -> bool:
-        return len({_text(group.settings[setting]) for group in line}) == len(line)
-
-    ordered = sorted(groups, key=lambda group: group.settings[setting])
-    return _split(ordered, _splitting_settings(ordered, values_are_unique) - {setting})
-
-
-def _splitting_settings(
+def splitting_settings(
     groups: Sequence[RunGroup], are_unique: Callable[[Sequence[RunGroup]], bool] | None = None
 ) -> set[str]:
     """The settings needed to make sizes (or what `are_unique` checks) unique; those with most values go first."""
@@ -216,12 +203,12 @@ def _splitting_settings(
     values = {name: len({value_text(group.settings.get(name)) for group in groups}) for name in names}
     needed = set(names)
     for name in sorted(names, key=lambda name: (-values[name], name)):
-        if all(are_unique(line) for line in _split(groups, needed - {name}).values()):
+        if all(are_unique(line) for line in split_by_settings(groups, needed - {name}).values()):
             needed.remove(name)
     return needed
 
 
-def _split(groups: Sequence[RunGroup], names: Set[str]) -> dict[str, list[RunGroup]]:
+def split_by_settings(groups: Sequence[RunGroup], names: Set[str]) -> dict[str, list[RunGroup]]:
     """The groups by the text of their values for the named settings."""
     parts: dict[str, list[RunGroup]] = defaultdict(list)
     for group in groups:

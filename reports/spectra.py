@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from reports.text.format import one_line
 
 ENERGY = 0.9
 INTRUDER, LEADING = 0.5, 10  # |cosine| below which one of so many leading directions is an intruder
+OUTSIDE = "other"  # of the layers: embeddings, the first and the last convolution
 ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors
 FACTOR = re.compile(
     r"(?P<key>.+)\.lora_A(?P<end>.*)"
@@ -116,6 +117,34 @@ def _factors(run: Run) -> dict[str, Spectrum]:
             right = np.linalg.svd(a, full_matrices=False)[2]
             factors[match["key"]] = Spectrum((len(b), a.shape[1]), values, right)
     return {key: spectrum for key, spectrum in factors.items() if spectrum.values.any()}
+
+
+def by_layer(values: Mapping[str, float]) -> dict[tuple[str, str], list[float]]:
+    """The values of the matrices by layer and type, layers in the order of their numbers.
+
+    The layer is the matrix's name up to its first number (h.0, down_blocks.1), the type its last two words without
+    numbers (attn.c_proj, attn1.to_q); a matrix without a number lies outside of the layers.
+    """
+    places: dict[tuple[str, str], list[float]] = {}
+    for key in layers_in_order(values):
+        places.setdefault(layer_and_type(key), []).append(values[key])
+    return places
+
+
+def layers_in_order(keys: Iterable[str]) -> list[str]:
+    """The matrices by the numbers in their names (h.2 before h.10), those outside of the layers last."""
+    return sorted(keys, key=lambda key: (layer_and_type(key)[0] == OUTSIDE, _by_number(key)))
+
+
+def layer_and_type(key: str) -> tuple[str, str]:
+    parts = key.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    kind = ".".join([part for part in parts if not part.isdigit()][-2:])
+    return (OUTSIDE if at is None else ".".join(parts[max(0, at - 1) : at + 1]), kind)
+
+
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in name.split(".")]
 
 
 def _read(run: Run, name: str) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from reports.costs.fields import COSTS
 from reports.costs.table import build_cost_table
 from reports.errors import ReportError
 from reports.intrinsic import IntrinsicRecord
+from reports.page.sweep_data import sweep_data
 from reports.plots.loss import KINDS, loss_curve
 from reports.records import Collection
 from reports.references import references
 from reports.run_groups import RunGroup, plot_lines
-from reports.spectra import spectra
+from reports.spectra import Spectrum, layer_and_type, layers_in_order, spectra
 from reports.tables import Table
 from reports.text import notes
 from reports.text.format import one_line
@@ -39,6 +40,7 @@ def chart_data(table: Table, part: Collection) -> dict[str, Any]:
         "bars": _bars(part, table.task),
         "intrinsic": [_intrinsic(record) for record in part.intrinsic.values()],
         "spectra": [*_spectra(table.rows)],
+        "sweep": sweep_data(table),
     }
 
 
@@ -150,7 +152,7 @@ def _intrinsic(record: IntrinsicRecord) -> dict[str, Any]:
 
 
 def _spectra(groups: Sequence[RunGroup]) -> Iterator[dict[str, Any]]:
-    """Of each group's first run whose files hold its update: the median spectrum, and the rank with 90 % of the energy.
+    """Of each group's first run whose files hold its update: the median spectrum, and measures by layer and matrix.
 
     The median spectrum ends where fewer than 90 % of the matrices have a direction left.
     """
@@ -163,6 +165,12 @@ def _spectra(groups: Sequence[RunGroup]) -> Iterator[dict[str, Any]]:
             curves = [s.values[: s.rank] / s.values[0] for s in matrices.values()]
             length = int(np.percentile([len(curve) for curve in curves], 10))
             median = [float(np.median([c[i] for c in curves if len(c) > i])) for i in range(length)]
-            energy = [[one_line(key), s.energy_rank] for key, s in matrices.items()]
-            yield {"group": index, "seed": run.record.seed, "median": median, "energy": energy}
+            by_matrix = {name: _by_matrix(matrices, name) for name in ("energy_rank", "intruders")}
+            yield {"group": index, "seed": run.record.seed, "median": median} | by_matrix
             break
+
+
+def _by_matrix(matrices: Mapping[str, Spectrum], measure: str) -> list[list[Any]]:
+    """Layer, name and value of each matrix that has the measure, in the order of the layers."""
+    values = {key: value for key in layers_in_order(matrices) if (value := getattr(matrices[key], measure)) is not None}
+    return [[one_line(layer_and_type(key)[0]), one_line(key), value] for key, value in values.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,9 +16,16 @@ from reports.plots import style
 from reports.plots.costs import cost_bars
 from reports.plots.curves import size_curves
 from reports.plots.intrinsic import crossings
+from reports.plots.layers import energy_maps, intruder_maps
 from reports.plots.loss import loss_curves
-from reports.plots.pareto import pareto, pareto_key
+from reports.plots.pareto import against, forgetting, pareto, pareto_key
 from reports.plots.sample_grid import montage
+from reports.plots.sweeps.effects import effect_plots
+from reports.plots.sweeps.heat_map import heat_maps
+from reports.plots.sweeps.held_out import held_out_curves
+from reports.plots.sweeps.intruder_scales import intruder_scales
+from reports.plots.sweeps.score_bars import score_bars
+from reports.plots.sweeps.u_curves import u_curves
 from reports.records import Collection
 from reports.run_groups import by_method
 from reports.tables import Table, known_metrics
@@ -26,10 +33,17 @@ from reports.text import notes, verdicts
 from reports.text.costs import cost_notes
 from reports.text.format import range_text
 
-OF_METRIC: dict[str, Callable] = {"rank": size_curves, "pareto": pareto}
-FILE_NAMES = {"rank": "size"}  # where a plot's file has another name than its kind
-KINDS = (*OF_METRIC, "loss", "intrinsic", "costs", "samples")
 Drawn = tuple[str, Figure, list[str]]  # the name of the file, the figure, the notes below it
+FILE_NAMES = {"rank": "size"}  # where a plot's file has another name than its kind
+
+
+@dataclass(frozen=True)
+class View:
+    """What a plot shows: metrics (all if none is given), settings on its axes, another metric or cost beside them."""
+
+    metrics: Sequence[str] = ()
+    over: Sequence[str] = ()
+    against: str | None = None
 
 
 def draw(
@@ -37,21 +51,32 @@ def draw(
     out: Path,
     only: Sequence[str] = (),
     tasks: Sequence[str] = (),
-    metrics: Sequence[str] = (),
+    view: View | None = None,
 ) -> Iterator[Path]:
-    """Yield each file when it is written: OUT/<task>/{size,pareto}-<metric>, loss, intrinsic-<hash>, costs, samples.
+    """Yield each file when it is written: OUT/<task>/{size,pareto,heatmap}-<metric>, loss, and so on.
 
-    `only` names kinds of plots, `tasks` and `metrics` what they show; by default all. Raises ReportError for a name
-    that does not exist.
+    `only` names kinds of plots, `tasks` and the view's metrics what they show; by default all. Raises ReportError for
+    a name that does not exist, and for a kind in `only` that no task's runs are enough for.
     """
+    view = view or View()
     kinds = [_known("kind of plot", name, KINDS) for name in only] or [*KINDS]
+    missing: dict[str, str] = {}
+    drawn: set[str] = set()
     for task in [_known("task", name, collection.tasks()) for name in tasks] or collection.tasks():
         table, part, folder = tables.build(collection, task), collection.of_task(task), out / style.slug(task)
-        for name, figure, lines in figures(table, part, kinds, known_metrics(metrics, table.metrics)):
-            yield from style.save(figure, folder / name, lines)
+        own = replace(view, metrics=known_metrics(view.metrics, table.metrics))
+        for kind in kinds:
+            try:
+                for name, figure, lines in figures(table, part, kind, own):
+                    yield from style.save(figure, folder / name, lines)
+                    drawn.add(kind)
+            except ReportError as reason:
+                missing[kind] = str(reason)
         if "samples" in kinds:
             grid = montage(by_method(table.rows), folder / "samples.png")
             yield from [grid] if grid else []
+    for kind in (kind for kind in only if kind in missing and kind not in drawn):
+        raise ReportError(missing[kind])
 
 
 def _known(what: str, name: str, known: Sequence[str]) -> str:
@@ -62,29 +87,87 @@ def _known(what: str, name: str, known: Sequence[str]) -> str:
     return name
 
 
-def figures(table: Table, part: Collection, kinds: Sequence[str], metrics: Sequence[str] = ()) -> Iterator[Drawn]:
-    """The plots of one task of these kinds, except the samples; `metrics` are all if none is given."""
-    for metric in metrics or table.metrics:
-        for kind in (kind for kind in OF_METRIC if kind in kinds):
-            figure = _titled(lambda kind=kind, metric=metric: OF_METRIC[kind](table.rows, metric), table.task)
-            if figure is not None:
-                yield (
-                    f"{FILE_NAMES.get(kind, kind)}-{style.slug(metric)}",
-                    figure,
-                    [
-                        *([pareto_key(table.rows, metric)] if kind == "pareto" else []),
-                        *_notes(table, part, metric),
-                    ],
-                )
-    if "loss" in kinds and (figure := _titled(lambda: loss_curves(table.rows), table.task)):
+def figures(table: Table, part: Collection, kind: str, view: View | None = None) -> Iterator[Drawn]:
+    """The plots of this kind of one task, without the samples.
+
+    Raises ReportError, with what is missing, if its runs are not enough for it.
+    """
+    view = view or View()
+    if kind in OF_METRIC:
+        for metric in view.metrics or _metrics(table, kind):
+            if drawn := _of_metric(table, part, kind, metric, view):
+                yield drawn
+    elif kind in OF_TASK:
+        yield from OF_TASK[kind](table, part)
+
+
+def _metrics(table: Table, kind: str) -> list[str]:
+    """By default all of them, or the primary one for plots that are about it."""
+    return table.metrics[:1] if kind in OF_PRIMARY else table.metrics
+
+
+Plotted = Figure | tuple[Figure, list[str]] | None  # with the notes of its own
+OF_METRIC: dict[str, Callable[[Table, str, View], Plotted]] = {
+    "rank": lambda table, metric, view: size_curves(table.rows, metric),
+    "pareto": lambda table, metric, view: (
+        against(table.rows, metric, view.against, table.task) if view.against else pareto(table.rows, metric)
+    ),
+    "forgetting": lambda table, metric, view: forgetting(table.rows, metric, table.task),
+    "heatmap": lambda table, metric, view: heat_maps(table, view.over, metric),
+    "u-curve": lambda table, metric, view: u_curves(table, view.over[:1], metric),
+    "effects": lambda table, metric, view: effect_plots(table, metric),
+    "score": lambda table, metric, view: score_bars(table, None, metric),
+}
+OF_PRIMARY = ("forgetting", "heatmap", "u-curve", "effects", "score")
+COMPARING = ("rank", "pareto")  # plots that say which groups differ
+POINTS = ("pareto", "forgetting")  # plots whose points have short labels
+
+
+def _of_metric(table: Table, part: Collection, kind: str, metric: str, view: View) -> Drawn | None:
+    notes_of_plot: list[str] = []
+
+    def plot() -> Figure | None:
+        plotted = OF_METRIC[kind](table, metric, view)
+        if isinstance(plotted, tuple):
+            notes_of_plot.extend(plotted[1])
+            return plotted[0]
+        return plotted
+
+    figure = _titled(plot, table.task)
+    if figure is None:
+        return None
+    key = [pareto_key(table.rows, metric)] if kind in POINTS else []
+    beside = f"-against-{style.slug(view.against)}" if view.against and kind == "pareto" else ""
+    name = f"{FILE_NAMES.get(kind, kind)}-{style.slug(metric)}{beside}"
+    small_print = _notes(table, part, metric, kind)
+    return name, figure, [*notes_of_plot, *key, *small_print]
+
+
+def _losses(table: Table, part: Collection) -> Iterator[Drawn]:
+    if figure := _titled(lambda: loss_curves(table.rows), table.task):
         yield "loss", figure, _notes(table, part, None)
-    for path, record in part.intrinsic.items() if "intrinsic" in kinds else ():
+
+
+def _with_notes(plot: Callable[[Table], tuple[Figure, list[str]]], name: str) -> Callable[..., Iterator[Drawn]]:
+    def drawn(table: Table, part: Collection) -> Iterator[Drawn]:
+        lines: list[str] = []
+
+        def figure_of() -> Figure:
+            figure, found = plot(table)
+            lines.extend(found)
+            return figure
+
+        if figure := _titled(figure_of, table.task):
+            yield name, figure, [*lines, notes.counts(part)[0]]
+
+    return drawn
+
+
+def _intrinsic(table: Table, part: Collection) -> Iterator[Drawn]:
+    for path, record in part.intrinsic.items():
         figure = _titled(lambda record=record: crossings(record), record.title)
         if figure is not None:
             yield path.stem, figure, [f"{table.task}.", *record.notes]
-    if "costs" in kinds:
-        with suppress(ReportError):  # no run of the task has finished
-            yield from _costs(build_cost_table(part.folder, table.task))
 
 
 def draw_costs(table: CostTable, folder: Path) -> list[Path]:
@@ -98,6 +181,18 @@ def _costs(table: CostTable) -> Iterator[Drawn]:
         yield "costs", figure, cost_notes(table)
 
 
+OF_TASK: dict[str, Callable[[Table, Collection], Iterator[Drawn]]] = {
+    "loss": _losses,
+    "held-out": _with_notes(held_out_curves, "held-out"),
+    "energy": _with_notes(energy_maps, "energy"),
+    "intruders": _with_notes(intruder_maps, "intruders"),
+    "intruder-scales": _with_notes(intruder_scales, "intruder-scales"),
+    "intrinsic": _intrinsic,
+    "costs": lambda table, part: _costs(build_cost_table(part.folder, table.task)),
+}
+KINDS = (*OF_METRIC, *OF_TASK, "samples")
+
+
 def _titled(plot: Callable[[], Figure | None], title: str) -> Figure | None:
     with style.style_context():
         figure = plot()
@@ -106,15 +201,15 @@ def _titled(plot: Callable[[], Figure | None], title: str) -> Figure | None:
     return figure
 
 
-def _notes(table: Table, part: Collection, metric: str | None) -> list[str]:
-    """The small print: counts of runs, how the metric was measured, and what the plot mixes."""
+def _notes(table: Table, part: Collection, metric: str | None, kind: str = "rank") -> list[str]:
+    """The small print: counts of runs, how the metric was measured, the verdicts, and what the plot mixes."""
     metrics = [metric] if metric else []
     counts = notes.counts(part)[0]
     return [
         *notes.measured_with(table.rows, metrics),
         *(notes.references_text(table.rows, name) for name in metrics),
-        *filter(None, (verdicts.on_one_line(table, name) for name in metrics)),
-        f"{counts} {_seeds_note(table) if metric else LOSS_NOTE}",
+        *(filter(None, (verdicts.on_one_line(table, name) for name in metrics)) if kind in COMPARING else ()),
+        f"{counts} {_seeds_note(table, kind) if metric else LOSS_NOTE}".strip(),
         *notes.warnings(table.rows, metrics),
     ]
 
@@ -122,9 +217,12 @@ def _notes(table: Table, part: Collection, metric: str | None) -> list[str]:
 LOSS_NOTE = "One line per run: colour by method, a darker shade for a larger size, dashes by the other settings."
 
 
-def _seeds_note(table: Table) -> str:
+def _seeds_note(table: Table, kind: str) -> str:
+    """How many seeds a mean is of; the bars that only some plots have."""
     seeds = sorted({len(group.finished) for group in table.rows if group.finished})
     shown = range_text(seeds[0], seeds[-1]) if seeds else "no"
+    if kind != "rank":
+        return f"Seeds per mean: {shown}."
     if seeds[-1:] > [1]:
         return f"Seeds per point: {shown}; bars are 95 % intervals of the mean over seeds. {CUT_NOTE}"
     return f"Seeds per point: {shown}; bars are 95 % intervals over items; noise between seeds is unknown. {CUT_NOTE}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +15,29 @@ if TYPE_CHECKING:
 
 
 def plot(
-    kind: str, runs: str | Path | Collection = "runs", task: str | None = None, metric: str | None = None
+    kind: str,
+    runs: str | Path | Collection = "runs",
+    task: str | None = None,
+    metric: str | None = None,
+    over: Sequence[str] = (),
+    against: str | None = None,
 ) -> Figure:
     """One plot of one task as a `matplotlib.figure.Figure`, which a notebook shows and `savefig` writes.
 
-    `kind` is "rank" (the metric over the size), "pareto" (over costs), "loss", "intrinsic" or "costs". `task` may
-    be left out if the runs have one only, `metric` is by default the primary one. The notes that `python -m reports
-    plots` prints below the plot are in `reports.table(...).attrs["notes"]`.
+    `kind` is one of the kinds of `python -m reports plots`:
 
-    Raises ReportError for an unknown kind, task or metric, and if the runs hold nothing to draw.
+    - quality: "rank" (the metric over the size), "pareto" (over costs, or over the metric or cost `against`),
+      "forgetting" (over the drift);
+    - a sweep: "heatmap" (over the two settings in `over`, by default the learning rate and the size), "u-curve" (over
+      the one setting in `over`, a line per size), "effects" (main effects of the settings), "score" (PSCP);
+    - training: "loss", "held-out" (over steps on a log axis, coloured by size);
+    - updates: "energy" and "intruders" (by layer and type of matrix), "intruder-scales" (with these scaled);
+    - "intrinsic" and "costs".
+
+    `task` may be left out if the runs have one only, `metric` is by default the primary one. The notes that `python -m
+    reports plots` prints below the plot are in `reports.table(...).attrs["notes"]`.
+
+    Raises ReportError for an unknown kind, task, metric or setting, and if the runs hold nothing to draw.
 
     Example::
 
@@ -31,8 +46,9 @@ def plot(
         figure = plot("rank", "runs", "sd-pokemon")
         figure.axes[0].set_ylim(0, 500)
         figure.savefig("rank.pdf")
+        plot("heatmap", "runs", "style", "perplexity", over=["train.learning_rate", "adapter.rank"])
     """
-    from reports.plots.draw import KINDS, figures
+    from reports.plots.draw import KINDS, View, figures
     from reports.tables import build, known_metrics
 
     kinds = [name for name in KINDS if name != "samples"]
@@ -43,7 +59,8 @@ def plot(
     collection = runs if isinstance(runs, Collection) else collect(runs)
     table = build(collection, _only_task(collection) if task is None else task)
     metrics = known_metrics([metric], table.metrics) if metric else table.metrics[:1]
-    drawn = next(figures(table, collection.of_task(table.task), [kind], metrics), None)
+    view = View(metrics, [over] if isinstance(over, str) else over, against)
+    drawn = next(figures(table, collection.of_task(table.task), kind, view), None)
     if drawn is None:
         raise ReportError(
             f"no '{kind}' plot of '{table.task}': its runs in '{collection.folder}' hold too little for it"

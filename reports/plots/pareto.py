@@ -1,48 +1,130 @@
-"""Plots of quality over cost, with the Pareto front: groups that no other group beats in both."""
+"""Plots of quality over cost or over another metric, with the Pareto front: groups that no other beats in both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from reports.costs.fields import COSTS
+from reports.errors import ReportError
 from reports.plots.point_labels import label_key, label_points, short_labels
 from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
 from reports.run_groups import RunGroup
+from reports.text import notes
 from reports.text.table import cost_text
 
+DRIFT = "drift"  # the metric of forgetting
+LOG_SPAN = 30.0  # a metric that spans this factor has a log axis
 PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
 
 
-def front(points: Sequence[tuple[float, float]], lower_is_better: bool) -> list[int]:
-    """Indices of the points (cost, quality) on the Pareto front, in order of cost."""
-    sign = 1 if lower_is_better else -1
+def front(points: Sequence[tuple[float, float]], lower_is_better: bool, less_cost: bool = True) -> list[int]:
+    """Indices of the points (cost, quality) on the Pareto front, in order of cost.
+
+    With `less_cost` False the first number is a quality too, of which more is better.
+    """
+    sign, side = 1 if lower_is_better else -1, 1 if less_cost else -1
     best, indices = float("inf"), []
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1])):
+    for i in sorted(range(len(points)), key=lambda i: (side * points[i][0], sign * points[i][1])):
         if sign * points[i][1] < best:
             best = sign * points[i][1]
             indices.append(i)
     return indices
 
 
+@dataclass(frozen=True)
+class Horizontal:
+    """What the horizontal axis shows: a cost, or another metric."""
+
+    name: str
+    title: str
+    lower: bool
+    cost: bool
+
+    def read(self, group: RunGroup) -> float | None:
+        if self.cost:
+            return group.cost(self.name)
+        mean = group.mean(self.name)
+        return None if mean is None else mean.value
+
+    @classmethod
+    def of(cls, name: str, groups: Sequence[RunGroup], task: str) -> Horizontal:
+        """A cost or a metric by its name. Raises ReportError for any other name."""
+        if name in COSTS:
+            return cls(name, COSTS[name].title.capitalize(), True, True)
+        figures = {
+            metric: figure
+            for group in groups
+            for run in group.finished
+            for metric, figure in run.record.metrics.items()
+        }
+        if name not in figures:
+            known = [*figures, *COSTS]
+            close = get_close_matches(name, known, 1)
+            meant = f" (did you mean '{close[0]}'?)" if close else ""
+            raise ReportError(
+                f"no run of '{task}' has a metric or a cost '{name}'{meant}: expected one of {', '.join(known)}"
+            )
+        unit = notes.unit_text([figure for group in groups for figure in group.figures(name)])
+        better = figures[name].better
+        title = f"{name}{f' ({unit})' if unit else ''}, {better} is better"
+        return cls(name, title, better == "lower", False)
+
+
 def pareto(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     """The metric over each recorded cost, one panel per cost; None if fewer than two groups have one."""
+    usual = [Horizontal.of(name, groups, "") for name in PANELS]
+    return _scatter(groups, metric, [axis for axis in usual if len(_having(groups, metric, axis)) > 1])
+
+
+def against(groups: Sequence[RunGroup], metric: str, name: str, task: str) -> Figure | None:
+    """The metric over another metric or over one cost; None if fewer than two groups have both.
+
+    Raises ReportError if there is no such metric or cost.
+    """
+    axis = Horizontal.of(name, groups, task)
+    return _scatter(groups, metric, [axis] if len(_having(groups, metric, axis)) > 1 else [])
+
+
+def forgetting(groups: Sequence[RunGroup], metric: str, task: str) -> Figure | None:
+    """Learning against forgetting (Biderman et al. 2024): the metric over the drift on general data."""
+    if not any(group.values(DRIFT) for group in groups):
+        known = sorted({name for group in groups for run in group.finished for name in run.record.metrics})
+        raise ReportError(
+            f"no run of '{task}' has the metric '{DRIFT}', which measures forgetting; `--only pareto --against METRIC` "
+            f"draws {metric} over any of {', '.join(known)}"
+        )
+    return against(groups, metric, DRIFT, task)
+
+
+def _having(groups: Sequence[RunGroup], metric: str, axis: Horizontal) -> list[RunGroup]:
+    """The groups that have both values; costs must be positive."""
     measured = [group for group in groups if group.values(metric)]
-    costs = [name for name in PANELS if sum((group.cost(name) or 0) > 0 for group in measured) > 1]
-    if not costs:
+    return [g for g in measured if (value := axis.read(g)) is not None and (value > 0 or not axis.cost)]
+
+
+def _scatter(groups: Sequence[RunGroup], metric: str, axes: Sequence[Horizontal]) -> Figure | None:
+    if not axes:
         return None
+    measured = [group for group in groups if group.values(metric)]
     labels = {id(group): label for group, label in zip(measured, short_labels(measured), strict=True)}
-    figure, panels = new_figure(min(2, len(costs)), (len(costs) + 1) // 2, sharey=True)
-    for panel, cost in zip(panels, costs, strict=False):
-        _panel(panel, [group for group in measured if (group.cost(cost) or 0) > 0], labels, metric, cost)
-    for panel in panels[len(costs) :]:
+    single = {"width": 6.4, "height": 4.4} if len(axes) == 1 else {}
+    figure, panels = new_figure(min(2, len(axes)), (len(axes) + 1) // 2, sharey=True, **single)
+    for panel, axis in zip(panels, axes, strict=False):
+        _panel(panel, _having(groups, metric, axis), labels, metric, axis)
+    for panel in panels[len(axes) :]:
         panel.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    if labels:
-        figure.legend(handles, labels, loc="outside upper right", ncols=min(7, len(labels)), fontsize=8)
+    handles, names = panels[0].get_legend_handles_labels()
+    if names:
+        beside = len(names) > 3 and len(axes) == 1  # would cover the title
+        place: dict[str, Any] = {"loc": "outside right upper"} if beside else {"loc": "outside upper right"}
+        figure.legend(handles, names, ncols=1 if beside else min(7, len(names)), fontsize=8, **place)
     return figure
 
 
@@ -51,18 +133,22 @@ def pareto_key(groups: Sequence[RunGroup], metric: str) -> str:
     return label_key([group for group in groups if group.values(metric)])
 
 
-def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], metric: str, cost: str) -> None:
+def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], metric: str, axis: Horizontal) -> None:
     lower = groups[0].figures(metric)[0].better == "lower"
     methods = [group.method for group in groups]
     paint, shape = method_colours(methods), method_markers(methods)
     many = GREY in paint.values()
-    minutes = COSTS[cost].unit == "s" and max(group.cost(cost) or 0.0 for group in groups) > 600
+    minutes = axis.cost and COSTS[axis.name].unit == "s" and max(axis.read(group) or 0.0 for group in groups) > 600
     scale = 60 if minutes else 1
     points = [
-        ((group.cost(cost) or 0.0) / scale, mean.value if (mean := group.mean(metric)) else 0.0) for group in groups
+        ((axis.read(group) or 0.0) / scale, mean.value if (mean := group.mean(metric)) else 0.0) for group in groups
     ]
-    best = front(points, lower)
-    panel.plot(*zip(*(points[i] for i in best), strict=True), drawstyle="steps-post", color=GREY, linewidth=1, zorder=1)
+    best = front(points, lower, axis.lower)
+    look: dict[str, Any] = {"drawstyle": "steps-post", "color": GREY, "linewidth": 1, "zorder": 1}
+    panel.plot(*zip(*(points[i] for i in best), strict=True), **look)
+    base = _untuned(groups, metric, axis)
+    if base is not None:
+        panel.plot(*base, "*", color=GREY, markersize=10, zorder=2, label="untuned base")
     seen: set[str] = set()
     for i, (group, (x, y)) in enumerate(zip(groups, points, strict=True)):
         colour = COLOURS[0] if many and i in best else paint[group.method]
@@ -77,23 +163,51 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], m
             alpha=1 if i in best or not many else 0.5,
             label=label,
         )
-    _axis(panel, cost, minutes)
-    panel.margins(y=0.1)
+    shown = [*points, *([base] if base else [])]
+    _axis(panel, [x for x, _ in shown], axis, minutes)
+    _vertical_axis(panel, [y for _, y in shown])
     label_points(panel, points, [labels[id(group)] for group in groups], above=lower)
-    panel.set_ylabel(escape(f"{metric} ({'lower' if lower else 'higher'} is better)"))
+    unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
+    panel.set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
 
 
-def _axis(panel: Axes, cost: str, minutes: bool) -> None:
-    values = [x for line in panel.lines for x in line.get_xdata()]  # type: ignore[union-attr]
-    low, high = float(min(values)), float(max(values))
-    if high / low > 5:
+def _untuned(groups: Sequence[RunGroup], metric: str, axis: Horizontal) -> tuple[float, float] | None:
+    """The untuned base's place over another metric, if the groups agree on it."""
+    figures = [run.record.metrics for group in groups for run in group.finished]
+    places = {
+        (own[axis.name].base, own[metric].base)
+        for own in figures
+        if not axis.cost and {axis.name, metric} <= own.keys()
+    }
+    (x, y) = next(iter(places)) if len(places) == 1 else (None, None)
+    return None if x is None or y is None else (x, y)
+
+
+def _vertical_axis(panel: Axes, values: Sequence[float]) -> None:
+    """Values that span orders of magnitude, such as a perplexity after divergence, have a log axis."""
+    if min(values) > 0 and max(values) > LOG_SPAN * min(values):
+        panel.set_yscale("log")
+        margin = (max(values) / min(values)) ** 0.1
+        panel.set_ylim(min(values) / margin, max(values) * margin)
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        panel.margins(y=0.1)
+
+
+def _axis(panel: Axes, values: Sequence[float], axis: Horizontal, minutes: bool) -> None:
+    low, high = min(values), max(values)
+    if axis.cost and high / low > 5:
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 100 else (1.0, 2.0, 5.0)))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlim(low / 1.6, high * 1.6)
     else:
-        margin = (high - low or high) * 0.12
-        panel.set_xlim(max(low * 0.5, low - margin), high + margin)
+        margin = (high - low or abs(high) or 1.0) * 0.12
+        panel.set_xlim(max(low * 0.5, low - margin) if axis.cost else low - margin, high + margin)
         panel.xaxis.set_major_locator(MaxNLocator(5))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} min" if minutes else cost_text(cost, x)))
-    panel.set_xlabel(COSTS[cost].title.capitalize())
+    if axis.cost:
+        name = axis.name
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} min" if minutes else cost_text(name, x)))
+    panel.set_xlabel(escape(axis.title))

@@ -6,20 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from reports.plots.cells import Cell, draw_cell, mark_outside
 from reports.plots.style import COLOURS, MARKERS, QUIET, escape, new_figure, save, slug, style_context
 from reports.rates import SavedSearch, by_settings, by_task, edges, notes
 
 MAP = "viridis_r"
-DARK = 0.45  # share of the colour scale from which on text is white
-FAILED, CHOSEN, INK = "#d8dbe0", COLOURS[1], "#2b2f36"
 WORST_SHOWN = 0.5  # share of the losses that the colours and the curves tell apart
 ROW, TITLE = 0.3, 0.45  # inches
 WIDTH = 7.6  # inches, of a heat map
@@ -80,15 +77,10 @@ def _row(panel: Axes, row: int, search: SavedSearch, scale: Normalize) -> None:
     losses = search.losses()
     borders = edges([rate for rate, _ in losses])
     for low, high, (rate, loss) in zip(borders, borders[1:], losses, strict=False):
-        share = 0.0 if loss is None else min(1.0, float(scale(loss)))
-        place, size = (low, row - 0.46), (high - low, 0.92)
-        colour = FAILED if loss is None else matplotlib.colormaps[MAP](share)
-        panel.add_patch(Rectangle(place, *size, facecolor=colour, edgecolor="white"))
-        if rate == search.chosen:
-            panel.add_patch(Rectangle(place, *size, fill=False, edgecolor=CHOSEN, linewidth=2, zorder=3))
+        share = None if loss is None else float(scale(loss))
         text = "failed" if loss is None else f"{loss:#.3g}".rstrip(".")
-        ink = "white" if share > DARK else INK
-        panel.text((low * high) ** 0.5, row, text, ha="center", va="center", fontsize=6, color=ink)
+        cell = Cell(low, row - 0.46, high - low, 0.92, share, text, best=rate == search.chosen)
+        draw_cell(panel, cell, MAP, centre=(low * high) ** 0.5)
 
 
 def curves(searches: Sequence[SavedSearch]) -> Figure:
@@ -128,8 +120,8 @@ def _curve(panel: Axes, search: SavedSearch, colour: str, marker: str) -> None:
     above = [rate for rate, loss in finite if loss > panel.get_ylim()[1]]
     panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search))
     panel.plot(search.chosen, search.best, "o", color=colour, fillstyle="none", markersize=10)
-    for rates, sign in ((above, "^"), (failed, "x")):
-        panel.plot(rates, [0.97] * len(rates), sign, color=colour, markersize=5, transform=panel.get_xaxis_transform())
+    mark_outside(panel, above, "^", colour)
+    mark_outside(panel, failed, "x", colour)
 
 
 def limits(searches: Sequence[SavedSearch]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 # The palette of Okabe and Ito, which colour-blind readers can distinguish, without yellow (invisible on white)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-GREY, QUIET = "#8a8f98", "#5b616b"
+GREY, QUIET, FAINT = "#8a8f98", "#5b616b", "#d5d9df"
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "adapter-testbed",
     "font.family": "DejaVu Sans",

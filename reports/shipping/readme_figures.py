@@ -14,7 +14,7 @@ import msgspec
 from reports import tables
 from reports.errors import ReportError
 from reports.plots import style
-from reports.plots.draw import KINDS, figures
+from reports.plots.draw import KINDS, View, figures
 from reports.records import Collection, collect
 from reports.schema import Name
 
@@ -59,7 +59,7 @@ def _draw(collection: Collection, name: str, wanted: ReadmeFigure, path: Path) -
     table, part = tables.build(collection, wanted.task), collection.of_task(wanted.task)
     part.intrinsic = {file: record for file, record in part.intrinsic.items() if wanted.metric in (None, record.metric)}
     metrics = tables.known_metrics([wanted.metric] if wanted.metric else [], table.metrics)
-    drawn = list(figures(table, part, [wanted.kind], metrics or table.metrics[:1]))
+    drawn = list(figures(table, part, wanted.kind, View(metrics or table.metrics[:1])))
     if len(drawn) != 1:
         raise ReportError(
             f"'{name}' of {FILE} fits {len(drawn)} plots of '{wanted.task}' in '{collection.folder}', expected one: "

@@ -35,6 +35,12 @@ function axis(title, more = {}) {
   return { title: { text: plain(title), standoff: 8 }, gridcolor: line, linecolor: line, zeroline: false, automargin: true, exponentformat: "SI", ...more };
 }
 
+// ticks of a log axis at 1, 2, 5, 10, ...
+function roundTicks() {
+  const tickvals = [1, 10, 100, 1e3, 1e4, 1e5].flatMap((power) => [power, 2 * power, 5 * power]);
+  return { tickvals, ticktext: tickvals.map((value) => short(value)) };
+}
+
 function layoutOf(x, y, more = {}) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", dragmode: "zoom",
@@ -97,11 +103,11 @@ function cutMarks(points, [low, high], task) {
     x: cut.map(([p]) => p.x), y: cut.map(([, y]) => y), marker: { symbol: cut.map(([, , s]) => s), size: 7, color: cut.map(tint) } };
 }
 
-// indices of the points on the Pareto front, in order of cost
-function frontOf(points, lower) {
+// the points on the Pareto front, from the best value on the horizontal axis: the least, unless more of it is better
+function frontOf(points, lower, less = true) {
   let best = Infinity;
-  const sign = lower ? 1 : -1;
-  return [...points].sort((a, b) => a.x - b.x || sign * (a.y - b.y)).filter((p) => sign * p.y < best && ((best = sign * p.y), true));
+  const sign = lower ? 1 : -1, side = less ? 1 : -1;
+  return [...points].sort((a, b) => side * (a.x - b.x) || sign * (a.y - b.y)).filter((p) => sign * p.y < best && ((best = sign * p.y), true));
 }
 
 function byMethod(task, points) {
@@ -121,7 +127,7 @@ function pareto(task, off, { x, y, log }) {
     return { x: at, y: value, low, high, group: index, text: hoverOf(task, index, metric, cost ? `${cost.title} ${short(at, cost.unit)}` : `${name} ${group.texts[name]}`) };
   });
   if (!points.length) return null;
-  const range = frameOf(points), front = cost ? frontOf(points, metric.lower) : [];
+  const range = frameOf(points), front = other === metric ? [] : frontOf(points, metric.lower, cost ? true : other.lower);
   const traces = byMethod(task, points).map(([method, own]) => traceOf(own, method, task));
   if (front.length) traces.unshift({ type: "scatter", mode: "lines", name: "Pareto front", hoverinfo: "skip", meta: { texts: [] }, x: front.map((p) => p.x), y: front.map((p) => p.y), line: { shape: "hv", dash: "dash", width: 1, color: colour("quiet") } });
   const xAxis = axis(cost ? `${cost.title}${cost.unit ? ` (${cost.unit})` : ""}` : titleOf(other), { type: log && points.every((p) => p.x > 0) ? "log" : "linear" });
@@ -152,20 +158,24 @@ function curve(task, off, { x, y }) {
     layout: layoutOf(axis(x, { type: "log", tickvals: apart, ticktext: apart.map((s) => short(s)) }), axis(titleOf(metric), { range }), { shapes: levels(references) }) };
 }
 
-function losses(task, off, { y, log }) {
+function losses(task, off, { y, log, tint: bySize }) {
   const runs = task.losses.filter((run) => run.curves[y] && !off.has(task.groups[run.group].method));
+  if (bySize) runs.sort((a, b) => (task.groups[a.group].size ?? 0) - (task.groups[b.group].size ?? 0));
   if (!runs.length) return null;
+  const named = new Set();
   const traces = runs.map((run) => {
     const group = task.groups[run.group], sizes = [...new Set(task.groups.filter((g) => g.method === group.method).map((g) => g.size))].sort((a, b) => a - b);
     const head = `${group.label} seed ${run.seed}${run.failed ? " (failed)" : ""}`, [steps, values] = run.curves[y];
     const points = steps.map((step, i) => ({ x: step, y: values[i], low: null, high: null, group: run.group, text: [head, `step ${step}: ${values[i]}`, group.settings].filter(Boolean).join("; ") }));
     const trace = traceOf(points, group.method, task, { mode: "lines", name: plain(head), error_y: { visible: false } });
-    trace.opacity = sizes.length > 1 ? 0.35 + (0.65 * sizes.indexOf(group.size)) / (sizes.length - 1) : 1;
-    trace.line = { color: trace.line.color, width: 1.5, dash: run.failed ? "dot" : "solid" };
+    const fade = sizes.length > 1 ? 0.35 + (0.65 * sizes.indexOf(group.size)) / (sizes.length - 1) : 1;
+    trace.opacity = bySize ? 1 : fade;
+    if (bySize) Object.assign(trace, sizeEntry(group, named));
+    trace.line = { color: bySize ? sizeTint(task, group.size) : trace.line.color, width: 1.5, dash: run.failed ? "dot" : "solid" };
     return trace;
   });
-  const named = y === "loss" ? "training loss, running mean" : "validation loss";
-  return { traces, title: `${named} over steps`, layout: layoutOf(axis("step", { type: log ? "log" : "linear" }), axis(named)) };
+  const name = y === "loss" ? "training loss, running mean" : "validation loss";
+  return { traces, title: `${name} over steps`, layout: layoutOf(axis("step", log ? { type: "log", ...roundTicks() } : {}), axis(name), bySize ? SIZE_LEGEND : {}) };
 }
 
 function bars(task, off, { y, log }) {
@@ -202,14 +212,14 @@ function intrinsic(task, off, { y }) {
 function spectrum(task, off, { y, log }) {
   const runs = task.spectra.filter((run) => !off.has(task.groups[run.group].method));
   if (!runs.length) return null;
-  const energy = y === "energy";
+  const byLayer = y !== "median", what = { energy_rank: "directions with 90 % of the energy", intruders: "intruder dimensions" }[y];
   const traces = runs.map((run) => {
     const group = task.groups[run.group], head = `${group.label} seed ${run.seed}`;
-    const points = energy
-      ? run.energy.map(([key, rank], i) => ({ x: i + 1, y: rank, low: null, high: null, group: run.group, text: `${head}; ${key}: 90 % of the energy in ${rank} directions` }))
+    const points = byLayer
+      ? run[y].map(([layer, key, value]) => ({ x: layer, y: value, low: null, high: null, group: run.group, text: `${head}; ${key}: ${value} ${what}` }))
       : run.median.map((value, i) => ({ x: i + 1, y: value, low: null, high: null, group: run.group, text: `${head}; direction ${i + 1}: ${short(value)} of the largest` }));
-    return traceOf(points, group.method, task, { mode: energy ? "markers" : "lines+markers", name: plain(head), error_y: { visible: false } });
+    return traceOf(points, group.method, task, { mode: byLayer ? "markers" : "lines+markers", name: plain(head), error_y: { visible: false } });
   });
-  const [xTitle, yTitle] = energy ? ["matrix, in the order of the file", "directions with 90 % of the energy"] : ["direction of the update", "singular value / largest, median matrix"];
-  return { traces, title: `${yTitle} over ${xTitle}`, layout: layoutOf(axis(xTitle), axis(yTitle, { type: log ? "log" : "linear" })) };
+  const [xTitle, yTitle] = byLayer ? ["layer, a point per matrix", what] : ["direction of the update", "singular value / largest, median matrix"];
+  return { traces, title: `${yTitle} over ${xTitle}`, layout: layoutOf(axis(xTitle, byLayer ? { type: "category" } : {}), axis(yTitle, { type: log && y !== "intruders" ? "log" : "linear" })) };
 }

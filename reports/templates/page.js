@@ -6,15 +6,19 @@ function options(select, entries) {
   for (const [value, text] of entries) select.add(new Option(text, value));
 }
 
+const axesOf = (task) => task.sweep.axes.map(({ name }) => [name, name]);
 const metricsOf = (task) => task.metrics.map((m) => [m.name, m.name]);
 // by the class of their card: how they are drawn, and the entries of their controls
 const KINDS = {
   pareto: [pareto, (task) => ({ x: [...task.costs.map((c) => [`cost:${c.name}`, c.title]), ...task.metrics.map((m) => [`metric:${m.name}`, m.name])], y: metricsOf(task) })],
   curve: [curve, (task) => ({ x: task.fields.map((f) => [f, f]), y: metricsOf(task) })],
+  heat: [heat, (task) => (task.sweep.axes.length > 1 ? { x: axesOf(task), y: axesOf(task).map((_, i, all) => all[(i + 1) % all.length]), metric: metricsOf(task) } : { x: [] })],
+  ucurve: [ucurve, (task) => ({ x: axesOf(task), y: metricsOf(task) })],
+  effects: [effects, (task) => ({ y: metricsOf(task).filter(([name]) => task.sweep.effects[name]) })],
   losses: [losses, (task) => ({ y: [["loss", "training loss"], ["validation_loss", "validation loss"]].filter(([kind]) => task.losses.some((run) => run.curves[kind])) })],
   bars: [bars, (task) => ({ y: task.bars.lines.map((line, i) => [String(i), line.title]) })],
   intrinsics: [intrinsic, (task) => ({ y: task.intrinsic.flatMap((record, i) => [...new Set(record.curves.map((c) => c.field))].map((field) => [`${i}:${field}`, `${field}: ${record.title}`])) })],
-  spectrum: [spectrum, (task) => ({ y: task.spectra.length ? [["median", "singular values"], ["energy", "rank for 90 % of the energy"]] : [] })],
+  spectrum: [spectrum, (task) => ({ y: task.spectra.length ? [["median", "singular values"], ["energy_rank", "rank for 90 % of the energy, by layer"], ...(task.spectra.some((run) => run.intruders.length) ? [["intruders", "intruder dimensions, by layer"]] : [])] : [] })],
 };
 
 // a function that draws the card's chart; null if the task has no data for it
@@ -23,9 +27,9 @@ function wireChart(card, task, off, open) {
   if (Object.values(entries).some((list) => !list.length)) { card.remove(); return null; }
   const controls = {};
   for (const [name, list] of Object.entries(entries)) options((controls[name] = card.querySelector(`.${name}`)), list);
-  const log = card.querySelector(".log"), node = card.querySelector(".chart"), detail = card.querySelector(".detail");
+  const log = card.querySelector(".log"), tint = card.querySelector(".tint"), node = card.querySelector(".chart"), detail = card.querySelector(".detail");
   const draw = () => {
-    const chosen = { log: log?.checked, ...Object.fromEntries(Object.entries(controls).map(([name, select]) => [name, select.value])) };
+    const chosen = { log: log?.checked, tint: tint?.checked, ...Object.fromEntries(Object.entries(controls).map(([name, select]) => [name, select.value])) };
     const figure = figureOf(task, off, chosen), height = figure?.height ?? Math.round(Math.max(280, Math.min(440, node.clientWidth * 0.66)));
     const empty = layoutOf({ visible: false }, { visible: false }, { annotations: [{ text: "no run has both values", showarrow: false }] });
     node.setAttribute("aria-label", figure ? figure.title : "empty chart");
@@ -36,7 +40,7 @@ function wireChart(card, task, off, open) {
   node.on("plotly_click", ({ points: [point] }) => open(point.customdata, point.data.meta.texts[point.pointIndex]));
   node.on("plotly_hover", ({ points: [point] }) => { detail.textContent = point.data.meta.texts[point.pointIndex] ?? ""; });
   walk(node, detail, open);
-  for (const control of [...Object.values(controls), log].filter(Boolean)) control.addEventListener("change", draw);
+  for (const control of [...Object.values(controls), log, tint].filter(Boolean)) control.addEventListener("change", draw);
   return draw;
 }
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main
+from reports.sweeps.grid import shown_range
+from tests.reports.sweeps.grids import write_grid
 from tests.reports.synthetic import intrinsic_record, record, samples, steps, study, write, write_items
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -63,6 +65,11 @@ def written(tmp_path_factory) -> Path:
         samples(run, 2, "real")
         steps(run, 60)
     intrinsic_record(folder / "runs")
+    write_grid(
+        folder / "runs",
+        lambda rank, rate: None if rate == 0.1 and rank == 16 else 5 + rank / 100 + rate,
+        task="sweep",
+    )
     write(folder / "runs", record("prompts", 4, task="second <script>", fingerprint="x"))
     main(["page", "--runs", str(folder / "runs"), "--output", str(folder / "out")])
     return folder / "out" / "index.html"
@@ -261,6 +268,61 @@ def test_choosing_another_task(page, browser):
     Select(browser.find_element(By.ID, "task")).select_by_index(1)
     assert not page.is_displayed()
     assert browser.find_element(By.CSS_SELECTOR, "section.task:not([hidden]) h2").text == "second <script>"
+
+
+@pytest.fixture
+def sweep_page(page, browser):
+    Select(browser.find_element(By.ID, "task")).select_by_visible_text("sweep")
+    return browser.find_element(By.CSS_SELECTOR, "section.task:not([hidden])")
+
+
+def cell_texts(page) -> list[str]:
+    chart = chart_of(page, "heat")
+    return [node.text for node in chart.find_elements(By.CSS_SELECTOR, ".scatterlayer .textpoint")]
+
+
+def test_the_heat_map_shows_every_cell_and_marks_the_failed_one(sweep_page):
+    assert sorted(cell_texts(sweep_page)) == sorted(
+        [
+            f"{5 + rank / 100 + rate:.3g}"
+            for rank in (1, 4, 16)
+            for rate in (0.001, 0.01, 0.1)
+            if (rank, rate) != (16, 0.1)
+        ]
+        + ["failed"]
+    )
+    chart = chart_of(sweep_page, "heat")
+    (frame,) = sweep_page.parent.execute_script("return arguments[0].layout.shapes", chart)
+    assert (frame["x0"], frame["y0"]) == (-0.5, -0.5)  # the lowest rate and rank
+
+
+def test_the_page_shows_the_range_of_the_plots(sweep_page, browser):
+    for values, lower in (([1.0, 1.2, 1.3, 1e9], True), ([9.0, 8.0, 7.0, -1e9], False), ([5.0], True)):
+        shown = browser.execute_script("return shownRange(arguments[0], arguments[1])", values, lower)
+        assert shown == pytest.approx(shown_range(values, lower))
+
+
+def test_the_axes_of_the_heat_map_can_be_swapped(sweep_page):
+    Select(sweep_page.find_element(By.CSS_SELECTOR, ".heat .x")).select_by_visible_text("adapter.rank")
+    Select(sweep_page.find_element(By.CSS_SELECTOR, ".heat .y")).select_by_visible_text("train.learning_rate")
+    label = chart_of(sweep_page, "heat").get_attribute("aria-label")
+    assert label.endswith("over adapter.rank and train.learning_rate")
+    assert len(cell_texts(sweep_page)) == 9
+
+
+def test_a_curve_over_the_rate_has_a_line_per_rank_and_a_cross_for_the_failed_run(sweep_page):
+    assert names(sweep_page, "ucurve")[:3] == ["rank 1", "rank 4", "rank 16"]
+    chart = chart_of(sweep_page, "ucurve")
+    marks = sweep_page.parent.execute_script("return arguments[0].data.at(-1).marker.symbol", chart)
+    assert marks == ["x"]
+
+
+def test_the_main_effects_say_share_and_means(sweep_page, browser):
+    chart = chart_of(sweep_page, "effects")
+    chart.send_keys(Keys.ARROW_DOWN)
+    detail = sweep_page.find_element(By.CSS_SELECTOR, ".effects .detail").text
+    assert "of the variance of score" in detail
+    assert "mean score at" in detail
 
 
 def test_a_phone_needs_no_horizontal_scrolling(page, browser):

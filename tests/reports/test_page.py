@@ -140,7 +140,10 @@ def test_charts_hold_every_loss_curve_and_spectrum(tmp_path):
         2: pytest.approx([1, 0.5]),
         4: pytest.approx([1, 0.75, 0.5, 0.25]),
     }
-    assert [s["energy"] for s in data["spectra"]] == [[["x", 2]], [["x", 3]]]  # (16 + 9 + 4) / 30 and (4 + 1) / 5
+    assert [s["energy_rank"] for s in data["spectra"]] == [
+        [["other", "x", 2]],
+        [["other", "x", 3]],
+    ]  # (16 + 9 + 4) / 30 and (4 + 1) / 5
 
 
 def test_figures_come_with_how_they_were_measured(html):

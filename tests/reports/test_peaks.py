@@ -72,9 +72,10 @@ def test_the_text_has_the_figures_and_says_what_is_a_bound(tmp_path, capsys):
 )
 def test_mistakes_are_one_sentence(tmp_path, setting, says):
     capacity_runs(tmp_path)
-    content = record(fingerprint="red", size=1)
-    content["config"]["task"] |= {"colour": "red", "pairs": 800}
-    content["metrics"] = {"bits": figure(1.0)}
-    write(tmp_path, content | {"primary_metric": "bits"})
+    for colour in ("red", "blue"):
+        content = record(fingerprint=colour, size=1)
+        content["config"]["task"] |= {"colour": colour, "pairs": 800}
+        content["metrics"] = {"bits": figure(1.0)}
+        write(tmp_path, content | {"primary_metric": "bits"})
     with pytest.raises(ReportError, match=says):
         peaks(build(collect(tmp_path), "drawings"), setting, "bits")

@@ -10,7 +10,8 @@ from matplotlib.patches import Rectangle
 
 from reports.__main__ import main
 from reports.errors import ReportError
-from reports.plots.rates import CHOSEN, FAILED, curves, draw_rates, heat_map, limits
+from reports.plots.cells import CHOSEN, FAILED
+from reports.plots.rates import curves, draw_rates, heat_map, limits
 from reports.rates import by_settings, edges, read_searches
 from tests.reports.synthetic import record, write
 

@@ -1,0 +1,59 @@
+"""Cells of heat maps and points of curves: colours, the frame of the best one, marks of failed runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from reports.plots.style import COLOURS
+
+DARK = 0.45  # darkness (1 - luma) of a cell from which on text is white
+FAILED, CHOSEN, INK = "#d8dbe0", COLOURS[1], "#2b2f36"
+WORSE = "//"  # hatch of cells that are worse than the untuned base
+TOP = 0.97  # share of the panel's height where marks of values outside of it lie
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A rectangle of a heat map; `share` is its place on the colour scale, None for a failed run."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+    share: float | None
+    text: str
+    best: bool = False
+    worse: bool = False
+
+
+def draw_cell(panel: Axes, cell: Cell, colours: str, centre: float, size: float = 6) -> None:
+    """The cell, with its text at `centre` of the horizontal axis (which may be logarithmic)."""
+    corner = (cell.left, cell.bottom)
+    share = None if cell.share is None else min(1.0, max(0.0, cell.share))
+    colour = FAILED if share is None else matplotlib.colormaps[colours](share)
+    red, green, blue = to_rgb(colour)
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 1 - DARK
+    hatch = {"hatch": WORSE, "hatch_linewidth": 0.5} if cell.worse else {}
+    look = {"facecolor": colour, "edgecolor": "white"} | hatch
+    panel.add_patch(Rectangle(corner, cell.width, cell.height, **look))
+    if cell.best:
+        frame = {"fill": False, "edgecolor": CHOSEN, "linewidth": 2.2, "zorder": 3}
+        panel.add_patch(Rectangle(corner, cell.width, cell.height, **frame))
+    box = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if cell.worse else None
+    ink = "white" if dark else INK
+    panel.text(
+        centre, cell.bottom + cell.height / 2, cell.text, ha="center", va="center", fontsize=size, color=ink, bbox=box
+    )
+
+
+def mark_outside(panel: Axes, places: Sequence[float], sign: str, colour: str, at: float = TOP) -> None:
+    """Marks at an edge of the panel: triangles for values outside of it, crosses for failed runs."""
+    panel.plot(
+        places, [at] * len(places), sign, color=colour, markersize=5, transform=panel.get_xaxis_transform(), zorder=4
+    )
