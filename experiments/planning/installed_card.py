@@ -6,8 +6,8 @@ import re
 import subprocess
 from functools import cache
 
-from experiments.device import visible_gpus
 from experiments.planning.cards import Card, known_cards
+from experiments.process.device import visible_gpus
 
 QUERY = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "-i")
 OTHER_RATES = ("laptop", "mobile", "max-q")  # these GPUs share a name with a faster one

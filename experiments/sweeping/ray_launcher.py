@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.device import visible_gpus
 from experiments.errors import UsageError
+from experiments.process.device import visible_gpus
 from experiments.process.openmp import usable_cores
 from experiments.process.start import prepare_process
 from experiments.records.run_lock import wait_until_free
