@@ -147,6 +147,7 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, Metric]] = MappingProxyType({})
     primary_metric: ClassVar[str]  # tables sort and studies select by it
     generates: ClassVar[Literal["pictures", "texts"] | None] = None  # what a trained model makes of a prompt
+    data_size_field: ClassVar[str | None] = None  # the field that sets the number of training items
     input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, max_length
     evaluation_settings: ClassVar[tuple[str, ...]] = ()  # fields that change the evaluation and nothing of the training
     _registry: ClassVar[dict[str, type[Task]]] = {}
@@ -173,6 +174,10 @@ class Task(ABC):
 
         `settings` are those of the method that are not at their defaults. The rate is used where the user sets none.
         """
+        return None
+
+    def data_size(self) -> int | None:
+        """The number of training items that `data_size_field` sets; None if these data are used in full."""
         return None
 
     def on_cpu(self) -> Self:

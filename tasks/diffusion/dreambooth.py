@@ -62,6 +62,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     )
     primary_metric = "similarity"
     input_size_field = "resolution"
+    data_size_field = "train_items"
     other_names = ("dreambooth",)
     option_hints: ClassVar = OPTION_HINTS | {
         "instance_data_dir": "it is called --task.data here",
@@ -91,6 +92,9 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     """Number of the subject's prompts to sample. Default: the base's card."""
     drift_items: int = bounded(50, at_least=1, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift."""
+
+    def data_size(self) -> int | None:
+        return self.train_items if self.is_drawn else None
 
     def prepare(self, device: torch.device) -> SubjectDriven:
         from tasks.diffusion.dreambooth_task import Subject, SubjectDriven

@@ -52,6 +52,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     )
     primary_metric = "kid"
     input_size_field = "resolution"
+    data_size_field = "train_items"
     other_names = ("pokemon", "text-to-image")
     defaults: ClassVar = DEFAULTS | {
         "train_items": 1500,
@@ -84,6 +85,9 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
     (published base on a CPU: 0)."""
+
+    def data_size(self) -> int | None:
+        return self.filled().train_items if self.data == "creatures" else None
 
     def prepare(self, device: torch.device) -> TextToImage:
         from tasks.diffusion.text_to_image import TextToImage
