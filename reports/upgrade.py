@@ -56,6 +56,8 @@ ADDED_SETTINGS: Mapping[str, Any] = {
     "task.evaluation_seeds": 1,
     "task.logits_at_once": 2**25,
     "train.log_every": 10,
+    "train.evaluate_every": None,
+    "train.evaluate_share": 0.1,
     "train.compile": False,
     "task.base_precision": None,
 }

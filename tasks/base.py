@@ -377,6 +377,13 @@ class PreparedTask(ABC):
     def evaluate(self, output: Path | None = None) -> Evaluation:
         """Measure the model in its current state; write pictures or texts below `output`, if given."""
 
+    def evaluate_part(self, share: float) -> Evaluation:
+        """Measure the model in its current state on `share` of the items, always the same ones, between two steps.
+
+        Override it: without a definition of its own, a task measures all of them. See `tasks.fixed_part`.
+        """
+        return self.evaluate()
+
     def illustrate(self, output: Path, step: int) -> list[Path]:
         """Write examples of what the model generates at this training step below `output`; return the files."""
         return []

@@ -26,17 +26,22 @@ SHIPPED = Path(__file__).parent / "bundled" / "base_evaluations"
 VERSIONS = ("adapter-testbed", "torch", "diffusers", "transformers")
 
 
-def base_evaluation(prepared: PreparedTask, more: Mapping[str, Any] | None = None) -> Evaluation:
+def base_evaluation(
+    prepared: PreparedTask, more: Mapping[str, Any] | None = None, share: float | None = None
+) -> Evaluation:
     """The figures of the prepared task's base, with where and when they were measured.
 
-    `more` is what they depend on besides `evaluation_key` (the precision); shipped figures are of fp32 on a CPU.
+    `more` is what they depend on besides `evaluation_key` (the precision); shipped figures are of fp32 on a CPU. With
+    `share`, the figures are of that part of the items (`PreparedTask.evaluate_part`).
     """
 
     def compute() -> Result:
         if is_main():
-            print("measuring the untuned base (once for these settings)", file=sys.stderr)
-        return measure(prepared)
+            part = "" if share is None else " for the curves"
+            print(f"measuring the untuned base{part} (once for these settings)", file=sys.stderr)
+        return measure(prepared, share)
 
+    more = more if share is None else {**(more or {}), "share": share}
     shipped = SHIPPED if not more and _device(prepared) == "cpu" else None
     artifacts, value = cached("base-evaluation", full_key(prepared, more), compute, shipped)
     figures = {name: Figure(**record) for name, record in value["figures"].items()}
@@ -48,11 +53,11 @@ def full_key(prepared: PreparedTask, more: Mapping[str, Any] | None = None) -> A
     return {"key": key, **more} if more else key
 
 
-def measure(prepared: PreparedTask, **source: Any) -> Result:
+def measure(prepared: PreparedTask, share: float | None = None, **source: Any) -> Result:
     """Evaluate the base: artifacts, and figures and items as JSON values. `source` is kept with the figures."""
     import torch
 
-    evaluation = prepared.evaluate()
+    evaluation = prepared.evaluate() if share is None else prepared.evaluate_part(share)
     figures = {name: figure.as_record() for name, figure in evaluation.figures.items()}
     machine = {
         "device": _device(prepared),

@@ -173,5 +173,12 @@ class TextToImage(PreparedTask):
         self.backbone.model.eval()
         return self.evaluation.measure(output)
 
+    def evaluate_part(self, share: float) -> Evaluation:
+        self.backbone.model.eval()
+        try:
+            return self.evaluation.part(share).measure(None)
+        finally:
+            self.release()
+
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
         return self.evaluation.finish(super().finish(tuned, base, output), base, output)

@@ -14,6 +14,7 @@ from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
 from tasks.diffusion.evaluation.inputs import MetricInputs
 from tasks.diffusion.evaluation.metrics.image_metric import FEWEST_PICTURES, NEEDS, ImageMetric, Measurement
 from tasks.diffusion.evaluation.seeds import average, of_seed, seed_name
+from tasks.fixed_part import fixed_part
 
 SHOWN = 8  # pictures of the grid
 
@@ -30,6 +31,16 @@ class ImageEvaluation:
         missing = {metric.name: [need for need in metric.needs if need not in met] for metric in metrics}
         self.metrics = [cast(ImageMetric, metric) for metric in metrics if not missing[metric.name]]
         self.left_out = {name: needs for name, needs in missing.items() if needs}
+
+    def part(self, share: float) -> ImageEvaluation:
+        """The evaluation of a fixed share of the prompts, against all real pictures, without the validation loss."""
+        sampled = self.inputs.sampled
+        prompts, base_prompts = (
+            [each[i] for i in fixed_part(len(each), share, FEWEST_PICTURES)]
+            for each in (sampled.prompts, sampled.base_prompts)
+        )
+        inputs = replace(self.inputs, sampled=replace(sampled, prompts=prompts, base_prompts=base_prompts))
+        return ImageEvaluation([m for m in self.metrics if "validation pictures" not in m.needs], inputs, self.seeds)
 
     def _met(self) -> set[str]:
         """The needs (`image_metric.NEEDS`) that this evaluation meets."""
