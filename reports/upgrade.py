@@ -54,6 +54,7 @@ RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
 ADDED_SETTINGS: Mapping[str, Any] = {
     "task.extra_metrics": [],
     "task.evaluation_seeds": 1,
+    "task.prompt_kind_items": 0,
     "task.logits_at_once": 2**25,
     "train.log_every": 10,
     "train.evaluate_every": None,
