@@ -22,7 +22,7 @@ class OfKind(ImageMetric):
 
     @classmethod
     def of(cls, metric: ImageMetric, kind: str) -> OfKind:
-        name, meaning = f"{metric.name}_{kind}", f"{metric.meaning}; {KINDS[kind]}"
+        name, meaning = f"{kind}_{metric.name}", f"{metric.meaning}; {KINDS[kind]}"
         needs = ("prompt kinds", *metric.needs)
         return cls(name, metric.better, metric.unit, meaning, needs, metric.version, metric, kind)
 
