@@ -30,6 +30,7 @@ from tasks.base import Task
 if TYPE_CHECKING:
     from adapters.base import Attachment
     from experiments.training.callbacks import Callback
+    from experiments.training.quality_curve import QualityCurve
     from experiments.training.signals import Interruption
     from tasks.base import Evaluation, PreparedTask
 
@@ -166,9 +167,11 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             base = base_evaluation(prepared)
             head["base_evaluation"] = dict(base.measured)
             untuned = {"base_figures": figures_of(config, base)["metrics"]}
+            every, share = config.train.evaluate_every, config.train.evaluate_share
+            base_part = None if every is None else base_evaluation(prepared, share)
             attachment = reserve_and_attach(config, prepared)
             setup = time.perf_counter() - started
-            body = _train_and_measure(session, prepared, attachment, base)
+            body = _train_and_measure(session, prepared, attachment, base, base_part)
         body["seconds"]["setup"] = round(setup, 2)
         return head | {"status": "finished", "reason": None} | body
     except Diverged as failure:
@@ -204,22 +207,29 @@ def reserve_and_attach(config: RunConfig, prepared: PreparedTask) -> Attachment:
     return attach(config.adapter, prepared.backbone, config.train.seed)
 
 
-def base_evaluation(prepared: PreparedTask) -> Evaluation:
-    """The untuned base's figures in the precision of the run, cached, so that a sweep measures them once."""
+def base_evaluation(prepared: PreparedTask, share: float | None = None) -> Evaluation:
+    """The untuned base's figures in the precision of the run, cached, so that a sweep measures them once.
+
+    With `share`, those of this part of the items.
+    """
     from tasks.base_evaluation import base_evaluation as stored_or_measured
 
-    return stored_or_measured(prepared, precision_key(prepared))
+    return stored_or_measured(prepared, precision_key(prepared), share)
 
 
 def _train_and_measure(
-    session: _Session, prepared: PreparedTask, attachment: Attachment, base: Evaluation
+    session: _Session,
+    prepared: PreparedTask,
+    attachment: Attachment,
+    base: Evaluation,
+    base_part: Evaluation | None = None,
 ) -> dict[str, Any]:
     from experiments.records.shared_training import load_training
     from experiments.training.memory import peak, reset_peak
 
     config, folder, device = session.config, session.folder, device_of(session.config)
     if session.trained is None:
-        training = _train(session, prepared, attachment)
+        training = _train(session, prepared, attachment, base_part)
     else:
         if distributed.is_main():
             print(f"already trained, only the evaluation runs: {session.trained.path}", file=sys.stderr)
@@ -261,10 +271,28 @@ def _warn_repeated_items(train_items: int | None, settings: ResolvedTrain) -> No
         print(f"{train_items} training items are fewer than the {per_step} of a step: items repeat", file=sys.stderr)
 
 
-def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) -> dict[str, Any]:
+def _curve(session: _Session, prepared: PreparedTask, base_part: Evaluation | None) -> QualityCurve | None:
+    """The quality curve of a run that asks for one; `base_part` is the same part of the base's evaluation."""
+    from experiments.training.quality_curve import QualityCurve
+
+    config = session.config
+    every, share = config.train.evaluate_every, config.train.evaluate_share
+    if base_part is None or every is None:
+        return None
+
+    def measure() -> dict[str, Any]:
+        return figures_of(config, prepared.finish(prepared.evaluate_part(share), base_part))["metrics"]
+
+    return QualityCurve(session.folder.path, every, figures_of(config, base_part)["metrics"], measure)
+
+
+def _train(
+    session: _Session, prepared: PreparedTask, attachment: Attachment, base_part: Evaluation | None
+) -> dict[str, Any]:
     """Train; returns the record's entries about it. A run of 0 steps has no memory, operations or time per step."""
     from experiments.measure.step_costs import step_costs
     from experiments.training.loop import Trainer
+    from experiments.training.quality_curve import best_steps
 
     settings = session.config.for_items(prepared.train_items)
     if settings.steps == 0:
@@ -278,13 +306,19 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
         session.interruption,
         session.check_writer,
         session.callbacks,
+        curve := _curve(session, prepared, base_part),
     )
     with fast_matmul(trainer.device):
         trained = trainer.run()
+    lines = distributed.on_main(trainer.log.lines)
+    points = [] if curve is None else distributed.on_main(curve.lines)
+    task = session.config.task
+    metric = task.all_metrics()[task.primary_metric]
     return {
         "memory": dict(trained.memory),
         **distributed.on_main(lambda: step_costs(trainer)),
-        "seconds": {"train": round(trained.seconds, 2), "step_median": round(trained.step_median, 5)},
+        "seconds": {"train": round(trained.seconds, 2), "step_median": round(trained.step_median, 5)}
+        | ({} if curve is None else {"curve": round(trained.curve_seconds, 2)}),
         "training": {
             "steps": settings.steps,
             "warmup_steps": settings.warmup_steps,
@@ -292,6 +326,7 @@ def _train(session: _Session, prepared: PreparedTask, attachment: Attachment) ->
             "final_loss": trained.final_loss,
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,
+            "best": best_steps(lines, points, metric.name, metric.better),
         },
     }
 

@@ -9,7 +9,9 @@ from inspect import cleandoc, getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from adapters.base import method_names
+import tyro
+
+from adapters.base import Adapter, method_names
 from adapters.bounds import LARGEST_COUNT, bounded
 from experiments.cli.errors import command, stop
 from experiments.cli.overrides import Overrides, method_settings
@@ -17,12 +19,15 @@ from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, registered, uses_cuda
 from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.process.device import visible_gpus
-from experiments.sweeping.grid import SEEDS, crossed, resolved, sized
+from experiments.sweeping.grid import SEEDS, Axis, crossed, resolved, sized, varied
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
+from experiments.sweeping.named_grids import NAMED_GRIDS, axes_of_grid
 from experiments.sweeping.rates_file import check_saving, save_searches
+from experiments.sweeping.results import show_results
 from experiments.sweeping.runner import find_rates, perform_runs, show_state, unfinished
 from experiments.sweeping.studies import STUDIES
+from experiments.sweeping.variation import axis_of_words, names_of, refuse_overlap
 from experiments.training.settings import LARGEST_SEED
 from experiments.training.signals import Interruption
 from tasks.base import task_registry
@@ -41,6 +46,7 @@ class SweepOptions:
 
     For example:
     python -m experiments.sweep sd-pokemon --methods lora full --sizes 1 4 16 --jobs 2
+    python -m experiments.sweep style --methods lora --sizes 1 4 16 --vary train.learning-rate 1e-4 3e-4 1e-3
     python -m experiments.sweep --study rank
     """
 
@@ -52,6 +58,12 @@ class SweepOptions:
     """Seeds to run each setting with. Default: 0 1 2, or the study's seeds."""
     set: tuple[str, ...] = ()
     """Settings of single methods, as METHOD.SETTING=VALUE: lora.alpha=8 "lora.targets=query value"."""
+    vary: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """Values of any setting, as SETTING VALUE [VALUE ...]: train.learning-rate 1e-4 1e-3, task.resolution 32 64,
+    adapter.targets attention feed-forward (of every method) or lora.targets "query value" all (of one). Repeat it for
+    more settings: every combination runs, at every size and seed."""
+    grid: str | None = None
+    """A named grid of two settings of --methods; --sizes replaces its sizes."""
     study: str | None = None
     """A named study instead of --methods and --sizes; TASK restricts it to its runs on that task."""
     runs: Path = Path("runs")
@@ -88,7 +100,8 @@ class SweepOptions:
 def main() -> None:
     overrides, options = parse_task(SweepOptions, sys.argv[1:], PROGRAM, description())
     configs = configurations(overrides, options)
-    groups = seed_groups(configs, options.runs, search_of(options))
+    varied_settings = names_of(axes_of(overrides, options).values())
+    groups = seed_groups(configs, options.runs, search_of(options), varied_settings)
     if options.dry_run:
         show_state(groups)
         print_expected(groups, options)
@@ -106,14 +119,19 @@ def main() -> None:
                 stop("\n  ".join(["no learning rate was found for", *without_rate]), status=1)
             return
         failures = perform_runs(groups, configs, launcher, options.retry_failed)
+    show_results(groups)
     if failures:
         stop_with(failures, len(configs))
 
 
 def description() -> str:
-    """The command's help, with the studies and the question that each one asks."""
-    lines = [f"  {name}: {(getdoc(study) or '').splitlines()[0]}" for name, study in STUDIES.items()]
-    return "\n".join([cleandoc(SweepOptions.__doc__ or ""), "", "Studies:", *lines])
+    """The command's help, with the grids and studies and the question that each one asks."""
+    grids, studies = _questions(NAMED_GRIDS), _questions(STUDIES)
+    return "\n".join([cleandoc(SweepOptions.__doc__ or ""), "", "Grids:", *grids, "", "Studies:", *studies])
+
+
+def _questions(named: Mapping[str, Any]) -> list[str]:
+    return [f"  {name}: {(getdoc(function) or '').splitlines()[0]}" for name, function in named.items()]
 
 
 def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfig]:
@@ -123,10 +141,52 @@ def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfi
         raise UsageError("--save-rates writes what a search has found: give --search-lr 5 too")
     settings = method_settings(options.set)
     chosen = _of_study(overrides, options, settings) if options.study else _of_methods(overrides, options, settings)
-    unused = settings.keys() - {*options.methods, *(config.adapter.name for config in chosen if options.study)}
+    methods = {config.adapter.name: type(config.adapter) for config in chosen}
+    unused = settings.keys() - {*options.methods, *(methods if options.study else ())}
     if unused:
         raise UsageError(f"--set names {', '.join(sorted(unused))}, which is not among the methods of this sweep")
-    return resolved([overrides.apply(config) for config in chosen])
+    axes = axes_of(overrides, options)
+    _check_axes(axes, overrides, options, settings, methods)
+    return resolved(varied([overrides.apply(config) for config in chosen], list(axes.values())))
+
+
+def axes_of(overrides: Overrides, options: SweepOptions) -> dict[str, Axis]:
+    """What a command line varies besides method, size and seed, by the option that says so.
+
+    Raises UsageError for a grid or a setting that there is not.
+    """
+    if options.grid is not None and (options.study or overrides.task_name is None):
+        raise UsageError("--grid needs a TASK and --methods, and no --study, which has runs of its own")
+    axes = {f"--vary {words[0] if words else ''}": axis_of_words(words) for words in options.vary}
+    if len(axes) < len(options.vary):
+        raise UsageError("--vary names a setting twice: give all its values at once")
+    if options.grid is not None and overrides.task_name is not None:
+        task = task_registry()[overrides.task_name]
+        grid = axes_of_grid(options.grid, task, bool(options.sizes))
+        axes |= {f"--grid {options.grid}" + (f", axis {i}" if i else ""): axis for i, axis in enumerate(grid)}
+    return axes
+
+
+def _check_axes(
+    axes: Mapping[str, Axis],
+    overrides: Overrides,
+    options: SweepOptions,
+    settings: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, type[Adapter]],
+) -> None:
+    """Raise UsageError if two options decide the same setting, or an axis is of a method that does not run."""
+    parts = {name.partition(".")[0] for axis in axes.values() for name in axis.settings}
+    absent = sorted(parts - {"adapter", "task", "train"} - methods.keys())
+    if absent:
+        raise UsageError(f"--vary names {absent[0]}, which is not among the methods of this sweep")
+    sizing = "--sizes" if options.sizes else None if options.grid is None else f"--grid {options.grid}"
+    fixed = {f"{name}.{cls.size_field}": sizing for name, cls in methods.items() if cls.size_field and sizing}
+    fixed |= {f"{method}.{name}": "--set" for method, names in settings.items() for name in names}
+    if options.search_lr is not None:
+        fixed["train.learning_rate"] = "--search-lr"
+    refuse_overlap(axes, fixed)
+    # a grid varies around what the command line sets, the values of --vary are its own
+    refuse_overlap({option: axis for option, axis in axes.items() if option.startswith("--vary")}, overrides.typed())
 
 
 def _of_study(

@@ -73,7 +73,8 @@ class ParametersRecord(msgspec.Struct, frozen=True):
 
 class SecondsRecord(msgspec.Struct, frozen=True):
     setup: Amount | None = None
-    train: Amount | None = None
+    train: Amount | None = None  # steps, validation and checkpoints
+    curve: Amount | None = None  # evaluations during training (--train.evaluate-every), which `train` leaves out
     evaluate: Amount | None = None
     step_median: Amount | None = None
     total: Amount | None = None  # for sources that do not record the phases
@@ -82,7 +83,8 @@ class SecondsRecord(msgspec.Struct, frozen=True):
     def whole(self) -> float | None:
         """Duration of the run: as recorded, else the sum of its phases if all are known."""
         phases = (self.setup, self.train, self.evaluate)
-        return self.total if self.total is not None else sum(p for p in phases if p) if None not in phases else None
+        known = None if None in phases else sum(phase for phase in (*phases, self.curve) if phase)
+        return known if self.total is None else self.total
 
 
 class PhaseMemoryRecord(msgspec.Struct, frozen=True):

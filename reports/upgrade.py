@@ -54,8 +54,11 @@ RENAMED_VALUES: Mapping[tuple[str, str], Mapping[Any, Any]] = {
 ADDED_SETTINGS: Mapping[str, Any] = {
     "task.extra_metrics": [],
     "task.evaluation_seeds": 1,
+    "task.prompt_kind_items": 0,
     "task.logits_at_once": 2**25,
     "train.log_every": 10,
+    "train.evaluate_every": None,
+    "train.evaluate_share": 0.1,
     "train.compile": False,
     "task.base_precision": None,
 }

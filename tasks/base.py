@@ -147,6 +147,7 @@ class Task(ABC):
     metrics: ClassVar[Mapping[str, Metric]] = MappingProxyType({})
     primary_metric: ClassVar[str]  # tables sort and studies select by it
     generates: ClassVar[Literal["pictures", "texts"] | None] = None  # what a trained model makes of a prompt
+    data_size_field: ClassVar[str | None] = None  # the field that sets the number of training items
     input_size_field: ClassVar[str | None] = None  # the field that sets an item's size: resolution, max_length
     evaluation_settings: ClassVar[tuple[str, ...]] = ()  # fields that change the evaluation and nothing of the training
     _registry: ClassVar[dict[str, type[Task]]] = {}
@@ -173,6 +174,10 @@ class Task(ABC):
 
         `settings` are those of the method that are not at their defaults. The rate is used where the user sets none.
         """
+        return None
+
+    def data_size(self) -> int | None:
+        """The number of training items that `data_size_field` sets; None if these data are used in full."""
         return None
 
     def on_cpu(self) -> Self:
@@ -377,6 +382,13 @@ class PreparedTask(ABC):
     @abstractmethod
     def evaluate(self, output: Path | None = None) -> Evaluation:
         """Measure the model in its current state; write pictures or texts below `output`, if given."""
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        """Measure the model in its current state on `share` of the items, always the same ones, between two steps.
+
+        Override it: without a definition of its own, a task measures all of them. See `tasks.fixed_part`.
+        """
+        return self.evaluate()
 
     def illustrate(self, output: Path, step: int) -> list[Path]:
         """Write examples of what the model generates at this training step below `output`; return the files."""

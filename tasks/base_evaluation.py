@@ -26,19 +26,24 @@ SHIPPED = Path(__file__).parent / "bundled" / "base_evaluations"
 VERSIONS = ("adapter-testbed", "torch", "diffusers", "transformers")
 
 
-def base_evaluation(prepared: PreparedTask, precision: Mapping[str, Any] | None = None) -> Evaluation:
+def base_evaluation(
+    prepared: PreparedTask, precision: Mapping[str, Any] | None = None, share: float | None = None
+) -> Evaluation:
     """The figures of the prepared task's base, with where and when they were measured.
 
     `precision` is what they depend on besides `evaluation_key`, None for fp32; shipped figures are of fp32 on a CPU.
+    With `share`, the figures are of that part of the items (`PreparedTask.evaluate_part`).
     """
 
     def compute() -> Result:
         if is_main():
-            print("measuring the untuned base (once for these settings)", file=sys.stderr)
-        return measure(prepared)
+            part = "" if share is None else " for the curves"
+            print(f"measuring the untuned base{part} (once for these settings)", file=sys.stderr)
+        return measure(prepared, share)
 
-    shipped = SHIPPED if not precision and _device(prepared) == "cpu" else None
-    artifacts, value = cached("base-evaluation", full_key(prepared, precision), compute, shipped)
+    besides = precision if share is None else {**(precision or {}), "share": share}
+    shipped = SHIPPED if not besides and _device(prepared) == "cpu" else None
+    artifacts, value = cached("base-evaluation", full_key(prepared, besides), compute, shipped)
     figures = {name: Figure(**record) for name, record in value["figures"].items()}
     return Evaluation(figures, value["items"], artifacts, measured=value.get("measured", {}))
 
@@ -48,11 +53,11 @@ def full_key(prepared: PreparedTask, precision: Mapping[str, Any] | None = None)
     return {"key": key, **precision} if precision else key
 
 
-def measure(prepared: PreparedTask, **source: Any) -> Result:
+def measure(prepared: PreparedTask, share: float | None = None, **source: Any) -> Result:
     """Evaluate the base: artifacts, and figures and items as JSON values. `source` is kept with the figures."""
     import torch
 
-    evaluation = prepared.evaluate()
+    evaluation = prepared.evaluate() if share is None else prepared.evaluate_part(share)
     figures = {name: figure.as_record() for name, figure in evaluation.figures.items()}
     machine = {
         "device": _device(prepared),

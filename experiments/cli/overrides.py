@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, get_type_hints
 
 from adapters.base import method_names
@@ -21,6 +22,11 @@ class Overrides:
     task_name: str | None = None
     task: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
+
+    def typed(self) -> dict[str, str]:
+        """The option of each setting, by its dotted name: "train.batch_size"."""
+        names = [f"{part}.{name}" for part in ("task", "train") for name in getattr(self, part)]
+        return {name: f"--{name.replace('_', '-')}" for name in names}
 
     def apply(self, config: RunConfig) -> RunConfig:
         """The configuration with these settings."""
@@ -50,30 +56,37 @@ def method_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise UsageError(f"expected METHOD.SETTING=VALUE, for example lora.alpha=8, not '{word}'")
         cls = registered(method_names(), method, "method")
         setting = setting.replace("-", "_")
-        settings.setdefault(method, {})[setting] = _parsed(cls, setting, value)
+        settings.setdefault(method, {})[setting] = parsed_setting(cls, "adapter", setting, value)
     return settings
 
 
-def _parsed(cls: Any, setting: str, value: str) -> Any:
-    """One setting's value from its text. Raises UsageError if the setting is unknown or the value invalid."""
+@cache
+def parsed_setting(cls: Any, part: str, setting: str, value: str) -> Any:
+    """One setting's value from the text that `--PART.SETTING` takes; `cls` is a method, a task, or `Train`.
+
+    Raises UsageError if the setting is unknown or the value invalid.
+    """
     import shlex
 
     import tyro
 
     valid = {f.name for f in fields(cls)}
+    name, spelled = getattr(cls, "name", part), setting.replace("_", "-")
     if setting not in valid:
         raise UsageError(
-            f"{cls.name} has no setting '{setting}'{did_you_mean(setting, valid)}; it has {', '.join(sorted(valid))}"
+            f"{name} has no setting '{spelled}'{did_you_mean(spelled, [each.replace('_', '-') for each in valid])}; "
+            f"it has {', '.join(sorted(each.replace('_', '-') for each in valid))}"
         )
     several = isinstance(getattr(cls(), setting), (tuple, dict)) and not is_json(get_type_hints(cls)[setting])
-    words = [f"--{setting.replace('_', '-')}", *(shlex.split(value) if several else [value])]
     try:
+        words = [f"--{spelled}", *(shlex.split(value) if several else [value])]
         with captured(io.StringIO()):
             config = (tyro.conf.FlagConversionOff,)
             parsed = tyro.cli(cls, args=words, config=config, registry=registry(), console_outputs=False)
     except (SystemExit, ValueError):
+        command = {"adapter": f"{name} TASK", "task": f"METHOD {name}", "train": "METHOD TASK"}[part]
         raise UsageError(
-            f"'{value}' is not a value for {cls.name}.{setting}; see --adapter.{setting.replace('_', '-')} in "
-            f"`python -m experiments.run {cls.name} TASK --help`"
+            f"'{value}' is not a value for {name}.{spelled}; see --{part}.{spelled} in "
+            f"`python -m experiments.run {command} --help`"
         ) from None
     return getattr(parsed, setting)

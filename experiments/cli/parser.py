@@ -221,7 +221,8 @@ def _refuse_repeated(line: _Line) -> None:
         for setting in fields(part):
             option = f"--{key}.{setting.name}" if key else f"--{setting.name}"
             option = option.replace("_", "-")
-            if names.count(option) > 1 and re.search("tuple|Mapping|dict", str(setting.type)):
+            appends = "UseAppendAction" in str(setting.type)
+            if names.count(option) > 1 and not appends and re.search("tuple|Mapping|dict", str(setting.type)):
                 stop(f"{option} is given twice: give all its values at once")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+DIVERGED = "diverged: "  # how the reason in the record of a diverged run begins
 
 
 class RunFailure(RuntimeError):

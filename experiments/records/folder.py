@@ -123,7 +123,12 @@ class RunFolder:
         self.result_file.unlink(missing_ok=True)  # first: from here on the run is unfinished
         for folder in (self.checkpoint, self.samples):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.path / "steps.jsonl", self.path / "items.parquet", self.adapter_file):
+        for file in (
+            self.path / "steps.jsonl",
+            self.path / "curve.jsonl",
+            self.path / "items.parquet",
+            self.adapter_file,
+        ):
             file.unlink(missing_ok=True)
 
     @contextlib.contextmanager

@@ -47,7 +47,7 @@ def _training_of(config: RunConfig) -> dict[str, Any]:
 
 
 def load_training(source: RunFolder, folder: RunFolder, attachment: Attachment) -> dict[str, Any]:
-    """Load the trained adapter of another run, and copy its log of steps; returns the record's entries about it."""
+    """Load the trained adapter of another run, and copy its logs; returns the record's entries about it."""
     from adapters.interchange.tensors import read_tensors
     from tasks.distributed import is_main
 
@@ -55,7 +55,7 @@ def load_training(source: RunFolder, folder: RunFolder, attachment: Attachment) 
     assert record is not None, "the run has finished"
     attachment.load(read_tensors(source.adapter_file)[0])
     attachment.facts["trained_in"] = source.path.name
-    steps = source.path / "steps.jsonl"
-    if is_main() and steps.exists():
-        shutil.copyfile(steps, folder.path / steps.name)
+    for log in (source.path / "steps.jsonl", source.path / "curve.jsonl"):
+        if is_main() and log.exists():
+            shutil.copyfile(log, folder.path / log.name)
     return {name: record[name] for name in OF_TRAINING if name in record} | {"seconds": dict(record["seconds"])}

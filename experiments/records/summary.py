@@ -120,10 +120,19 @@ def _costs(record: Mapping[str, Any]) -> Iterator[str]:
         f"{record['communication']['predicted_bytes'] / 1e6:.2f} MB of gradients between processes"
         + _positions(record["facts"])
     )
+    curve = f"evaluations during it {seconds['curve']:.0f}, " if "curve" in seconds else ""
     yield (
-        f"{times}training {seconds['train']:.0f} (steps, validation and checkpoints), evaluation "
+        f"{times}training {seconds['train']:.0f} (steps, validation and checkpoints), {curve}evaluation "
         f"{seconds['evaluate']:.0f}; a step alone takes {seconds['step_median']:.3f} (median)"
     )
+    yield from _best(record["training"])
+
+
+def _best(training: Mapping[str, Any]) -> Iterator[str]:
+    """Where validation loss and, along the curve, the primary metric were best."""
+    for name, best in training.get("best", {}).items():
+        n = f" (n={best['n']})" if best.get("n") is not None else ""
+        yield f"best {name.replace('_', ' ')} at step {best['step']} of {training['steps']}: {best['value']:.4g}{n}"
 
 
 def _memory(memory: Mapping[str, Any]) -> Iterator[str]:

@@ -1,16 +1,16 @@
-"""The runs of a sweep: methods x sizes x seeds."""
+"""The runs of a sweep: methods x sizes x seeds x whatever else it varies."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from adapters.base import Adapter
 from experiments.config import RunConfig, Train
-from experiments.errors import UsageError
+from experiments.errors import UsageError, check_names
 from tasks.base import Task
 
 SEEDS = (0, 1, 2)
@@ -38,6 +38,60 @@ def crossed(
         RunConfig(adapter, task, replace(settings, seed=seed))
         for task, seed, adapter in itertools.product(tasks, seeds, adapters)
     ]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a sweep varies: `variants` turns a configuration into those with each value.
+
+    `settings` names it: "train.learning_rate", "task.resolution", "adapter.targets", or "lora.targets" if only that
+    method is varied.
+    """
+
+    settings: tuple[str, ...]
+    variants: Callable[[RunConfig], Sequence[RunConfig]]
+
+
+def axis_of(setting: str, values: Sequence[Any]) -> Axis:
+    """The axis of one setting. Raises UsageError, on its use, if the configuration has no such setting."""
+    part, _, name = setting.partition(".")
+
+    def variants(config: RunConfig) -> list[RunConfig]:
+        if part_of(config, part) is None:
+            return [config]
+        return [changed(config, setting, value) for value in values]
+
+    return Axis((f"{part}.{name}",), variants)
+
+
+def varied(configs: Sequence[RunConfig], axes: Sequence[Axis]) -> list[RunConfig]:
+    """The cross product of configurations and axes; seeds stay outermost."""
+    for axis in axes:
+        configs = [variant for config in configs for variant in axis.variants(config)]
+    return list(configs)
+
+
+def changed(config: RunConfig, setting: str, value: Any) -> RunConfig:
+    """The configuration with another value of one setting. Raises UsageError if there is no such setting."""
+    part, _, name = setting.partition(".")
+    owner = part_of(config, part)
+    check_names([name], [f.name for f in fields(owner)], type(owner).__name__)
+    field = part if part in ("task", "train") else "adapter"
+    return replace(config, **{field: replace(owner, **{name: value})})
+
+
+def part_of(config: RunConfig, part: str) -> Any:
+    """The adapter, task or training settings; the adapter by its method's name too, None for another method's."""
+    if part in ("adapter", "task", "train"):
+        return getattr(config, part)
+    return config.adapter if config.adapter.name == part else None
+
+
+def values_of(config: RunConfig, settings: Sequence[str]) -> dict[str, Any]:
+    """The configuration's value of each setting that it has."""
+    parts = {setting: part_of(config, setting.partition(".")[0]) for setting in settings}
+    names = {setting: setting.partition(".")[2] for setting in settings}
+    return {s: getattr(part, names[s]) for s, part in parts.items() if hasattr(part, names[s])}
 
 
 def resolved(configs: Sequence[RunConfig]) -> list[RunConfig]:

@@ -24,6 +24,7 @@ from experiments.process.device import device_of
 from experiments.records.failures import RunFailure
 from experiments.records.folder import RunFolder, write_json
 from experiments.records.run_record import RunRecord
+from experiments.sweeping.grid import values_of
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Job(ABC):
 
     config: RunConfig
     root: Path
+    varied: tuple[str, ...] = ()  # the settings that the sweep varies, as in `Axis`
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -48,8 +50,11 @@ class Job(ABC):
 
     @property
     def description(self) -> str:
-        """The method with its size and its other settings that differ from their defaults."""
-        return describe_adapter(self.config.adapter)
+        """The method with its size, its other settings that differ from their defaults, and what the sweep varies."""
+        others = [setting for setting in self.varied if setting.startswith(("train.", "task."))]
+        values = values_of(self.config, others).items()
+        words = [f"{setting.partition('.')[2].replace('_', ' ')} {in_words(value)}" for setting, value in values]
+        return ", ".join([describe_adapter(self.config.adapter), *words])
 
     @property
     def label(self) -> str:
@@ -134,12 +139,12 @@ def describe_adapter(adapter: Adapter) -> str:
         for f in fields(adapter)
         if f.name == adapter.size_field or getattr(adapter, f.name) != getattr(default, f.name)
     ]
-    values = {name: _in_words(getattr(adapter, name)) for name in changed}
+    values = {name: in_words(getattr(adapter, name)) for name in changed}
     settings = [f"{name} {value}" for name, value in values.items() if value is not None]
     return ", ".join([" ".join([adapter.name, *settings[:1]]), *settings[1:]])
 
 
-def _in_words(value: Any) -> str | None:
+def in_words(value: Any) -> str | None:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -90,6 +90,7 @@ class LearningRateSearch:
         steps = max(1, round(self.share * train.steps))
         warmup_steps = None if train.warmup_steps is None else round(self.share * train.warmup_steps)
         warmup_steps = 0 if steps == 1 else warmup_steps
+        train = replace(train, evaluate_every=None)
         short = replace(train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps, learning_rate=rate)
         return replace(config, train=short)
 
@@ -123,6 +124,7 @@ class SeedGroup:
     configs: Sequence[RunConfig]
     root: Path
     search: LearningRateSearch | None = None
+    varied: tuple[str, ...] = ()  # settings, as in `Job`
 
     @property
     def adapter(self) -> Adapter:
@@ -146,7 +148,7 @@ class SeedGroup:
 
     def _trial(self, rate: float) -> Trial:
         assert self.search is not None
-        return Trial(self.search.config(self.configs[0], rate), self.root / FOLDER)
+        return Trial(self.search.config(self.configs[0], rate), self.root / FOLDER, self.varied)
 
     def outcome(self) -> dict[str, Any] | None:
         """The search's entry in the records; None without a search. Raises UsageError if it chose no rate."""
@@ -165,16 +167,18 @@ class SeedGroup:
         """One run per configuration, at the chosen rate. Raises UsageError if the search chose none."""
         search = self.outcome()
         if search is None:
-            return [RunJob(config, self.root) for config in self.configs]
+            return [RunJob(config, self.root, self.varied) for config in self.configs]
         trained = [replace(config.train, learning_rate=search["chosen"]) for config in self.configs]
         pairs = zip(self.configs, trained, strict=True)
-        return [RunJob(replace(config, train=train), self.root, search) for config, train in pairs]
+        return [RunJob(replace(config, train=train), self.root, self.varied, search) for config, train in pairs]
 
 
-def seed_groups(configs: Iterable[RunConfig], root: Path, search: LearningRateSearch | None) -> list[SeedGroup]:
-    """Resolved configurations grouped by everything but the seed, in order."""
+def seed_groups(
+    configs: Iterable[RunConfig], root: Path, search: LearningRateSearch | None, varied: tuple[str, ...] = ()
+) -> list[SeedGroup]:
+    """Resolved configurations grouped by everything but the seed, in order; `varied` names what the sweep varies."""
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         seedless = replace(config, train=replace(config.train, seed=0))
         groups.setdefault(json.dumps(seedless.as_record(), sort_keys=True, default=str), []).append(config)
-    return [SeedGroup(group, root, search) for group in groups.values()]
+    return [SeedGroup(group, root, search, varied) for group in groups.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from adapters.base import Adapter
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.run_record import RunRecord
-from experiments.sweeping.grid import crossed, resolved
+from experiments.sweeping.grid import axis_of, crossed, resolved, varied
 from experiments.sweeping.jobs import LARGEST_JOBS, Job, RunJob, describe_adapter
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.local_launcher import Ended, InProcessLauncher, Launcher, LocalLauncher
@@ -28,24 +28,28 @@ def sweep(
     runs: str | Path = "runs",
     jobs: int = 1,
     search_lr: LearningRateSearch | int | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     retry_failed: bool = False,
     **settings: Any,
 ) -> list[RunRecord]:
     """Run every adapter on every task with every seed; returns the records, a failed run's among them.
 
     Finished runs in `runs` are read, not repeated. `settings` are fields of `Train` (`steps=100`). `search_lr` tries
-    that many learning rates for every adapter and task first (`LearningRateSearch` sets the grid). `jobs` above 1
-    is the number of concurrent runs, each in its own process; a script must then call this under
-    `if __name__ == "__main__":`. Records come in the order tasks, seeds, adapters. Raises UsageError if the settings
-    make no sense.
+    that many learning rates for every adapter and task first (`LearningRateSearch` sets the grid). `vary` adds the
+    values of any setting (`{"train.learning_rate": (1e-4, 1e-3), "lora.targets": (("attention",), ("all",))}`): every
+    combination runs. `jobs` above 1 is the number of concurrent runs, each in its own process; a script must then call
+    this under `if __name__ == "__main__":`. Records come in the order tasks, seeds, adapters, varied values. Raises
+    UsageError if the settings make no sense.
     """
     if not 1 <= jobs <= LARGEST_JOBS:
         raise UsageError(f"jobs must be at least 1 and at most {LARGEST_JOBS}, not {jobs}")
     if isinstance(search_lr, int):
         search_lr = LearningRateSearch(search_lr)
     base = with_settings(train, settings)
-    configs = resolved(crossed(_listed(tasks), _listed(seeds), _listed(adapters), base))
-    groups = seed_groups(configs, Path(runs), search_lr)
+    axes = [axis_of(setting, values) for setting, values in (vary or {}).items()]
+    configs = resolved(varied(crossed(_listed(tasks), _listed(seeds), _listed(adapters), base), axes))
+    names = tuple(setting for axis in axes for setting in axis.settings)
+    groups = seed_groups(configs, Path(runs), search_lr, names)
     launcher = InProcessLauncher() if jobs == 1 else LocalLauncher(jobs)
     find_rates(groups, launcher)
     failures = perform_runs(groups, configs, launcher, retry_failed)
@@ -108,7 +112,7 @@ def runs_of(groups: Sequence[SeedGroup]) -> tuple[dict[int, RunJob], dict[Job, s
         try:
             runs |= {id(config): run for config, run in zip(group.configs, group.runs(), strict=True)}
         except UsageError as reason:
-            blocked |= {RunJob(config, group.root): str(reason) for config in group.configs}
+            blocked |= {RunJob(config, group.root, group.varied): str(reason) for config in group.configs}
     return runs, blocked
 
 

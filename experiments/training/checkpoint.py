@@ -43,6 +43,7 @@ class Progress:
     batches: int = 0  # drawn so far, by all processes
     log_bytes: int = 0  # length of the step log
     seconds: float = 0.0
+    curve_seconds: float = 0.0
     peak: Mapping[str, Any] | None = None
     made_with: Mapping[str, Any] | None = None  # its `conditions`
 

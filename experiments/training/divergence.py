@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from experiments.records.failures import Diverged
+from experiments.records.failures import DIVERGED, Diverged
 from tasks import distributed
 
 
@@ -17,7 +17,7 @@ def divergence(step: int, name: str | None, learning_rate: float, scaled: bool) 
     """The error for step `step` (from 0) with the tensor `name`; without one, only a sum over batches overflowed."""
     name = name or ("the gradient, scaled for fp16," if scaled else "the sum of the losses")
     return Diverged(
-        f"diverged: {name} is not finite at step {step + 1}; a lower --train.learning-rate than {learning_rate:g} may "
+        f"{DIVERGED}{name} is not finite at step {step + 1}; a lower --train.learning-rate than {learning_rate:g} may "
         "help, unless the data or the base is the cause"
     )
 

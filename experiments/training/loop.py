@@ -24,6 +24,7 @@ from experiments.training.compilation import CompiledBlocks
 from experiments.training.divergence import divergence, first_not_finite, first_of_all
 from experiments.training.memory import TrainingMemory
 from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
+from experiments.training.quality_curve import QualityCurve
 from experiments.training.readings import Readings
 from experiments.training.signals import Interrupted, Interruption
 from experiments.training.spacing import CheckpointSpacing
@@ -36,11 +37,13 @@ from tasks.base import PreparedTask
 class Trained:
     """The record's entries about a training.
 
-    Seconds are wall-clock time, summed over the sessions of a resumed run; `step_median` is per optimizer step.
+    Seconds are wall-clock time, summed over the sessions of a resumed run, those of the quality curve apart;
+    `step_median` is per optimizer step.
     `differs` lists what changed when the run was resumed and may change the last bits of the result.
     """
 
     seconds: float
+    curve_seconds: float
     step_median: float
     final_loss: float
     resumed_from: int
@@ -64,9 +67,11 @@ class Trainer:
         interruption: Interruption | None = None,
         check_writer: Callable[[], None] = lambda: None,
         callbacks: Sequence[Callback] = (),
+        curve: QualityCurve | None = None,
     ):
         self.prepared, self.attachment, self.folder = prepared, attachment, folder
         self.interruption, self.check_writer = interruption or Interruption(), check_writer
+        self.curve, self.curve_seconds = curve, 0.0
         self.settings = resolved = ResolvedTrain.of(settings)
         self.accelerator = make_accelerator(resolved, folder)
         self.device: Any = self.accelerator.device
@@ -185,7 +190,12 @@ class Trainer:
     def _is_read_after(self, done: int) -> bool:
         """Whether a step is read now: so many are pending, or what follows has to know that they are finite."""
         settings = self.settings
-        due = any(done % steps == 0 for steps in (settings.validation_steps, settings.checkpointing_steps))
+        intervals = (
+            settings.validation_steps,
+            settings.checkpointing_steps,
+            self.curve.every if self.curve else done + 1,
+        )
+        due = any(done % steps == 0 for steps in intervals)
         stopping = distributed.world_size() == 1 and self.interruption.signal is not None
         return self.readings.full or due or stopping or done == settings.steps
 
@@ -197,6 +207,9 @@ class Trainer:
             if is_last and (done % settings.validation_steps == 0 or done == settings.steps):
                 self._add_validation(line)
             self._log(line, log, bar)
+        if self.curve is not None and (done % self.curve.every == 0 or done == settings.steps):
+            with self._measuring():
+                self.curve_seconds += self.curve.add(done)
         signal = distributed.on_main(lambda: self.interruption.signal)
         if done % settings.checkpointing_steps == 0 or done == settings.steps or signal is not None:
             needed = done == settings.steps or signal is not None
@@ -225,14 +238,20 @@ class Trainer:
 
         Their samples go to samples/.
         """
+        with self._measuring():
+            loss = self.prepared.validation_loss() if self.prepared.has_validation else None
+            self.prepared.illustrate(self.folder / "samples", step)
+        return loss
+
+    @contextlib.contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """A context between two steps with the weights that a run ending now would save; the training is unchanged."""
         model = self.prepared.backbone.model
         self.batches.settle()  # drawing one releases frozen parts that pictures are made with
         model.eval()
         with averaged(self.average, self.owned.values()), self.compiled.inactive(), self.memory.paused():
-            loss = self.prepared.validation_loss() if self.prepared.has_validation else None
-            self.prepared.illustrate(self.folder / "samples", step)
+            yield
         model.train()
-        return loss
 
     def _bar(self) -> tqdm:
         hidden = not self.accelerator.is_main_process
@@ -249,6 +268,7 @@ class Trainer:
             batches=step * self.settings.gradient_accumulation_steps * distributed.world_size(),
             log_bytes=log_bytes,
             seconds=self._seconds(),
+            curve_seconds=self.start.curve_seconds + self.curve_seconds,
             peak=self._peak(),
             made_with=checkpoint.conditions(self.device),
         )
@@ -260,6 +280,8 @@ class Trainer:
         if self.average is not None:
             self.average.optimization_step = progress.step
         self.log.truncate(progress.log_bytes)
+        if self.curve is not None:
+            self.curve.start(progress.step)
         return progress
 
     def _trained(self) -> Trained:
@@ -268,11 +290,18 @@ class Trainer:
         now = checkpoint.conditions(self.device)
         differs = [f"{k}: {v}, then {now[k]}" for k, v in (self.start.made_with or now).items() if v != now[k]]
         return Trained(
-            self._seconds(), statistics.median(durations), lines[-1]["loss"], self.start.step, self._peak(), differs
+            self._seconds(),
+            self.start.curve_seconds + self.curve_seconds,
+            statistics.median(durations),
+            lines[-1]["loss"],
+            self.start.step,
+            self._peak(),
+            differs,
         )
 
     def _seconds(self) -> float:
-        return self.start.seconds + time.perf_counter() - self.started
+        """Of steps, validation and checkpoints, in all sessions."""
+        return self.start.seconds + time.perf_counter() - self.started - self.curve_seconds
 
     def _peak(self) -> Mapping[str, Any]:
         """The largest peak of all sessions."""

@@ -67,6 +67,12 @@ class Train:
     gigabyte or more are saved less often if they would take more than 3 % of the time."""
     validation_steps: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
     """Steps between validation losses. Default: a tenth of the steps."""
+    evaluate_every: int | None = bounded(None, at_least=1, at_most=LARGEST_COUNT)
+    """Steps between evaluations during training, of --train.evaluate-share of the test items (always the same ones):
+    curves in curve.jsonl, each figure with its n. The training does not change, nor does it stop early; the record says
+    at which step validation loss and primary metric were best. Default: none."""
+    evaluate_share: float = bounded(0.1, above=0, at_most=1)
+    """Share of the evaluation's items that --train.evaluate-every measures; at least 2, of pictures at least 10."""
     log_every: int = bounded(10, at_least=1, at_most=LARGEST_COUNT)
     """Steps after which a GPU's losses and gradient norms are read together, since reading waits for the GPU; logged
     for each step. A CPU need not wait: there each step is read at once."""

@@ -18,6 +18,7 @@ from tasks.diffusion.evaluation.metrics.leakage import Leakage
 from tasks.diffusion.evaluation.metrics.similarity import Similarity
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.metrics.vendi import VendiScore
+from tasks.diffusion.evaluation.prompt_kinds import in_styles, named, repeated
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
 from tasks.errors import TaskError
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from tasks.diffusion.data.held_out import HeldOut
     from tasks.diffusion.data.splits import PictureSplits
     from tasks.diffusion.dreambooth_task import SubjectDriven
+    from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric
 
 DRAWN = {"instance_prompt": "a picture of sks mushroom", "class_prompt": "a picture of a mushroom", "kind": "mushroom"}
 DRAWN_HELD_OUT = 24
+CLIP_T = "agreement with the prompt that names the class (CLIP-T)"
 PAPERS_PICTURES = 6  # at most that Ruiz et al. train on
 # The first of the paper's prompts that suit objects and living subjects alike (its supplement, "Dataset").
 CONTEXTS = (
@@ -49,7 +52,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     metrics = declare(
         Similarity(),
         ClipImageSimilarity(),
-        ClipScore(meaning="agreement with the prompt that names the class (CLIP-T)"),
+        ClipScore(meaning=CLIP_T),
         Alignment(
             meaning="the class and the prompt's background found in the picture",
             world="objects",
@@ -64,6 +67,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     )
     primary_metric = "similarity"
     input_size_field = "resolution"
+    data_size_field = "train_items"
     other_names = ("dreambooth",)
     option_hints: ClassVar = OPTION_HINTS | {
         "instance_data_dir": "it is called --task.data here",
@@ -93,6 +97,9 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     """Number of the subject's prompts to sample. Default: the base's card."""
     drift_items: int = bounded(50, at_least=1, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift."""
+
+    def data_size(self) -> int | None:
+        return self.train_items if self.is_drawn else None
 
     def prepare(self, device: torch.device) -> SubjectDriven:
         from tasks.diffusion.dreambooth_task import Subject, SubjectDriven
@@ -140,6 +147,47 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
             contexts = [("", {}), *((f" {context}", {}) for context in CONTEXTS)]
         chosen = [contexts[i % len(contexts)] for i in range(value_of(self.test_items))]
         return [Prompt(self.subject_prompt + words, self.described_prompt + words, shown) for words, shown in chosen]
+
+    def prompts_of_kinds(self, splits: PictureSplits) -> dict[str, list[Prompt]]:
+        """The training caption; its subject without other words; contexts that training lacks; other styles."""
+        count = self.prompt_kind_items
+        if not count:
+            return {}
+        shown = {"kind": DRAWN["kind"]} if self.is_drawn else {}
+        trained = Prompt(self.subject_prompt, self.described_prompt, shown)
+        trigger = Prompt(named(trained.text), named(trained.caption), shown)
+        return {
+            "trained": [trained] * count,
+            "trigger": [trigger] * count,
+            "content": repeated([self._in_context(trained, *each) for each in self._new_contexts()], count),
+            "style": in_styles([trained] * count, self.base),
+        }
+
+    def _in_context(self, prompt: Prompt, words: str, shown: dict[str, str]) -> Prompt:
+        return Prompt(f"{prompt.text} {words}", f"{prompt.caption} {words}", {**prompt.attributes, **shown})
+
+    def _new_contexts(self) -> list[tuple[str, dict[str, str]]]:
+        """Words and attributes of contexts that the training pictures do not show, as far as that is known."""
+        if not self.is_drawn:
+            return [(context, {}) for context in CONTEXTS]
+        from tasks.diffusion.worlds.character import Character
+        from tasks.diffusion.worlds.drawing import BACKGROUNDS
+
+        new = [background for background in BACKGROUNDS if Character().held_out({"background": background})]
+        return [(f"on a {background} background", {"background": background}) for background in new]
+
+    def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
+        everywhere: list[ImageMetric] = [Similarity(), ClipScore(meaning=CLIP_T)]
+        kind, both = (
+            Alignment(meaning=meaning, world="objects", attributes=attributes, shuffle=False)
+            for meaning, attributes in (
+                ("the class found in the picture", ("kind",)),
+                ("the class and the prompt's background found in the picture", ("kind", "background")),
+            )
+        )
+        drawn = self.is_drawn
+        named_class, in_context = ([*everywhere, metric] if drawn else everywhere for metric in (kind, both))
+        return {"trained": named_class, "trigger": named_class, "content": in_context, "style": named_class}
 
     def base_prompts(self) -> list[Prompt]:
         return base_prompts(self.base, self.drift_items)

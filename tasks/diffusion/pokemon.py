@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,8 +18,10 @@ from tasks.diffusion.evaluation.metrics.drift import Drift
 from tasks.diffusion.evaluation.metrics.fid import FrechetDistance
 from tasks.diffusion.evaluation.metrics.fid_infinity import ExtrapolatedFrechetDistance
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance
+from tasks.diffusion.evaluation.metrics.similarity import Similarity
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.metrics.vendi import VendiScore
+from tasks.diffusion.evaluation.prompt_kinds import in_styles, repeated
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, DiffusionSettings, value_of
 from tasks.pretrained.settings import LARGEST_ITEMS
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
 
     from tasks.diffusion.data.caption_files import Columns
     from tasks.diffusion.data.splits import PictureSplits
+    from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric
     from tasks.diffusion.text_to_image import TextToImage
+    from tasks.diffusion.worlds.creatures import Creatures
 
 DRAWN = ("creatures", "openmoji")
+TRIGGER = "a creature"  # what training adds to the base's world
+RECOMBINED_STREAM = 6  # of the attributes that replace a training prompt's
 ATTRIBUTES = ("body", "colour", "eyes", "head", "limb", "belly", "background")  # those of `Creatures`
 
 
@@ -54,6 +60,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     )
     primary_metric = "kid"
     input_size_field = "resolution"
+    data_size_field = "train_items"
     other_names = ("pokemon", "text-to-image")
     defaults: ClassVar = DEFAULTS | {
         "train_items": 1500,
@@ -86,6 +93,9 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
     (published base on a CPU: 0)."""
+
+    def data_size(self) -> int | None:
+        return self.filled().train_items if self.data == "creatures" else None
 
     def prepare(self, device: torch.device) -> TextToImage:
         from tasks.diffusion.text_to_image import TextToImage
@@ -132,6 +142,34 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         attributes = test.attributes or [{}] * len(test)
         return [Prompt(text, text, shown) for text, shown in zip(test.captions, attributes, strict=True)]
 
+    def prompts_of_kinds(self, splits: PictureSplits) -> dict[str, list[Prompt]]:
+        """Training captions; "a creature"; the same captions with a held-out combination; in another style."""
+        count = self.prompt_kind_items
+        if not count:
+            return {}
+        train = splits.train
+        attributes = train.attributes or [{}] * len(train)
+        pairs = zip(train.captions, attributes, strict=True)
+        trained = repeated([Prompt(text, text, shown) for text, shown in pairs][:count], count)
+        style = in_styles(trained, self.base)
+        if self.data != "creatures":
+            return {"trained": trained, "style": style}
+        from tasks.diffusion.worlds.creatures import Creatures
+
+        return {
+            "trained": trained,
+            "trigger": [Prompt(TRIGGER, TRIGGER)] * count,
+            "content": [_recombined(Creatures(), prompt.attributes, i) for i, prompt in enumerate(trained)],
+            "style": style,
+        }
+
+    def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
+        everywhere: list[ImageMetric] = [Similarity(meaning="pictures to the test's real pictures"), ClipScore()]
+        if self.data != "creatures":
+            return {"trained": everywhere, "style": everywhere}
+        aligned = [*everywhere, Alignment(shuffle=False)]
+        return {"trained": aligned, "trigger": everywhere, "content": aligned, "style": aligned}
+
     def base_prompts(self) -> list[Prompt]:
         return base_prompts(self.base, value_of(self.drift_items))
 
@@ -143,3 +181,15 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
     def validation_pictures(self) -> int:
         return value_of(self.validation_items)
+
+
+def _recombined(world: Creatures, attributes: Mapping[str, str], index: int) -> Prompt:
+    """The prompt of a creature like this one, whose colour, eyes and head no training picture has together."""
+    import numpy as np
+
+    rng = np.random.default_rng([RECOMBINED_STREAM, index])
+    names = ("colour", "eyes", "head")
+    drawn = world.sample_attributes(rng, held_out=True)
+    shown = {**attributes, **{name: drawn[name] for name in names}}
+    text = world.captions(shown)[0]
+    return Prompt(text, text, shown)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from adapters.bounds import bounded
-from tasks.base import Metric
+from tasks.base import Metric, declare
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.evaluation.prompts import Prompt
 from tasks.pretrained.precision import BasePrecision
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tasks.data_report import DataReport
     from tasks.diffusion.data.splits import PictureSplits
+    from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
@@ -47,7 +48,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluation_seeds",)
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluation_seeds", "prompt_kind_items")
 
     base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1", "sd-2-1-base" or "sdxl", a
@@ -85,6 +86,11 @@ class DiffusionSettings(PretrainedSettings, ABC):
     evaluation_seeds: int = bounded(1, at_least=1, at_most=1000)
     """Number of evaluations of a model, each from other noise. Figures are means over them; with several, reports tell
     the noise of the evaluation from that between trainings."""
+    prompt_kind_items: int = bounded(0, at_least=0, at_most=LARGEST_ITEMS)
+    """Number of prompts of each of four kinds that the evaluation samples besides the test's: as in training, the
+    trigger alone, altered content (combinations or contexts that training never showed), altered style. Each kind has
+    its figures: KIND_similarity (--task.features, to real pictures), KIND_clip_score (--task.scorer) and, for drawn
+    data, KIND_alignment (the classifier of drawings). KIND is trained, trigger, content or style. Default: none."""
     features: str = "efficientnet"
     """Extractor of image features: "efficientnet", "inception" (torch-fidelity), or a CLIP (folder or hub name), which
     gives CMMD instead of KID and FID."""
@@ -102,6 +108,25 @@ class DiffusionSettings(PretrainedSettings, ABC):
     @abstractmethod
     def base_prompts(self) -> list[Prompt]:
         """Prompts of the base's pretraining domain, on which drift is measured."""
+
+    def prompts_of_kinds(self, splits: PictureSplits) -> dict[str, list[Prompt]]:
+        """`prompt_kind_items` prompts of each kind that these data have; none if there are no such items."""
+        return {}
+
+    def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
+        """The metrics of each kind that these data have."""
+        return {}
+
+    def all_metrics(self) -> Mapping[str, Metric]:
+        if not self.prompt_kind_items:
+            return self.metrics
+        from tasks.diffusion.evaluation.metrics.of_kind import of_kinds
+
+        return declare(*self.metrics.values(), *of_kinds(self.metrics_of_kinds().items()))
+
+    def kind_sets(self) -> tuple[int, ...]:
+        """The number of pictures of each kind."""
+        return (self.prompt_kind_items,) * len(self.metrics_of_kinds()) if self.prompt_kind_items else ()
 
     def sources(self) -> tuple[Sequence[tuple[str, Path | bytes]], Collection[str]]:
         """The unprocessed files of the data, or their contents, each after its picture's name; and the kinds that every
@@ -147,7 +172,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
         task = self.filled()
         training = TrainingShape(task.encode == "on-the-fly", task.train_text_encoder, task.class_pictures() > 0)
         evaluation = EvaluationShape(
-            task.sampled_sets(),
+            (*task.sampled_sets(), *task.kind_sets()),
             value_of(task.num_inference_steps),
             value_of(task.guidance_scale),
             task.validation_pictures(),

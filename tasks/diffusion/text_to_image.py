@@ -62,9 +62,10 @@ class TextToImage(PreparedTask):
         task = self.task
         models = EvaluationModels.load(task.features, task.scorer, self.base.device)
         real = RealPictures(self.splits, self.base, models, class_prompt)
-        sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling)
+        kinds = task.prompts_of_kinds(self.splits)
+        sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling, kinds)
         inputs = MetricInputs(self.base, models, real, sampled, self.validation_loss)
-        return ImageEvaluation(list(task.metrics.values()), inputs, task.evaluation_seeds)
+        return ImageEvaluation(list(task.all_metrics().values()), inputs, task.evaluation_seeds)
 
     def _facts(self) -> dict[str, Any]:
         task, sampling = self.task, self.sampling
@@ -89,8 +90,14 @@ class TextToImage(PreparedTask):
                 "variants": self.augmentation.variants(self.splits.train) if task.encode == "cached" else None,
             },
             "text_encoder": "trained" if task.train_text_encoder else "frozen",
+            **({"prompt_kinds": self._kinds()} if self.task.prompt_kind_items else {}),
             **self._cut_captions(),
         }
+
+    def _kinds(self) -> dict[str, dict[str, Any]]:
+        """The number of prompts of each kind, and the first."""
+        kinds = self.evaluation.inputs.sampled.kinds
+        return {kind: {"n": len(prompts), "first": prompts[0].text} for kind, prompts in kinds.items()}
 
     def _cut_captions(self) -> dict[str, Any]:
         """How many captions of each split are longer than the text encoder reads; also printed."""
@@ -172,6 +179,13 @@ class TextToImage(PreparedTask):
     def evaluate(self, output: Path | None = None) -> Evaluation:
         self.backbone.model.eval()
         return self.evaluation.measure(output)
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        self.backbone.model.eval()
+        try:
+            return self.evaluation.part(share).measure(None)
+        finally:
+            self.release()
 
     def finish(self, tuned: Evaluation, base: Evaluation, output: Path | None = None) -> Evaluation:
         return self.evaluation.finish(super().finish(tuned, base, output), base, output)

@@ -37,6 +37,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         *(REFERENCE_PERPLEXITY, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS),
     )
     primary_metric = "slot_accuracy"  # perfect texts of the bundled grammar have a BLEU of 66, as trained models do
+    data_size_field = "train_items"
     option_hints: ClassVar = {
         "evaluation_seeds": "nothing in this evaluation is random: a beam search writes the same texts each time",
         "max_length": "--task.max-new-tokens limits the length of a generated text",
@@ -75,6 +76,9 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     def check_settings(self) -> None:
         super().check_settings()
         self.all_metrics()
+
+    def data_size(self) -> int | None:
+        return self.train_items if self.data == "restaurants" else None
 
     def all_metrics(self) -> Mapping[str, Metric]:
         if not self.extra_metrics:

@@ -12,8 +12,9 @@ import numpy as np
 from tasks.bad_items import print_left_out
 from tasks.base import Evaluation, Figure, Metric
 from tasks.language.data.e2e_data import MeaningSplits
+from tasks.language.data.meanings import Item
 from tasks.language.data.rows import fitting_items, prompt_ids, reference_rows, row_fits
-from tasks.language.language_task import LanguageTask
+from tasks.language.language_task import LanguageTask, part_of
 from tasks.language.metrics.perplexity import REFERENCE_PERPLEXITY, perplexity
 from tasks.language.metrics.slot_error_rate import SLOT_METRICS, SlotErrors, slot_errors, slot_figures
 from tasks.language.metrics.slot_patterns import SLOTS, known_names
@@ -84,16 +85,23 @@ class DataToText(LanguageTask):
         return {name: reason for name, reason in reasons.items() if name not in figures}
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
+        return self._evaluate(output, None)
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        return self._evaluate(None, share)
+
+    def _evaluate(self, output: Path | None, share: float | None) -> Evaluation:
+        """On the test's meanings, or a share of them."""
         self.base.model.eval()
-        test = self.test
+        test = part_of(self.test, share)
         texts = generate(self.base, [prompt_ids(self.base, item) for item in test], self.beam_search)
         figures, columns = text_figures(self.metrics.values(), Corpus(texts, [item.references for item in test]))
-        errors = self._slot_errors(texts)
-        figures |= slot_figures(self.metrics, errors, self._slot_errors([item.references[0] for item in test]))
+        errors = self._slot_errors(test, texts)
+        figures |= slot_figures(self.metrics, errors, self._slot_errors(test, [item.references[0] for item in test]))
         if REFERENCE_PERPLEXITY.name in self.metrics:
-            figures[REFERENCE_PERPLEXITY.name] = self._reference_perplexity()
+            figures[REFERENCE_PERPLEXITY.name] = self._reference_perplexity(test)
         not_measured = self.not_measured(figures)
-        likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
+        likelihood_figures, artifacts = self.likelihood_figures(len(self.validation), share)
         items = [
             {"item": i, "meaning": item.line, "text": text, "reference": item.references[0]}
             | asdict(errors[i])
@@ -104,17 +112,17 @@ class DataToText(LanguageTask):
             _write_texts(items, output)
         return Evaluation(figures | likelihood_figures, items, artifacts, not_measured)
 
-    def _reference_perplexity(self) -> Figure:
+    def _reference_perplexity(self, test: Sequence[Item]) -> Figure:
         """Over the test meanings; the interval resamples a meaning with all its references."""
-        rows = reference_rows(self.base, self.test)
-        meanings = np.repeat(np.arange(len(self.test)), [len(item.references) for item in self.test])
+        rows = reference_rows(self.base, test)
+        meanings = np.repeat(np.arange(len(test)), [len(item.references) for item in test])
         fits = np.array([row_fits(self.base, row) for row in rows])
         losses = likelihood.losses(self.base, [row for row, fit in zip(rows, fits, strict=True) if fit])
         groups = np.unique(meanings[fits], return_inverse=True)[1]
         return perplexity(REFERENCE_PERPLEXITY, losses, self.extractor, groups)
 
-    def _slot_errors(self, texts: Sequence[str]) -> list[SlotErrors]:
-        pairs = zip(self.test, texts, strict=True)
+    def _slot_errors(self, test: Sequence[Item], texts: Sequence[str]) -> list[SlotErrors]:
+        pairs = zip(test, texts, strict=True)
         return [slot_errors(item.meaning, text, self.names) for item, text in pairs]
 
 

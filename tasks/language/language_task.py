@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from tasks.base import Evaluation, Figure, Metric, PreparedTask
+from tasks.fixed_part import fixed_part
 from tasks.language.data import general_english
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, VALIDATION_LOSS, Losses, drift, perplexity
 from tasks.language.model import likelihood
@@ -19,6 +20,7 @@ from tasks.language.model.likelihood import Row, TokenBatch
 from tasks.shuffling import shuffled_indices
 
 CPU = torch.device("cpu")
+Item = TypeVar("Item")
 
 
 class Splits(Protocol):
@@ -120,15 +122,20 @@ class LanguageTask(PreparedTask):
     def evaluation_inputs(self) -> dict[str, Any]:
         """The test items and settings that the subclass's `evaluate` reads, as JSON values."""
 
-    def likelihood_figures(self, validation_items: int) -> tuple[dict[str, Figure], dict[str, Tensor]]:
-        """Perplexity on general English and validation loss, if the task lists them, and the evaluation's artifacts."""
+    def likelihood_figures(
+        self, validation_items: int, share: float | None = None
+    ) -> tuple[dict[str, Figure], dict[str, Tensor]]:
+        """Perplexity on general English and validation loss, if the task lists them, and the evaluation's artifacts.
+
+        With `share`, of this part of general English, without the validation loss (the step log has it).
+        """
         figures, artifacts = {}, {}
         if FAMILIAR_PERPLEXITY.name in self.metrics or DRIFT.name in self.metrics:
-            losses = likelihood.losses(self.base, self.familiar)
+            losses = likelihood.losses(self.base, part_of(self.familiar, share))
             artifacts = _as_artifacts(losses)
             if FAMILIAR_PERPLEXITY.name in self.metrics:
                 figures[FAMILIAR_PERPLEXITY.name] = perplexity(FAMILIAR_PERPLEXITY, losses, self.extractor)
-        if VALIDATION_LOSS.name in self.metrics:
+        if VALIDATION_LOSS.name in self.metrics and share is None:
             value = self.validation_loss()
             figures[VALIDATION_LOSS.name] = VALIDATION_LOSS.figure(value, validation_items, self.extractor)
         return figures, artifacts
@@ -138,6 +145,11 @@ class LanguageTask(PreparedTask):
             before, after = _from_artifacts(base.artifacts), _from_artifacts(tuned.artifacts)
             tuned.figures[DRIFT.name] = drift(after, before, self.extractor)
         return super().finish(tuned, base, output)
+
+
+def part_of(items: Sequence[Item], share: float | None) -> list[Item]:
+    """All items, or a fixed part of them."""
+    return list(items) if share is None else [items[i] for i in fixed_part(len(items), share)]
 
 
 def _as_artifacts(losses: Losses) -> dict[str, Tensor]:

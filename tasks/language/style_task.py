@@ -12,7 +12,7 @@ from tasks.bad_items import print_left_out
 from tasks.base import Evaluation, Metric
 from tasks.language.data.rows import row_length, rows_by_part
 from tasks.language.data.style_data import TextSplits
-from tasks.language.language_task import LanguageTask
+from tasks.language.language_task import LanguageTask, part_of
 from tasks.language.metrics.perplexity import BITS_PER_BYTE, PERPLEXITY, bits_per_byte, perplexity
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
@@ -55,14 +55,24 @@ class TextModelling(LanguageTask):
         return {"test": self.splits.test, "validation_parts": len(self.splits.validation), "length": self.max_length}
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
+        return self._evaluate(None)
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        return self._evaluate(share)
+
+    def _evaluate(self, share: float | None) -> Evaluation:
+        """On the test's parts of the text, or a share of them."""
         self.base.model.eval()
-        losses = likelihood.losses(self.base, self.test)
-        nats = np.bincount(self.test_parts, losses.nats)  # of each part
-        likelihood_figures, artifacts = self.likelihood_figures(len(self.splits.validation))
+        parts = part_of(range(len(self.splits.test)), share)
+        measured = np.isin(self.test_parts, parts)
+        groups = np.searchsorted(parts, self.test_parts[measured])
+        losses = likelihood.losses(self.base, [row for row, used in zip(self.test, measured, strict=True) if used])
+        nats, texts = np.bincount(groups, losses.nats), [self.splits.test[i] for i in parts]  # of each part
+        likelihood_figures, artifacts = self.likelihood_figures(len(self.splits.validation), share)
         figures = {}
         if PERPLEXITY.name in self.metrics:
-            figures[PERPLEXITY.name] = perplexity(PERPLEXITY, losses, self.extractor, self.test_parts)
+            figures[PERPLEXITY.name] = perplexity(PERPLEXITY, losses, self.extractor, groups)
         if BITS_PER_BYTE.name in self.metrics:
-            figures[BITS_PER_BYTE.name] = bits_per_byte(nats, self.splits.test, self.extractor)
-        items = [{"item": i, "text": part, "nats": nats[i]} for i, part in enumerate(self.splits.test)]
+            figures[BITS_PER_BYTE.name] = bits_per_byte(nats, texts, self.extractor)
+        items = [{"item": i, "text": self.splits.test[i], "nats": nats[k]} for k, i in enumerate(parts)]
         return Evaluation(figures | likelihood_figures, items, artifacts)

@@ -237,10 +237,14 @@ class _Predictor:
         return [*before, *self.between_steps(calls, training), *self.of_tuned_model(calls)]
 
     def between_steps(self, calls: Sequence[EvaluationCall], training: Phase) -> Iterator[Phase]:
-        """Calls in training, beside what is alive between two steps."""
-        timeline = training.timeline
+        """Calls in training, beside what is alive between two steps: with --train.evaluate-every an evaluation's too.
+
+        They are predicted at the shapes of a whole evaluation, whose largest batch a share of it may not fill.
+        """
+        timeline, settings = training.timeline, self.settings
         for call in calls:
-            if "training" in call.when:
+            in_curve = settings.evaluate_every is not None and "evaluation" in call.when
+            if "training" in call.when or in_curve:
                 tracker = self.tracker()
                 read_again = [self.others[name] for name in call.models if name not in self.meta.frozen]
                 phase = self.call(tracker, call, "training", read_again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from tasks.diffusion.evaluation.grid import save_before_after, save_pictures
 from tasks.diffusion.evaluation.inputs import MetricInputs
 from tasks.diffusion.evaluation.metrics.image_metric import FEWEST_PICTURES, NEEDS, ImageMetric, Measurement
 from tasks.diffusion.evaluation.seeds import average, of_seed, seed_name
+from tasks.fixed_part import fixed_part
 
 SHOWN = 8  # pictures of the grid
 
@@ -31,6 +32,19 @@ class ImageEvaluation:
         self.metrics = [cast(ImageMetric, metric) for metric in metrics if not missing[metric.name]]
         self.left_out = {name: needs for name, needs in missing.items() if needs}
 
+    def part(self, share: float) -> ImageEvaluation:
+        """The evaluation of a fixed share of the prompts, against all real pictures.
+
+        It leaves out the validation loss, which the step log has, and the kinds of prompts.
+        """
+        sampled = self.inputs.sampled
+        prompts, base_prompts = (
+            [each[i] for i in fixed_part(len(each), share, FEWEST_PICTURES)]
+            for each in (sampled.prompts, sampled.base_prompts)
+        )
+        inputs = replace(self.inputs, sampled=replace(sampled, prompts=prompts, base_prompts=base_prompts, kinds={}))
+        return ImageEvaluation([m for m in self.metrics if "validation pictures" not in m.needs], inputs, self.seeds)
+
     def _met(self) -> set[str]:
         """The needs (`image_metric.NEEDS`) that this evaluation meets."""
         inputs, prompts, base_prompts = self.inputs, self.inputs.prompts, self.inputs.base_prompts
@@ -44,6 +58,7 @@ class ImageEvaluation:
             "class prompt": inputs.real.class_prompt is not None,
             "base pictures": bool(base_prompts),
             "base attributes": bool(base_prompts) and bool(base_prompts[0].attributes),
+            "prompt kinds": bool(inputs.sampled.kinds),
             "validation pictures": len(inputs.real.splits.validation) > 0,
         }
         return {need for need, met in conditions.items() if met}
@@ -58,7 +73,7 @@ class ImageEvaluation:
         read = {name: getattr(splits, name) for name in ("validation", "test", "reference", "floor")}
         return {
             "pictures": {name: _content(pictures) for name, pictures in read.items()},
-            "sampled": asdict(inputs.sampled),
+            "sampled": inputs.sampled.key(),
             "evaluation_seeds": self.seeds,
             "class_prompt": inputs.real.class_prompt,
             "models": inputs.models.key,
@@ -75,6 +90,9 @@ class ImageEvaluation:
                 artifacts |= {seed_name(name, seed): tensor for name, tensor in measurement.artifacts.items()}
             if inputs.prompts and seed == 0:
                 artifacts["shown"] = inputs.pictures[:SHOWN]
+            if output is not None and seed == 0:
+                for kind in inputs.sampled.kinds:
+                    save_pictures(inputs.of_kind(kind).pictures[:SHOWN], output / "prompt-kinds" / kind)
         if output is not None and "shown" in artifacts:
             save_pictures(artifacts["shown"], output)
         measurements = {metric.name: average([each[metric.name] for each in by_seed]) for metric in self.metrics}

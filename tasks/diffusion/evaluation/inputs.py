@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class RealPictures:
 
 @dataclass(frozen=True)
 class SampledPrompts:
-    """What an evaluation samples: `prompts` and, for what the base knew before, `base_prompts`.
+    """What an evaluation samples: `prompts` and, for what the base knew before, `base_prompts`; prompts of `kinds`.
 
     `sampling.seed` is that of the first evaluation seed.
     """
@@ -79,6 +80,11 @@ class SampledPrompts:
     prompts: Sequence[Prompt]
     base_prompts: Sequence[Prompt]
     sampling: Sampling
+    kinds: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+
+    def key(self) -> dict[str, Any]:
+        """All of it, for cache keys."""
+        return {name: value for name, value in asdict(self).items() if name != "kinds" or value}
 
 
 @dataclass
@@ -96,10 +102,18 @@ class MetricInputs:
     validation_loss: Callable[[int], float]
     seed: int = 0
     _shown: dict[tuple[str, str], list[Attributes]] = field(default_factory=dict, init=False)
+    _kinds: dict[str, MetricInputs] = field(default_factory=dict, init=False)
 
     @property
     def prompts(self) -> Sequence[Prompt]:
         return self.sampled.prompts
+
+    def of_kind(self, kind: str) -> MetricInputs:
+        """The same inputs with the prompts of one kind as the test's: picture i starts from the same noise."""
+        if kind not in self._kinds:
+            sampled = replace(self.sampled, prompts=self.sampled.kinds[kind], kinds={})
+            self._kinds[kind] = replace(self, sampled=sampled)
+        return self._kinds[kind]
 
     @property
     def base_prompts(self) -> Sequence[Prompt]:

@@ -37,11 +37,12 @@ def task(tmp_path_factory) -> Style:
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
-    settings = {"learning_rate": 0.01, "validation_steps": 2, "device": "cpu"}
+    settings = {"learning_rate": 0.01, "validation_steps": 2, "device": "cpu", "evaluate_every": 2}
     config = RunConfig(Lora(rank=2), task, Train(steps=4, batch_size=6, **settings)).resolved()
     alone = RunFolder.of(tmp_path / "one", config)
     expected = execute(config, alone)
     options = ["--train.learning-rate", "0.01", "--train.validation-steps", "2", "--train.device", "cpu"]
+    options += ["--train.evaluate-every", "2"]
     options += ["--train.steps", "4", "--train.batch-size", "3", "--adapter.rank", "2", "--runs", str(tmp_path / "two")]
     options += ["--task.base", task.base, "--task.data", task.data, "--task.max-length", "48"]
     options += ["--task.test-items", "20", "--task.drift-items", "3"]
@@ -50,6 +51,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
     record = json.loads((folder / "result.json").read_text())
     assert record["config"]["train"]["num_processes"] == 2
     assert losses(folder) == pytest.approx(losses(alone.path), rel=1e-4)
+    assert points(folder) == pytest.approx(points(alone.path), rel=1e-4)
     assert record["metrics"].keys() == expected["metrics"].keys()
     for name, figure in expected["metrics"].items():
         numbers = {part: number for part, number in figure.items() if isinstance(number, float)}
@@ -76,6 +78,12 @@ def test_a_folder_that_cannot_be_written_ends_every_process(task, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for rank in ("0", "1"):
         assert "cannot be written (Not a directory): choose another folder with --runs" in (tmp_path / rank).read_text()
+
+
+def points(folder: Path) -> list[float]:
+    """Steps and perplexities of the quality curve."""
+    lines = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    return [number for line in lines for number in (line["step"], line["metrics"]["perplexity"]["value"])]
 
 
 def losses(folder: Path) -> list[float]:

@@ -29,6 +29,7 @@ NEEDS = {
     "class prompt": "a prompt that names the subject's class",
     "base pictures": "at least one prompt of the base's pretraining domain (--task.drift-items)",
     "base attributes": "prompts of the base's pretraining domain with known attributes (the bundled base)",
+    "prompt kinds": "prompts of four kinds (--task.prompt-kind-items)",
     "validation pictures": "at least one validation picture",
 }
 LABELS = ("better", "unit", "meaning")  # fields that do not change the value

@@ -16,6 +16,7 @@ from tasks.diffusion.evaluation.metrics.kid import kernel_distance
 from tasks.diffusion.evaluation.prompts import Prompt
 from tasks.diffusion.evaluation.seeds import average
 from tasks.diffusion.pokemon import Pokemon
+from tasks.fixed_part import fixed_part
 from tests.tasks.diffusion.evaluation.jackknife import jackknife
 from tests.tasks.diffusion.tiny_base import write_base
 
@@ -48,6 +49,19 @@ def measured(task):
         for parameter in prepared.backbone.model.parameters():
             parameter.mul_(1.02)
     return prepared, prepared.finish(prepared.evaluate(), base)
+
+
+def test_a_part_samples_fixed_prompts_and_keeps_the_references(task):
+    """Between two steps: ten of twelve prompts here, the least of which a distance is measured."""
+    prepared = task.prepare(CPU)
+    whole, part = prepared.evaluation, prepared.evaluation.part(0.1)
+    assert [p.text for p in part.inputs.prompts] == [whole.inputs.prompts[i].text for i in fixed_part(12, 0.1, 10)]
+    assert part.inputs.real is whole.inputs.real
+    figures = prepared.finish(prepared.evaluate_part(0.1), prepared.evaluate_part(0.1)).figures
+    assert {figures[name].n for name in ("clip_score", task.primary_metric)} == {10}
+    assert figures["drift"].value == pytest.approx(0, abs=1e-6)
+    assert "validation_loss" not in figures
+    assert prepared.evaluate_part(0.1).figures["clip_score"].value == figures["clip_score"].value
 
 
 def test_figures_are_means_over_seeds_and_the_first_seed_is_that_of_a_single_evaluation(task):

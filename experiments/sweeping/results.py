@@ -1,0 +1,97 @@
+"""The table at the end of a sweep: what varied, what became of the runs, and their primary metric."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from experiments.records.failures import DIVERGED
+from experiments.sweeping.grid import values_of
+from experiments.sweeping.jobs import describe_adapter, in_words
+from experiments.sweeping.learning_rates import SeedGroup
+from experiments.sweeping.runner import runs_of
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """The runs of one setting over its seeds: how many had which outcome, and the primary metric of the finished."""
+
+    task: str
+    method: str
+    settings: Mapping[str, Any]
+    outcomes: Mapping[str, int]
+    metric: str
+    better: str
+    values: Sequence[float]
+
+    @property
+    def value(self) -> float | None:
+        return mean(self.values) if self.values else None
+
+    def cells(self, settings: Sequence[str], best: bool) -> list[str]:
+        shown = [in_words(self.settings[s]) or "none" if s in self.settings else "" for s in settings]
+        runs = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items())
+        spread = f" (sd {stdev(self.values):.2g})" if len(self.values) > 1 else ""
+        value = "" if self.value is None else f"{self.metric} {self.value:.4g}{spread}{' *' if best else ''}"
+        return [self.task, self.method, *shown, runs, value]
+
+
+def row_of(group: SeedGroup) -> ResultRow:
+    """The outcomes of one group; a run whose learning-rate search failed has no record."""
+    runs, blocked = runs_of([group])
+    records = [*(run.folder.result() for run in runs.values()), *(None for _ in blocked)]
+    config = group.configs[0]
+    finished = [record for record in records if record is not None and record["status"] == "finished"]
+    metric = finished[0]["primary_metric"] if finished else config.task.primary_metric
+    values = [record["metrics"][metric]["value"] for record in finished if metric in record["metrics"]]
+    return ResultRow(
+        config.task.name,
+        describe_adapter(config.adapter),
+        values_of(config, group.varied),
+        Counter(map(outcome_of, records)),
+        metric,
+        config.task.all_metrics()[metric].better,
+        values,
+    )
+
+
+def outcome_of(record: Mapping[str, Any] | None) -> str:
+    """What became of a run: "finished", "diverged", "failed" for another reason, or "not run"."""
+    if record is None:
+        return "not run"
+    if record["status"] == "finished":
+        return "finished"
+    return "diverged" if str(record["reason"]).startswith(DIVERGED) else "failed"
+
+
+def best_of(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The row with the best mean of each task and metric, of those that all seeds finished."""
+    best: dict[tuple[str, str], ResultRow] = {}
+    for row in rows:
+        complete = set(row.outcomes) == {"finished"}
+        if row.value is not None and complete:
+            rival = best.setdefault((row.task, row.metric), row)
+            sign = 1 if row.better == "higher" else -1
+            if rival.value is not None and sign * row.value > sign * rival.value:
+                best[row.task, row.metric] = row
+    return list(best.values())
+
+
+def show_results(groups: Sequence[SeedGroup]) -> None:
+    """Print one row per setting of a sweep."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [row_of(group) for group in groups]
+    settings = list(dict.fromkeys(setting for group in groups for setting in group.varied))
+    best = best_of(rows)
+    names = [setting.replace("_", "-") for setting in settings]
+    table = Table("task", "method", *names, "runs", "mean of the primary metric", caption_justify="left")
+    if len(rows) > 1 and best:
+        table.caption = "* the best mean on its task; python -m reports table has intervals and verdicts"
+    for row in rows:
+        table.add_row(*row.cells(settings, len(rows) > 1 and any(row is each for each in best)))
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,44 @@
+"""Another metric on the prompts of one kind: as in training, the trigger alone, altered content or altered style."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric, Measurement
+from tasks.diffusion.evaluation.prompt_kinds import KINDS
+
+if TYPE_CHECKING:
+    from tasks.diffusion.evaluation.inputs import MetricInputs
+
+
+@dataclass(frozen=True)
+class OfKind(ImageMetric):
+    """The figure of `metric` on pictures of the kind's prompts, from the noise of the test's first pictures."""
+
+    metric: ImageMetric | None = None
+    kind: str = ""
+
+    @classmethod
+    def of(cls, metric: ImageMetric, kind: str) -> OfKind:
+        name, meaning = f"{kind}_{metric.name}", f"{metric.meaning}; {KINDS[kind]}"
+        needs = ("prompt kinds", *metric.needs)
+        return cls(name, metric.better, metric.unit, meaning, needs, metric.version, metric, kind)
+
+    @property
+    def measured(self) -> ImageMetric:
+        assert self.metric is not None, "made by `of`"
+        return self.metric
+
+    def implementation(self) -> list[Any]:
+        return [self.kind, *self.measured.implementation()]
+
+    def compute(self, inputs: MetricInputs) -> Measurement:
+        """Without values of items: those are the test's pictures."""
+        return replace(self.measured.compute(inputs.of_kind(self.kind)), item_values=None)
+
+
+def of_kinds(metrics: Iterable[tuple[str, Iterable[ImageMetric]]]) -> list[OfKind]:
+    """The metrics of each kind, given as pairs of a kind and its metrics."""
+    return [OfKind.of(metric, kind) for kind, each in metrics for metric in each]

@@ -1,0 +1,146 @@
+"""Prompts of four kinds: what they say, what they share with training, and their figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from adapters.lora import Lora
+from experiments.config import RunConfig, Train
+from experiments.session import base_evaluation, run
+from tasks.diffusion.dreambooth import DreamBooth
+from tasks.diffusion.evaluation.prompt_kinds import KINDS, in_styles, named
+from tasks.diffusion.evaluation.prompts import Prompt
+from tasks.diffusion.pokemon import Pokemon
+from tasks.diffusion.worlds.character import Character
+from tasks.diffusion.worlds.creatures import Creatures
+from tests.tasks.diffusion.tiny_base import write_base, write_pictures
+
+CPU, COUNT = torch.device("cpu"), 6
+FEW: dict[str, Any] = {"drift_items": 2, "resolution": 16, "test_items": 3, "prompt_kind_items": COUNT}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    return str(write_base(tmp_path_factory.mktemp("sd") / "base"))
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pokemon(base) -> Pokemon:
+    return Pokemon(base=base, **FEW, train_items=4, validation_items=2)
+
+
+@pytest.fixture
+def dreambooth(base) -> DreamBooth:
+    return DreamBooth(base=base, **FEW, held_out=3, train_items=2, prior_preservation=False)
+
+
+def kinds_of(task):
+    task = task.filled()
+    splits = task.splits(16)
+    return task.prompts_of_kinds(splits), splits
+
+
+def test_creatures_in_four_kinds(pokemon):
+    kinds, splits = kinds_of(pokemon)
+    world = Creatures()
+    assert list(kinds) == list(KINDS)
+    assert {len(prompts) for prompts in kinds.values()} == {COUNT}
+    assert [p.text for p in kinds["trained"]] == [*splits.train.captions, *splits.train.captions[:2]]
+    assert {p.text for p in kinds["trigger"]} == {"a creature"}
+    for trained, content in zip(kinds["trained"], kinds["content"], strict=True):
+        assert not world.held_out(dict(trained.attributes))
+        assert world.held_out(dict(content.attributes))
+        changed = {name for name in trained.attributes if trained.attributes[name] != content.attributes[name]}
+        assert changed <= {"colour", "eyes", "head"}
+        assert content.text in world.captions(dict(content.attributes))
+    assert [p.attributes for p in kinds["style"]] == [p.attributes for p in kinds["trained"]]
+    assert {p.text for p in kinds["style"]}.isdisjoint(splits.train.captions)
+
+
+def test_a_subject_in_four_kinds(dreambooth):
+    kinds, splits = kinds_of(dreambooth)
+    assert {p.text for p in kinds["trained"]} == set(splits.train.captions)
+    assert {(p.text, p.caption) for p in kinds["trigger"]} == {("sks mushroom", ["a picture", "a mushroom"][1])}
+    backgrounds = {p.attributes["background"] for p in kinds["content"]}
+    assert backgrounds
+    assert all(Character().held_out({"background": background}) for background in backgrounds)
+    assert {example["background"] for example in splits.train.attributes}.isdisjoint(backgrounds)
+    assert all("sks" not in p.caption for prompts in kinds.values() for p in prompts)
+
+
+def test_a_folder_of_pictures_has_no_trigger(base, tmp_path):
+    task = Pokemon(base=base, data=str(write_pictures(tmp_path / "data", 20)), **FEW)
+    kinds, _ = kinds_of(task)
+    assert list(kinds) == list(task.metrics_of_kinds()) == ["trained", "style"]
+    assert not {"trained_alignment", "trigger_similarity"} & task.all_metrics().keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "trigger"),
+    [("a photo of sks dog", "sks dog"), ("a picture of a sks cat", "a sks cat"), ("sks dog", "sks dog")],
+)
+def test_the_trigger_is_the_prompt_without_its_medium(text, trigger):
+    assert named(text) == trigger
+
+
+def test_styles_come_in_turn_and_the_bundled_base_has_one():
+    prompts = [Prompt(f"a photo of x{i}", f"a photo of y{i}", {"kind": "car"}) for i in range(5)]
+    published = in_styles(prompts, "sd-2-1")
+    assert len({p.text.split(" x")[0] for p in published}) == 4
+    assert published[4].text == published[0].text.replace("x0", "x4")
+    assert (published[0].caption, published[0].attributes) == (published[0].text.replace("x", "y"), {"kind": "car"})
+    assert {p.text.split(" x")[0] for p in in_styles(prompts, "mini")} == {"a drawing of"}
+
+
+@pytest.mark.parametrize("name", ["pokemon", "dreambooth"])
+def test_every_kind_has_figures_and_the_others_stay(name, request, tmp_path):
+    task = request.getfixturevalue(name)
+    plain = replace(task, prompt_kind_items=0)
+    with_kinds, without = task.prepare(CPU), plain.prepare(CPU)
+    figures = with_kinds.finish(with_kinds.evaluate(tmp_path), base_evaluation(with_kinds)).figures
+    usual = without.finish(without.evaluate(), base_evaluation(without)).figures
+    assert {n: f.value for n, f in usual.items()} == {n: figures[n].value for n in usual}
+    added = figures.keys() - usual.keys()
+    assert added == task.all_metrics().keys() - task.metrics.keys()
+    for kind in KINDS:
+        assert {f"{kind}_similarity", f"{kind}_clip_score"} <= added
+        assert len(list((tmp_path / "prompt-kinds" / kind).glob("*.png"))) == COUNT
+    assert ("trigger_alignment" in added) == (name == "dreambooth"), "a creature alone names no attribute"
+    assert {figures[n].n for n in added} == {COUNT}
+    assert with_kinds.facts["prompt_kinds"]["content"]["n"] == COUNT
+    kinds = with_kinds.evaluation.inputs.sampled.kinds
+    alone = with_kinds.evaluation.inputs.of_kind("content")
+    shown = alone.attributes_shown("pictures", task.metrics["alignment"].world)
+    names = ("kind", "background") if name == "dreambooth" else ("eyes", "head", "limb")
+    hits = [
+        sum(s[a] == p.attributes[a] for a in names) / len(names) for s, p in zip(shown, kinds["content"], strict=True)
+    ]
+    assert figures["content_alignment"].value == pytest.approx(sum(hits) / COUNT)
+
+
+def test_a_finished_run_is_only_evaluated(pokemon, tmp_path):
+    train: dict[str, Any] = {"train": Train(device="cpu", steps=2, batch_size=2), "runs": tmp_path}
+    first = run(Lora(rank=1), replace(pokemon, prompt_kind_items=0), **train)
+    second = run(Lora(rank=1), pokemon, **train)
+    assert second.data["facts"]["trained_in"] == first.folder.name
+    assert "style_clip_score" in second.data["metrics"]
+
+
+def test_a_plan_counts_the_pictures_of_every_kind(pokemon):
+    config = RunConfig(Lora(), pokemon, Train(device="cpu", steps=2))
+    counts = {}
+    for items in (0, COUNT):
+        task = replace(config.task, prompt_kind_items=items)
+        calls = task.meta_model().evaluation(CPU)
+        counts[items] = next(c.count for c in calls if "sampling" in c.name)
+    steps = pokemon.filled().num_inference_steps
+    assert counts[COUNT] - counts[0] == 4 * steps
