@@ -35,6 +35,7 @@ class Sft(LanguageSettings, Task, name="sft"):
     )
     primary_metric = "completion_perplexity"  # every data set has it; answers need exact ones
     input_size_field = "max_length"
+    data_size_field = "train_items"
     option_hints: ClassVar = {
         "evaluation_seeds": "nothing in this evaluation is random: a search writes the same texts each time",
         "block_size": "it is called --task.max-length here",
@@ -105,6 +106,9 @@ class Sft(LanguageSettings, Task, name="sft"):
             self.drift_items,
             self.metrics,
         )
+
+    def data_size(self) -> int | None:
+        return self.train_items
 
     def describe_data(self) -> DataReport:
         from tasks.language.data.sft.report import report_of_conversations

@@ -14,8 +14,8 @@ from tasks.bad_items import first_names, print_left_out
 from tasks.base import Evaluation, Figure, Metric
 from tasks.errors import TaskError
 from tasks.language.data.sft.conversation_data import ConversationSplits
-from tasks.language.data.sft.rows import fitting_conversations
-from tasks.language.language_task import CPU, LanguageTask
+from tasks.language.data.sft.rows import ConversationRows, fitting_conversations
+from tasks.language.language_task import CPU, LanguageTask, part_of
 from tasks.language.metrics.answers import (
     ANSWER_ACCURACY,
     COMPLETION_PERPLEXITY,
@@ -116,18 +116,26 @@ class SupervisedFineTuning(LanguageTask):
         }
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
+        return self._evaluate(output, None)
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        return self._evaluate(None, share)
+
+    def _evaluate(self, output: Path | None, part: float | None) -> Evaluation:
+        """On the test's conversations, or a part of them."""
         self.base.model.eval()
-        prompts = [item.rows[-1][0] for item in self.test]
+        test = part_of(self.test, part)
+        prompts = [item.rows[-1][0] for item in test]
         texts = [text.strip() for text in generate(self.base, prompts, self.beam_search, True, self.ends)]
-        completions = [item.conversation.completion for item in self.test]
+        completions = [item.conversation.completion for item in test]
         figures, columns = self._answer_figures(texts, completions)
-        nats, tokens = self._perplexity(figures)
-        likelihood_figures, artifacts = self.likelihood_figures(self.validation_items)
+        nats, tokens = self._perplexity(test, figures)
+        likelihood_figures, artifacts = self.likelihood_figures(self.validation_items, part)
         items = [
             {"item": i, "prompt": item.conversation.prompt, "text": texts[i], "completion": completions[i]}
             | {"nats": float(nats[i]), "tokens": int(tokens[i])}
             | {name: column[i] for name, column in columns.items()}
-            for i, item in enumerate(self.test)
+            for i, item in enumerate(test)
         ]
         if output is not None:
             _write_texts(items, output)
@@ -149,10 +157,12 @@ class SupervisedFineTuning(LanguageTask):
         kept = {name: figure for name, figure in figures.items() if name in self.metrics}
         return kept, columns
 
-    def _perplexity(self, figures: dict[str, Figure]) -> tuple[np.ndarray, np.ndarray]:
-        """Add the perplexity of all completions of the test conversations; the nats and tokens of each, (n,)."""
-        of_row = np.repeat(np.arange(len(self.test)), [len(item.rows) for item in self.test])
-        losses = likelihood.losses(self.base, [row for item in self.test for row in item.rows])
+    def _perplexity(
+        self, test: Sequence[ConversationRows], figures: dict[str, Figure]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Add the perplexity of all completions of the conversations; the nats and tokens of each, (n,)."""
+        of_row = np.repeat(np.arange(len(test)), [len(item.rows) for item in test])
+        losses = likelihood.losses(self.base, [row for item in test for row in item.rows])
         if COMPLETION_PERPLEXITY.name in self.metrics:
             figures[COMPLETION_PERPLEXITY.name] = perplexity(COMPLETION_PERPLEXITY, losses, self.extractor, of_row)
         return np.bincount(of_row, losses.nats), np.bincount(of_row, losses.tokens)
