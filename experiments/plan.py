@@ -59,18 +59,18 @@ def main() -> None:
             raise UsageError(
                 "--grid varies the settings of one method: name one, or leave --grid out to compare methods"
             )
-        with without_values(configs[0]):
+        with explained_if_impossible(configs[0]):
             show_grid(configs[0], options)
     elif len(configs) > 1:
         show_comparison(configs, options, card)
     else:
-        with without_values(configs[0]):
+        with explained_if_impossible(configs[0]):
             show_plan(configs[0], options, card)
 
 
 @contextmanager
-def without_values(config: RunConfig) -> Iterator[None]:
-    """A context that raises UsageError if a method's step depends on the values of tensors, which a plan lacks."""
+def explained_if_impossible(config: RunConfig) -> Iterator[None]:
+    """A context that raises UsageError for a method whose step depends on the values of tensors, which a plan lacks."""
     try:
         yield
     except Exception as error:
@@ -127,7 +127,7 @@ def show_comparison(configs: Sequence[RunConfig], options: PlanOptions, card: Ca
     results = []
     for number, config in enumerate(configs, start=1):
         say(f"{number} of {len(configs)}: {config.adapter.label} (5 to 20 s each)")
-        with without_values(config):
+        with explained_if_impossible(config):
             results.append(plan(config, options.assumptions))
     print(compare_methods(results, card or card_of(CARD_OF_COMPARISONS)))
     for result in results if card is not None or options.tflops is not None else ():
@@ -148,7 +148,7 @@ def show_grid(config: RunConfig, options: PlanOptions) -> None:
 
     from experiments.planning.grid import grid_axes, parse_axes, plan_grid
     from experiments.planning.grid_plot import FORMATS, plot_grid
-    from experiments.planning.plan_text import LESS, wrapped
+    from experiments.planning.plan_text import USABLE_NOTE, wrapped
 
     if options.output.suffix not in FORMATS:
         raise UsageError(f"--output '{options.output}' must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
@@ -159,7 +159,7 @@ def show_grid(config: RunConfig, options: PlanOptions) -> None:
     print(tabulate(table.values.tolist(), headers=headers, floatfmt=".2f"))
     note = (
         "needed: the larger of the training and evaluation peaks, plus the allowances --context, --workspaces and "
-        f"--fragmentation; largest batch: that fits the smallest GPU of the row; {LESS}"
+        f"--fragmentation; largest batch: that fits the smallest GPU of the row; {USABLE_NOTE}"
     )
     print(wrapped(note))
     csv = options.output.with_suffix(".csv")

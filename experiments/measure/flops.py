@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, mm_flop, sdpa_backward_flop_count, sdpa_flop_count
 
 from experiments.measure.timing import time_call
 
@@ -31,16 +31,16 @@ def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, 
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 
-def matrix_product(first: Shape, second: Shape, *args: Any, **kwargs: Any) -> int:
-    """A multiplication and an addition for each of (rows, inner) x (inner, columns)."""
-    return 2 * first.numel() * second[1]
+def integer_product(first: Shape, second: Shape, *args: Any, **kwargs: Any) -> int:
+    """As for a product of floating-point matrices."""
+    return mm_flop(first, second)
 
 
 # torch counts nothing for the CPU's fused attention, and nothing for products of 8-bit integers
 FORMULAS: Mapping[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: attention_forward,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
-    aten._int_mm: matrix_product,
+    aten._int_mm: integer_product,
 }
 
 # Operations of torch's AdamW per trained parameter (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.errors import AdapterError
@@ -23,6 +23,8 @@ def to_fit(first: Plan, memory: float, say: Callable[[str], object] = lambda tex
     What is tried next depends on where the peak is then; a change that lowers nothing is left out, and tried again
     after one that does. Each option changes once.
     """
+    if first.needed <= memory:
+        return []
     current, changed_options, failed, lines = first, set(), set(), []
     while current.needed > memory:
         skipped = changed_options | failed
@@ -38,16 +40,12 @@ def to_fit(first: Plan, memory: float, say: Callable[[str], object] = lambda tex
             lines.append(f"  {following.words}: {current.needed:.2f} GiB")
     needs = f"it needs {first.needed:.2f} GiB of {memory:.2f}"
     if not lines:
-        return (
-            [] if first.needed <= memory else [f"{needs}, and no change known here lowers that: choose a smaller base"]
-        )
-    if current.needed > memory:
-        return [
-            f"{needs}; changes, each on top of the one before:",
-            *lines,
-            "  that is not enough: choose a smaller base",
-        ]
-    return [f"{needs}; changes, each on top of the one before:", *lines[:-1], f"{lines[-1]}, which fits"]
+        return [f"{needs}, and no change known here lowers that: choose a smaller base"]
+    if current.needed <= memory:
+        lines[-1] += ", which fits"
+    else:
+        lines.append("  that is not enough: choose a smaller base")
+    return [f"{needs}; changes, each on top of the one before:", *lines]
 
 
 def _planned(config: RunConfig, first: Plan) -> Plan | None:
@@ -73,12 +71,11 @@ class Change:
 def changes(current: Plan) -> Iterator[Change]:
     """What may lower the peak where it is now, those that cost least first."""
     train, task, adapter = current.train, current.config.task, current.config.adapter
-    settings = {f.name for f in fields(task)}
     if current.prediction.training.peak >= current.evaluation_peak:
         yield from _of_training(train)
-    if SETTING in settings and stored_in(task) not in QUANTISED and not adapter.trains_base:
+    if hasattr(task, SETTING) and stored_in(task) not in QUANTISED and not adapter.trains_base:
         yield _task_change(SETTING, "nf4")
-    if "num_beams" in settings and getattr(task, "num_beams") > 1:  # noqa: B009  (of a task that generates texts)
+    if getattr(task, "num_beams", 1) > 1:
         yield _task_change("num_beams", 1)
     size = task.input_size_field
     if size is not None:
@@ -90,8 +87,7 @@ def _of_training(train: ResolvedTrain) -> Iterator[Change]:
         accumulated = train.batch_size * train.gradient_accumulation_steps
         yield _train_change(batch_size=1, gradient_accumulation_steps=accumulated)
     if not train.gradient_checkpointing:
-        words = "--train.gradient-checkpointing"
-        yield Change(words, _train_change(gradient_checkpointing=True).change)
+        yield _train_change(gradient_checkpointing=True)
     if train.optimizer != "adamw-8bit":
         yield _train_change(optimizer="adamw-8bit")
 
@@ -106,7 +102,8 @@ def _train_change(**settings: Any) -> Change:
 
 
 def _option(part: str, name: str, value: Any) -> str:
-    return f"--{part}.{name.replace('_', '-')} {value}"
+    option = f"--{part}.{name.replace('_', '-')}"
+    return option if value is True else f"{option} {value}"
 
 
 def surprises(result: Plan) -> Iterator[str]:

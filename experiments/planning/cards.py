@@ -65,18 +65,22 @@ def known_cards() -> Mapping[str, Card]:
     return {name: Card(name, **values) for name, values in cards.items()}
 
 
+def known_card(name: str) -> Card | None:
+    """A card by name: as in cards.json, as people type it ("RTX 4090", "4090"), or its driver's. None for others."""
+    return next((card for card in known_cards().values() if _spelt(name) in _spellings(card)), None)
+
+
 def card_of(name: str) -> Card:
-    """A card by name ("rtx-4090", "RTX 4090", "4090"), or one of so many GB ("12"). Raises UsageError for others."""
-    cards = known_cards()
-    for card in cards.values():
-        if _spelt(name) in _spellings(card):
-            return card
+    """A card by name (`known_card`), or one of so many GB ("12"). Raises UsageError for others."""
+    known = known_card(name)
+    if known is not None:
+        return known
     number = re.fullmatch(r"(\d+(?:\.\d+)?)(?:\s*gi?b)?", name.strip().lower())
     memory = float(number[1]) if number else 0.0
     if not 0 < memory <= LARGEST:
         raise UsageError(
             f"--card '{name}' is neither a card{_hint(name)} nor a number of GB up to {LARGEST}: give one of "
-            f"{', '.join(cards)}, or for example --card 12"
+            f"{', '.join(known_cards())}, or for example --card 12"
         )
     return Card(f"{memory:g} GB", memory, {}, "")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import RunConfig, uses_cuda
-from experiments.planning.durations import SHARES
-from experiments.planning.installed_card import card_named, gpu_name
+from experiments.planning.cards import known_card
+from experiments.planning.durations import SHARES, UNITS
+from experiments.planning.installed_card import gpu_name
 from experiments.process.openmp import threads as threads_here
 from experiments.records.provenance import processor
 
@@ -67,8 +68,8 @@ def _sentence(
 
 def in_words(seconds: float) -> str:
     """Two digits or so, since more are not known."""
-    for unit, scale in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= scale:
+    for unit, scale in UNITS:
+        if seconds >= scale >= 60:
             return f"{seconds / scale:.1f} {unit}"
     return f"{max(1, round(seconds))} s"
 
@@ -173,7 +174,7 @@ def _rate(config: RunConfig, threads: int) -> tuple[str, float] | None:
 
         return "the machine's", product_rate() * threads / torch.get_num_threads()
     name = gpu_name()
-    card = None if name is None else card_named(name)
+    card = None if name is None else known_card(name)
     known = None if card is None else card.rate(config.train.mixed_precision or "no")
     return None if card is None or known is None else (f"the {card.name}'s", known[1])
 

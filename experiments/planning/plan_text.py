@@ -15,7 +15,7 @@ from experiments.planning.memory_plan import CARDS, GIB, Plan
 from experiments.precision import stored_in
 
 WIDTH, SMALLEST_WIDTH = 100, 60  # of lines, if the terminal does not tell; columns of a table stay in one piece
-LESS = "GPUs are named by the GB that they are sold with, of which a program can use about 7 % less, in GiB"
+USABLE_NOTE = "GPUs are named by the GB that they are sold with, of which a program can use about 7 % less, in GiB"
 
 
 def describe_plan(result: Plan) -> str:
@@ -108,7 +108,7 @@ def describe_cards(result: Plan) -> str:
     ]
     headers = ["sold with", "GiB usable", "GiB left", f"batch {result.train.batch_size} fits", "largest batch"]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("right",) * len(headers))
-    return f"{wrapped(allowances(result))}\n{table}\n{wrapped(LESS)}"
+    return f"{wrapped(allowances(result))}\n{table}\n{wrapped(USABLE_NOTE)}"
 
 
 def allowances(result: Plan) -> str:
@@ -166,5 +166,5 @@ def needed_line(result: Plan) -> str:
     return (
         "needed: the larger peak and allowances, which are not predicted: "
         f"{settings.context:.2f} GiB for the CUDA context and kernels, {settings.workspaces:.2f} GiB for the "
-        f"workspaces of cuBLAS and cuDNN, {result.fragmentation:.0%} of the peak for fragmentation; {LESS}"
+        f"workspaces of cuBLAS and cuDNN, {result.fragmentation:.0%} of the peak for fragmentation; {USABLE_NOTE}"
     )

@@ -109,8 +109,8 @@ class LocalLauncher:
         """Where each worker process computes. Jobs that are added later use the same devices."""
         on_cuda = any(uses_cuda(job.config.train) for job in jobs)
         gpus = visible_gpus() if on_cuda else []
-        count, cores = self.shares(on_cuda)
-        return [Place(cores, count, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
+        count, threads_each = self.shares(on_cuda)
+        return [Place(threads_each, count, gpus[number % len(gpus)] if gpus else None) for number in range(count)]
 
 
 @dataclass(frozen=True)

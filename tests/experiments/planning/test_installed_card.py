@@ -5,7 +5,8 @@ import subprocess
 import pytest
 
 from experiments.planning import installed_card as module
-from experiments.planning.installed_card import card_named, gpu_name
+from experiments.planning.cards import known_card
+from experiments.planning.installed_card import gpu_name
 
 
 @pytest.mark.parametrize(
@@ -23,10 +24,12 @@ from experiments.planning.installed_card import card_named, gpu_name
         ("NVIDIA A10G", None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA GeForce RTX 2080", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA H100 NVL", None),
     ],
 )
 def test_a_card_by_the_name_of_its_driver(name, card):
-    known = card_named(name)
+    known = known_card(name)
     assert (known and known.name) == card
 
 
