@@ -41,7 +41,9 @@ def intruder_scales(table: Table) -> tuple[Figure, list[str]]:
             "`python -m experiments.truncate RUN --intruder-scales 0 0.5` writes them"
         )
     lines = {source: own | {1.0: runs[source]} for source, own in sorted(scaled.items())[:MOST]}
-    metrics = dict.fromkeys([table.primary_metric, *([DRIFT] if DRIFT in table.metrics else [])])
+    metrics = [table.primary_metric]
+    if DRIFT in table.metrics and table.primary_metric != DRIFT:
+        metrics.append(DRIFT)
     figure, panels = new_figure(len(metrics))
     for panel, metric in zip(panels, metrics, strict=True):
         _panel(panel, table, metric, lines, _labels(table, [runs[source] for source in lines]))

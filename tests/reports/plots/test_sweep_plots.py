@@ -50,13 +50,13 @@ def test_a_u_curve_rings_the_best_rate_of_each_rank(tmp_path):
 
 
 def test_failed_and_far_values_are_marked_at_the_edge(tmp_path):
-    outcomes = {(16, 0.1): None, (1, 0.1): 1e9}
+    outcomes: dict[tuple[float, float], float | None] = {(16, 0.1): None, (1, 0.1): 1e9}
     write_grid(tmp_path, lambda rank, rate: outcomes.get((rank, rate), valley(rank, rate)))
     panel = reports.plot("u-curve", tmp_path).axes[0]
     marks = {
-        line.get_marker(): [*map(float, line.get_xdata())]
+        line.get_marker(): np.asarray(line.get_xdata()).tolist()
         for line in panel.lines
-        if len(line.get_xdata()) and line.get_marker() in ("x", "^")
+        if np.size(line.get_xdata()) and line.get_marker() in ("x", "^")
     }
     assert marks == {"x": [0.1], "^": [0.1]}
 
