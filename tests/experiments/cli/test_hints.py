@@ -12,7 +12,7 @@ from experiments.cli.parser import parse, parse_options, parse_task
 from experiments.config import unknown_name
 from experiments.run import RunOptions
 from experiments.sweep import SweepOptions
-from reports.__main__ import PlotsOptions
+from reports.commands.plots import PlotsOptions
 
 
 def parsed(line):
