@@ -177,7 +177,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         return [(f"on a {background} background", {"background": background}) for background in new]
 
     def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
-        everywhere: list[ImageMetric] = [Similarity(), ClipScore(meaning=CLIP_T)]
+        everywhere: list[ImageMetric] = [Similarity(), ClipScore(meaning=CLIP_T), VendiScore()]
         kind, both = (
             Alignment(meaning=meaning, world="objects", attributes=attributes, shuffle=False)
             for meaning, attributes in (

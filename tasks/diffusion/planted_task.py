@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tasks.diffusion.model.noising import MAX_SEED, Noising, NoisyBatch
 from tasks.diffusion.model.sampling import pictures_at_once
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
 from tasks.distributed import map_across_ranks
+from tasks.fixed_part import fixed_part
 from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
 from tasks.planted.update import PlantedUpdate, Teacher
 from tasks.shuffling import shuffled_indices
@@ -96,18 +97,24 @@ class LearnedDenoiser(PreparedTask):
         """Error of the untuned base against the teacher at each test picture (n,), in the run's precision."""
         compute = self.backbone.compute
         if compute not in self._effects:
-            self._effects[compute] = self.distances(self.test, self.teacher.untuned)
+            self._effects[compute] = self.distances(self.test, student=self.teacher.untuned)
         return self._effects[compute]
 
     @torch.no_grad()
-    def distances(self, noising: Noising, student: nn.Module | None = None) -> np.ndarray:
-        """Mean squared error against the teacher at each picture (n,), with the same noise and timesteps every time."""
+    def distances(
+        self, noising: Noising, pictures: Sequence[int] | None = None, student: nn.Module | None = None
+    ) -> np.ndarray:
+        """Mean squared error against the teacher at each of the pictures (n,); default: all.
+
+        A picture has the same noise and timestep every time.
+        """
 
         def measure(index: Tensor) -> np.ndarray:
-            batch = noising.batch(index, MAX_SEED, int(index[0]))
+            batch = noising.batch_at(index, MAX_SEED, index.tolist())
             return errors(self.base, self.teacher, batch, student).double().cpu().numpy()
 
-        return np.concatenate(map_across_ranks(torch.arange(len(noising)).split(self.batch), measure))
+        indices = torch.tensor(range(len(noising)) if pictures is None else pictures)
+        return np.concatenate(map_across_ranks(indices.split(self.batch), measure))
 
     def validation_loss(self) -> float:
         return float(self.distances(self.validation).mean())
@@ -122,18 +129,29 @@ class LearnedDenoiser(PreparedTask):
         }
 
     def evaluate(self, output: Path | None = None) -> Evaluation:
+        evaluation, loss = self._evaluate(range(len(self.test))), self.metrics["validation_loss"]
+        evaluation.figures[loss.name] = loss.figure(self.validation_loss(), len(self.validation), self.extractor)
+        return evaluation
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        return self._evaluate(fixed_part(len(self.test), share))
+
+    @property
+    def extractor(self) -> str:
+        return f"{self.base.name}'s own prediction, fixed noise, teacher of rank {self.update.rank}"
+
+    def _evaluate(self, pictures: Sequence[int]) -> Evaluation:
+        """On these pictures of the test, without the validation loss."""
         self.backbone.model.eval()
-        distances, validation, count = self.distances(self.test), self.validation_loss(), len(self.test)
-        how = f"{self.base.name}'s own prediction, fixed noise, teacher of rank {self.update.rank}"
+        distances, effects = self.distances(self.test, pictures), self.effects[pictures]
         figures = {
-            RECOVERED.name: recovered(distances, self.effects, how),
-            DISTANCE: self.metrics[DISTANCE].figure(distances.mean(), count, how),
-            "validation_loss": self.metrics["validation_loss"].figure(validation, len(self.validation), how),
+            RECOVERED.name: recovered(distances, effects, self.extractor),
+            DISTANCE: self.metrics[DISTANCE].figure(distances.mean(), len(pictures), self.extractor),
         }
         captions = self.inputs[1][1]
         items = [
-            {"item": i, "caption": captions[i], "distance": distances[i], "effect": self.effects[i]}
-            for i in range(count)
+            {"item": i, "caption": captions[i], "distance": distances[k], "effect": effects[k]}
+            for k, i in enumerate(pictures)
         ]
         return Evaluation(figures, items)
 

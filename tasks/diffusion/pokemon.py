@@ -164,7 +164,8 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
         }
 
     def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
-        everywhere: list[ImageMetric] = [Similarity(meaning="pictures to the test's real pictures"), ClipScore()]
+        similarity = Similarity(meaning="pictures to the test's real pictures")
+        everywhere: list[ImageMetric] = [similarity, ClipScore(), VendiScore()]
         if self.data != "creatures":
             return {"trained": everywhere, "style": everywhere}
         aligned = [*everywhere, Alignment(shuffle=False)]

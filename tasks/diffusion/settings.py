@@ -89,8 +89,9 @@ class DiffusionSettings(PretrainedSettings, ABC):
     prompt_kind_items: int = bounded(0, at_least=0, at_most=LARGEST_ITEMS)
     """Number of prompts of each of four kinds that the evaluation samples besides the test's: as in training, the
     trigger alone, altered content (combinations or contexts that training never showed), altered style. Each kind has
-    its figures: KIND_similarity (--task.features, to real pictures), KIND_clip_score (--task.scorer) and, for drawn
-    data, KIND_alignment (the classifier of drawings). KIND is trained, trigger, content or style. Default: none."""
+    its figures: KIND_similarity (--task.features, to real pictures), KIND_clip_score (--task.scorer), KIND_vendi
+    (diversity, from 10 prompts on) and, for drawn data, KIND_alignment (the classifier of drawings). KIND is trained,
+    trigger, content or style. Default: none."""
     features: str = "efficientnet"
     """Extractor of image features: "efficientnet", "inception" (torch-fidelity), or a CLIP (folder or hub name), which
     gives CMMD instead of KID and FID."""

@@ -84,15 +84,7 @@ class DataToText(LanguageTask):
                 reasons[name] = f"could not be computed from these texts with {' and '.join(metric.needs)}"
         return {name: reason for name, reason in reasons.items() if name not in figures}
 
-    def evaluate(self, output: Path | None = None) -> Evaluation:
-        return self._evaluate(output, None)
-
-    def evaluate_part(self, share: float) -> Evaluation:
-        return self._evaluate(None, share)
-
-    def _evaluate(self, output: Path | None, share: float | None) -> Evaluation:
-        """On the test's meanings, or a share of them."""
-        self.base.model.eval()
+    def measure(self, output: Path | None, share: float | None) -> Evaluation:
         test = part_of(self.test, share)
         texts = generate(self.base, [prompt_ids(self.base, item) for item in test], self.beam_search)
         figures, columns = text_figures(self.metrics.values(), Corpus(texts, [item.references for item in test]))

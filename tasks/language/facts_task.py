@@ -18,8 +18,8 @@ from tasks.cache import digest
 from tasks.distributed import map_across_ranks
 from tasks.errors import TaskError
 from tasks.language.data.random_facts import RandomFacts
-from tasks.language.language_task import LanguageTask
-from tasks.language.metrics.answers import share
+from tasks.language.language_task import LanguageTask, part_of
+from tasks.language.metrics.answers import share_right
 from tasks.language.metrics.recall import EXACT_RECALL, bits_recalled
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
@@ -66,19 +66,20 @@ class MemorisedFacts(LanguageTask):
     def evaluation_inputs(self) -> dict[str, Any]:
         return {"facts": asdict(self.random_facts), "rows": digest(json.dumps(self.training).encode())}
 
-    def evaluate(self, output: Path | None = None) -> Evaluation:
-        self.base.model.eval()
-        nats, right = self.recall()
-        entropy, extractor = self.random_facts.bits, f"{self.extractor}, values of {self.random_facts.bits:g} bits"
+    def measure(self, output: Path | None, share: float | None) -> Evaluation:
+        pairs, facts = part_of(range(len(self.training)), share), self.random_facts
+        nats, right = self.recall([self.training[i] for i in pairs])
+        of_all = "" if share is None else f", all {facts.pairs} pairs estimated from {len(pairs)}"
+        extractor = f"{self.extractor}, values of {facts.bits:g} bits{of_all}"
         parameters = sum(p.numel() for p in self.base.model.parameters() if p.requires_grad)  # 0 for the untuned base
-        figures = bits_recalled(nats, entropy, extractor, parameters)
-        figures[EXACT_RECALL.name] = share(EXACT_RECALL, right, self.extractor)
-        likelihood_figures, artifacts = self.likelihood_figures(len(self.validation))
-        items = [{"item": i, "nats": nats[i], "exact_recall": float(right[i])} for i in range(len(nats))]
+        figures = bits_recalled(nats, facts.bits, facts.pairs, extractor, parameters)
+        figures[EXACT_RECALL.name] = share_right(EXACT_RECALL, right, self.extractor)
+        likelihood_figures, artifacts = self.likelihood_figures(len(self.validation), share)
+        items = [{"item": i, "nats": nats[k], "exact_recall": float(right[k])} for k, i in enumerate(pairs)]
         return Evaluation(figures | likelihood_figures, items, artifacts)
 
     @torch.no_grad()
-    def recall(self) -> tuple[np.ndarray, np.ndarray]:
+    def recall(self, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
         """Cross-entropy of each pair's value in nats, and whether all of its tokens are the most likely ones; (n,)."""
 
         def measure(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +88,7 @@ class MemorisedFacts(LanguageTask):
                 nats, right = likelihood.per_token(base.model, batch, nats_and_right, base.logits_at_once).unbind(-1)
             return nats.double().sum(dim=1).cpu().numpy(), right.bool().all(dim=1).cpu().numpy()
 
-        batches = [self.training[start : start + BATCH] for start in range(0, len(self.training), BATCH)]
+        batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
         nats, right = zip(*map_across_ranks(batches, measure), strict=True)
         return np.concatenate(nats), np.concatenate(right)
 

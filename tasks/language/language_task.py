@@ -122,6 +122,18 @@ class LanguageTask(PreparedTask):
     def evaluation_inputs(self) -> dict[str, Any]:
         """The test items and settings that the subclass's `evaluate` reads, as JSON values."""
 
+    def evaluate(self, output: Path | None = None) -> Evaluation:
+        self.base.model.eval()
+        return self.measure(output, None)
+
+    def evaluate_part(self, share: float) -> Evaluation:
+        self.base.model.eval()
+        return self.measure(None, share)
+
+    @abstractmethod
+    def measure(self, output: Path | None, share: float | None) -> Evaluation:
+        """Evaluate the model on all test items or, with `share`, on a fixed part of them; write texts to `output`."""
+
     def likelihood_figures(
         self, validation_items: int, share: float | None = None
     ) -> tuple[dict[str, Figure], dict[str, Tensor]]:

@@ -67,7 +67,7 @@ class LearnedTeacher(TextModelling):
         """Divergence of the untuned base from the teacher at each part of the test, in the run's precision."""
         compute = self.backbone.compute
         if compute not in self._effects:
-            self._effects[compute] = self.part_distances(self.teacher.untuned)
+            _, self._effects[compute] = self.part_distances(self.teacher.untuned)
         return self._effects[compute]
 
     def loss(self, batch: TokenBatch) -> Tensor:
@@ -91,10 +91,11 @@ class LearnedTeacher(TextModelling):
         nats, tokens = zip(*map_across_ranks(batches, measure), strict=True)
         return Losses(np.concatenate(nats), np.concatenate(tokens))
 
-    def part_distances(self, student: nn.Module) -> Losses:
-        """Those of the test's rows, summed over the rows of each part."""
-        losses = self.distances(student, self.test)
-        return Losses(np.bincount(self.test_parts, losses.nats), np.bincount(self.test_parts, losses.tokens))
+    def part_distances(self, student: nn.Module, share: float | None = None) -> tuple[list[int], Losses]:
+        """The test's parts or a share of them, and the distances of their rows, summed over the rows of each part."""
+        parts, rows, groups = self.test_rows(share)
+        losses = self.distances(student, rows)
+        return parts, Losses(np.bincount(groups, losses.nats), np.bincount(groups, losses.tokens))
 
     def validation_loss(self) -> float:
         return self.distances(self.base.model, self.validation).mean
@@ -102,16 +103,17 @@ class LearnedTeacher(TextModelling):
     def evaluation_inputs(self) -> dict[str, Any]:
         return super().evaluation_inputs() | {"teacher": asdict(self.update)}
 
-    def evaluate(self, output: Path | None = None) -> Evaluation:
-        self.base.model.eval()
-        losses, effects, count = self.part_distances(self.base.model), self.effects.nats, len(self.splits.test)
-        figures, artifacts = self.likelihood_figures(len(self.splits.validation))
+    def measure(self, output: Path | None, share: float | None) -> Evaluation:
+        parts, losses = self.part_distances(self.base.model, share)
+        effects = self.effects.nats[parts]
+        figures, artifacts = self.likelihood_figures(len(self.splits.validation), share)
         how = f"{self.extractor}, teacher of rank {self.update.rank}"
-        distance = self.metrics[DISTANCE].figure(losses.mean, count, how)
+        distance = self.metrics[DISTANCE].figure(losses.mean, len(parts), how)
         measured = {RECOVERED.name: recovered(losses.nats, effects, how), DISTANCE: distance}
         items = [
-            {"item": i, "text": part, "distance": losses.nats[i], "effect": effects[i], "tokens": losses.tokens[i]}
-            for i, part in enumerate(self.splits.test)
+            {"item": i, "text": self.splits.test[i]}
+            | {"distance": losses.nats[k], "effect": effects[k], "tokens": losses.tokens[k]}
+            for k, i in enumerate(parts)
         ]
         return Evaluation(measured | figures, items, artifacts)
 

@@ -22,7 +22,7 @@ from tasks.language.metrics.answers import (
     EXACT_MATCH,
     answer_of,
     matches,
-    share,
+    share_right,
 )
 from tasks.language.metrics.perplexity import perplexity
 from tasks.language.model import likelihood
@@ -115,22 +115,14 @@ class SupervisedFineTuning(LanguageTask):
             "answer_pattern": None if self.answer_pattern is None else self.answer_pattern.pattern,
         }
 
-    def evaluate(self, output: Path | None = None) -> Evaluation:
-        return self._evaluate(output, None)
-
-    def evaluate_part(self, share: float) -> Evaluation:
-        return self._evaluate(None, share)
-
-    def _evaluate(self, output: Path | None, part: float | None) -> Evaluation:
-        """On the test's conversations, or a part of them."""
-        self.base.model.eval()
-        test = part_of(self.test, part)
+    def measure(self, output: Path | None, share: float | None) -> Evaluation:
+        test = part_of(self.test, share)
         prompts = [item.rows[-1][0] for item in test]
         texts = [text.strip() for text in generate(self.base, prompts, self.beam_search, True, self.ends)]
         completions = [item.conversation.completion for item in test]
         figures, columns = self._answer_figures(texts, completions)
         nats, tokens = self._perplexity(test, figures)
-        likelihood_figures, artifacts = self.likelihood_figures(self.validation_items, part)
+        likelihood_figures, artifacts = self.likelihood_figures(self.validation_items, share)
         items = [
             {"item": i, "prompt": item.conversation.prompt, "text": texts[i], "completion": completions[i]}
             | {"nats": float(nats[i]), "tokens": int(tokens[i])}
@@ -147,12 +139,12 @@ class SupervisedFineTuning(LanguageTask):
         """Exact match, accuracy of answers if there is a pattern, and their columns of the item table."""
         equal = matches(texts, completions)
         columns: dict[str, list[Any]] = {EXACT_MATCH.name: [float(each) for each in equal]}
-        figures = {EXACT_MATCH.name: share(EXACT_MATCH, equal, "equal words")}
+        figures = {EXACT_MATCH.name: share_right(EXACT_MATCH, equal, "equal words")}
         if self.answer_pattern is not None:
             pattern = self.answer_pattern
             answers, expected = ([answer_of(pattern, text) for text in each] for each in (texts, completions))
             right = [answer == wanted for answer, wanted in zip(answers, expected, strict=True)]
-            figures[ANSWER_ACCURACY.name] = share(ANSWER_ACCURACY, right, f"pattern {pattern.pattern}")
+            figures[ANSWER_ACCURACY.name] = share_right(ANSWER_ACCURACY, right, f"pattern {pattern.pattern}")
             columns |= {ANSWER_ACCURACY.name: [float(each) for each in right], "answer": answers}
         kept = {name: figure for name, figure in figures.items() if name in self.metrics}
         return kept, columns

@@ -54,19 +54,16 @@ class TextModelling(LanguageTask):
     def evaluation_inputs(self) -> dict[str, Any]:
         return {"test": self.splits.test, "validation_parts": len(self.splits.validation), "length": self.max_length}
 
-    def evaluate(self, output: Path | None = None) -> Evaluation:
-        return self._evaluate(None)
-
-    def evaluate_part(self, share: float) -> Evaluation:
-        return self._evaluate(share)
-
-    def _evaluate(self, share: float | None) -> Evaluation:
-        """On the test's parts of the text, or a share of them."""
-        self.base.model.eval()
+    def test_rows(self, share: float | None) -> tuple[list[int], list[Row], np.ndarray]:
+        """The test's parts of the text or a share of them, their rows, and which of these parts each row is from."""
         parts = part_of(range(len(self.splits.test)), share)
-        measured = np.isin(self.test_parts, parts)
-        groups = np.searchsorted(parts, self.test_parts[measured])
-        losses = likelihood.losses(self.base, [row for row, used in zip(self.test, measured, strict=True) if used])
+        chosen = np.isin(self.test_parts, parts)
+        rows = [row for row, is_chosen in zip(self.test, chosen, strict=True) if is_chosen]
+        return parts, rows, np.searchsorted(parts, self.test_parts[chosen])
+
+    def measure(self, output: Path | None, share: float | None) -> Evaluation:
+        parts, rows, groups = self.test_rows(share)
+        losses = likelihood.losses(self.base, rows)
         nats, texts = np.bincount(groups, losses.nats), [self.splits.test[i] for i in parts]  # of each part
         likelihood_figures, artifacts = self.likelihood_figures(len(self.splits.validation), share)
         figures = {}

@@ -47,7 +47,8 @@ class ImageEvaluation:
 
     def _met(self) -> set[str]:
         """The needs (`image_metric.NEEDS`) that this evaluation meets."""
-        inputs, prompts, base_prompts = self.inputs, self.inputs.prompts, self.inputs.base_prompts
+        inputs, kinds = self.inputs, self.inputs.sampled.kinds
+        prompts, base_prompts = inputs.prompts, inputs.base_prompts
         conditions = {
             "pictures": bool(prompts),
             "10 prompts": len(prompts) >= FEWEST_PICTURES,
@@ -58,7 +59,8 @@ class ImageEvaluation:
             "class prompt": inputs.real.class_prompt is not None,
             "base pictures": bool(base_prompts),
             "base attributes": bool(base_prompts) and bool(base_prompts[0].attributes),
-            "prompt kinds": bool(inputs.sampled.kinds),
+            "prompt kinds": bool(kinds),
+            "10 prompts of each kind": min(map(len, kinds.values()), default=0) >= FEWEST_PICTURES,
             "validation pictures": len(inputs.real.splits.validation) > 0,
         }
         return {need for need, met in conditions.items() if met}

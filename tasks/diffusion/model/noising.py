@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,16 @@ class Noising:
         return len(next(iter(self.conditions.values())))
 
     def batch(self, index: Tensor, seed: int, first: int) -> NoisyBatch:
-        """The items `index`, at the positions `first`, `first` + 1, ... of the seed's order.
+        """The items `index`, at the positions `first`, `first` + 1, ... of the seed's order."""
+        return self.batch_at(index, seed, range(first, first + len(index)))
+
+    def batch_at(self, index: Tensor, seed: int, positions: Sequence[int]) -> NoisyBatch:
+        """The items `index`, at these positions of the seed's order.
 
         Everything random about an item comes from (seed, position), whatever batch it is in.
         """
         steps = self.scheduler.config.num_train_timesteps
-        draws = [_draw(self.latents.shape, steps, generator_of(seed, first + i)) for i in range(len(index))]
+        draws = [_draw(self.latents.shape, steps, generator_of(seed, position)) for position in positions]
         posterior, noise, timestep, chance, views, offset = (torch.stack(drawn) for drawn in zip(*draws, strict=True))
         mean, deviation = self.latents.moments(index, views).unbind(dim=1)
         latents = mean + deviation * posterior

@@ -52,7 +52,7 @@ def matches(texts: Sequence[str], completions: Sequence[str]) -> list[bool]:
     return [text.split() == completion.split() for text, completion in zip(texts, completions, strict=True)]
 
 
-def share(metric: Metric, right: Sequence[bool] | np.ndarray, extractor: str) -> Figure:
+def share_right(metric: Metric, right: Sequence[bool] | np.ndarray, extractor: str) -> Figure:
     """The share of `right`, with Wilson's 95 % interval (Wilson 1927), which holds at shares of 0 and 1 too."""
     from scipy.stats import binomtest
 

@@ -25,11 +25,11 @@ EXACT_RECALL = Metric(
 )
 
 
-def bits_recalled(nats: np.ndarray, entropy: float, extractor: str, parameters: int) -> dict[str, Figure]:
-    """Bits over all values, from the cross-entropies (n,) in nats of values of `entropy` bits; the interval resamples
-    them. Per parameter too, if there are any.
+def bits_recalled(nats: np.ndarray, entropy: float, count: int, extractor: str, parameters: int) -> dict[str, Figure]:
+    """Bits over `count` values of `entropy` bits, from the cross-entropies (n,) in nats of all or of some of them; the
+    interval resamples these. Per parameter too, if there are any.
     """
-    bits = entropy - nats / math.log(2)
+    bits = (entropy - nats / math.log(2)) * (count / len(nats))
     low, high = bootstrap_interval(lambda items: float(bits[items].sum()), len(bits))
     total = float(bits.sum())
     figures = {BITS_RECALLED.name: BITS_RECALLED.figure(total, len(bits), extractor, low, high)}

@@ -28,7 +28,6 @@ class TokenBatch:
 
     There is no mask: what precedes the padding cannot see it, since attention is causal. `read` is the number of tokens
     that are not padding. `positions` (n, length) are given where rows hold several items (`packing`).
-    that are not padding.
     """
 
     tokens: Tensor

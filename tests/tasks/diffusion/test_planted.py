@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tasks.diffusion.planted import PlantedDenoiser
+from tasks.fixed_part import fixed_part
 from tests.tasks.diffusion.tiny_base import write_base
 
 CPU = torch.device("cpu")
@@ -63,6 +64,19 @@ def test_training_recovers_some_of_it_on_held_out_pictures(prepared):
     figure = prepared.evaluate().figures["recovered"]
     assert 0.1 < figure.value < 1
     assert figure.low < figure.value < figure.high
+
+
+def test_a_part_of_the_test_has_the_distances_of_the_whole(prepared):
+    with torch.no_grad():
+        for parameter in prepared.backbone.model.parameters():
+            parameter.mul_(1.01)
+    whole, part = prepared.evaluate(), prepared.evaluate_part(0.5)
+    chosen = [whole.items[i] for i in fixed_part(6, 0.5)]
+    assert [item["caption"] for item in part.items] == [item["caption"] for item in chosen]
+    distance, effect = (sum(item[name] for item in chosen) for name in ("distance", "effect"))
+    figure = part.figures["recovered"]
+    assert (figure.value, figure.n) == (pytest.approx(1 - distance / effect, rel=1e-4), 3)
+    assert part.figures.keys() == {"recovered", "teacher_distance"}
 
 
 def test_the_bases_evaluation_is_cached_by_the_teacher_and_the_pictures(task):

@@ -10,6 +10,7 @@ from adapters import Bottleneck, FullFinetuning, Lora, PrefixTuning, Subspace
 from adapters.base import attach
 from experiments import run
 from tasks.errors import TaskError
+from tasks.fixed_part import fixed_part
 from tasks.language.data.random_facts import RandomFacts
 from tasks.language.facts import Facts
 from tasks.language.metrics.recall import bits_recalled
@@ -72,19 +73,19 @@ def test_pairs_that_do_not_fit_the_base_are_one_sentence(task, tiny_base):
 
 
 def test_bits_of_a_perfect_of_a_uniform_and_of_a_wrong_memory():
-    perfect, uniform = (bits_recalled(np.full(10, nats), 20.0, "x", 50) for nats in (0.0, 20 * math.log(2)))
+    perfect, uniform = (bits_recalled(np.full(10, nats), 20.0, 10, "x", 50) for nats in (0.0, 20 * math.log(2)))
     assert perfect["bits_recalled"].value == 200
     assert perfect["bits_per_parameter"].value == 4
     assert uniform["bits_recalled"].value == pytest.approx(0)
-    assert bits_recalled(np.full(10, 40 * math.log(2)), 20.0, "x", 0)["bits_recalled"].value == pytest.approx(-200)
-    assert "bits_per_parameter" not in bits_recalled(np.zeros(10), 20.0, "x", 0)
+    assert bits_recalled(np.full(10, 40 * math.log(2)), 20.0, 10, "x", 0)["bits_recalled"].value == pytest.approx(-200)
+    assert "bits_per_parameter" not in bits_recalled(np.zeros(10), 20.0, 10, "x", 0)
 
 
 def test_the_interval_covers_the_sum():
     generator = np.random.default_rng(0)
     inside = 0
     for _ in range(200):
-        figure = bits_recalled(generator.gamma(2.0, 3.0, size=80), 20.0, "x", 10)["bits_recalled"]
+        figure = bits_recalled(generator.gamma(2.0, 3.0, size=80), 20.0, 80, "x", 10)["bits_recalled"]
         assert figure.low is not None
         assert figure.high is not None
         inside += figure.low <= 80 * (20 - 6 / math.log(2)) <= figure.high
@@ -93,7 +94,7 @@ def test_the_interval_covers_the_sum():
 
 def test_recall_is_the_models_own_loss_pair_by_pair(prepared):
     """Against transformers' loss of one unpadded row at a time."""
-    nats, right = prepared.recall()
+    nats, right = prepared.recall(prepared.training)
     for i in (0, 7, 39):
         prompt, value = prepared.training[i]
         tokens = torch.tensor([prompt + value])
@@ -120,6 +121,19 @@ def test_training_memorises(prepared):
     figures = prepared.evaluate().figures
     assert 340 < figures["bits_recalled"].value < 360
     assert figures["exact_recall"].value > 0.95
+
+
+def test_a_part_of_the_pairs_estimates_the_bits_of_all(prepared):
+    whole, part = prepared.evaluate(), prepared.evaluate_part(0.25)
+    chosen = [whole.items[i] for i in fixed_part(40, 0.25)]
+    assert [item["item"] for item in part.items] == [item["item"] for item in chosen]
+    mean = sum(9 - item["nats"] / math.log(2) for item in chosen) / 10
+    figure = part.figures["bits_recalled"]
+    assert (figure.value, figure.n) == (pytest.approx(40 * mean, rel=1e-5), 10)
+    assert figure.extractor.endswith("all 40 pairs estimated from 10")
+    assert part.figures["exact_recall"].n == 10
+    assert "validation_loss" not in part.figures
+    assert prepared.evaluate_part(1.0).figures["bits_recalled"].value == whole.figures["bits_recalled"].value
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from tasks.errors import TaskError
+from tasks.fixed_part import fixed_part
 from tasks.language.model.likelihood import padded
 from tasks.language.planted import Planted
 from tasks.planted.update import weight_rows
@@ -95,6 +96,22 @@ def test_training_recovers_some_of_it_on_held_out_text(prepared):
     assert figure.low < figure.value < figure.high
 
 
+def test_a_part_of_the_test_has_the_distances_of_the_whole(prepared):
+    with torch.no_grad():
+        for parameter in prepared.base.model.parameters():
+            parameter.mul_(1.01)
+    whole, part = prepared.evaluate(), prepared.evaluate_part(0.75)
+    chosen = [whole.items[i] for i in fixed_part(4, 0.75)]
+    assert [item["item"] for item in part.items] == [item["item"] for item in chosen]
+    distance, effect = (sum(item[name] for item in chosen) for name in ("distance", "effect"))
+    figure = part.figures["recovered"]
+    assert (figure.value, figure.n) == (pytest.approx(1 - distance / effect, rel=1e-5), 3)
+    tokens = sum(item["tokens"] for item in chosen)
+    assert part.figures["teacher_distance"].value == pytest.approx(distance / tokens, rel=1e-5)
+    assert part.figures["teacher_distance"].n == 3
+    assert "validation_loss" not in part.figures
+
+
 def test_the_bases_evaluation_is_cached_by_the_teacher(task, prepared):
     keys = {json.dumps(replace(task, **c).prepare(CPU).evaluation_key) for c in ({"rank": 3}, {"teacher_seed": 1}, {})}
     assert len(keys) == 3
@@ -129,7 +146,7 @@ def test_the_effect_is_measured_in_the_runs_precision(prepared):
     """With the adapter already attached: the untuned base is the teacher's."""
     prepared.backbone.compute = "bf16"
     assert prepared.evaluate().figures["recovered"].value == 0
-    exact = prepared.part_distances(prepared.teacher.untuned).mean
+    exact = prepared.part_distances(prepared.teacher.untuned)[1].mean
     with torch.no_grad():
         for parameter in prepared.backbone.model.parameters():
             parameter.mul_(1.01)

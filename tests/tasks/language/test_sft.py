@@ -14,7 +14,7 @@ from experiments.config import RunConfig, Train
 from experiments.measure.memory.prediction import predict_training
 from tasks.errors import TaskError
 from tasks.language.data.sft.conversations import Conversation, Message
-from tasks.language.metrics.answers import EXACT_MATCH, answer_of, compiled, matches, share
+from tasks.language.metrics.answers import EXACT_MATCH, answer_of, compiled, matches, share_right
 from tasks.language.model import bases, chat, likelihood
 from tasks.language.model.packing import pack, packed
 from tasks.language.sft import Sft
@@ -196,7 +196,7 @@ def test_answers_of_texts(pattern, text, answer):
 
 def test_shares_and_their_interval():
     assert matches(["a  b\n", "a b"], ["a b", "ab"]) == [True, False]
-    figure = share(EXACT_MATCH, [True] * 8 + [False] * 2, "x")
+    figure = share_right(EXACT_MATCH, [True] * 8 + [False] * 2, "x")
     # Wilson's interval of 8 of 10 (Brown, Cai & DasGupta 2001): 0.490 to 0.943
     assert (figure.value, figure.n) == (0.8, 10)
     assert (figure.low, figure.high) == (pytest.approx(0.490, abs=5e-4), pytest.approx(0.943, abs=5e-4))

@@ -30,6 +30,7 @@ NEEDS = {
     "base pictures": "at least one prompt of the base's pretraining domain (--task.drift-items)",
     "base attributes": "prompts of the base's pretraining domain with known attributes (the bundled base)",
     "prompt kinds": "prompts of four kinds (--task.prompt-kind-items)",
+    "10 prompts of each kind": "--task.prompt-kind-items 10 or more, for an interval",
     "validation pictures": "at least one validation picture",
 }
 LABELS = ("better", "unit", "meaning")  # fields that do not change the value

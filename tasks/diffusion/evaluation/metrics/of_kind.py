@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tasks.diffusion.evaluation.inputs import MetricInputs
 
 
+OF_KIND = {"10 prompts": "10 prompts of each kind"}  # needs that the kind's prompts must meet, not the test's
+
+
 @dataclass(frozen=True)
 class OfKind(ImageMetric):
     """The figure of `metric` on pictures of the kind's prompts, from the noise of the test's first pictures."""
@@ -23,7 +26,7 @@ class OfKind(ImageMetric):
     @classmethod
     def of(cls, metric: ImageMetric, kind: str) -> OfKind:
         name, meaning = f"{kind}_{metric.name}", f"{metric.meaning}; {KINDS[kind]}"
-        needs = ("prompt kinds", *metric.needs)
+        needs = ("prompt kinds", *(OF_KIND.get(need, need) for need in metric.needs))
         return cls(name, metric.better, metric.unit, meaning, needs, metric.version, metric, kind)
 
     @property

@@ -12,6 +12,9 @@ from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.session import base_evaluation, run
 from tasks.diffusion.dreambooth import DreamBooth
+from tasks.diffusion.evaluation.evaluation import SHOWN
+from tasks.diffusion.evaluation.features import features_of
+from tasks.diffusion.evaluation.metrics.vendi import vendi_score
 from tasks.diffusion.evaluation.prompt_kinds import KINDS, in_styles, named
 from tasks.diffusion.evaluation.prompts import Prompt
 from tasks.diffusion.pokemon import Pokemon
@@ -19,7 +22,7 @@ from tasks.diffusion.worlds.character import Character
 from tasks.diffusion.worlds.creatures import Creatures
 from tests.tasks.diffusion.tiny_base import write_base, write_pictures
 
-CPU, COUNT = torch.device("cpu"), 6
+CPU, COUNT = torch.device("cpu"), 10
 FEW: dict[str, Any] = {"drift_items": 2, "resolution": 16, "test_items": 3, "prompt_kind_items": COUNT}
 
 
@@ -54,7 +57,7 @@ def test_creatures_in_four_kinds(pokemon):
     world = Creatures()
     assert list(kinds) == list(KINDS)
     assert {len(prompts) for prompts in kinds.values()} == {COUNT}
-    assert [p.text for p in kinds["trained"]] == [*splits.train.captions, *splits.train.captions[:2]]
+    assert [p.text for p in kinds["trained"]] == [splits.train.captions[i % 4] for i in range(COUNT)]
     assert {p.text for p in kinds["trigger"]} == {"a creature"}
     for trained, content in zip(kinds["trained"], kinds["content"], strict=True):
         assert not world.held_out(dict(trained.attributes))
@@ -112,8 +115,8 @@ def test_every_kind_has_figures_and_the_others_stay(name, request, tmp_path):
     added = figures.keys() - usual.keys()
     assert added == task.all_metrics().keys() - task.metrics.keys()
     for kind in KINDS:
-        assert {f"{kind}_similarity", f"{kind}_clip_score"} <= added
-        assert len(list((tmp_path / "prompt-kinds" / kind).glob("*.png"))) == COUNT
+        assert {f"{kind}_similarity", f"{kind}_clip_score", f"{kind}_vendi"} <= added
+        assert len(list((tmp_path / "prompt-kinds" / kind).glob("*.png"))) == SHOWN
     assert ("trigger_alignment" in added) == (name == "dreambooth"), "a creature alone names no attribute"
     assert {figures[n].n for n in added} == {COUNT}
     assert with_kinds.facts["prompt_kinds"]["content"]["n"] == COUNT
@@ -125,6 +128,15 @@ def test_every_kind_has_figures_and_the_others_stay(name, request, tmp_path):
         sum(s[a] == p.attributes[a] for a in names) / len(names) for s, p in zip(shown, kinds["content"], strict=True)
     ]
     assert figures["content_alignment"].value == pytest.approx(sum(hits) / COUNT)
+    features = features_of(alone.models.extractor, alone.pictures, CPU)
+    assert figures["content_vendi"].value == pytest.approx(vendi_score(features))
+
+
+def test_diversity_needs_ten_prompts_of_a_kind(pokemon):
+    prepared = replace(pokemon, prompt_kind_items=9).prepare(CPU)
+    reasons = prepared.evaluation.reasons()
+    assert reasons["style_vendi"] == "needs --task.prompt-kind-items 10 or more, for an interval"
+    assert "style_similarity" not in reasons
 
 
 def test_a_finished_run_is_only_evaluated(pokemon, tmp_path):
