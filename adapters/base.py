@@ -97,6 +97,9 @@ class Adapter(ABC):
 
             check_file(Path(self.init))
 
+    def check_steps(self, steps: int) -> None:  # noqa: B027  (most methods do not depend on the length)
+        """Raise AdapterError for settings that cannot work in a training of this many steps (at least 1)."""
+
     def init_digest(self) -> str | None:
         """SHA-256 of the content of `init`; None without it. Raises AdapterError if it cannot be read."""
         from adapters.interchange.content import content_digest

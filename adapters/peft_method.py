@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.base import Adapter, projections_of
 from adapters.errors import AdapterError, ForeignMethodError, first_line
-from adapters.peft_library.adalora import UNKNOWN_STEPS, AdaLoraAttachment
+from adapters.peft_library.adalora import UNKNOWN_STEPS, AdaLoraAttachment, check_adalora
 from adapters.peft_library.attachment import PeftAttachment
 from adapters.peft_library.model_snapshot import ModelSnapshot
 from adapters.peft_library.options import configure, option_names, parse_options
@@ -67,9 +67,20 @@ class PeftMethod(Adapter, name="peft"):
 
     def check_settings(self) -> None:
         super().check_settings()
+        if self.is_adalora:
+            check_adalora(self.given)
         layers = {"target_modules", "feedforward_modules"} & option_names(self.method)
         steps = {"total_step": UNKNOWN_STEPS} if "total_step" in option_names(self.method) else {}
         configure(self.method, self.given, {**{key: ["layer"] for key in layers}, **steps})
+
+    def check_steps(self, steps: int) -> None:
+        if self.is_adalora:
+            check_adalora(self.given, steps)
+
+    @property
+    def is_adalora(self) -> bool:
+        """Whether the training loop must call the method's rank allocator."""
+        return self.method.upper() == "ADALORA"
 
     def attach(self, backbone: Backbone) -> PeftAttachment:
         """Attach to the targets. Recommended layers that the method cannot update (convolutions) are left out."""
@@ -92,7 +103,7 @@ class PeftMethod(Adapter, name="peft"):
         config = self.configuration(backbone, chosen, seeds)
         before = ModelSnapshot(backbone.model)
         try:
-            kind = AdaLoraAttachment if self.method.upper() == "ADALORA" else PeftAttachment
+            kind = AdaLoraAttachment if self.is_adalora else PeftAttachment
             return kind(backbone, config, seeds)
         except Exception as failure:
             before.restore()

@@ -6,7 +6,7 @@ A preset is no method of its own: a run attaches and records the method that it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.base import Adapter
@@ -107,10 +107,17 @@ class AdaLora(PeftPreset, name="adalora"):
 
     rank: int = bounded(8, at_least=1, at_most=LARGEST_WIDTH)
     """Mean rank of the updates at the end (peft's target_r)."""
-    initial_rank: int = bounded(12, at_least=1, at_most=LARGEST_WIDTH)
-    """Rank of each update at the start (peft's init_r); the paper takes 1.5 times the mean rank at the end."""
+    initial_rank: int | None = bounded(None, at_least=1, at_most=LARGEST_WIDTH)
+    """Rank of each update at the start (peft's init_r). Default: 1.5 times the mean rank at the end, as in the
+    paper."""
     alpha: float = bounded(16.0, above=0, at_most=LARGEST_ALPHA)
     """Numerator of the scale alpha / initial rank (peft's lora_alpha), as for lora."""
+
+    def resolved(self) -> PeftMethod:
+        self.check_settings()
+        if self.initial_rank is None:
+            return replace(self, initial_rank=self.rank + (self.rank + 1) // 2).resolved()
+        return super().resolved()
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ class RunConfig:
         train = replace(self.train, num_processes=_num_processes(self.train), **open_fields)
         train = replace(train, validation_steps=validation_steps(train))
         check_train(train)
+        if train.steps:
+            self.adapter.check_steps(train.steps)
         task = with_default_storage(self.adapter, task, train)
         task.check_settings()
         return replace(self, task=task, train=train)
@@ -87,7 +89,7 @@ class RunConfig:
         """The training settings of a resolved configuration on that many items: epochs are steps, nothing is open.
 
         The last batch of an epoch is filled from the next epoch. Raises UsageError for epochs of a task that does not
-        know its number of items, and as `ResolvedTrain.of` does.
+        know its number of items, and as `ResolvedTrain.of` does; AdapterError for a method that needs more steps.
         """
         train = self.train
         if train.epochs is not None:
@@ -97,7 +99,10 @@ class RunConfig:
             if card["epochs"] is not None and train_items is not None:
                 card["steps"] = steps_of_epochs(train, card["epochs"], train_items)
             train = replace(train, warmup_steps=_shortened(card["warmup_steps"], train.steps, card["steps"]))
-        return ResolvedTrain.of(train)
+        settings = ResolvedTrain.of(train)
+        if settings.steps:
+            self.adapter.check_steps(settings.steps)
+        return settings
 
     def _card(self) -> dict[str, Any]:
         """The training settings that the base's card recommends, with the learning rate that was found by search."""

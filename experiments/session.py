@@ -163,6 +163,7 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             prepared = prepared or config.task.prepare(device)
             precise.enter_context(computing_in(prepared, compute_of(config.train)))
             prepared.reserve_positions(config.adapter.positions_taken)  # the base is measured on the same items
+            config.for_items(prepared.train_items)  # a length in epochs may not work: said before the base is measured
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
             head["base_evaluation"] = dict(base.measured)

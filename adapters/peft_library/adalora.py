@@ -15,6 +15,34 @@ if TYPE_CHECKING:
 
 UNKNOWN_STEPS = 10**9  # until the first step says how many there are
 PATTERN = "pattern"
+LEAST = {"init_r": 1, "target_r": 1, "tinit": 0, "tfinal": 0, "deltaT": 1}
+SMOOTHING = ("beta1", "beta2")
+
+
+def check_adalora(options: Mapping[str, Any], steps: int = UNKNOWN_STEPS) -> None:
+    """Raise AdapterError for options of peft's AdaLoRA that cannot work in a training of this many steps."""
+    from peft import AdaLoraConfig
+
+    values = {name: options.get(name, getattr(AdaLoraConfig, name)) for name in (*LEAST, *SMOOTHING)}
+    for name, least in LEAST.items():
+        if not isinstance(values[name], int) or values[name] < least:
+            raise AdapterError(f"--adapter.options: {name} must be an integer from {least}, not {values[name]}")
+    for name in SMOOTHING:
+        if not isinstance(values[name], int | float) or not 0 < values[name] < 1:
+            raise AdapterError(f"--adapter.options: {name} must lie between 0 and 1, not {values[name]}")
+    if "total_step" in options:
+        raise AdapterError("--adapter.options: leave out total_step, which is the training's length (--train.steps)")
+    first, last = values["init_r"], values["target_r"]
+    if last >= first:
+        raise AdapterError(
+            f"ranks fall during AdaLoRA's training: the mean at the end (target_r) must be below the rank at the start "
+            f"(init_r), not {last} and {first}"
+        )
+    if values["tinit"] + values["tfinal"] >= steps:
+        raise AdapterError(
+            f"--adapter.options: tinit {values['tinit']} and tfinal {values['tfinal']} leave none of the {steps} steps "
+            "for moving ranks: lower them, or train longer"
+        )
 
 
 class AdaLoraAttachment(PeftAttachment):
@@ -44,11 +72,6 @@ class AdaLoraAttachment(PeftAttachment):
     def after_step(self, step: int, steps: int, finite: Tensor) -> None:
         """Update the importance of every singular value, and mask the least important down to the step's budget."""
         config = self.wrapped.active_peft_config
-        if config.tinit >= steps - config.tfinal:
-            raise AdapterError(
-                f"--adapter.options: tinit {config.tinit} and tfinal {config.tfinal} leave none of the {steps} steps "
-                "for moving ranks: lower them, or train longer"
-            )
         self.allocator.finite = finite
         config.total_step = steps
         config.rank_pattern = self.pattern

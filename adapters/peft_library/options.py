@@ -54,8 +54,7 @@ def configure(method: str, options: Mapping[str, Any], defaults: Mapping[str, An
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
     """Raise AdapterError for an unknown option, a scale of zero, or an initialisation from data."""
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(config_class_of(method))}
-    valid = defaults.keys()
+    valid = option_names(method)
     unknown = sorted(options.keys() - valid)
     if unknown:
         raise AdapterError(
@@ -66,13 +65,6 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             raise AdapterError(f"--adapter.options: {name} must be above 0, not {value}")
         if name == "r" and not (isinstance(value, int) and value >= 1):
             raise AdapterError(f"--adapter.options for peft's {method}: r must be an integer from 1, not {value}")
-    if "target_r" in valid:
-        first, last = (options.get(name, defaults[name]) for name in ("init_r", "target_r"))
-        if not (isinstance(first, int) and isinstance(last, int) and 1 <= last < first):
-            raise AdapterError(
-                f"--adapter.options: target_r must be from 1 and below init_r, from which ranks fall, not {last} and "
-                f"{first}"
-            )
     start = options.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(NEEDS_DATA):
         raise AdapterError(

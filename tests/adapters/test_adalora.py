@@ -108,10 +108,32 @@ def test_a_run_resumes_exactly(tmp_path):
     assert sum(record["facts"]["ranks"].values()) == 2 * len(record["facts"]["ranks"])
 
 
-def test_schedules_without_a_step_to_move_ranks_are_refused():
-    backbone, attachment = attached()
+def test_schedules_without_a_step_to_move_ranks_are_refused_before_anything_is_loaded():
+    method = PeftMethod("adalora", OPTIONS)
+    with pytest.raises(AdapterError, match="tinit 1 and tfinal 1 leave none of the 2 steps for moving ranks: lower"):
+        RunConfig(method, TinyRegression(), Train(steps=2)).resolved()
+    for steps in (0, 3):
+        RunConfig(method, TinyRegression(), Train(steps=steps)).resolved()
+    epochs = RunConfig(method, TinyRegression(), Train(epochs=1, batch_size=4)).resolved()
     with pytest.raises(AdapterError, match="leave none of the 2 steps"):
-        train(backbone, attachment, steps=2)
+        epochs.for_items(8)
+    assert epochs.for_items(12).steps == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"deltaT": 0}, "deltaT must be an integer from 1, not 0"),
+        ({"tinit": -1}, "tinit must be an integer from 0, not -1"),
+        ({"tfinal": 0.5}, "tfinal must be an integer from 0, not 0.5"),
+        ({"beta1": 1}, "beta1 must lie between 0 and 1, not 1"),
+        ({"target_r": 4, "init_r": 4}, "must be below the rank at the start"),
+        ({"total_step": 5}, "leave out total_step"),
+    ],
+)
+def test_impossible_options_are_one_sentence(options, says):
+    with pytest.raises(AdapterError, match=says):
+        PeftMethod("adalora", options).check_settings()
 
 
 def test_steps_that_are_read_together_move_ranks_alike_and_wait_for_nothing(tmp_path, monkeypatch):

@@ -46,6 +46,12 @@ def test_a_name_is_recorded_as_the_method_that_it_is(name, adapter):
     assert config.identity() == RunConfig(adapter, TASK).identity()
 
 
+@pytest.mark.parametrize(("rank", "first"), [(1, 2), (4, 6), (5, 8), (64, 96)])
+def test_adalora_starts_at_one_and_a_half_times_its_rank(rank, first):
+    options = {"target_r": rank, "init_r": first, "lora_alpha": 16.0}
+    assert configured("adalora", "e2e", "--rank", str(rank)).adapter == PeftMethod("adalora", options)
+
+
 def test_all_presets_are_covered():
     assert {name for name, cls in method_names().items() if cls.preset_of} == RESOLVED.keys()
     assert not RESOLVED.keys() & adapter_registry().keys()
