@@ -7,7 +7,7 @@ importing this package imports no torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from adapters.library_notices import hide_notices
+from adapters.peft_library.notices import hide_notices
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone

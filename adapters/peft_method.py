@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.base import Adapter, projections_of
 from adapters.errors import AdapterError, ForeignMethodError, first_line
 from adapters.peft_library.adalora import UNKNOWN_STEPS, AdaLoraAttachment, check_adalora
 from adapters.peft_library.attachment import PeftAttachment
 from adapters.peft_library.model_snapshot import ModelSnapshot
-from adapters.peft_library.options import configure, option_names, parse_options
+from adapters.peft_library.options import JsonOptions, configure, option_names
 from adapters.peft_library.seeds import open_seeds
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _by_method(method: str) -> str:
 
 
 @dataclass(frozen=True)
-class PeftMethod(Adapter, name="peft"):
+class PeftMethod(JsonOptions, Adapter, name="peft"):
     """A method of the peft library: lora, vera, ia3, hira, randlora, fourierft, loha, boft, ln_tuning and others
     (Mangrulkar et al. 2022, github.com/huggingface/peft; its documentation names each method's paper)."""
 
@@ -55,15 +55,6 @@ class PeftMethod(Adapter, name="peft"):
     """Settings of peft's configuration class: JSON such as '{"r": 8}' on the command line, a dict in Python."""
     targets: tuple[str, ...] = ("auto",)
     """Roles of the layers, as for lora, unless the options set target_modules; ln_tuning always takes the norms."""
-
-    def __post_init__(self) -> None:
-        """Store the options in one form, whichever way they were written: the fingerprint is then the same."""
-        object.__setattr__(self, "options", parse_options(self.options))
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The options as they are stored."""
-        return cast(dict[str, Any], self.options)
 
     def check_settings(self) -> None:
         super().check_settings()

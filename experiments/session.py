@@ -30,7 +30,7 @@ from tasks.base import Task
 if TYPE_CHECKING:
     from adapters.base import Attachment
     from experiments.training.callbacks import Callback
-    from experiments.training.quality_curve import QualityCurve
+    from experiments.training.logs.quality_curve import QualityCurve
     from experiments.training.signals import Interruption
     from tasks.base import Evaluation, PreparedTask
 
@@ -274,7 +274,7 @@ def _warn_repeated_items(train_items: int | None, settings: ResolvedTrain) -> No
 
 def _curve(session: _Session, prepared: PreparedTask, base_part: Evaluation | None) -> QualityCurve | None:
     """The quality curve of a run that asks for one; `base_part` is the same part of the base's evaluation."""
-    from experiments.training.quality_curve import QualityCurve
+    from experiments.training.logs.quality_curve import QualityCurve
 
     config = session.config
     every, share = config.train.evaluate_every, config.train.evaluate_share
@@ -292,8 +292,8 @@ def _train(
 ) -> dict[str, Any]:
     """Train; returns the record's entries about it. A run of 0 steps has no memory, operations or time per step."""
     from experiments.measure.step_costs import step_costs
+    from experiments.training.logs.quality_curve import best_steps
     from experiments.training.loop import Trainer
-    from experiments.training.quality_curve import best_steps
 
     settings = session.config.for_items(prepared.train_items)
     if settings.steps == 0:

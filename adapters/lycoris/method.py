@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters.backbone import count_roles
 from adapters.base import Adapter, projections_of
 from adapters.bounds import LARGEST_WIDTH, bounded
 from adapters.errors import AdapterError, ForeignMethodError, first_line
 from adapters.lycoris.algorithms import algorithm, check_options
-from adapters.peft_library.options import parse_options
+from adapters.peft_library.options import JsonOptions
 
 if TYPE_CHECKING:
     from adapters.backbone import Backbone, Projection
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Lycoris(Adapter, name="lycoris"):
+class Lycoris(JsonOptions, Adapter, name="lycoris"):
     """An algorithm of the LyCORIS library: lokr, loha, locon, glora, boft, diag-oft, ia3, full and others (Yeh et al.
     2024, arXiv 2309.14859; needs the package lycoris-lora)."""
 
@@ -43,15 +43,6 @@ class Lycoris(Adapter, name="lycoris"):
     it is set here."""
     targets: tuple[str, ...] = ("auto",)
     """Roles of the layers, as for lora."""
-
-    def __post_init__(self) -> None:
-        """Store the options in one form, whichever way they were written: the fingerprint is then the same."""
-        object.__setattr__(self, "options", parse_options(self.options))
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The options as they are stored."""
-        return cast(dict[str, Any], self.options)
 
     @property
     def label(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 from adapters.errors import AdapterError, first_line
 
@@ -71,6 +71,21 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             f"--adapter.options: init_lora_weights '{start}' needs training data before the run, which is not "
             "supported: choose true, gaussian, orthogonal, pissa, pissa_niter_4, olora or loftq"
         )
+
+
+class JsonOptions:
+    """A mixin for methods with a field `options`."""
+
+    options: str | dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Store the options in one form, whichever way they were written: the fingerprint is then the same."""
+        object.__setattr__(self, "options", parse_options(self.options))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options as they are stored."""
+        return cast(dict[str, Any], self.options)
 
 
 def parse_options(options: str | Mapping[str, Any]) -> dict[str, Any]:

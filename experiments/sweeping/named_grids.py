@@ -24,7 +24,7 @@ FACTORS = (0.25, 1, 4, 16)  # sizes, as multiples of the default
 BATCHES = (0.25, 0.5, 1, 2, 4)  # batch sizes, as multiples of the recommended one
 SHARES = (0.125, 0.25, 0.5, 1)  # of the training data
 RATES = LearningRateSearch(5, 3.0)
-GROUPS = ("linear", "attention", "feed-forward")  # roles of layers, as in the study `placement`
+GROUPS = ("linear", "attention", "feed-forward")  # roles of layers: both, and each
 
 
 def _sizes(config: RunConfig) -> list[RunConfig]:

@@ -19,6 +19,7 @@ from adapters.prefix_tuning import PrefixTuning
 from adapters.subspace import Subspace
 from experiments.config import RunConfig
 from experiments.sweeping.grid import SEEDS, crossed
+from experiments.sweeping.named_grids import placements
 from experiments.sweeping.paper_studies import paper_e2e, paper_sd
 from tasks.base import Task
 from tasks.diffusion.planted import PlantedDenoiser
@@ -120,15 +121,8 @@ def placement(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     Time: not yet measured
     Outcome: not yet measured
     """
-    return [config for task in BUNDLED for config in crossed([task], seeds or SEEDS, placements(task))]
-
-
-def placements(task: Task) -> list[Adapter]:
-    """LoRA on each group of layers of the task's base, with the ranks that train equally many parameters."""
-    backbone, groups = task.meta_model().backbone, ("linear", "attention", "feed-forward")
-    per_rank = {group: Lora(rank=1, targets=(group,)).parameter_count(backbone) for group in groups}
-    parameters = Lora().rank * per_rank["linear"]
-    return [Lora(rank=round(parameters / count), targets=(group,)) for group, count in per_rank.items()]
+    placed = {task: placements(Lora(), task.meta_model().backbone) for task in BUNDLED}
+    return [config for task, adapters in placed.items() for config in crossed([task], seeds or SEEDS, adapters)]
 
 
 def length(seeds: Sequence[int] | None = None) -> list[RunConfig]:

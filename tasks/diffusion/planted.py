@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters.bounds import LARGEST_WIDTH, bounded
+from adapters.bounds import bounded
 from tasks.base import Metric, Task, declare
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.planted.recovered import DISTANCE, RECOVERED
+from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.planted_task import LearnedDenoiser
-    from tasks.planted.update import PlantedUpdate
 
 TEACHER_DISTANCE = Metric(
     DISTANCE, "lower", "mean squared error", "error of the student's against the teacher's prediction of the noise"
@@ -26,17 +26,15 @@ VALIDATION_LOSS = Metric("validation_loss", "lower", "mean squared error", "teac
 
 
 @dataclass(frozen=True)
-class PlantedDenoiser(PretrainedSettings, Task, name="sd-planted"):
+class PlantedDenoiser(TeacherSettings, PretrainedSettings, Task, name="sd-planted"):
     """Planted rank: learn the outputs of a teacher, the base plus a random update of known rank (Stable Diffusion)."""
 
     other_names = ("sd-teacher", "planted-pictures")
     metrics = declare(RECOVERED, TEACHER_DISTANCE, VALIDATION_LOSS)
-    primary_metric = "recovered"
     generates: ClassVar[Literal["pictures"]] = "pictures"
     option_hints: ClassVar = {
+        **TeacherSettings.teacher_hints,
         "data": "the inputs are drawn creatures with noise",
-        "seed": "--task.teacher-seed draws the teacher's update, --train.seed the student's initialisation and order",
-        "k": "it is called --task.rank here",
     }
 
     base: str = STABLE_DIFFUSION
@@ -44,26 +42,10 @@ class PlantedDenoiser(PretrainedSettings, Task, name="sd-planted"):
     folder in diffusers' layout, or a hub repository such as "org/name" or "org/name@revision"."""
     allow_pickle: bool = False
     """Also accept weights in PyTorch's old pickle format, if there are no safetensors."""
-    rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
-    """k, the rank of the teacher's update in each layer; its k singular values are equal."""
-    strength: float = bounded(0.1, above=0, at_most=100)
-    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight. If it is small,
-    effects add up, so that a part of rank r of the teacher's update has r / k of its effect."""
-    targets: tuple[str, ...] = ("auto",)
-    """Roles of the layers that the teacher changes (as --adapter.targets of lora); "auto" takes what the base's card
-    recommends."""
-    teacher_seed: int = bounded(0, at_least=0, at_most=2**32)
-    """Seed of the teacher's update, which all runs share."""
     train_items: int = bounded(1000, at_least=1, at_most=LARGEST_ITEMS)
     """Drawn creatures for training; each draw of one has other noise and another timestep."""
     test_items: int = bounded(200, at_least=2, at_most=LARGEST_ITEMS)
     """Drawn creatures in validation, and in test; each has fixed noise and a fixed timestep."""
-
-    @property
-    def update(self) -> PlantedUpdate:
-        from tasks.planted.update import PlantedUpdate
-
-        return PlantedUpdate(self.rank, self.strength, self.targets, self.teacher_seed)
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         from tasks.diffusion.model.cards import recommended

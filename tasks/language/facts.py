@@ -81,20 +81,4 @@ class Facts(LanguageSettings, Task, name="facts"):
         return FactsMetaModel(self.base, length, self.pairs, self.drift_items, self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
-        from tasks.language.model.loaded_base import LoadedLanguageModel
-
-        generation = {
-            "num_beams": 1,
-            "length_penalty": 1.0,
-            "no_repeat_ngram_size": 0,
-            "max_new_tokens": self.value_tokens,
-        }
-        return LoadedLanguageModel(
-            self.base,
-            device,
-            generation,
-            prompt_ids=lambda base, prompt: base.document_ids(prompt),
-            all_lines=True,
-            allow_pickle=self.allow_pickle,
-            precision=self.base_precision,
-        )
+        return self.load_for_text(device, no_repeat_ngram_size=0, max_new_tokens=self.value_tokens)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from adapters.bounds import LARGEST_WIDTH, bounded
 from tasks.base import Metric, Task, declare
 from tasks.errors import TaskError
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY
 from tasks.language.style import ROWS_PER_PART, Style
 from tasks.planted.recovered import DISTANCE, RECOVERED
+from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.precision import QUANTISED
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.planted_task import LearnedTeacher
-    from tasks.planted.update import PlantedUpdate
 
 TEACHER_DISTANCE = Metric(
     DISTANCE, "lower", "nats per token", "KL divergence of the student's from the teacher's next-token distribution"
@@ -27,34 +26,15 @@ VALIDATION_LOSS = Metric("validation_loss", "lower", "nats per token", "teacher_
 
 
 @dataclass(frozen=True)
-class Planted(Style, Task, name="planted"):
+class Planted(TeacherSettings, Style, Task, name="planted"):
     """Planted rank: learn the outputs of a teacher, the base plus a random update of known rank (language model)."""
 
     other_names = ("teacher", "distillation", "planted-rank")
     metrics = declare(RECOVERED, TEACHER_DISTANCE, FAMILIAR_PERPLEXITY, DRIFT, VALIDATION_LOSS)
-    primary_metric = "recovered"
     option_hints: ClassVar = {
         **Style.option_hints,
-        "seed": "--task.teacher-seed draws the teacher's update, --train.seed the student's initialisation and order",
-        "k": "it is called --task.rank here",
+        **TeacherSettings.teacher_hints,
     }
-
-    rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
-    """k, the rank of the teacher's update in each layer; its k singular values are equal."""
-    strength: float = bounded(0.1, above=0, at_most=100)
-    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight. If it is small,
-    effects add up, so that a part of rank r of the teacher's update has r / k of its effect."""
-    targets: tuple[str, ...] = ("auto",)
-    """Roles of the layers that the teacher changes (as --adapter.targets of lora); "auto" takes what the base's card
-    recommends."""
-    teacher_seed: int = bounded(0, at_least=0, at_most=2**32)
-    """Seed of the teacher's update, which all runs share."""
-
-    @property
-    def update(self) -> PlantedUpdate:
-        from tasks.planted.update import PlantedUpdate
-
-        return PlantedUpdate(self.rank, self.strength, self.targets, self.teacher_seed)
 
     def check_settings(self) -> None:
         super().check_settings()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters.bounds import bounded
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.language.model.bases import LOGITS_AT_ONCE, check_name, find_source
 from tasks.pretrained.precision import BasePrecision
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.language.model.loaded_base import LoadedLanguageModel
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,20 @@ class LanguageSettings(PretrainedSettings, ABC):
         from tasks.language.model.cards import recommended
 
         return recommended(self.base, self.name, adapter)
+
+    def load_for_text(self, device: torch.device, **generation: Any) -> LoadedLanguageModel:
+        """The base without its data, which goes on from any text; `generation` are the defaults of its generation."""
+        from tasks.language.model.loaded_base import LoadedLanguageModel
+
+        return LoadedLanguageModel(
+            self.base,
+            device,
+            {"num_beams": 1, "length_penalty": 1.0, "no_repeat_ngram_size": None, **generation},
+            prompt_ids=lambda base, prompt: base.document_ids(prompt),
+            all_lines=True,
+            allow_pickle=self.allow_pickle,
+            precision=self.base_precision,
+        )
 
     def base_revision(self) -> str:
         return find_source(self.base, self.allow_pickle).revision

@@ -77,20 +77,4 @@ class Style(LanguageSettings, Task, name="style"):
         return LanguageMetaModel(self.base, self.max_length, evaluation=shape, logits_at_once=self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
-        from tasks.language.model.loaded_base import LoadedLanguageModel
-
-        generation = {
-            "num_beams": 4,
-            "length_penalty": 1.0,
-            "no_repeat_ngram_size": None,
-            "max_new_tokens": self.max_length,
-        }
-        return LoadedLanguageModel(
-            self.base,
-            device,
-            generation,
-            prompt_ids=lambda base, prompt: base.document_ids(prompt),
-            all_lines=True,
-            allow_pickle=self.allow_pickle,
-            precision=self.base_precision,
-        )
+        return self.load_for_text(device, num_beams=4, max_new_tokens=self.max_length)

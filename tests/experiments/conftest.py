@@ -1,7 +1,10 @@
-"""The tiny task, registered for one test; and a launcher that remembers its jobs."""
+"""The tiny task, registered for one test; a launcher that remembers its jobs, and the command `sweep` with it."""
+
+import sys
 
 import pytest
 
+from experiments.sweep import main
 from experiments.sweeping.local_launcher import InProcessLauncher, Started
 from tasks import base
 
@@ -30,3 +33,20 @@ class RecordingLauncher(InProcessLauncher):
 @pytest.fixture
 def launcher() -> RecordingLauncher:
     return RecordingLauncher()
+
+
+@pytest.fixture
+def swept(monkeypatch, tmp_path, tiny_task, launcher):
+    """Run the command in this process; returns its exit status and the jobs that it performed."""
+
+    def run(*words: str):
+        launcher.performed.clear()
+        monkeypatch.setattr(sys, "argv", ["sweep", *words, "--runs", str(tmp_path / "runs")])
+        monkeypatch.setitem(main.__globals__, "launcher_of", lambda options: launcher)
+        try:
+            main()
+        except SystemExit as stopped:
+            return stopped.code, list(launcher.performed)
+        return 0, list(launcher.performed)
+
+    return run

@@ -10,29 +10,12 @@ from adapters.lora import Lora
 from experiments.cli.overrides import Overrides
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
-from experiments.sweep import SweepOptions, configurations, main
+from experiments.sweep import SweepOptions, configurations
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.studies import STUDIES
 from tasks.diffusion.pokemon import Pokemon
 
 METHODS = ["--methods", "lora", "full", "--sizes", "1", "4", "--seeds", "0", "1", "--train.device", "cpu"]
-
-
-@pytest.fixture
-def swept(monkeypatch, tmp_path, tiny_task, launcher):
-    """Run the command in this process; returns its exit status and the jobs that it performed."""
-
-    def run(*words: str):
-        launcher.performed.clear()
-        monkeypatch.setattr(sys, "argv", ["sweep", *words, "--runs", str(tmp_path / "runs")])
-        monkeypatch.setitem(main.__globals__, "launcher_of", lambda options: launcher)
-        try:
-            main()
-        except SystemExit as stopped:
-            return stopped.code, list(launcher.performed)
-        return 0, list(launcher.performed)
-
-    return run
 
 
 def expanded(*words: str):

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import sys
 
 import pytest
 
@@ -11,7 +10,7 @@ from adapters.full_finetuning import FullFinetuning
 from adapters.lora import Lora
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
-from experiments.sweep import SweepOptions, axes_of, configurations, main
+from experiments.sweep import SweepOptions, axes_of, configurations
 from experiments.sweeping.learning_rates import seed_groups
 from experiments.sweeping.results import best_of, row_of
 from experiments.sweeping.runner import sweep
@@ -135,21 +134,6 @@ def test_placements_have_equally_many_parameters(task):
     assert max(counts.values()) / min(counts.values()) < 1.07  # ranks are whole numbers
 
 
-@pytest.fixture
-def swept(monkeypatch, tmp_path, tiny_task, launcher):
-    def run(*words: str):
-        launcher.performed.clear()
-        monkeypatch.setattr(sys, "argv", ["sweep", *words, *CPU, "--runs", str(tmp_path / "runs")])
-        monkeypatch.setitem(main.__globals__, "launcher_of", lambda options: launcher)
-        try:
-            main()
-        except SystemExit as stopped:
-            return stopped.code, list(launcher.performed)
-        return 0, list(launcher.performed)
-
-    return run
-
-
 GRID = (*LORA, "--sizes", "1", "2", "--seeds", "0", "1", "--vary", "train.learning-rate", "1e-3", "9")
 
 
@@ -167,7 +151,7 @@ def test_a_diverged_cell_is_a_record_and_is_listed_and_the_sweep_resumes(swept, 
         return step(self, number)
 
     monkeypatch.setattr(Trainer, "step", noting)
-    status, performed = swept(*GRID)
+    status, performed = swept(*GRID, *CPU)
     assert (status, len(performed)) == (1, 8)
     records = [json.loads(job.folder.result_file.read_text()) for job in performed]
     outcomes = {(r["config"]["train"]["learning_rate"], r["status"]) for r in records}
@@ -179,20 +163,20 @@ def test_a_diverged_cell_is_a_record_and_is_listed_and_the_sweep_resumes(swept, 
     assert sum("*" in line for line in table) == 1
     assert "learning rate 9 seed 1" in err
     assert "4 of 8 runs failed" in err
-    assert swept(*GRID) == (1, [])
+    assert swept(*GRID, *CPU) == (1, [])
     performed[0].folder.result_file.unlink()
-    assert len(swept(*GRID)[1]) == 1
+    assert len(swept(*GRID, *CPU)[1]) == 1
 
 
 def test_a_dry_run_shows_what_varies(swept, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "300")
-    assert swept(*GRID, "--dry-run") == (0, [])
+    assert swept(*GRID, *CPU, "--dry-run") == (0, [])
     assert capsys.readouterr().out.count("learning rate 9") == 4
 
 
 def test_a_search_finds_a_rate_for_each_value(swept, tmp_path):
     words = (*LORA, "--sizes", "1", "--seeds", "0", "--vary", "train.batch-size", "1", "4", "--search-lr", "2")
-    status, performed = swept(*words)
+    status, performed = swept(*words, *CPU)
     assert status == 0
     assert {job.config.train.batch_size for job in performed} == {1, 4}
     assert all("batch size" in job.label for job in performed)

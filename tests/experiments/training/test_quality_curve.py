@@ -15,7 +15,7 @@ from experiments.config import RunConfig, Train
 from experiments.measure.memory.prediction import predict
 from experiments.session import run
 from experiments.training.callbacks import Callback
-from experiments.training.quality_curve import best_steps
+from experiments.training.logs.quality_curve import best_steps
 from tasks.fixed_part import fixed_part
 from tests.experiments.tiny_task import Tiny
 from tests.survival.runner import tiny_style

@@ -9,6 +9,7 @@ import torch
 from tasks.diffusion.planted import PlantedDenoiser
 from tasks.fixed_part import fixed_part
 from tests.tasks.diffusion.tiny_base import write_base
+from tests.tasks.full_training import train_fully
 
 CPU = torch.device("cpu")
 
@@ -54,13 +55,7 @@ def test_batches_resume_exactly(prepared):
 
 
 def test_training_recovers_some_of_it_on_held_out_pictures(prepared):
-    model = prepared.backbone.model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    batches = prepared.batches(0, 0, 6)
-    for _ in range(25):
-        prepared.loss(next(batches)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    train_fully(prepared, 25, 6, 2e-3)
     figure = prepared.evaluate().figures["recovered"]
     assert 0.1 < figure.value < 1
     assert figure.low < figure.value < figure.high

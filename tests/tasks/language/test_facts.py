@@ -14,6 +14,7 @@ from tasks.fixed_part import fixed_part
 from tasks.language.data.random_facts import RandomFacts
 from tasks.language.facts import Facts
 from tasks.language.metrics.recall import bits_recalled
+from tests.tasks.full_training import train_fully
 
 CPU = torch.device("cpu")
 FACTS = RandomFacts(pairs=200, key_tokens=2, value_tokens=5, symbols=16, seed=0)
@@ -111,13 +112,7 @@ def test_training_memorises(prepared):
     untuned = prepared.evaluate().figures
     assert untuned["bits_recalled"].value < 0
     assert "bits_per_parameter" not in untuned
-    model = prepared.backbone.model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    batches = prepared.batches(0, 0, 40)
-    for _ in range(150):
-        prepared.loss(next(batches)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    train_fully(prepared, 150, 40, 1e-2)
     figures = prepared.evaluate().figures
     assert 340 < figures["bits_recalled"].value < 360
     assert figures["exact_recall"].value > 0.95

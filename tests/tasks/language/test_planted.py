@@ -13,6 +13,7 @@ from tasks.fixed_part import fixed_part
 from tasks.language.model.likelihood import padded
 from tasks.language.planted import Planted
 from tasks.planted.update import weight_rows
+from tests.tasks.full_training import train_fully
 
 CPU = torch.device("cpu")
 
@@ -84,13 +85,7 @@ def test_the_effects_of_the_directions_add_up(tiny_base, text_file):
 
 
 def test_training_recovers_some_of_it_on_held_out_text(prepared):
-    model = prepared.backbone.model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    batches = prepared.batches(0, 0, 8)
-    for _ in range(40):
-        prepared.loss(next(batches)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    train_fully(prepared, 40, 8, 2e-3)
     figure = prepared.evaluate().figures["recovered"]
     assert 0.1 < figure.value < 1
     assert figure.low < figure.value < figure.high

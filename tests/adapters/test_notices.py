@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import adapters  # noqa: F401  (hides the notice)
-from adapters.library_notices import LOGGER, NOTICE
+from adapters.peft_library.notices import LOGGER, NOTICE
 
 
 def test_only_the_notice_about_the_kernel_is_hidden(caplog):
