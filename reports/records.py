@@ -41,6 +41,10 @@ class Run:
         """The readable lines of steps.jsonl; a run that was killed may leave half a line."""
         return [line for line in read_lines(self.folder / "steps.jsonl") if isinstance(line.get("step"), int)]
 
+    def curve(self) -> list[dict[str, Any]]:
+        """The readable lines of curve.jsonl, the metrics along training; none without `--train.evaluate-every`."""
+        return [line for line in read_lines(self.folder / "curve.jsonl") if isinstance(line.get("step"), int)]
+
     def items(self) -> pd.DataFrame:
         """One row per evaluated item, indexed by the item's name. Raises ReportError if there is no such table."""
         import pandas as pd

@@ -18,6 +18,11 @@ from reports.statistics.components import Components, components
 from reports.statistics.seeds import Mean, mean_over_seeds
 from reports.upgrade import ADDED_SETTINGS
 
+# settings that change no figure; with `evaluate_every` the training is the same to the bit
+WITHOUT_EFFECT = tuple(
+    f"train.{name}" for name in ("checkpointing_steps", "log_every", "report_to", "evaluate_every", "evaluate_share")
+)
+
 
 @dataclass(frozen=True)
 class RunGroup:
@@ -107,11 +112,11 @@ def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunG
             runs_by_key[key][kind].append(run)
             settings_by_key[key] = differing
     groups = []
-    for key in sorted(runs_by_key):
+    for key in runs_by_key:
         newest, repeated = _one_per_seed(runs_by_key[key][0])
         size = Size(key[1], key[2]) if key[1] else None
         groups.append(RunGroup(key[0], size, settings_by_key[key], newest, tuple(runs_by_key[key][1]), repeated))
-    return groups
+    return by_method(groups)
 
 
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
@@ -128,12 +133,28 @@ def _written(run: Run) -> tuple[float, str]:
 
 
 def by_method(groups: Iterable[RunGroup]) -> list[RunGroup]:
-    """The groups in order of method and size."""
-    return sorted(groups, key=lambda group: (group.method, group.size.value if group.size else 0.0))
+    """The groups in order of method, size and settings, numbers by their value."""
+    return sorted(groups, key=_order)
+
+
+def _order(group: RunGroup) -> tuple:
+    size = (group.size.value, group.size.field) if group.size else (0.0, "")
+    return group.method, size, [(name, _value_order(value)) for name, value in sorted(group.settings.items())]
+
+
+def _value_order(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return not number, value if number else 0.0, "" if number else _text(value)
+
+
+def distinct_label(group: RunGroup, groups: Iterable[RunGroup]) -> str:
+    """The group's label, with its settings if another of the groups has the same label."""
+    unique = sum(other.label == group.label for other in groups) == 1
+    return group.label if unique or not group.settings else f"{group.label} ({group.settings_text})"
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """All settings of a run by dotted name, except those that identify it in its group (method, size, seed).
+    """All settings of a run by dotted name, without those that identify it in its group or change no figure.
 
     A setting that did not exist when the run was made has the value that reproduces the run. Frozen weights in the
     dtype of the computation are the default, also beside a method that has none and is stored in fp32.
@@ -145,7 +166,8 @@ def settings_of(run: Run) -> dict[str, Any]:
     storage, compute = (flat.get(name) for name in ("task.base_precision", "train.mixed_precision"))
     if storage is not None and storage == compute:
         flat["task.base_precision"] = None
-    for name in ("adapter.name", "task.name", "train.seed", f"adapter.{record.size.field}" if record.size else ""):
+    size = f"adapter.{record.size.field}" if record.size else ""
+    for name in ("adapter.name", "task.name", "train.seed", size, *WITHOUT_EFFECT):
         flat.pop(name, None)
     return flat | {"record.source": record.source}
 
@@ -185,7 +207,7 @@ def plot_lines(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
     A learning rate that follows the size alone therefore splits nothing.
     """
     methods: dict[str, list[RunGroup]] = defaultdict(list)
-    for group in sorted(groups, key=lambda group: group.size.value if group.size else 0):
+    for group in by_method(groups):
         methods[group.method].append(group)
     lines: dict[str, list[RunGroup]] = {}
     for method, members in methods.items():

@@ -15,8 +15,8 @@ from reports.commands.arguments import Folder, report_files
 class PlotsOptions:
     """Draw all plots, as SVG and PNG.
 
-    Of every task: quality over size, cost and drift; heat maps and curves over settings, and their main effects; loss
-    curves; spectra by layer; intrinsic dimensions, costs and sample grids.
+    Of every task: quality over size, cost and drift; heat maps and curves over settings, and their main effects; curves
+    of quality and loss over steps; spectra by layer; intrinsic dimensions, costs and sample grids.
     """
 
     runs: Folder = Path("runs")
@@ -27,13 +27,13 @@ class PlotsOptions:
     """Only these kinds. Default: all that the runs are enough for.
     rank: quality over size. pareto: over costs, or over --against. forgetting: over drift. heatmap: over the two
     settings of --over. u-curve: over one setting, a line per size. effects: main effects of the settings. score: PSCP.
-    loss. held-out: loss over log steps, by size. energy: rank of 90 % of the update's energy by layer and type.
-    intruders: intruder dimensions by layer and type. intruder-scales: quality and drift with them scaled. intrinsic.
-    costs. samples."""
+    curves: quality over steps, of runs with --train.evaluate-every. loss. held-out: loss over log steps, by size.
+    energy: rank of 90 % of the update's energy by layer and type. intruders: intruder dimensions by layer and type.
+    intruder-scales: quality and drift with them scaled. intrinsic. costs. samples."""
     tasks: tuple[str, ...] = ()
     """Only these tasks."""
     metrics: tuple[str, ...] = ()
-    """Only these metrics. Default: all."""
+    """Only these metrics. Default: all of rank and pareto, of other kinds the primary one."""
     over: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING")] = ()
     """Settings on the axes of heatmap (columns, rows) and u-curve (the first), by their dotted names or last parts
     (train.learning_rate, rank). Default: the learning rate and the size."""

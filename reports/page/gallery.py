@@ -13,7 +13,7 @@ from PIL import Image
 from reports.errors import ReportError
 from reports.plots.sample_grid import MAX_PIXELS, NOT_A_PICTURE, first_with_samples, pictures_beside, shared_names
 from reports.records import Run
-from reports.run_groups import RunGroup, by_method
+from reports.run_groups import RunGroup, by_method, distinct_label
 from reports.text.format import one_line
 
 THUMBNAIL = 192  # pixels along the longer side
@@ -69,7 +69,7 @@ def _texts_of(prompt: str, shown: Sequence[dict[str, Any]]) -> list[dict[str, An
 
 def _entry(groups: Sequence[RunGroup], group: RunGroup, run: Run) -> dict[str, Any]:
     row = next(i for i, other in enumerate(groups) if other is group)
-    return {"label": one_line(group.label), "seed": run.record.seed, "group": row}
+    return {"label": one_line(distinct_label(group, groups)), "seed": run.record.seed, "group": row}
 
 
 def _texts(run: Run) -> dict[str, tuple[str, str | None]]:

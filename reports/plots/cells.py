@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,6 +17,15 @@ DARK = 0.45  # darkness (1 - luma) of a cell from which on text is white
 FAILED, CHOSEN, INK = "#d8dbe0", COLOURS[1], "#2b2f36"
 WORSE = "//"  # hatch of cells that are worse than the untuned base
 TOP = 0.97  # share of the panel's height where marks of values outside of it lie
+
+
+class Interval(Protocol):
+    """What has two ends, both or none known: a mean over seeds, a level of a setting."""
+
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,18 @@ def draw_cell(panel: Axes, cell: Cell, colours: str, centre: float, size: float 
     )
 
 
-def mark_outside(panel: Axes, places: Sequence[float], sign: str, colour: str, at: float = TOP) -> None:
+def mark_cut_intervals(panel: Axes, places: Iterable[float], intervals: Iterable[Interval], colour: Any) -> None:
+    """A triangle at the edge of the panel where an interval goes on outside; limits must be final."""
+    bottom, top = panel.get_ylim()
+    look: dict[str, Any] = {"color": colour, "markersize": 4, "clip_on": False, "zorder": 4}
+    for x, interval in zip(places, intervals, strict=True):
+        if interval.high is not None and interval.high > top:
+            panel.plot(x, top, "^", **look)
+        if interval.low is not None and interval.low < bottom:
+            panel.plot(x, bottom, "v", **look)
+
+
+def mark_outside(panel: Axes, places: Sequence[float], sign: str, colour: Any, at: float = TOP) -> None:
     """Marks at an edge of the panel: triangles for values outside of it, crosses for failed runs."""
     panel.plot(
         places, [at] * len(places), sign, color=colour, markersize=5, transform=panel.get_xaxis_transform(), zorder=4

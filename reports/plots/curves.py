@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
+from reports.plots.cells import mark_cut_intervals
+from reports.plots.legends import add_legend
 from reports.plots.style import GREY, escape, label_levels, method_colours, method_markers, new_figure
 from reports.references import references
-from reports.run_groups import RunGroup, plot_lines
+from reports.run_groups import RunGroup, distinct_label, plot_lines
 from reports.text import notes
 
 DASHES = ("-", "--", ":", "-.")  # for the lines of one method
-LEGEND_CHARACTERS_PER_INCH = 13
 
 
 def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
@@ -36,7 +35,7 @@ def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     _limits(panels[0], groups, metric)
     for panel, field in zip(panels, fields, strict=True):
         _horizontal_lines(panel, groups, metric)
-        _mark_cut_intervals(panel, groups, metric, field)
+        _mark_cut(panel, groups, metric, field)
     add_legend(figure, panels)
     lower = groups[0].figures(metric)[0].better == "lower"
     unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
@@ -62,7 +61,7 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> 
             marker=shape[method],
             markersize=5,
             linewidth=1.6,
-            label=escape(name),
+            label=None if GREY in paint.values() else escape(name),
         )
         drawn[method] += 1
         for size, mean, group in zip(sizes, means, line, strict=True):
@@ -85,7 +84,9 @@ def _label_best(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
     best = min(groups, key=lambda group: sum(group.values(metric)) / len(group.values(metric)) * (1 if lower else -1))
     if best.size:
         at = (best.size.value, sum(best.values(metric)) / len(best.values(metric)))
-        panel.annotate(escape(best.label), at, (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        panel.annotate(
+            escape(distinct_label(best, groups)), at, (0, 5), textcoords="offset points", ha="center", fontsize=7
+        )
 
 
 def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
@@ -126,30 +127,8 @@ def _horizontal_lines(panel: Axes, groups: Sequence[RunGroup], metric: str) -> N
     label_levels(panel, [(notes.reference_title(reference), reference.value) for reference in shown])
 
 
-def _mark_cut_intervals(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> None:
-    """A triangle at the edge of the panel where an interval goes on outside."""
+def _mark_cut(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> None:
     paint = method_colours([group.method for group in groups])
-    bottom, top = panel.get_ylim()
     for group in groups:
-        mean = group.mean(metric)
-        if group.size is None or group.size.field != field or mean is None or mean.low is None or mean.high is None:
-            continue
-        for beyond, edge, marker in ((mean.high > top, top, "^"), (mean.low < bottom, bottom, "v")):
-            if beyond:
-                look: dict[str, Any] = {"markersize": 4, "clip_on": False, "zorder": 4}
-                panel.plot(group.size.value, edge, marker, color=paint[group.method], **look)
-
-
-def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend above all panels, next to the title; one per panel if names are long; none if all methods are grey."""
-    by_panel = [dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)) for panel in panels]
-    handles = {name: handle for names in by_panel for name, handle in names.items()}
-    if not handles or any(isinstance(line, Line2D) and line.get_color() == GREY for line in handles.values()):
-        return
-    names = sorted(handles)
-    if len(names) <= 5 and sum(len(name) + 6 for name in names) <= LEGEND_CHARACTERS_PER_INCH * figure.get_figwidth():
-        figure.legend([handles[name] for name in names], names, loc="outside upper right", ncols=len(names), fontsize=8)
-        return
-    for panel, own in zip(panels, by_panel, strict=True):
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "fontsize": 8}
-        panel.legend([own[name] for name in sorted(own)], sorted(own), **place)
+        if group.size and group.size.field == field and (mean := group.mean(metric)):
+            mark_cut_intervals(panel, [group.size.value], [mean], paint[group.method])

@@ -18,7 +18,8 @@ from reports.plots.curves import size_curves
 from reports.plots.intrinsic import crossings
 from reports.plots.layers import energy_maps, intruder_maps
 from reports.plots.loss import loss_curves
-from reports.plots.pareto import against, forgetting, pareto, pareto_key
+from reports.plots.pareto import against, forgetting, pareto
+from reports.plots.quality_curves import quality_curves
 from reports.plots.sample_grid import montage
 from reports.plots.sweeps.effects import effect_plots
 from reports.plots.sweeps.heat_map import heat_maps
@@ -117,10 +118,11 @@ OF_METRIC: dict[str, Callable[[Table, str, View], Plotted]] = {
     "u-curve": lambda table, metric, view: u_curves(table, view.over[:1], metric),
     "effects": lambda table, metric, view: effect_plots(table, metric),
     "score": lambda table, metric, view: score_bars(table, None, metric),
+    "curves": lambda table, metric, view: quality_curves(table, metric),
 }
-OF_PRIMARY = ("forgetting", "heatmap", "u-curve", "effects", "score")
+OF_PRIMARY = ("forgetting", "heatmap", "u-curve", "effects", "score", "curves")
 COMPARING = ("rank", "pareto")  # plots that say which groups differ
-POINTS = ("pareto", "forgetting")  # plots whose points have short labels
+OF_A_PART = ("curves",)  # plots of a part of the items, which say so themselves
 
 
 def _of_metric(table: Table, part: Collection, kind: str, metric: str, view: View) -> Drawn | None:
@@ -136,11 +138,10 @@ def _of_metric(table: Table, part: Collection, kind: str, metric: str, view: Vie
     figure = _titled(plot, table.task)
     if figure is None:
         return None
-    key = [pareto_key(table.rows, metric)] if kind in POINTS else []
     beside = f"-against-{style.slug(view.against)}" if view.against and kind == "pareto" else ""
     name = f"{FILE_NAMES.get(kind, kind)}-{style.slug(metric)}{beside}"
     small_print = _notes(table, part, metric, kind)
-    return name, figure, [*notes_of_plot, *key, *small_print]
+    return name, figure, [*notes_of_plot, *small_print]
 
 
 def _losses(table: Table, part: Collection) -> Iterator[Drawn]:
@@ -206,15 +207,18 @@ def _notes(table: Table, part: Collection, metric: str | None, kind: str = "rank
     metrics = [metric] if metric else []
     counts = notes.counts(part)[0]
     return [
-        *notes.measured_with(table.rows, metrics),
-        *(notes.references_text(table.rows, name) for name in metrics),
+        *(() if kind in OF_A_PART else notes.measured_with(table.rows, metrics)),
+        *(() if kind in OF_A_PART else (notes.references_text(table.rows, name) for name in metrics)),
         *(filter(None, (verdicts.on_one_line(table, name) for name in metrics)) if kind in COMPARING else ()),
         f"{counts} {_seeds_note(table, kind) if metric else LOSS_NOTE}".strip(),
         *notes.warnings(table.rows, metrics),
     ]
 
 
-LOSS_NOTE = "One line per run: colour by method, a darker shade for a larger size, dashes by the other settings."
+LOSS_NOTE = (
+    "One line per run: colour by method, a darker shade for a larger size, dashes by the other settings. A cross ends "
+    "the line of a failed run; a loss above the frame is cut off."
+)
 
 
 def _seeds_note(table: Table, kind: str) -> str:

@@ -10,13 +10,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from reports.plots.curves import DASHES
-from reports.plots.style import escape, method_colours, new_figure
-from reports.run_groups import RunGroup, plot_lines, size_text
+from reports.plots.legends import add_legend
+from reports.plots.style import GREY, escape, method_colours, method_turns, new_figure
+from reports.records import Run
+from reports.run_groups import RunGroup, by_method, plot_lines, size_text
+from reports.sweeps.grid import shown_range
 
 KINDS = ("loss", "validation_loss")
 TITLES = {"loss": "training loss, running mean", "validation_loss": "validation loss"}
 PALEST = 0.62  # share of white in the colour of a method's smallest size
-MAX_ENTRIES = 24  # lines of the legend; a study with more is read on the page
 
 
 def loss_curve(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -32,24 +34,22 @@ def loss_curves(groups: Sequence[RunGroup]) -> Figure | None:
     The colour is the method, its shade the size (the darkest is the largest), the dashes tell groups of one method and
     size apart, such as those with different learning rates.
     """
-    steps = {run.folder: run.steps() for group in groups for run in [*group.finished, *group.failed]}
+    steps = {run.folder: run.steps() for group in groups for run in _runs(group)}
     kinds = [k for k in KINDS if any(_numbers(lines, k)[1].size > 1 for lines in steps.values())]
     if not kinds:
         return None
     figure, panels = new_figure(len(kinds))
-    looks = _looks(groups)
+    looks = line_looks(groups)
     for panel, kind in zip(panels, kinds, strict=True):
         _loss_panel(panel, groups, steps, kind, looks)
-    _add_legend(figure, panels)
+    add_legend(figure, panels, above=False)
     return figure
 
 
-def _looks(groups: Sequence[RunGroup]) -> dict[int, dict]:
+def line_looks(groups: Sequence[RunGroup]) -> dict[int, dict]:
     """Colour, dashes and label of each group, by its identity."""
-    paint = method_colours([group.method for group in groups])
-    sizes = {
-        group.method: sorted({g.size.value for g in groups if g.method == group.method and g.size}) for group in groups
-    }
+    methods = [group.method for group in groups]
+    paint, turns = method_colours(methods), method_turns(methods)
     looks: dict[int, dict] = {}
     for method in paint:
         own = [group for group in groups if group.method == method]
@@ -62,31 +62,40 @@ def _looks(groups: Sequence[RunGroup]) -> dict[int, dict]:
             line = names[id(group)]
             looks[id(group)] = {
                 "color": tuple(c + (1 - c) * white for c in to_rgb(paint[method])),
-                "linestyle": DASHES[lines.index(line) % len(DASHES)],
-                "label": escape(f"{method} {size_text(group.size)}".strip() + line.removeprefix(method)),
+                "linestyle": DASHES[(lines.index(line) + 2 * turns[method]) % len(DASHES)],
+                "label": None
+                if GREY in paint.values()
+                else escape(f"{method} {size_text(group.size)}".strip() + line.removeprefix(method)),
             }
     return looks
 
 
 def _loss_panel(panel: Axes, groups: Sequence[RunGroup], steps: Mapping, kind: str, looks: Mapping) -> None:
-    for group in sorted(groups, key=lambda group: (group.method, group.size.value if group.size else 0)):
+    for group in by_method(groups):
         look = dict(looks[id(group)])
-        for run in [*group.finished, *group.failed]:
+        for run in _runs(group):
             at, values = loss_curve(steps[run.folder], kind)
             if values.size > 1:
                 panel.plot(at, values, linewidth=1.2, **look)
                 look.pop("label", None)
+                if run in group.failed:
+                    panel.plot(at[-1], values[-1], "x", color=look["color"], markersize=5)
+    panel.set_ylim(*_frame([loss_curve(steps[run.folder], kind)[1] for group in groups for run in _runs(group)]))
     panel.set_xlabel("step")
     panel.set_ylabel(TITLES[kind])
 
 
-def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend right of all panels; none if it would be taller than the panels."""
-    entries = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-    if 0 < len(entries) <= MAX_ENTRIES:
-        figure.legend(
-            [*entries.values()], [*entries], loc="outside right upper", fontsize=7 if len(entries) > 12 else 8
-        )
+def _frame(curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """From the lowest loss to where the curves begin; what diverges goes on outside."""
+    curves = [values for values in curves if values.size > 1]
+    low, high = shown_range([float(value) for values in curves for value in values], lower=True)
+    high = max(high, float(np.median([values[0] for values in curves])))
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
+
+
+def _runs(group: RunGroup) -> list[Run]:
+    return [*group.finished, *group.failed]
 
 
 def _numbers(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,8 @@ def plot(
       "forgetting" (over the drift);
     - a sweep: "heatmap" (over the two settings in `over`, by default the learning rate and the size), "u-curve" (over
       the one setting in `over`, a line per size), "effects" (main effects of the settings), "score" (PSCP);
-    - training: "loss", "held-out" (over steps on a log axis, coloured by size);
+    - training: "curves" (quality over steps, of runs with `evaluate_every`), "loss", "held-out" (over steps on a log
+      axis, coloured by size);
     - updates: "energy" and "intruders" (by layer and type of matrix), "intruder-scales" (with these scaled);
     - "intrinsic" and "costs".
 

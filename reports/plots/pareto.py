@@ -13,14 +13,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from reports.costs.fields import COSTS
 from reports.errors import ReportError
+from reports.plots.legends import add_legend
 from reports.plots.point_labels import label_key, label_points, short_labels
 from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
-from reports.run_groups import RunGroup
+from reports.run_groups import RunGroup, by_method
 from reports.text import notes
 from reports.text.table import cost_text
 
 DRIFT = "drift"  # the metric of forgetting
 LOG_SPAN = 30.0  # a metric that spans this factor has a log axis
+Plotted = tuple[Figure, list[str]] | None  # with the note below it
 PANELS = ("parameters", "memory_bytes", "train_seconds", "adapter_bytes")
 
 
@@ -77,13 +79,13 @@ class Horizontal:
         return cls(name, title, better == "lower", False)
 
 
-def pareto(groups: Sequence[RunGroup], metric: str) -> Figure | None:
+def pareto(groups: Sequence[RunGroup], metric: str) -> Plotted:
     """The metric over each recorded cost, one panel per cost; None if fewer than two groups have one."""
     usual = [Horizontal.of(name, groups, "") for name in PANELS]
     return _scatter(groups, metric, [axis for axis in usual if len(_having(groups, metric, axis)) > 1])
 
 
-def against(groups: Sequence[RunGroup], metric: str, name: str, task: str) -> Figure | None:
+def against(groups: Sequence[RunGroup], metric: str, name: str, task: str) -> Plotted:
     """The metric over another metric or over one cost; None if fewer than two groups have both.
 
     Raises ReportError if there is no such metric or cost.
@@ -92,7 +94,7 @@ def against(groups: Sequence[RunGroup], metric: str, name: str, task: str) -> Fi
     return _scatter(groups, metric, [axis] if len(_having(groups, metric, axis)) > 1 else [])
 
 
-def forgetting(groups: Sequence[RunGroup], metric: str, task: str) -> Figure | None:
+def forgetting(groups: Sequence[RunGroup], metric: str, task: str) -> Plotted:
     """Learning against forgetting (Biderman et al. 2024): the metric over the drift on general data."""
     if not any(group.values(DRIFT) for group in groups):
         known = sorted({name for group in groups for run in group.finished for name in run.record.metrics})
@@ -109,35 +111,43 @@ def _having(groups: Sequence[RunGroup], metric: str, axis: Horizontal) -> list[R
     return [g for g in measured if (value := axis.read(g)) is not None and (value > 0 or not axis.cost)]
 
 
-def _scatter(groups: Sequence[RunGroup], metric: str, axes: Sequence[Horizontal]) -> Figure | None:
+def _scatter(groups: Sequence[RunGroup], metric: str, axes: Sequence[Horizontal]) -> Plotted:
+    """The figure, and what the labels beside its points mean."""
     if not axes:
         return None
-    measured = [group for group in groups if group.values(metric)]
-    labels = {id(group): label for group, label in zip(measured, short_labels(measured), strict=True)}
+    by_axis = [_having(groups, metric, axis) for axis in axes]
+    shown = [group for group in groups if any(group in having for having in by_axis)]
+    labels = {id(group): label for group, label in zip(shown, short_labels(shown), strict=True)}
     single = {"width": 6.4, "height": 4.4} if len(axes) == 1 else {}
     figure, panels = new_figure(min(2, len(axes)), (len(axes) + 1) // 2, sharey=True, **single)
-    for panel, axis in zip(panels, axes, strict=False):
-        _panel(panel, _having(groups, metric, axis), labels, metric, axis)
+    looks = _looks(groups)
+    for panel, axis, having in zip(panels, axes, by_axis, strict=False):
+        _panel(panel, by_method(having), labels, looks, metric, axis)
     for panel in panels[len(axes) :]:
         panel.set_visible(False)
-    handles, names = panels[0].get_legend_handles_labels()
-    if names:
-        beside = len(names) > 3 and len(axes) == 1  # would cover the title
-        place: dict[str, Any] = {"loc": "outside right upper"} if beside else {"loc": "outside upper right"}
-        figure.legend(handles, names, ncols=1 if beside else min(7, len(names)), fontsize=8, **place)
-    return figure
+    add_legend(figure, panels[: len(axes)])
+    return figure, [label_key(shown)]
 
 
-def pareto_key(groups: Sequence[RunGroup], metric: str) -> str:
-    """What the labels beside the points mean."""
-    return label_key([group for group in groups if group.values(metric)])
-
-
-def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], metric: str, axis: Horizontal) -> None:
-    lower = groups[0].figures(metric)[0].better == "lower"
+def _looks(groups: Sequence[RunGroup]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each method; no label if there are too many for a legend."""
     methods = [group.method for group in groups]
     paint, shape = method_colours(methods), method_markers(methods)
-    many = GREY in paint.values()
+    return {
+        name: {"color": paint[name], "marker": shape[name], "label": None if paint[name] == GREY else escape(name)}
+        for name in paint
+    }
+
+
+def _panel(
+    panel: Axes,
+    groups: Sequence[RunGroup],
+    labels: Mapping[int, str],
+    looks: Mapping[str, dict[str, Any]],
+    metric: str,
+    axis: Horizontal,
+) -> None:
+    lower = groups[0].figures(metric)[0].better == "lower"
     minutes = axis.cost and COSTS[axis.name].unit == "s" and max(axis.read(group) or 0.0 for group in groups) > 600
     scale = 60 if minutes else 1
     points = [
@@ -150,19 +160,14 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], labels: Mapping[int, str], m
     if base is not None:
         panel.plot(*base, "*", color=GREY, markersize=10, zorder=2, label="untuned base")
     seen: set[str] = set()
-    for i, (group, (x, y)) in enumerate(zip(groups, points, strict=True)):
-        colour = COLOURS[0] if many and i in best else paint[group.method]
-        label = None if many or group.method in seen else escape(group.method)
+    for i, (group, point) in enumerate(zip(groups, points, strict=True)):
+        own = dict(looks[group.method])
+        if own["label"] is None:  # more methods than looks: the front alone has a colour
+            own |= {"color": COLOURS[0]} if i in best else {"alpha": 0.5}
+        if group.method in seen:
+            own["label"] = None
         seen.add(group.method)
-        panel.plot(
-            x,
-            y,
-            shape[group.method],
-            color=colour,
-            markersize=6,
-            alpha=1 if i in best or not many else 0.5,
-            label=label,
-        )
+        panel.plot(*point, markersize=6, linestyle="none", **own)
     shown = [*points, *([base] if base else [])]
     _axis(panel, [x for x, _ in shown], axis, minutes)
     _vertical_axis(panel, [y for _, y in shown])

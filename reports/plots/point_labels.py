@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from reports.plots.style import COLOURS, QUIET, escape
+from reports.plots.style import MOST_METHODS, QUIET, escape
 from reports.run_groups import RunGroup, size_text
 from reports.text.format import one_line
 
@@ -38,9 +38,9 @@ def label_key(groups: Sequence[RunGroup]) -> str:
 
 
 def _sizes_suffice(groups: Sequence[RunGroup]) -> bool:
-    """Whether a method's colour and the size tell the groups apart."""
+    """Whether a method's colour, its marker and the size tell the groups apart."""
     labels = Counter(group.label for group in groups)
-    return len({group.method for group in groups}) <= len(COLOURS) and max(labels.values(), default=0) <= 1
+    return len({group.method for group in groups}) <= MOST_METHODS and max(labels.values(), default=0) <= 1
 
 
 def label_points(panel: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], above: bool) -> None:

@@ -12,8 +12,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from reports.plots.cells import Cell, draw_cell, mark_outside
+from reports.plots.cells import TOP, Cell, draw_cell, mark_outside
+from reports.plots.legends import add_legend
 from reports.plots.style import COLOURS, MARKERS, QUIET, escape, new_figure, save, slug, style_context
+from reports.plots.sweeps.u_curves import size_colour
 from reports.rates import SavedSearch, by_settings, by_task, edges, notes
 
 MAP = "viridis_r"
@@ -22,7 +24,7 @@ ROW, TITLE = 0.3, 0.45  # inches
 WIDTH = 7.6  # inches, of a heat map
 
 HEAT_MAP_NOTE = "Framed: the chosen rate. Grey: the training failed. The colours do not tell losses above {:.3g} apart."
-CURVES_NOTE = "Ringed: the chosen rate. At the upper edge: triangles for higher losses, crosses for failed trainings."
+CURVES_NOTE = "Ringed: the chosen rate. Near the upper edge: triangles for higher losses, crosses for failed trainings."
 
 
 def draw_rates(searches: Sequence[SavedSearch], folder: Path) -> Iterator[Path]:
@@ -98,30 +100,32 @@ def curves(searches: Sequence[SavedSearch]) -> Figure:
     low, high = limits(searches)
     margin = 0.08 * (high - low)
     panels[0].set_ylim(low - margin, high + margin)
+    sizes = sorted({search.size for search in searches if search.size is not None})
     for panel, (key, group) in zip(panels, groups.items(), strict=False):
         panel.set_title(_title(key), fontsize=9)
-        sizes = sorted({search.size or 0 for search in searches if search.method == key[0]})
-        for search in group:
-            look = sizes.index(search.size or 0)
-            _curve(panel, search, COLOURS[look % len(COLOURS)], MARKERS[look % len(MARKERS)])
-        if len(group) > 1:
-            panel.legend(title="size", fontsize=7, title_fontsize=7)
+        for search in sorted(group, key=lambda search: search.size or 0):
+            _curve(panel, search, sizes)
     for surplus in panels[len(groups) :]:
         surplus.remove()
     for panel in panels[max(0, len(groups) - columns) : len(groups)]:
         _rate_axis(panel, searches)
         panel.tick_params(labelbottom=True)
+    add_legend(figure, panels[: len(groups)], "size", above=False)
     return figure
 
 
-def _curve(panel: Axes, search: SavedSearch, colour: str, marker: str) -> None:
+def _curve(panel: Axes, search: SavedSearch, sizes: Sequence[float]) -> None:
+    """A size has the same look in all panels, and its marks at the upper edge lie in a row of their own."""
+    place = sizes.index(search.size) if search.size is not None else 0
+    colour = COLOURS[0] if search.size is None else size_colour(place, len(sizes))
+    marker, edge = MARKERS[place % len(MARKERS)], TOP - 0.045 * place
     finite = [(rate, loss) for rate, loss in search.losses() if loss is not None]
     failed = [rate for rate, loss in search.losses() if loss is None]
     above = [rate for rate, loss in finite if loss > panel.get_ylim()[1]]
-    panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search))
+    panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search) or None)
     panel.plot(search.chosen, search.best, "o", color=colour, fillstyle="none", markersize=10)
-    mark_outside(panel, above, "^", colour)
-    mark_outside(panel, failed, "x", colour)
+    mark_outside(panel, above, "^", colour, edge)
+    mark_outside(panel, failed, "x", colour, edge)
 
 
 def limits(searches: Sequence[SavedSearch]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from reports.records import Run
-from reports.run_groups import RunGroup
+from reports.run_groups import RunGroup, distinct_label
 
 CELL, GAP, LABEL, LINE = 128, 6, 132, 14  # pixels
 COLUMNS = 8  # pictures per row
@@ -22,7 +22,7 @@ NOT_A_PICTURE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 def montage(groups: Sequence[RunGroup], path: Path) -> Path | None:
     """Write the grid to `path`, a PNG; None if no run has samples."""
-    shown = [(group.label, run) for group in groups if (run := first_with_samples(group))]
+    shown = [(distinct_label(group, groups), run) for group in groups if (run := first_with_samples(group))]
     names = shared_names([run for _, run in shown])[:COLUMNS]
     if not names:
         return None

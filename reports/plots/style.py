@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # The palette of Okabe and Ito, which colour-blind readers can distinguish, without yellow (invisible on white)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+MOST_METHODS = 2 * len(COLOURS)
 GREY, QUIET, FAINT = "#8a8f98", "#5b616b", "#d5d9df"
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "adapter-testbed",
@@ -37,6 +39,7 @@ STYLE: dict[str, Any] = {
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "legend.frameon": False,
+    "legend.handlelength": 3.0,  # shows the dashes beside a marker
     "figure.facecolor": "white",
 }
 DPI = 160
@@ -82,19 +85,21 @@ def _add_notes(figure: Figure, notes: Sequence[str]) -> None:
 
 
 def label_levels(panel: Axes, levels: Sequence[tuple[str, float]]) -> None:
-    """Label horizontal lines: at the right end, or further left where another label is too close.
+    """Label horizontal lines: at the right end, or further left where another label or a marker is too close.
 
     Labels cover the lines that cross them. The panel's limits must be final.
     """
     bottom, top = panel.get_ylim()
+    markers = _markers(panel)
     taken: dict[float, list[float]] = {x: [] for x in ALIGNMENT}
     for text, level in sorted(levels, key=lambda each: each[1]):
         height = (level - bottom) / (top - bottom)
-        free = (x for x, others in taken.items() if all(abs(height - other) > LABEL_HEIGHT for other in others))
-        x = next(free, 0.995)
+        below = height > 1 - LABEL_HEIGHT
+        free = [x for x, others in taken.items() if all(abs(height - other) > LABEL_HEIGHT for other in others)]
+        middle = height + LABEL_HEIGHT / 2 * (-1 if below else 1)
+        x = min(free or [0.995], key=lambda x: _covered(markers, x, middle, len(text)))
         taken[x].append(height)
         align: Any = ALIGNMENT[x]
-        below = height > 1 - LABEL_HEIGHT
         panel.annotate(
             escape(text),
             (x, level),
@@ -110,8 +115,24 @@ def label_levels(panel: Axes, levels: Sequence[tuple[str, float]]) -> None:
         )
 
 
+def _markers(panel: Axes) -> np.ndarray:
+    """Places of the panel's markers, as shares of its width and height."""
+    lines = [line for line in panel.lines if line.get_marker() not in (None, "None", "") and np.size(line.get_xdata())]
+    places = [line.get_transform().transform(np.asarray(line.get_xydata(), float)) for line in lines]
+    return panel.transAxes.inverted().transform(np.concatenate(places)) if places else np.empty((0, 2))
+
+
+def _covered(markers: np.ndarray, x: float, middle: float, characters: int) -> int:
+    """The number of markers under a label at the share `x` of the width, which is its aligned end or its centre."""
+    width = CHARACTER_WIDTH * characters
+    centre = {"right": x - width / 2, "center": x, "left": x + width / 2}[ALIGNMENT[x]]
+    near = np.abs(markers - (centre, middle)) < (width / 2 + MARKER, LABEL_HEIGHT / 2 + MARKER)
+    return int(near.all(axis=1).sum())
+
+
 ALIGNMENT = {0.995: "right", 0.5: "center", 0.005: "left"}  # by the share of the panel's width
 LABEL_HEIGHT = 0.055  # share of a panel's height
+CHARACTER_WIDTH, MARKER = 0.016, 0.012  # shares of a panel of the usual size: of a character, half of a marker
 
 
 def style_context() -> Any:
@@ -130,10 +151,19 @@ def slug(name: str) -> str:
 
 
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
-    """One colour per method, the same in every plot of a task; all grey if there are more methods than colours."""
+    """One colour per method, the same in every plot of a task; all grey if there are more than `MOST_METHODS`.
+
+    Two methods share a colour if there are more methods than colours; markers and dashes tell them apart.
+    """
     names = sorted(set(methods))
-    return {name: COLOURS[i] if len(names) <= len(COLOURS) else GREY for i, name in enumerate(names)}
+    many = len(names) > MOST_METHODS
+    return {name: GREY if many else COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+
+
+def method_turns(methods: Sequence[str]) -> dict[str, int]:
+    """Of each method how many methods before it have its colour."""
+    return {name: i // len(COLOURS) for i, name in enumerate(sorted(set(methods)))}
 
 
 def method_markers(methods: Sequence[str]) -> dict[str, str]:
-    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(sorted(set(methods)))}
+    return {name: MARKERS[(i + i // len(MARKERS)) % len(MARKERS)] for i, name in enumerate(sorted(set(methods)))}

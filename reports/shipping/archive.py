@@ -19,7 +19,7 @@ from pathlib import Path
 from reports.errors import ReportError
 
 ENDING = ".tar.xz"
-OF_A_RUN = ("config.json", "result.json", "steps.jsonl", "costs.json")
+OF_A_RUN = ("config.json", "result.json", "steps.jsonl", "curve.jsonl", "costs.json")
 ITEMS = "items.parquet"
 OF_A_TASK = "intrinsic-*.json"
 MAX_BYTES = 2**30  # of one archive's content

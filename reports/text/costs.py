@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+import json
 from collections.abc import Iterable, Sequence
 
 from reports.costs.records import CostRecord
 from reports.costs.table import RATIO, Cell, CostLine, CostTable, Row
+from reports.run_groups import differing_settings, settings_text
 from reports.text.format import amount_text, count_text, mixture_warning, one_line, range_text, tabulated
 
 
@@ -24,13 +25,15 @@ def render(table: CostTable, form: str) -> str:
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """One name per row; rows that differ only in other adapter settings are numbered."""
-    count, seen = Counter(row.label for row in rows), Counter()
-    names = []
-    for row in rows:
-        seen[row.label] += 1
-        names.append(row.label if count[row.label] == 1 else f"{row.label} ({seen[row.label]})")
-    return names
+    """One name per row, with the adapter settings in which it differs from the rows of the same method and size."""
+    return [f"{row.label} ({own})" if (own := _differing(row, rows)) else row.label for row in rows]
+
+
+def _differing(row: Row, rows: Sequence[Row]) -> str:
+    same = [json.loads(other.settings) for other in rows if other.label == row.label]
+    names = sorted(differing_settings(same))
+    own = json.loads(row.settings)
+    return settings_text({f"adapter.{name}": own.get(name) for name in names})
 
 
 def cell_text(line: CostLine, cell: Cell | None) -> str:

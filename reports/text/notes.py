@@ -62,9 +62,9 @@ def measured_with(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[st
     return lines
 
 
-def metric_note(metric: str, figures: Sequence[FigureRecord]) -> str:
-    """Direction, unit, n, extractor and meaning of a metric."""
-    parts = [f"{figures[0].better} is better", unit_text(figures), n_text(figures), extractor_text(figures)]
+def metric_note(metric: str, figures: Sequence[FigureRecord], n: str | None = None) -> str:
+    """Direction, unit, n (the figures', or a text), extractor and meaning of a metric."""
+    parts = [f"{figures[0].better} is better", unit_text(figures), n or n_text(figures), extractor_text(figures)]
     meaning = f"; {figures[0].meaning}" if figures[0].meaning else ""
     return f"{metric}: {', '.join(filter(None, parts))}{meaning}."
 

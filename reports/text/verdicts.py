@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from reports.run_groups import RunGroup
+from reports.run_groups import RunGroup, distinct_label
 from reports.statistics.verdicts import MARGIN_TEXT, Verdict
 from reports.tables import Table
 from reports.text.format import range_text, short_text
 
+MOST_NAMED = 8  # groups in the notes of a plot
 TESTS = {
     True: "paired t-test (the groups share seeds, data order and noise)",
     False: "Welch's t-test (seeds or data order differ)",
@@ -61,15 +62,18 @@ def with_detectable(verdict: Verdict) -> str:
 
 def group_name(table: Table, group: RunGroup) -> str:
     """The group's label, with its settings if another group of the table has the same label."""
-    unique = sum(other.label == group.label for other in table.rows) == 1
-    return group.label if unique or not group.settings else f"{group.label} ({group.settings_text})"
+    return distinct_label(group, table.rows)
 
 
 def on_one_line(table: Table, metric: str) -> str:
-    """The verdicts on all groups in one metric on one line; empty if there are none."""
+    """The verdicts on the first groups in one metric, and how many more there are; empty if there are none."""
     rows = {row: verdict for (name, row), verdict in table.verdicts.items() if name == metric}
     if not rows or table.reference is None:
         return ""
-    parts = [f"{group_name(table, table.rows[row])} {with_detectable(each)}" for row, each in sorted(rows.items())]
+    parts = [
+        f"{group_name(table, table.rows[row])} {with_detectable(each)}"
+        for row, each in sorted(rows.items())[:MOST_NAMED]
+    ]
+    parts += [f"{len(rows) - MOST_NAMED} more in the table"] if len(rows) > MOST_NAMED else []
     heading = f"{metric} against {group_name(table, table.reference)} ({correction(table, table.reference)})"
     return f"{heading}: {'; '.join(parts)}."

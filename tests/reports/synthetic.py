@@ -81,6 +81,15 @@ def steps(folder: Path, count: int, scale: float = 1.0) -> None:
     (folder / "steps.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
 
 
+def curve(folder: Path, values: dict[int, float], metric: str = "kid", n: int = 50, **more: Any) -> None:
+    """A metric at some steps of the training, on `n` items; step 0 is the untuned base."""
+    lines = [
+        {"step": step, "seconds": 1.0, "metrics": {metric: {"value": value, "n": n, "extractor": "net-a"} | more}}
+        for step, value in values.items()
+    ]
+    (folder / "curve.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
 def study(runs: Path) -> None:
     """Two ranks of one method and one method without a size, three seeds each; one failed and one unfinished run."""
     for seed, (small, large, whole) in enumerate([(400, 302, 299), (410, 300, 303), (405, 298, 301)]):

@@ -14,7 +14,7 @@ import pytest
 from reports.__main__ import main
 from reports.costs.table import build_cost_table
 from reports.errors import ReportError
-from reports.text.costs import render
+from reports.text.costs import labels, render
 from tests.reports.synthetic import record, write
 
 
@@ -126,6 +126,19 @@ def test_mixed_devices_and_unreadable_records_are_reported(runs):
     text = render(build_cost_table(runs, "drawings"), "md")
     assert "this mixes 2 devices: cpu (4), cuda (1)" in text
     assert "broken/costs.json: not a cost record" in text
+
+
+def test_rows_that_differ_in_other_adapter_settings_name_them(tmp_path):
+    for targets in ("attention", "all"):
+        content = costs("lora", fingerprint=targets)
+        content["config"]["adapter"]["targets"] = targets
+        write_costs(tmp_path, content)
+    write_costs(tmp_path, costs("lora", 4))
+    assert labels(build_cost_table(tmp_path, "drawings").rows) == [
+        "lora 4",
+        "lora 8 (targets all)",
+        "lora 8 (targets attention)",
+    ]
 
 
 def test_cost_records_need_no_runs(tmp_path, capsys):

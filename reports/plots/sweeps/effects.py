@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.plots.cells import mark_cut_intervals
 from reports.plots.style import COLOURS, GREY, QUIET, escape, new_figure
 from reports.run_groups import value_text
 from reports.sweeps.main_effects import HOW, Effect, Model, effect_notes, main_effects
@@ -65,6 +66,7 @@ def _panel(panel: Axes, model: Model, effect: Effect) -> None:
     if model.log:
         panel.set_yscale("log")
     _fit(panel, model.effects, model.log)
+    mark_cut_intervals(panel, places, effect.levels, COLOURS[0])
     texts = [escape(value_text(level.value)) for level in effect.levels]
     slanted = {"rotation": 30, "ha": "right"} if max(map(len, texts)) > 7 else {}
     panel.set_xticks(places, texts, **slanted)

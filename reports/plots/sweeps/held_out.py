@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from reports.errors import ReportError
 from reports.plots.curves import DASHES
 from reports.plots.loss import loss_curve
-from reports.plots.style import escape, new_figure
+from reports.plots.style import MARKERS, escape, new_figure
 from reports.plots.sweeps.u_curves import size_colour
 from reports.records import Run
 from reports.run_groups import RunGroup, by_method, size_text
@@ -65,7 +65,7 @@ def _curve(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _panel(panel: Axes, groups: Sequence[RunGroup], curves: dict) -> None:
     sizes = sorted({group.size.value for group in groups if group.size})
-    methods = _dashes(groups)
+    methods = _line_styles(groups)
     for method in methods:
         for size in {group.size for group in groups if group.method == method}:
             same = [group for group in groups if (group.method, group.size) == (method, size)]
@@ -74,10 +74,10 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], curves: dict) -> None:
             for group in same:
                 own = [curves[run.folder] for run in _runs(group) if run.folder in curves]
                 if group is best and _last_loss(group, curves) < np.inf:
-                    panel.plot(*_mean(own), methods[method], color=colour, linewidth=2.2, zorder=3)
+                    panel.plot(*_mean(own), color=colour, linewidth=2.2, zorder=3, **methods[method])
                 else:
                     for steps, values in own:
-                        panel.plot(steps, values, methods[method], color=colour, linewidth=0.8, alpha=0.55)
+                        panel.plot(steps, values, color=colour, linewidth=0.8, alpha=0.55, **methods[method])
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -97,17 +97,19 @@ def _mean(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
     return np.array(steps), np.array([np.mean([each[step] for each in values]) for step in steps])
 
 
-def _dashes(groups: Sequence[RunGroup]) -> dict[str, Any]:
-    """A line style per method: those with a size first, so that the usual one of them is solid."""
+def _line_styles(groups: Sequence[RunGroup]) -> dict[str, dict[str, Any]]:
+    """A line style per method: those with a size first, so that the usual one of them is solid; markers if need be."""
     sized = sorted({group.method for group in groups if group.size})
     plain = sorted({group.method for group in groups if not group.size})
     names = [(name, i) for own in (sized, plain) for i, name in enumerate(own)]
-    return {name: DASHES[i % len(DASHES)] for name, i in names}
+    turns = {name: i // len(DASHES) for name, i in names}
+    markers = {name: {"marker": MARKERS[turn - 1], "markersize": 3.5} if turn else {} for name, turn in turns.items()}
+    return {name: {"linestyle": DASHES[i % len(DASHES)]} | markers[name] for name, i in names}
 
 
 def _legend(panel: Axes, groups: Sequence[RunGroup], field: str | None) -> None:
     sizes = sorted({group.size for group in groups if group.size}, key=lambda size: size.value)
-    methods = _dashes(groups)
+    methods = _line_styles(groups)
     sized = {group.method for group in groups if group.size}
     lines = [
         Line2D([], [], color=size_colour(i, len(sizes)), linewidth=2.2, label=f"{field} {size_text(size)}")
@@ -115,7 +117,7 @@ def _legend(panel: Axes, groups: Sequence[RunGroup], field: str | None) -> None:
     ]
     if len(methods) > 1 or not sized:
         lines += [
-            Line2D([], [], color="#5b616b" if name in sized else FULL, linestyle=dash, label=escape(name))
-            for name, dash in methods.items()
+            Line2D([], [], color="#5b616b" if name in sized else FULL, label=escape(name), **style)
+            for name, style in methods.items()
         ]
     panel.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)

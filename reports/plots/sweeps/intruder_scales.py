@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.errors import ReportError
+from reports.plots.legends import add_legend
 from reports.plots.pareto import DRIFT
 from reports.plots.style import COLOURS, GREY, MARKERS, escape, new_figure
 from reports.records import Run
@@ -47,8 +48,7 @@ def intruder_scales(table: Table) -> tuple[Figure, list[str]]:
     figure, panels = new_figure(len(metrics))
     for panel, metric in zip(panels, metrics, strict=True):
         _panel(panel, table, metric, lines, _labels(table, [runs[source] for source in lines]))
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", fontsize=8)
+    add_legend(figure, panels[:1], above=False)
     left = [f"{count_text(len(scaled) - MOST, 'more run')} not shown."] if len(scaled) > MOST else []
     return figure, [" ".join([NOTE, *left])]
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from reports.errors import ReportError
-from reports.plots.cells import mark_outside
+from reports.plots.cells import mark_cut_intervals, mark_outside
+from reports.plots.legends import add_right_legend
 from reports.plots.style import COLOURS, MARKERS, escape, new_figure
 from reports.run_groups import RunGroup, size_text, value_text
 from reports.schema import Size
@@ -36,8 +37,8 @@ from reports.text.format import count_text
 MOST, COLUMNS = 9, 3  # panels, and panels side by side
 SPREAD = 10.0  # a setting whose values span this factor has a log axis
 NOTE = (
-    "Ringed: the best point of a line. At the edge: a triangle for a mean outside of the frame, a cross for a run that "
-    "failed or diverged. Bars: 95 % intervals."
+    "Ringed: the best point of a line. Near the edge: a triangle for a mean outside of the frame, a cross for a run "
+    "that failed or diverged. Bars: 95 % intervals; a small triangle at the edge marks one that goes on outside."
 )
 
 
@@ -129,7 +130,7 @@ def _add_legend(figure: Figure, panels: Sequence[Axes], lines: Sequence[Facet]) 
     names = [name for line in ordered if (name := _label(line)) in entries and name is not None]
     names = list(dict.fromkeys(names))
     if names:
-        figure.legend([entries[name] for name in names], names, loc="outside right upper", fontsize=8)
+        add_right_legend(figure, {name: entries[name] for name in names})
 
 
 def _look(line: Facet, sizes: Sequence[float]) -> tuple[Any, str]:
@@ -150,7 +151,7 @@ def _line(
     metric: str,
     lower: bool,
     label: str | None,
-    shift: float,  # of the crosses, a share of the panel's height: those of several lines do not cover each other
+    shift: float,  # of the marks at the edge, a share of the panel's height: they do not cover other lines' marks
 ) -> None:
     means = [(x, mean) for x, group in points if (mean := group.mean(metric))]
     panel.plot(
@@ -170,8 +171,9 @@ def _line(
         if group is best and (mean := group.mean(metric)):
             panel.plot(x, mean.value, "o", color=colour, fillstyle="none", markersize=10)
     bottom, top = panel.get_ylim()
-    mark_outside(panel, [x for x, mean in means if mean.value > top], "^", colour)
-    mark_outside(panel, [x for x, mean in means if mean.value < bottom], "v", colour, at=0.03)
+    mark_cut_intervals(panel, [x for x, _ in means], [mean for _, mean in means], colour)
+    mark_outside(panel, [x for x, mean in means if mean.value > top], "^", colour, at=0.97 - shift)
+    mark_outside(panel, [x for x, mean in means if mean.value < bottom], "v", colour, at=0.03 + shift)
     failed = [x for x, group in points if not group.values(metric)]
     mark_outside(panel, failed, "x", colour, at=0.97 - shift if lower else 0.03 + shift)
 

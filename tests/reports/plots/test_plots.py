@@ -18,16 +18,18 @@ from PIL import Image
 import reports
 from reports.__main__ import main
 from reports.errors import ReportError
+from reports.page.gallery import gallery_rows
 from reports.plots.curves import size_curves
-from reports.plots.pareto import front
+from reports.plots.pareto import forgetting, front
 from reports.plots.point_labels import label_key
 from reports.plots.sample_grid import CELL, LABEL, LINE, montage
 from reports.plots.style import NotebookFigure, label_levels, new_figure, slug, style_context
 from reports.records import collect
-from reports.run_groups import RunGroup, plot_lines
+from reports.run_groups import RunGroup, distinct_label, plot_lines
 from reports.schema import Size
 from reports.tables import build
-from tests.reports.synthetic import figure, record, samples, steps, write, write_items
+from reports.text import verdicts
+from tests.reports.synthetic import curve, figure, record, samples, steps, write, write_items
 
 numbers = st.floats(-100, 100)
 
@@ -122,6 +124,84 @@ def test_points_that_share_method_and_size_are_numbered_and_listed(tmp_path):
     names = ", ".join(label_key(rows)[:-1].removeprefix("Points: ").split("; "))
     assert names == "1 lora 8 (learning_rate 0.001), 2 lora 8 (learning_rate 0.002), 3 lora 8 (learning_rate 0.003)"
     assert [text.get_text() for text in reports.plot("pareto", tmp_path).axes[0].texts] == ["1", "2", "3"]
+
+
+METHODS = ("adalora", "bottleneck", "dora", "ia3", "loha", "lokr", "lora", "pissa", "rslora", "vera")
+
+
+@pytest.mark.parametrize("kind", ["rank", "pareto", "loss", "held-out", "curves"])
+def test_ten_methods_have_ten_looks(tmp_path, kind):
+    for number, method in enumerate(METHODS):
+        for rank in (1, 8):
+            run = write(tmp_path, record(method, rank, 0, 300 + 10 * number - rank))
+            steps(run, 30, scale=number + rank)
+            curve(run, {0: 1486.0, 10: 400.0 - rank, 20: 310.0 + number})
+    plot = drawn(reports.plot(kind, tmp_path))
+    legend = plot.legends[0] if plot.legends else plot.axes[0].get_legend()
+    assert legend is not None
+    looks = {
+        text.get_text(): (to_rgb(line.get_color()), line.get_linestyle(), line.get_marker())
+        for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    assert {name.split()[0] for name in looks} - {"rank"} == set(METHODS)
+    assert len(set(looks.values())) == len(looks)
+
+
+def test_the_note_below_a_plot_names_the_first_verdicts(tmp_path):
+    for rank in range(1, 21):
+        write(tmp_path, record("lora", rank, 0, 300 + rank))
+    line = verdicts.on_one_line(build(collect(tmp_path), "drawings"), "kid")
+    assert len(line.split("; ")) == verdicts.MOST_NAMED + 1
+    assert line.endswith(f"; {19 - verdicts.MOST_NAMED} more in the table.")
+
+
+def test_rates_are_in_the_order_of_their_numbers(tmp_path):
+    for rank in (1, 8):
+        for rate in (0.02, 0.003, 0.001):
+            content = record("lora", rank, 0, 300 + rate, fingerprint=f"{rank}-{rate}")
+            content["config"]["train"]["learning_rate"] = rate
+            write(tmp_path, content)
+    lines = [line for line in reports.plot("rank", tmp_path).axes[0].lines if str(line.get_label())[0] != "_"]
+    names = [f"lora (learning_rate {rate})" for rate in (0.001, 0.003, 0.02)]
+    assert [line.get_label() for line in lines] == names
+    assert list(plot_lines(build(collect(tmp_path), "drawings").rows)) == names
+
+
+def test_a_diverged_run_does_not_flatten_the_losses(tmp_path):
+    for seed in range(3):
+        steps(write(tmp_path, record(seed=seed)), 40)
+    failed = write(tmp_path, record(seed=3, status="failed", reason="diverged", metrics={}, primary_metric=None))
+    steps(failed, 40, scale=1e9)
+    panel = reports.plot("loss", tmp_path).axes[0]
+    first = max(float(np.asarray(line.get_ydata())[0]) for line in panel.lines[:3])
+    assert first <= panel.get_ylim()[1] < 2 * first
+    (cross,) = [line for line in panel.lines if line.get_marker() == "x"]
+    assert np.asarray(cross.get_xdata()).tolist() == [40]
+
+
+def test_the_key_of_a_scatter_lists_the_points_in_it(tmp_path):
+    """Groups without the metric on the horizontal axis have no point."""
+    for number in range(4):
+        metrics = {"kid": figure(300.0 + number)} | ({"drift": figure(0.1 * number)} if number > 1 else {})
+        content = record("lora", 8, 0, fingerprint=str(number), metrics=metrics)
+        content["config"]["train"]["learning_rate"] = 0.001 * (number + 1)
+        write(tmp_path, content)
+    plotted = forgetting(build(collect(tmp_path), "drawings").rows, "kid", "drawings")
+    assert plotted is not None
+    assert plotted[1] == ["Points: 1 lora 8 (learning_rate 0.003); 2 lora 8 (learning_rate 0.004)."]
+    assert [text.get_text() for text in plotted[0].axes[0].texts] == ["1", "2"]
+
+
+def test_a_label_of_a_level_covers_no_marker():
+    with style_context():
+        figure, (panel,) = new_figure(1)
+        panel.set_xlim(0, 1)
+        panel.set_ylim(0, 1)
+        panel.plot([0.97, 0.5], [0.52, 0.52], "o")
+        label_levels(panel, [("untuned base", 0.5)])
+        drawn(figure)
+        box = panel.texts[0].get_window_extent()
+    assert not [xy for xy in panel.transData.transform([(0.97, 0.52), (0.5, 0.52)]) if box.contains(*xy)]
 
 
 def test_ranks_and_rates_are_told_apart_in_loss_plots(tmp_path):
@@ -247,6 +327,19 @@ def test_prompts_above_pictures_are_whole(tmp_path):
         with Image.open(str(path)) as grid:
             heights.append(grid.height)
     assert heights[1] - heights[0] == LINE * (40 - 2)  # two words per line
+
+
+def test_rows_of_the_sample_grid_and_the_gallery_name_what_tells_them_apart(tmp_path):
+    for rate in (0.001, 0.01):
+        content = record("lora", 8, 0, fingerprint=str(rate))
+        content["config"]["train"]["learning_rate"] = rate
+        samples(write(tmp_path, content), 1)
+    samples(write(tmp_path, record("lora", 4, 0)), 1)
+    groups = build(collect(tmp_path), "drawings").rows
+    labels = ["lora 4", "lora 8 (learning_rate 0.001)", "lora 8 (learning_rate 0.01)"]
+    assert sorted(distinct_label(group, groups) for group in groups) == labels
+    (row,) = gallery_rows(groups)
+    assert [entry["label"] for entry in row["entries"]] == labels
 
 
 def test_a_broken_picture_is_left_blank(runs, rows, tmp_path):

@@ -61,6 +61,16 @@ def test_failed_and_far_values_are_marked_at_the_edge(tmp_path):
     assert marks == {"x": [0.1], "^": [0.1]}
 
 
+def test_an_interval_that_leaves_the_frame_of_a_u_curve_is_marked(tmp_path):
+    write_grid(tmp_path, valley)
+    for rate, spread in zip(RATES, (0.0, 20.0, 0.0), strict=True):  # a second seed: intervals are 12.7 errors wide
+        write(tmp_path, grid_record(1, rate, valley(1, rate) + spread + 0.01, seed=1))
+    panel = reports.plot("u-curve", tmp_path).axes[0]
+    bottom, top = panel.get_ylim()
+    marks = [line for line in panel.lines if line.get_marker() in ("^", "v") and line.get_markersize() == 4]
+    assert sorted(tuple(np.asarray(line.get_xydata())[0]) for line in marks) == [(0.01, bottom), (0.01, top)]
+
+
 def write_losses(runs) -> None:
     for rank in RANKS:
         for rate in RATES:

@@ -9,7 +9,7 @@ import pytest
 from reports.__main__ import main
 from reports.errors import ReportError
 from reports.records import collect
-from tests.reports.synthetic import record, study, write, write_items
+from tests.reports.synthetic import curve, record, study, write, write_items
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def runs(tmp_path):
     (other / "checkpoint").mkdir()
     (other / "checkpoint" / "state").write_bytes(bytes(1000))
     (other / "steps.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    curve(other, {0: 9.0, 10: 4.0})
     write_items(other, [1.0, 2.0])
     return folder
 
@@ -46,10 +47,11 @@ def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
 def test_weights_samples_and_checkpoints_stay_behind(runs, tmp_path):
     ship(runs, tmp_path / "a")
     inside = [name.rsplit("/", 1)[1] for name in names(tmp_path / "a" / "texts.tar.xz")]
-    assert inside == ["config.json", "result.json", "steps.jsonl"]
+    assert inside == ["config.json", "curve.jsonl", "result.json", "steps.jsonl"]
     ship(runs, tmp_path / "b", "--items", "--tasks", "texts")
     assert [name.rsplit("/", 1)[1] for name in names(tmp_path / "b" / "texts.tar.xz")] == [
         "config.json",
+        "curve.jsonl",
         "items.parquet",
         "result.json",
         "steps.jsonl",
@@ -69,6 +71,7 @@ def test_reports_of_the_archives_are_those_of_the_runs(runs, tmp_path, capsys):
     assert printed(tmp_path / "records") == expected
     (run,) = collect(tmp_path / "records").of_task("texts").finished
     assert run.steps() == [{"step": 1, "loss": 2.0}]
+    assert [line["step"] for line in run.curve()] == [0, 10]
     assert run.record.seed == 7
     main(["page", "--runs", str(tmp_path / "records"), "--output", str(tmp_path / "page")])
     assert "drawings" in (tmp_path / "page" / "index.html").read_text()
