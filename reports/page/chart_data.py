@@ -12,17 +12,16 @@ from reports.costs.table import build_cost_table
 from reports.errors import ReportError
 from reports.intrinsic import IntrinsicRecord
 from reports.page.sweep_data import sweep_data
-from reports.plots.loss import KINDS, loss_curve
+from reports.page.training_data import losses, quality
 from reports.records import Collection
 from reports.references import references
 from reports.run_groups import RunGroup, plot_lines
 from reports.spectra import Spectrum, layer_and_type, layers_in_order, spectra
 from reports.tables import Table
 from reports.text import notes
+from reports.text.costs import labels
 from reports.text.format import one_line
 from reports.text.table import mean_text
-
-MAX_POINTS = 150  # per loss curve
 
 
 def chart_data(table: Table, part: Collection) -> dict[str, Any]:
@@ -36,7 +35,8 @@ def chart_data(table: Table, part: Collection) -> dict[str, Any]:
         "fields": fields,
         "methods": sorted({group.method for group in table.rows}),
         "groups": [_group(table, group, costs) | {"line": lines.get(id(group))} for group in table.rows],
-        "losses": [*_losses(table.rows)],
+        "losses": [*losses(table.rows)],
+        "quality": quality(table),
         "bars": _bars(part, table.task),
         "intrinsic": [_intrinsic(record) for record in part.intrinsic.values()],
         "spectra": [*_spectra(table.rows)],
@@ -85,31 +85,14 @@ def _group(table: Table, group: RunGroup, costs: Sequence[str]) -> dict[str, Any
     }
 
 
-def _losses(groups: Sequence[RunGroup]) -> Iterator[dict[str, Any]]:
-    """The curves of each run that has one, with at most `MAX_POINTS` points each."""
-    for index, group in enumerate(groups):
-        for run in [*group.finished, *group.failed]:
-            steps = run.steps()
-            curves = {kind: _thinned(*loss_curve(steps, kind)) for kind in KINDS}
-            curves = {kind: points for kind, points in curves.items() if len(points[0]) > 1}
-            if curves:
-                failed = run.record.status == "failed"
-                yield {"group": index, "seed": run.record.seed, "failed": failed, "curves": curves}
-
-
-def _thinned(steps: np.ndarray, values: np.ndarray) -> list[list[float]]:
-    """Every n-th point and the last one, five digits each."""
-    kept = np.unique(np.linspace(0, len(steps) - 1, min(MAX_POINTS, len(steps))).round().astype(int))
-    return [[float(f"{x:.5g}") for x in column[kept]] for column in (steps, values)]
-
-
 def _bars(part: Collection, task: str) -> dict[str, Any]:
     """Every cost of the cost table: its values by row, None where a row has none."""
     try:
         table = build_cost_table(part.folder, task)
     except ReportError:  # neither a cost record nor a finished run
         return {"rows": [], "lines": []}
-    rows = [{"method": row.method, "label": one_line(row.label)} for row in table.rows]
+    named = zip(table.rows, labels(table.rows), strict=True)
+    rows = [{"method": row.method, "label": one_line(row.label), "name": one_line(name)} for row, name in named]
     lines = []
     for line in table.lines().values():
         cells = [line.cell(row) for row in table.rows]

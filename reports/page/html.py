@@ -48,7 +48,7 @@ def write_page(collection: Collection, out: Path, chosen: Sequence[str] = ()) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, scripts = source("page.css"), [plotly_script(), source("charts.js", "sweeps.js", "page.js")]
+    style, scripts = source("page.css"), [plotly_script(), source("charts.js", "training.js", "sweeps.js", "page.js")]
     html = environment.get_template("page.html").render(
         sections=sections,
         counts=notes.counts(collection),

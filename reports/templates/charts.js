@@ -158,34 +158,14 @@ function curve(task, off, { x, y }) {
     layout: layoutOf(axis(x, { type: "log", tickvals: apart, ticktext: apart.map((s) => short(s)) }), axis(titleOf(metric), { range }), { shapes: levels(references) }) };
 }
 
-function losses(task, off, { y, log, tint: bySize }) {
-  const runs = task.losses.filter((run) => run.curves[y] && !off.has(task.groups[run.group].method));
-  if (bySize) runs.sort((a, b) => (task.groups[a.group].size ?? 0) - (task.groups[b.group].size ?? 0));
-  if (!runs.length) return null;
-  const named = new Set();
-  const traces = runs.map((run) => {
-    const group = task.groups[run.group], sizes = [...new Set(task.groups.filter((g) => g.method === group.method).map((g) => g.size))].sort((a, b) => a - b);
-    const head = `${group.label} seed ${run.seed}${run.failed ? " (failed)" : ""}`, [steps, values] = run.curves[y];
-    const points = steps.map((step, i) => ({ x: step, y: values[i], low: null, high: null, group: run.group, text: [head, `step ${step}: ${values[i]}`, group.settings].filter(Boolean).join("; ") }));
-    const trace = traceOf(points, group.method, task, { mode: "lines", name: plain(head), error_y: { visible: false } });
-    const fade = sizes.length > 1 ? 0.35 + (0.65 * sizes.indexOf(group.size)) / (sizes.length - 1) : 1;
-    trace.opacity = bySize ? 1 : fade;
-    if (bySize) Object.assign(trace, sizeEntry(group, named));
-    trace.line = { color: bySize ? sizeTint(task, group.size) : trace.line.color, width: 1.5, dash: run.failed ? "dot" : "solid" };
-    return trace;
-  });
-  const name = y === "loss" ? "training loss, running mean" : "validation loss";
-  return { traces, title: `${name} over steps`, layout: layoutOf(axis("step", log ? { type: "log", ...roundTicks() } : {}), axis(name), bySize ? SIZE_LEGEND : {}) };
-}
-
 function bars(task, off, { y, log }) {
   const line = task.bars.lines[Number(y)];
   const rows = task.bars.rows.map((row, i) => [row, line.values[i]]).filter(([row, value]) => value && value[0] !== null && !off.has(row.method));
   if (!rows.length) return null;
-  const names = rows.map(([row], i) => `${plain(row.label)}${"\u200b".repeat(rows.slice(0, i).filter(([r]) => r.label === row.label).length)}`); // equal labels stay two bars
+  const names = rows.map(([row], i) => `${plain(row.name)}${"\u200b".repeat(rows.slice(0, i).filter(([r]) => r.name === row.name).length)}`); // equal names stay two bars
   const traces = task.methods.map((method) => {
     const own = rows.map(([row, value], i) => ({ row, value, name: names[i] })).filter(({ row }) => row.method === method);
-    const text = own.map(({ row, value: [v, low, high] }) => `${row.label}: ${line.title} ${short(v, line.unit)}${low === null ? "" : ` [${short(low, line.unit)}, ${short(high, line.unit)}]`}`);
+    const text = own.map(({ row, value: [v, low, high] }) => `${row.name}: ${line.title} ${short(v, line.unit)}${low === null ? "" : ` [${short(low, line.unit)}, ${short(high, line.unit)}]`}`);
     const group = own.map(({ row }) => task.groups.findIndex((g) => g.label === row.label));
     return { type: "bar", orientation: "h", name: plain(method), y: own.map(({ name }) => name), x: own.map(({ value }) => value[0]), customdata: group, meta: { texts: text },
       hoverinfo: "text", hovertext: text.map(broken), text: own.map(({ value }) => short(value[0], line.unit)), textposition: "auto", marker: { color: look(task.methods.indexOf(method)).colour } };

@@ -16,6 +16,7 @@ const KINDS = {
   ucurve: [ucurve, (task) => ({ x: axesOf(task), y: metricsOf(task) })],
   effects: [effects, (task) => ({ y: metricsOf(task).filter(([name]) => task.sweep.effects[name]) })],
   losses: [losses, (task) => ({ y: [["loss", "training loss"], ["validation_loss", "validation loss"]].filter(([kind]) => task.losses.some((run) => run.curves[kind])) })],
+  quality: [quality, (task) => ({ y: metricsOf(task).filter(([name]) => task.quality[name]) })],
   bars: [bars, (task) => ({ y: task.bars.lines.map((line, i) => [String(i), line.title]) })],
   intrinsics: [intrinsic, (task) => ({ y: task.intrinsic.flatMap((record, i) => [...new Set(record.curves.map((c) => c.field))].map((field) => [`${i}:${field}`, `${field}: ${record.title}`])) })],
   spectrum: [spectrum, (task) => ({ y: task.spectra.length ? [["median", "singular values"], ["energy_rank", "rank for 90 % of the energy, by layer"], ...(task.spectra.some((run) => run.intruders.length) ? [["intruders", "intruder dimensions, by layer"]] : [])] : [] })],

@@ -14,7 +14,7 @@ import pytest
 from reports.__main__ import main
 from reports.sweeps.grid import shown_range
 from tests.reports.sweeps.grids import write_grid
-from tests.reports.synthetic import intrinsic_record, record, samples, steps, study, write, write_items
+from tests.reports.synthetic import curve, intrinsic_record, record, samples, steps, study, write, write_items
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
@@ -64,6 +64,9 @@ def written(tmp_path_factory) -> Path:
         samples(run, 2, "base")
         samples(run, 2, "real")
         steps(run, 60)
+    for run in (folder / "runs").glob("drawings/lora/lora-[18]-[012]"):
+        seed = int(run.name[-1])
+        curve(run, {0: 1486.0, 10: 500.0 + seed, 20: 310.0 - seed, 30: 305.0 + 5 * seed})
     intrinsic_record(folder / "runs")
     write_grid(
         folder / "runs",
@@ -128,7 +131,7 @@ def test_axes_change_the_chart(page):
 
 
 def test_a_method_is_switched_off_in_every_chart(page):
-    kinds = ("pareto", "curve", "losses", "bars")
+    kinds = ("pareto", "curve", "losses", "quality", "bars")
     before = {kind: names(page, kind) for kind in kinds}
     assert all(any("lora" in name for name in before[kind]) for kind in kinds)
     button = page.find_element(By.XPATH, ".//ul[contains(@class, 'legend')]//button[contains(., 'lora')]")
@@ -204,6 +207,20 @@ def test_one_page_has_losses_costs_and_the_intrinsic_dimension(page):
         "intrinsics": "Smallest size that reaches 90 % of the gain of full in kid",
     }
     assert names(page, "intrinsics") == ["DID", "DID", "SAID", "SAID"]
+
+
+def test_quality_over_steps_marks_the_best_step_and_says_its_items(page, browser):
+    assert names(page, "quality") == ["lora 1", "lora 8"]
+    chart = chart_of(page, "quality")
+    sizes = browser.execute_script("return arguments[0].data.at(-1).marker.size", chart)
+    assert sizes == [6, 6, 12, 6]  # the means are 1486, 501, 309 and 310
+    for _ in range(6):
+        chart.send_keys(Keys.ARROW_RIGHT)
+    detail = page.find_element(By.CSS_SELECTOR, ".quality .detail").text
+    for part in ("lora 8 at step 20: kid 309.0 [306.5, 311.5]", "the best step", "3 seeds", "n=50"):
+        assert part in detail
+    page.find_element(By.CSS_SELECTOR, ".quality .log").click()
+    assert browser.execute_script("return arguments[0].data.at(-1).x", chart) == [10, 20, 30]
 
 
 def test_sorting_in_both_directions(page):

@@ -16,11 +16,12 @@ from safetensors.numpy import save_file
 
 from reports.__main__ import main
 from reports.errors import ReportError
-from reports.page.chart_data import MAX_POINTS, chart_data
+from reports.page.chart_data import chart_data
 from reports.page.gallery import text_rows
+from reports.page.training_data import MAX_POINTS
 from reports.records import collect
 from reports.tables import build
-from tests.reports.synthetic import figure, record, samples, steps, study, write, write_items
+from tests.reports.synthetic import curve, figure, record, samples, steps, study, write, write_items
 
 HOSTILE = "<script>alert('here')</script></script><img src=x onerror=alert(1)>"
 
@@ -144,6 +145,17 @@ def test_charts_hold_every_loss_curve_and_spectrum(tmp_path):
         [["other", "x", 2]],
         [["other", "x", 3]],
     ]  # (16 + 9 + 4) / 30 and (4 + 1) / 5
+
+
+def test_charts_hold_the_quality_curves(tmp_path):
+    for seed in (0, 1):
+        curve(write(tmp_path, record("lora", 8, seed)), {0: 1486.0, 10: 320.0 - seed, 20: 330.0 + seed})
+    data = chart_data(build(collect(tmp_path), "drawings"), collect(tmp_path).of_task("drawings"))
+    assert list(data["quality"]) == ["kid"]
+    (found,) = data["quality"]["kid"]
+    assert (found["group"], found["steps"], found["values"]) == (0, [0, 10, 20], [1486.0, 319.5, 330.5])
+    assert (found["best"], found["n"], found["texts"][2]) == (1, "n=50", "330.5 [324.1, 336.9]")
+    assert [seed["values"] for seed in found["seeds"]] == [[1486.0, 320.0, 330.0], [1486.0, 319.0, 331.0]]
 
 
 def test_figures_come_with_how_they_were_measured(html):
