@@ -23,10 +23,10 @@ from experiments.training.callbacks import Callback
 from experiments.training.compilation import CompiledBlocks
 from experiments.training.divergence import divergence, first_not_finite, first_of_all
 from experiments.training.logs.quality_curve import QualityCurve
+from experiments.training.logs.readings import Readings
 from experiments.training.logs.step_log import StepLog, flush_to_disk, write_line
 from experiments.training.memory import TrainingMemory
 from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
-from experiments.training.readings import Readings
 from experiments.training.signals import Interrupted, Interruption
 from experiments.training.spacing import CheckpointSpacing
 from tasks import distributed

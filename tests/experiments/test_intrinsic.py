@@ -18,6 +18,7 @@ from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended, Started
 from reports.intrinsic import IntrinsicRecord
 from reports.records import collect
+from tasks.base import Metric, declare
 from tests.contract.tiny import built
 from tests.experiments.conftest import RecordingLauncher
 from tests.experiments.tiny_regression import TinyRegression
@@ -176,6 +177,9 @@ def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
 
 
 def test_settings_that_do_not_measure_the_metric_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        TinyRegression, "metrics", declare(Metric("kid", "lower", "", ""), *TinyRegression.metrics.values())
+    )
     monkeypatch.setattr(TinyRegression, "primary_metric", "kid")
     with pytest.raises(UsageError, match="these settings do not measure kid, which decides"):
         search(tmp_path)

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 CELL, MARGIN, LABEL, LINE = 128, 6, 64, 13
+MOST_LINES = 16  # of a caption above its column: more than the 77 tokens that CLIP reads
 
 
 def save_before_after(rows: Mapping[str, Tensor], captions: Sequence[str], file: Path) -> None:
@@ -20,7 +21,7 @@ def save_before_after(rows: Mapping[str, Tensor], captions: Sequence[str], file:
 def grid_of(rows: Mapping[str, Tensor], captions: Sequence[str], cell: int = CELL) -> Image.Image:
     """The grid as an image, with cells of `cell` x `cell` pixels; a row's name may have several lines."""
     font = ImageFont.load_default(size=11)
-    wrapped = [textwrap.wrap(caption, cell // 6) for caption in captions]
+    wrapped = [textwrap.wrap(caption, cell // 6, max_lines=MOST_LINES, placeholder=" …") for caption in captions]
     top = LINE * max(len(lines) for lines in wrapped) + 2 * MARGIN
     columns = len(captions)
     size = (LABEL + columns * (cell + MARGIN), top + len(rows) * (cell + MARGIN))

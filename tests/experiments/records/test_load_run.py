@@ -63,7 +63,8 @@ def test_a_prompt_that_is_cut_is_counted_and_its_title_shortened(pictures, monke
     run_command(monkeypatch, sample.main, *words, "--num-inference-steps", 1, "--output", tmp_path / "a.png")
     sentence = "prompts longer than the 32 tokens that the text encoder reads (with start and end): 1 of 2"
     assert sentence in capsys.readouterr().err
-    assert Image.open(tmp_path / "a.png").height < 2 * 128, "four lines of titles above a row of 128 pixels"
+    lines, margins = 16 * 13, 3 * 6
+    assert Image.open(tmp_path / "a.png").height == lines + 128 + margins
 
 
 def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):

@@ -16,8 +16,8 @@ from experiments.config import ResolvedTrain
 from experiments.records.failures import Diverged
 from experiments.training.batches import BatchSource, StepBatches, mapped
 from experiments.training.callbacks import Callback
+from experiments.training.logs.readings import MOST_SKIPPED, Readings, hold_unless
 from experiments.training.loop import Trainer
-from experiments.training.readings import MOST_SKIPPED, Readings, hold_unless
 from experiments.training.spacing import CheckpointSpacing
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
