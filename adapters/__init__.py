@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from adapters.hooks import HookedAttachment, HookedUpdate, MergeableAttachment
     from adapters.lora import Lora
     from adapters.lycoris import Lycoris
-    from adapters.peft_library.presets import AdaLora, Dora, Ia3, LoHa, LoKr, Pissa, RsLora, Vera
     from adapters.peft_method import PeftMethod
     from adapters.prefix_tuning import PrefixTuning
+    from adapters.presets import AdaLora, Dora, Ia3, LoHa, LoKr, Pissa, RsLora, Vera
     from adapters.subspace import Subspace
 
 MODULES = {
@@ -39,14 +39,14 @@ MODULES = {
     "PrefixTuning": "prefix_tuning",
     "Subspace": "subspace",
     "attach": "base",
-    "AdaLora": "peft_library.presets",
-    "Dora": "peft_library.presets",
-    "Ia3": "peft_library.presets",
-    "LoHa": "peft_library.presets",
-    "LoKr": "peft_library.presets",
-    "Pissa": "peft_library.presets",
-    "RsLora": "peft_library.presets",
-    "Vera": "peft_library.presets",
+    "AdaLora": "presets",
+    "Dora": "presets",
+    "Ia3": "presets",
+    "LoHa": "presets",
+    "LoKr": "presets",
+    "Pissa": "presets",
+    "RsLora": "presets",
+    "Vera": "presets",
 }
 __all__ = [
     "AdaLora",

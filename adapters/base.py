@@ -146,6 +146,7 @@ def method_names() -> Mapping[str, type[Adapter]]:
 
 @cache
 def _load_methods() -> None:
+    """Import all modules of this folder, and no others: a method is one of them."""
     package = importlib.import_module("adapters")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"adapters.{module.name}")

@@ -12,7 +12,7 @@ from adapters.errors import AdapterError, ForeignMethodError, first_line
 from adapters.peft_library.adalora import UNKNOWN_STEPS, AdaLoraAttachment, check_adalora
 from adapters.peft_library.attachment import PeftAttachment
 from adapters.peft_library.model_snapshot import ModelSnapshot
-from adapters.peft_library.options import JsonOptions, configure, option_names
+from adapters.peft_library.options import OWN_TARGETS, JsonOptions, configure, option_names
 from adapters.peft_library.seeds import open_seeds
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class PeftMethod(JsonOptions, Adapter, name="peft"):
     options: str | dict[str, Any] = field(default_factory=dict)
     """Settings of peft's configuration class: JSON such as '{"r": 8}' on the command line, a dict in Python."""
     targets: tuple[str, ...] = ("auto",)
-    """Roles of the layers, as for lora, unless the options set target_modules; ln_tuning always takes the norms."""
+    """Roles of the layers, as for lora, unless the options set target_modules; ln_tuning always takes the norms,
+    adaption_prompt attention modules, trainable_tokens the embedding."""
 
     def check_settings(self) -> None:
         super().check_settings()
@@ -118,6 +119,8 @@ class PeftMethod(JsonOptions, Adapter, name="peft"):
             "fan_in_fan_out": any(p.transposed for p in chosen),
             "total_step": UNKNOWN_STEPS,
         }
+        if kind in OWN_TARGETS:
+            del candidates["target_modules"]
         return {name: value for name, value in candidates.items() if name in valid}
 
 

@@ -37,7 +37,7 @@ class PeftAttachment(Attachment):
         self.base, projections = ModelSnapshot(backbone.model), backbone.all_projections()
         self.wrapped = wrapped = wrap(backbone, deepcopy(config))
         owned = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
-        targeted = set(wrapped.base_model.targeted_module_names)
+        targeted = set(getattr(wrapped.base_model, "targeted_module_names", ()))  # adaption_prompt has none
         targets = count_roles(p for p in projections if p.name in targeted)
         facts = {"peft_type": str(wrapped.peft_type.value), "targets": targets}
         super().__init__(backbone, owned, facts | ({"seeds": self.seeds} if seeds else {}))

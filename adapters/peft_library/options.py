@@ -10,8 +10,14 @@ from typing import Any, cast
 from adapters.errors import AdapterError, first_line
 
 INCOMPATIBLE = {
+    "SHADOW": "it trains a second, small model beside the layers, with a loss of its own",
     "POLY": "it takes the number of a task with every batch",
     "XLORA": "it mixes adapters that are already trained",
+}
+OWN_TARGETS = ("ADAPTION_PROMPT", "TRAINABLE_TOKENS")  # peft finds their layers: attention modules, embeddings
+REQUIRED: Mapping[str, Mapping[str, Any]] = {  # examples of options that peft itself fails without
+    "ADAPTION_PROMPT": {"adapter_len": 10, "adapter_layers": 2},
+    "TRAINABLE_TOKENS": {"token_indices": [50, 51]},
 }
 NEEDS_DATA = ("eva", "corda", "lora_ga")  # initialisations from activations or gradients on training data
 
@@ -53,12 +59,18 @@ def configure(method: str, options: Mapping[str, Any], defaults: Mapping[str, An
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
-    """Raise AdapterError for an unknown option, a scale of zero, or an initialisation from data."""
+    """Raise AdapterError for an unknown or a missing option, a scale of zero, or an initialisation from data."""
     valid = option_names(method)
     unknown = sorted(options.keys() - valid)
     if unknown:
         raise AdapterError(
             f"--adapter.options: peft's {method} has no option '{unknown[0]}'; it has {', '.join(sorted(valid))}"
+        )
+    required = REQUIRED.get(method.upper(), {})
+    if missing := required.keys() - options.keys():
+        raise AdapterError(
+            f"--adapter.options: peft's {method} needs {' and '.join(sorted(missing))}, for example "
+            f"'{json.dumps(required)}'"
         )
     for name, value in options.items():
         if name.endswith("alpha") and isinstance(value, int | float) and not value > 0:

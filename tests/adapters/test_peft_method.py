@@ -140,6 +140,8 @@ def test_numbers_in_options_are_finite(options):
         ({"method": "lorra"}, "it has ada"),
         ({"method": "prefix_tuning"}, "use the method `prefix`"),
         ({"method": "adalora", "options": {"init_r": 4, "target_r": 4}}, "must be below the rank at the start"),
+        ({"method": "adaption_prompt"}, "needs adapter_layers and adapter_len, for example"),
+        ({"method": "shadow"}, "not supported, because it trains a second, small model"),
         ({"options": "r=8"}, "must be a JSON object such as"),
         ({"options": "[8]"}, "must be a JSON object .*, not \\[8\\]"),
         ({"options": {"dtype": torch.float32}}, "must be a JSON object"),

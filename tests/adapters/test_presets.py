@@ -1,6 +1,8 @@
 """The names that people type for methods of peft: what they resolve to, in commands, records and Python."""
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -50,6 +52,13 @@ def test_a_name_is_recorded_as_the_method_that_it_is(name, adapter):
 def test_adalora_starts_at_one_and_a_half_times_its_rank(rank, first):
     options = {"target_r": rank, "init_r": first, "lora_alpha": 16.0}
     assert configured("adalora", "e2e", "--rank", str(rank)).adapter == PeftMethod("adalora", options)
+
+
+def test_a_new_process_knows_the_names():
+    """Without `from adapters import Dora`, which this file has."""
+    command = "from adapters.base import method_names; print(*method_names())"
+    names = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    assert RESOLVED.keys() <= set(names)
 
 
 def test_all_presets_are_covered():

@@ -28,14 +28,22 @@ TITLE = """# Methods of peft and LyCORIS under the contract
 
 Written by `python -m tests.contract.libraries`, on tiny models; `tests/contract/test_libraries.py` compares. "works" is
 every property of `tests/contract/test_contract.py` that applies: for peft all but merging, for LyCORIS also that its
-own loader reads the exported file. A property that does not hold is named after "but"; a refusal is quoted.
+own loader reads the exported file, on layers that it knows. A property that does not hold is named after "but": to start
+from another output than the base's is part of a method. A refusal, ours or the library's, is quoted; "broken upstream" is
+a failure inside the library that gives no reason.
 """
+OTHERS: dict[str, dict[str, Any]] = {
+    "lora": {"r": 2},
+    "adaption_prompt": {"adapter_len": 4, "adapter_layers": 1},
+    "trainable_tokens": {"token_indices": [1, 2, 3]},
+}
+REFUSALS = (ValueError, TypeError, NotImplementedError)  # what a library raises for a layer that it does not know
 # facts of a library's method rather than faults: it may start from another output than the base's
 NAMES = {
     "initial_output_is_that_of_the_base": "starts from another output",
     "every_parameter_gets_a_gradient": "some parameters have no gradient at this point",
     "bf16_weights": "no bf16 weights",
-    "its_own_tools_load_it": "no file that LyCORIS' own loader reads",
+    "its_own_tools_load_it": "LyCORIS' own loader does not read its file (broken upstream)",
 }
 
 
@@ -43,7 +51,7 @@ def methods() -> dict[str, Adapter]:
     """Every method of both libraries by its name here, with options that suit layers of width 32."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    options = ANY_LAYER | LINEAR_LAYERS | {"lora": {"r": 2}, "frod": {}}
+    options = ANY_LAYER | LINEAR_LAYERS | OTHERS
     names = sorted(kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING)
     of_peft: dict[str, Adapter] = {f"peft {name}": PeftMethod(name, options.get(name, {})) for name in names}
     of_peft |= {"peft lora, DoRA": PeftMethod("lora", {"r": 2, "use_dora": True})}
@@ -83,13 +91,14 @@ def own_tools_load_it(adapter: Any, backbone: Any, twin: Any) -> None:
 
 
 def outcome(adapter: Adapter, kind: str) -> str:
-    """ "works", "works, but ..." with the properties that do not hold, or the sentence of the refusal."""
+    """ "works", "works, but ..." with the properties that do not hold, or the sentence of a refusal or failure."""
     warnings.simplefilter("ignore")
     try:
         adapter.check_settings()
         adapter.attach(copy.deepcopy(tiny.built(kind)))
     except AdapterError as refused:
-        return f"refused: {refused}"
+        reason = refused.__cause__
+        return f"{'refused' if reason is None or isinstance(reason, REFUSALS) else 'broken upstream'}: {refused}"
     missing = []
     for name, test in properties(adapter):
         taken = inspect.signature(test).parameters
