@@ -26,6 +26,7 @@ class Table:
     lower_is_better: dict[str, bool]
     reference: RunGroup | None
     planned: RunGroup | None = None
+    chosen: bool = False  # whether the metrics were asked for by name
     verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)
 
     @property
@@ -61,7 +62,7 @@ def build(
     known, lower = _metrics(part)
     shown = known_metrics(chosen, known) or known
     groups = group_runs(part.finished, part.failed)
-    table = Table(task, groups, shown, lower, None, planned_reference(groups))
+    table = Table(task, groups, shown, lower, None, planned_reference(groups), bool(chosen))
     _sort(table, by)
     table.reference = _choose_reference(table, against)
     table.verdicts = {(metric, row): verdict for metric in shown for row, verdict in _verdicts(table, metric)}

@@ -16,8 +16,10 @@ function losses(task, off, { y, log, tint: bySize }) {
     trace.line = { color: bySize ? sizeTint(task, group.size) : trace.line.color, width: 1.5, dash: run.failed ? "dot" : "solid" };
     return trace;
   });
+  const first = runs.map((run) => run.curves[y][1][0]).sort((p, q) => p - q), [low, high] = shownRange(runs.flatMap((run) => run.curves[y][1]), true);
+  const top = Math.max(high, first[first.length >> 1]), margin = 0.05 * (top - low), range = [low - margin, top + margin]; // what diverges goes on outside
   const name = y === "loss" ? "training loss, running mean" : "validation loss";
-  return { traces, title: `${name} over steps`, layout: layoutOf(axis("step", log ? { type: "log", ...roundTicks() } : {}), axis(name), bySize ? SIZE_LEGEND : {}) };
+  return { traces, title: `${name} over steps`, layout: layoutOf(axis("step", log ? { type: "log", ...roundTicks() } : {}), axis(name, { range }), bySize ? SIZE_LEGEND : {}) };
 }
 
 // a metric over steps: the mean over seeds with the best step ringed, single seeds thin

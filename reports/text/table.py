@@ -56,7 +56,10 @@ def render(table: Table, part: Collection, form: str) -> str:
 
 
 def _columns(table: Table) -> list[Column]:
-    """The most important columns first: a terminal shows as many as fit. Reference values are rows at the end."""
+    """The most important columns first, since a terminal shows as many as fit; reference values are rows at the end.
+
+    Metrics that were asked for come before the costs.
+    """
     rows, shown = table.rows, _references_shown(table)
 
     def column(title: str, cells: list[str], right: bool = True) -> Column:
@@ -69,18 +72,20 @@ def _columns(table: Table) -> list[Column]:
     if any(group.settings for group in rows):
         columns.append(column("settings", [group.settings_text for group in rows], right=False))
     columns.append(column("seeds", [seeds_text(group) for group in rows]))
-    for metric in table.metrics:
-        cells = [mean_text(group.mean(metric)) for group in rows] + [_reference(table, metric, name) for name in shown]
-        columns.append(Column(f"{metric} {'↓' if table.lower_is_better[metric] else '↑'}", cells))
-        if metric == table.primary_metric:
-            verdicts = [verdict_text(table, index, metric) for index in range(len(rows))]
-            columns.append(column(_verdict_title(table), verdicts, right=False))
-            detectable = [detectable_text(table, index, metric) for index in range(len(rows))]
-            columns.append(column("detectable\ndifference", detectable))
-            columns += [
-                column(cost.heading, [cost_text(name, g.cost(name)) for g in rows]) for name, cost in COSTS.items()
-            ]
+    if metric := table.primary_metric:
+        verdicts = [verdict_text(table, index, metric) for index in range(len(rows))]
+        columns += [_metric(table, metric, shown), column(_verdict_title(table), verdicts, right=False)]
+        detectable = column("detectable\ndifference", [detectable_text(table, i, metric) for i in range(len(rows))])
+        costs = [column(cost.heading, [cost_text(name, g.cost(name)) for g in rows]) for name, cost in COSTS.items()]
+        others = [_metric(table, other, shown) for other in table.metrics[1:]]
+        columns += [*others, detectable, *costs] if table.chosen else [detectable, *costs, *others]
     return [column for column in columns if any(column.cells)]
+
+
+def _metric(table: Table, metric: str, references_shown: Sequence[str]) -> Column:
+    cells = [mean_text(group.mean(metric)) for group in table.rows]
+    cells += [_reference(table, metric, name) for name in references_shown]
+    return Column(f"{metric} {'↓' if table.lower_is_better[metric] else '↑'}", cells)
 
 
 def _references_shown(table: Table) -> list[str]:
@@ -140,7 +145,7 @@ def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
     from rich.text import Text
 
     width = max(MIN_TERMINAL_WIDTH, shutil.get_terminal_size((MIN_TERMINAL_WIDTH, 24)).columns)
-    shown = _columns_that_fit(columns, width)
+    shown = _columns_that_fit(columns, width, table.chosen)
     grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in shown:
         grid.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
@@ -159,9 +164,13 @@ def _terminal(table: Table, part: Collection, columns: list[Column]) -> str:
     return "\n".join([*(row.rstrip() for row in out.getvalue().splitlines()), *wrapped]) + "\n"
 
 
-def _columns_that_fit(columns: list[Column], width: int) -> list[Column]:
-    """The columns up to the verdict, then as many as fit, in order."""
-    required = next((i + 1 for i, column in enumerate(columns) if column.title.startswith("against")), len(columns))
+def _columns_that_fit(columns: list[Column], width: int, chosen: bool) -> list[Column]:
+    """The columns up to the verdict, and to the last metric if these were chosen; then as many as fit, in order."""
+    last = ("against", *(("↓", "↑") if chosen else ()))
+    needed = [
+        i + 1 for i, column in enumerate(columns) if column.title.startswith(last[0]) or column.title.endswith(last)
+    ]
+    required = max(needed, default=len(columns))
     shown, used = columns[:required], sum(column.width + 2 for column in columns[:required])
     for column in columns[required:]:
         if used + column.width + 2 <= width:

@@ -118,9 +118,9 @@ def test_all_94(tmp_path, capsys):
     collection = collect(tmp_path)
     for task, rows in before.items():
         table = build(collection, task)
-        figure = pareto(table.rows, table.metrics[0])
-        assert figure is not None
-        marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+        plotted = pareto(table.rows, table.metrics[0])
+        assert plotted is not None
+        marks = [line for line in plotted[0].axes[0].lines if line.get_linestyle() == "None"]
         assert len(marks) == len(rows), "one mark per group"
 
     removed = collection.finished[40]

@@ -100,6 +100,18 @@ def test_latex_holds_what_stock_pdflatex_takes(tmp_path, capsys):
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns[1]) - 1}
 
 
+def test_chosen_metrics_come_before_the_costs(runs, capsys):
+    """A terminal shows them all, and the costs that fit."""
+    text = run(capsys, "table", "drawings", "--runs", runs, "--metrics", "kid", "clip")
+    assert "clip ↑" in text.splitlines()[1]
+    assert "time, peak memory. See" in text
+    titles = run(
+        capsys, "table", "drawings", "--runs", runs, "--metrics", "kid", "clip", "--format", "md"
+    ).splitlines()[0]
+    names = [title.strip() for title in titles.strip("|").split("|")]
+    assert names.index("clip ↑") == names.index("against full") + 1 < names.index("trained params")
+
+
 def test_chosen_metrics_alone_are_shown(runs, capsys):
     text = run(capsys, "table", "drawings", "--runs", runs, "--metrics", "clip", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(text)))
