@@ -72,13 +72,13 @@ HINTS: Mapping[str, str] = {
 }
 
 
-def spelled_out(arguments: Sequence[str], parts: Mapping[str, Any], options: type) -> list[str]:
+def spelled_out(arguments: Sequence[str], parts: Mapping[str, Any], options: type | None = None) -> list[str]:
     """The command line with short forms spelled out: `--rank 8` and `-r 8` become `--adapter.rank 8`.
 
     An option without a prefix is one of the command's own, else the only setting of that name in method, task and
     training. `parts` are their classes by prefix.
     """
-    own = set(_names(options))
+    own = set() if options is None else set(_names(options))
     return [_spelled_out(word, parts, own) for word in arguments]
 
 
@@ -154,6 +154,11 @@ def refuse_unknown(
     hint = _hint(prefix, name, parts, options)
     if hint is not None:
         stop(f"unknown option '{option}': {hint}")
+    for candidate in (name, *SYNONYMS.get(name, ())):
+        owners = _owners(candidate, prefix, parts)
+        if len(owners) > 1:
+            meant = " or ".join(f"--{owner}.{candidate}" for owner in owners)
+            stop(f"option '{option}' is ambiguous here: use {meant}")
     valid = {f"--{key}.{setting}": setting for key, part in parts.items() for setting in _names(part)}
     valid |= {f"--{setting}": setting for setting in _names(options)}
     if prefix in parts:

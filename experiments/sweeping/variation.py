@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from adapters.base import adapter_registry
 from experiments.cli.hints import spelled_out
@@ -61,20 +60,15 @@ def _spelled_out(part: str, name: str) -> str:
     """A setting's own name for what people type first (`lr`), as in other commands."""
     owner = Train if part == "train" else adapter_registry().get(part)
     if owner is not None:
-        word = spelled_out([f"--{part}.{name}"], {part: owner}, _NoOptions)[0]
+        word = spelled_out([f"--{part}.{name}"], {part: owner})[0]
         name = word.removeprefix(f"--{part}.")
     return name.replace("-", "_")
 
 
 def _full_name(name: str) -> str:
     """The hint at the training setting that a name without its part means."""
-    word = spelled_out([f"--{name}"], {"train": Train}, _NoOptions)[0].removeprefix("--")
+    word = spelled_out([f"--{name}"], {"train": Train})[0].removeprefix("--")
     return f" (did you mean '{word}'?)" if word.startswith("train.") else ""
-
-
-@dataclass(frozen=True)
-class _NoOptions:
-    """A command without options of its own."""
 
 
 def refuse_overlap(axes: Mapping[str, Axis], fixed: Mapping[str, str]) -> None:

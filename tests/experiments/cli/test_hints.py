@@ -140,6 +140,8 @@ def test_a_name_can_have_its_own_hint():
         ("lora sd-pokemon --resume_from_checkpoint latest", "resumes"),
         ("lora sd-pokemon --adapter.rnak 8", "did you mean '--adapter.rank'"),
         ("lora sd-pokemon --rnus 8", "did you mean '--runs'"),
+        ("lora planted --rank 8", "option '--rank' is ambiguous here: use --adapter.rank or --task.rank"),
+        ("lora planted -r 8", "option '-r' is ambiguous here: use --adapter.rank or --task.rank"),
         ("lora sd-pokemon --train.steps x", "--train.steps must be an integer, not 'x'"),
         ("lora sd-pokemon --train.seed x", "--train.seed must be an integer, not 'x'"),
         ("lora sd-pokemon --train.steps", "--train.steps needs a value"),
