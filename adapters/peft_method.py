@@ -18,6 +18,7 @@ from adapters.peft_library.seeds import open_seeds
 if TYPE_CHECKING:
     from adapters.backbone import Backbone, Module, Projection
 
+IN_LYCORIS = {"boft": "boft", "glora": "glora", "loha": "loha", "lokr": "lokr", "oft": "diag-oft"}
 TYPED_AS_METHODS = ("boft", "fourierft", "hira", "ln_tuning", "oft", "randlora")
 
 
@@ -101,8 +102,13 @@ class PeftMethod(JsonOptions, Adapter, name="peft"):
             before.restore()
             if isinstance(failure, AdapterError):
                 raise
-            sentence = f"peft's {self.method} does not work on this model: {first_line(failure)}"
+            sentence = f"peft's {self.method} does not work on this model: {first_line(failure)}{self._in_lycoris()}"
             raise ForeignMethodError(sentence) from failure
+
+    def _in_lycoris(self) -> str:
+        """The hint at the same method in the other library, which knows more kinds of layers."""
+        algo = IN_LYCORIS.get(self.method.lower())
+        return "" if algo is None else f"; LyCORIS has it too: try the method lycoris with --adapter.algo {algo}"
 
     def configuration(
         self, backbone: Backbone, chosen: list[Projection], seeds: Mapping[str, int] | None = None

@@ -92,7 +92,8 @@ def _object(line: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as broken:
-        raise ValueError(f"line {number}: {broken}") from None
+        at = f", column {broken.colno}: {broken.msg}" if isinstance(broken, json.JSONDecodeError) else f": {broken}"
+        raise ValueError(f"line {number}{at}") from None
     if not isinstance(value, dict):
         raise ValueError(f"line {number} is not an object")
     return value

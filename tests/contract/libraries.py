@@ -28,9 +28,9 @@ TITLE = """# Methods of peft and LyCORIS under the contract
 
 Written by `python -m tests.contract.libraries`, on tiny models; `tests/contract/test_libraries.py` compares. "works" is
 every property of `tests/contract/test_contract.py` that applies: for peft all but merging, for LyCORIS also that its
-own loader reads the exported file, on layers that it knows. A property that does not hold is named after "but": to start
-from another output than the base's is part of a method. A refusal, ours or the library's, is quoted; "broken upstream" is
-a failure inside the library that gives no reason.
+own loader reads the exported file, on layers that it knows. A property that does not hold is named after "but": to
+start from another output than the base's is part of a method. A refusal, ours or the library's, is quoted; "broken
+upstream" is a failure inside the library that gives no reason.
 """
 OTHERS: dict[str, dict[str, Any]] = {
     "lora": {"r": 2},

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.base import Figure, Metric
-from tasks.language.metrics.intervals import bootstrap_interval
+from tasks.bootstrap import bootstrap_interval
 
 if TYPE_CHECKING:
     import numpy as np

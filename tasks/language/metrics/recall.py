@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tasks.base import Figure, Metric
-from tasks.language.metrics.intervals import bootstrap_interval
+from tasks.bootstrap import bootstrap_interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.base import Figure, Metric
-from tasks.language.metrics.intervals import bootstrap_interval
+from tasks.bootstrap import bootstrap_interval
 from tasks.language.metrics.slot_patterns import NAMED, SLOTS, mentioned_values
 
 if TYPE_CHECKING:

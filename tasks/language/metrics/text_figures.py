@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tasks.base import Figure, Metric
+from tasks.bootstrap import bootstrap_interval
 from tasks.cache import cached
-from tasks.language.metrics.intervals import bootstrap_interval
 from tasks.language.metrics.text_metric import Corpus, TextMetric
 
 MOST_TURNS = 4  # references of a meaning that take the place of the text, in the ceiling

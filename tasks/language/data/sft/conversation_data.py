@@ -158,9 +158,10 @@ def _divided(parts: dict[str, list[Conversation]], data: str, bad: BadItems) -> 
     for item in parts["train"] if missing else ():
         groups.setdefault(conversation_key(item), []).append(item)
     if missing and len(groups) < LEAST:
+        advice = bad.advice("use a file with more different prompts")
         raise TaskError(
             f"--task.data '{data}' has {numbered(len(groups), 'prompt')} that can be used; expected at least {LEAST}, "
-            f"to be split by prompt into training, {' and '.join(missing)}: {bad.advice('use a larger file')}"
+            f"to be split by prompt into training, {' and '.join(missing)}: {advice}"
         )
     shuffled, divided = list(groups.values()), dict(parts)
     Random(0).shuffle(shuffled)

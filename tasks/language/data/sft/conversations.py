@@ -80,9 +80,7 @@ def conversation_of(place: str, row: Mapping[str, Any]) -> Conversation:
     if (name := _first(columns, MESSAGES)) is not None:
         messages = _messages(columns[name], name)
         return _chat(place, messages, 0)
-    prompt, completion = _first(columns, PROMPTS), _first(columns, COMPLETIONS)
-    if prompt is None or completion is None:
-        raise Unreadable(f"has the columns {first_names(list(row)) or 'none'}")
+    prompt, completion = _required(columns, "prompt", PROMPTS), _required(columns, "completion", COMPLETIONS)
     if isinstance(columns[prompt], list):
         before, after = _messages(columns[prompt], prompt), _messages(columns[completion], completion)
         return _chat(place, (*before, *after), len(before))
@@ -95,6 +93,17 @@ def conversation_of(place: str, row: Mapping[str, Any]) -> Conversation:
 def conversation_key(conversation: Conversation) -> str:
     """The same for conversations whose prompts differ in case and white space alone."""
     return normalised(conversation.prompt)
+
+
+def _required(columns: Mapping[str, Any], what: str, names: tuple[str, ...]) -> str:
+    """The first of these columns that has a value. Raises Unreadable."""
+    found = _first(columns, names)
+    if found is None:
+        empty = next((name for name in names if name in columns), None)  # JSON's null
+        no_column = f"has no {what} (its columns: {first_names(list(columns)) or 'none'})"
+        no_column += "; plain text is for the task style" if "text" in columns else ""
+        raise Unreadable(no_column if empty is None else f"has an empty '{empty}'")
+    return found
 
 
 def _first(columns: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -131,5 +140,5 @@ def _chat(place: str, messages: tuple[Message, ...], first: int) -> Conversation
     """A chat whose completions are the assistant's messages from the `first` on; what follows the last is cut."""
     completions = tuple(i for i, message in enumerate(messages) if message.role == "assistant" and i >= max(first, 1))
     if not completions:
-        raise Unreadable("has no message of the assistant after one of the user")
+        raise Unreadable("has no assistant's message after a user's")
     return Conversation(place, messages[: completions[-1] + 1], completions, True)

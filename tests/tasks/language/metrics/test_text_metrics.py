@@ -6,9 +6,9 @@ from random import Random
 import numpy as np
 import pytest
 
+from tasks.bootstrap import bootstrap_interval
 from tasks.language.metrics.bleu import BLEU, bleu
 from tasks.language.metrics.coco_captions import CIDER, CIDER_13A, ROUGE_L, ROUGE_L_13A, cider_13a, rouge_l, rouge_l_13a
-from tasks.language.metrics.intervals import bootstrap_interval
 from tasks.language.metrics.meteor import METEOR, meteor
 from tasks.language.metrics.nist import NIST, nist
 from tasks.language.metrics.ptb_tokenizer import ptb_tokens

@@ -50,13 +50,14 @@ def test_completions_are_the_assistants_messages_of_the_completion_alone():
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"text": "two? 2"}, "has the columns text"),
-        ({"prompt": "two?"}, "has the columns prompt"),
+        ({"text": "two? 2"}, r"has no prompt \(its columns: text\)"),
+        ({"prompt": "two?"}, r"has no completion \(its columns: prompt\)"),
+        ({"prompt": "two?", "completion": None}, "has an empty 'completion'"),
         ({"prompt": " ", "completion": "2"}, "has an empty 'prompt'"),
         ({"prompt": "two?", "completion": True}, "has no text in 'completion'"),
         ({"messages": []}, "has no list of messages"),
         ({"messages": ["two?"]}, "has a message in 'messages' that is not an object"),
-        ({"messages": CHAT[:1]}, "has no message of the assistant"),
+        ({"messages": CHAT[:1]}, "has no assistant's message"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "role 'narrator'"),
         ({"messages": [{"role": "user", "content": None}, CHAT[1]]}, "has no text in 'content'"),
     ],
@@ -119,7 +120,7 @@ def test_a_folder_without_a_test_takes_a_tenth_of_the_training_prompts(tmp_path)
     ("content", "expected"),
     [
         ('{"prompt": "a", "completion": "b"}\n{"prompt": ', "line 2"),
-        ('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}', "line 2, has the columns prompt"),
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}', "line 2, has no completion"),
         ('{"prompt": "a", "completion": "b"}', "has 1 prompt that can be used"),
         ("", "has 0 prompts"),
         ("[1]", "only objects"),
@@ -137,7 +138,7 @@ def test_bad_rows_are_skipped_and_counted_on_request(tmp_path):
     file = write(tmp_path / "a.jsonl", [*pairs(20), {"prompt": "x"}])
     splits = conversation_data.load(file, None, 10, "skip")
     assert splits.facts["left_out"] == {"unusable rows": 1}
-    assert splits.facts["left_out_items"] == {"unusable rows": ["line 21: has the columns prompt"]}
+    assert splits.facts["left_out_items"] == {"unusable rows": ["line 21: has no completion (its columns: prompt)"]}
 
 
 def test_line_separators_inside_a_string_do_not_end_a_line(tmp_path):
