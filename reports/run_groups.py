@@ -148,9 +148,11 @@ def _value_order(value: Any) -> tuple[bool, float, str]:
 
 
 def distinct_label(group: RunGroup, groups: Iterable[RunGroup]) -> str:
-    """The group's label, with its settings if another of the groups has the same label."""
-    unique = sum(other.label == group.label for other in groups) == 1
-    return group.label if unique or not group.settings else f"{group.label} ({group.settings_text})"
+    """The group's label, with the fewest settings that tell it from the groups of the same label."""
+    same = [other for other in groups if other.label == group.label]
+    names = splitting_settings(same, lambda part: len(part) < 2) if len(same) > 1 else set()
+    settings = settings_text({name: group.settings[name] for name in sorted(names & group.settings.keys())})
+    return f"{group.label} ({settings})" if settings else group.label
 
 
 def settings_of(run: Run) -> dict[str, Any]:

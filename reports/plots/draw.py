@@ -145,8 +145,10 @@ def _of_metric(table: Table, part: Collection, kind: str, metric: str, view: Vie
 
 
 def _losses(table: Table, part: Collection) -> Iterator[Drawn]:
-    if figure := _titled(lambda: loss_curves(table.rows), table.task):
-        yield "loss", figure, _notes(table, part, None)
+    with style.style_context():
+        plotted = loss_curves(table.rows)
+    if plotted and (figure := _titled(lambda: plotted[0], table.task)):
+        yield "loss", figure, [plotted[1], *_notes(table, part, None)]
 
 
 def _with_notes(plot: Callable[[Table], tuple[Figure, list[str]]], name: str) -> Callable[..., Iterator[Drawn]]:
@@ -210,15 +212,9 @@ def _notes(table: Table, part: Collection, metric: str | None, kind: str = "rank
         *(() if kind in OF_A_PART else notes.measured_with(table.rows, metrics)),
         *(() if kind in OF_A_PART else (notes.references_text(table.rows, name) for name in metrics)),
         *(filter(None, (verdicts.on_one_line(table, name) for name in metrics)) if kind in COMPARING else ()),
-        f"{counts} {_seeds_note(table, kind) if metric else LOSS_NOTE}".strip(),
+        f"{counts} {_seeds_note(table, kind)}" if metric else counts,
         *notes.warnings(table.rows, metrics),
     ]
-
-
-LOSS_NOTE = (
-    "One line per run: colour by method, a darker shade for a larger size, dashes by the other settings. A cross ends "
-    "the line of a failed run; a loss above the frame is cut off."
-)
 
 
 def _seeds_note(table: Table, kind: str) -> str:

@@ -17,7 +17,7 @@ from reports.errors import ReportError
 from reports.plots.cells import Cell, draw_cell
 from reports.plots.style import NotebookFigure, escape
 from reports.records import Run
-from reports.run_groups import RunGroup, by_method
+from reports.run_groups import RunGroup, by_method, distinct_label
 from reports.spectra import INTRUDER, LEADING, Spectrum, by_layer, spectra
 from reports.sweeps.grid import best_group
 from reports.tables import Table
@@ -96,8 +96,7 @@ def _maps(table: Table, measure: Callable[[Spectrum], float | None], label: str,
     scale = LogNorm(low, high) if low > 0 and high > LOG_SPAN * low else Normalize(low, high)
     for panel, (group, run, _), each in zip(panels, shown, places, strict=False):
         _panel(panel, each, scale)
-        settings = f" ({group.settings_text})" if group.settings else ""
-        panel.set_title(escape(f"{group.label}{settings}, seed {run.record.seed}"), fontsize=9)
+        panel.set_title(escape(f"{distinct_label(group, table.rows)}, seed {run.record.seed}"), fontsize=9)
     for surplus in panels[len(shown) :]:
         surplus.remove()
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=panels[: len(shown)], fraction=0.05, pad=0.02, aspect=25)

@@ -12,18 +12,20 @@ from matplotlib.figure import Figure
 MOST = 48  # entries; a study with more is read on the page
 ROWS = 24  # entries below each other
 MOST_ABOVE, CHARACTERS_PER_INCH, HANDLE = 5, 13, 8  # entries; of a line of text; characters as wide as a handle
+TOO_MANY = "The lines are too many for a legend: the page names them."
 
 
-def add_legend(figure: Figure, panels: Sequence[Axes], title: str | None = None, above: bool = True) -> None:
-    """One legend of all labelled lines of the panels; none if they are too many."""
+def add_legend(figure: Figure, panels: Sequence[Axes], title: str | None = None, above: bool = True) -> bool:
+    """One legend of all labelled lines of the panels, unless they are too many; whether there is one."""
     entries = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
     if not entries or len(entries) > MOST:
-        return
+        return False
     width = sum(len(name) + HANDLE for name in entries)
     if above and len(entries) <= MOST_ABOVE and width <= CHARACTERS_PER_INCH * figure.get_figwidth():
         figure.legend([*entries.values()], [*entries], loc="outside upper right", ncols=len(entries), fontsize=8)
-        return
-    add_right_legend(figure, entries, title)
+    else:
+        add_right_legend(figure, entries, title)
+    return True
 
 
 def add_right_legend(figure: Figure, entries: Mapping[str, Artist], title: str | None = None) -> None:

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from reports.plots.curves import DASHES
-from reports.plots.legends import add_legend
+from reports.plots.legends import TOO_MANY, add_legend
 from reports.plots.style import GREY, escape, method_colours, method_turns, new_figure
 from reports.records import Run
 from reports.run_groups import RunGroup, by_method, plot_lines, size_text
@@ -18,6 +18,8 @@ from reports.sweeps.grid import shown_range
 
 KINDS = ("loss", "validation_loss")
 TITLES = {"loss": "training loss, running mean", "validation_loss": "validation loss"}
+HOW = "One line per run: colour by method, a darker shade for a larger size, dashes by the other settings."
+ENDS = "A cross ends the line of a failed run; a loss above the frame is cut off."
 PALEST = 0.62  # share of white in the colour of a method's smallest size
 
 
@@ -28,8 +30,8 @@ def loss_curve(lines: Sequence[Mapping], kind: str) -> tuple[np.ndarray, np.ndar
     return (at[width - 1 :], np.convolve(values, np.ones(width) / width, "valid")) if values.size else (at, values)
 
 
-def loss_curves(groups: Sequence[RunGroup]) -> Figure | None:
-    """Training loss and, if it was measured, validation loss; one line per run. None if no run recorded its steps.
+def loss_curves(groups: Sequence[RunGroup]) -> tuple[Figure, str] | None:
+    """Training loss and, if measured, validation loss, one line per run; and how to read them. None without steps.
 
     The colour is the method, its shade the size (the darkest is the largest), the dashes tell groups of one method and
     size apart, such as those with different learning rates.
@@ -42,8 +44,8 @@ def loss_curves(groups: Sequence[RunGroup]) -> Figure | None:
     looks = line_looks(groups)
     for panel, kind in zip(panels, kinds, strict=True):
         _loss_panel(panel, groups, steps, kind, looks)
-    add_legend(figure, panels, above=False)
-    return figure
+    named = add_legend(figure, panels, above=False)
+    return figure, f"{HOW if named else TOO_MANY} {ENDS}"
 
 
 def line_looks(groups: Sequence[RunGroup]) -> dict[int, dict]:

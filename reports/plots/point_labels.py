@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from reports.plots.style import MOST_METHODS, QUIET, escape
-from reports.run_groups import RunGroup, size_text
+from reports.run_groups import RunGroup, distinct_label, size_text
 from reports.text.format import one_line
 
 PANEL = (270.0, 190.0)  # points, about the size of a panel
@@ -33,7 +33,7 @@ def label_key(groups: Sequence[RunGroup]) -> str:
     if _sizes_suffice(groups):
         fields = sorted({group.size.field for group in groups if group.size})
         return f"Numbers beside the points: {' or '.join(fields)}." if fields else ""
-    names = (one_line(f"{g.label}{f' ({g.settings_text})' if g.settings else ''}") for g in groups)
+    names = (one_line(distinct_label(group, groups)) for group in groups)
     return f"Points: {'; '.join(f'{number} {name}' for number, name in enumerate(names, 1))}."
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from reports.errors import ReportError
 from reports.plots.cells import mark_cut_intervals, mark_outside
-from reports.plots.legends import add_legend
+from reports.plots.legends import TOO_MANY, add_legend
 from reports.plots.loss import line_looks
 from reports.plots.style import GREY, MARKERS, escape, label_levels, new_figure
 from reports.quality_curves import GroupCurve, best_settings, curve_metrics, group_curves, n_text
@@ -50,10 +50,14 @@ def quality_curves(table: Table, metric: str) -> tuple[Figure, list[str]]:
     panel.set_xlabel("step")
     unit = notes.unit_text([figure for group in table.rows for figure in group.figures(metric)])
     panel.set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
-    add_legend(figure, [panel], above=False)
+    named = add_legend(figure, [panel], above=False)
     left = len(found) - len(curves)
     others = [f"Left out: {count_text(left, 'other setting')} of a method and size, which end worse."] if left else []
-    return figure, [_measured(table, curves, metric), " ".join([NOTE, *others]), _best_steps(curves)]
+    return figure, [
+        _measured(table, curves, metric),
+        " ".join([NOTE, *others, *([] if named else [TOO_MANY])]),
+        _best_steps(curves),
+    ]
 
 
 def _missing(table: Table, metric: str) -> str:

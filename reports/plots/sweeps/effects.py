@@ -46,18 +46,6 @@ def effect_plots(table: Table, metric: str | None = None) -> tuple[Figure, list[
 
 def _panel(panel: Axes, model: Model, effect: Effect) -> None:
     places = range(len(effect.levels))
-    panel.text(
-        0.99,
-        0.98,
-        f"{_percent(effect.share)} of variance\np {_p_text(effect.p)}",
-        transform=panel.transAxes,
-        ha="right",
-        va="top",
-        fontsize=7,
-        color=QUIET,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        zorder=5,
-    )
     means = [level.mean for level in effect.levels]
     panel.plot(places, means, "-", color=GREY, linewidth=1)
     for x, level in zip(places, effect.levels, strict=True):
@@ -71,6 +59,7 @@ def _panel(panel: Axes, model: Model, effect: Effect) -> None:
     slanted = {"rotation": 30, "ha": "right"} if max(map(len, texts)) > 7 else {}
     panel.set_xticks(places, texts, **slanted)
     panel.set_xlim(-0.5, len(places) - 0.5)
+    panel.set_xlabel(f"{_percent(effect.share)} of variance, p {_p_text(effect.p)}", fontsize=8, color=QUIET)
 
 
 def _fit(panel: Axes, effects: Sequence[Effect], log: bool) -> None:
@@ -80,10 +69,10 @@ def _fit(panel: Axes, effects: Sequence[Effect], log: bool) -> None:
     ends = [end for effect in effects for level in effect.levels for end in (level.low, level.high)]
     if log:
         factor = max(high / low, 1.2)
-        panel.set_ylim(max(min(ends), low / factor) / 1.1, min(max(ends), high * factor) * 1.5)
+        panel.set_ylim(max(min(ends), low / factor) / 1.1, min(max(ends), high * factor) * 1.1)
     else:
         span = (high - low) or abs(high) or 1.0
-        panel.set_ylim(max(min(ends), low - 0.6 * span) - 0.05 * span, min(max(ends), high + 0.6 * span) + 0.35 * span)
+        panel.set_ylim(max(min(ends), low - 0.6 * span) - 0.05 * span, min(max(ends), high + 0.6 * span) + 0.05 * span)
 
 
 def _percent(share: float) -> str:

@@ -13,6 +13,7 @@ from reports.plots.legends import add_legend
 from reports.plots.pareto import DRIFT
 from reports.plots.style import COLOURS, GREY, MARKERS, escape, new_figure
 from reports.records import Run
+from reports.run_groups import distinct_label
 from reports.tables import Table
 from reports.text import notes
 from reports.text.format import count_text
@@ -54,13 +55,11 @@ def intruder_scales(table: Table) -> tuple[Figure, list[str]]:
 
 
 def _labels(table: Table, sources: Sequence[Run]) -> list[str]:
-    """Method, size and settings of each run, and its seed."""
+    """Each run's method and size, its seed, and the settings that tell it apart."""
     groups = {run.folder: group for group in table.rows for run in group.finished}
     texts = []
     for run in sources:
-        group = groups[run.folder]
-        settings = f" ({group.settings_text})" if group.settings else ""
-        texts.append(escape(f"{group.label}{settings}, seed {run.record.seed}"))
+        texts.append(escape(f"{distinct_label(groups[run.folder], table.rows)}, seed {run.record.seed}"))
     return texts
 
 

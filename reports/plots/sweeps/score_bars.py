@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from reports.plots.style import COLOURS, FAINT, escape, new_figure
+from reports.run_groups import distinct_label
 from reports.sweeps.pscp import Penalties, pscp_notes, scores
 from reports.tables import Table
 from reports.text.format import number_text
 
 MOST = 30
+LABEL = 44  # characters of a line
 
 
 def score_bars(table: Table, penalties: Penalties | None = None, metric: str | None = None) -> tuple[Figure, list[str]]:
@@ -20,7 +23,9 @@ def score_bars(table: Table, penalties: Penalties | None = None, metric: str | N
     name = metric or table.metrics[0]
     found = scores(table, penalties, name)
     shown = found[:MOST]
-    figure, (panel,) = new_figure(1, width=7.2, height=1.3 + 0.3 * len(shown))
+    names = [textwrap.fill(escape(distinct_label(score.group, table.rows)), LABEL) for score in shown]
+    width = max(len(line) for name in names for line in name.split("\n"))
+    figure, (panel,) = new_figure(1, width=5.2 + 0.085 * width, height=1.3 + 0.3 * len(shown))
     places = range(len(shown))
     panel.barh(places, [score.performance for score in shown], height=0.7, color=FAINT, label=f"{name} alone")
     panel.barh(places, [score.value for score in shown], height=0.42, color=COLOURS[0], label="PSCP")
@@ -28,10 +33,7 @@ def score_bars(table: Table, penalties: Penalties | None = None, metric: str | N
         end = (max(score.performance, score.value, 0.0), y)
         look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": COLOURS[0]}
         panel.annotate(number_text(score.value), end, (4, 0), **look)
-    labels = [
-        f"{score.group.label}{f' ({score.group.settings_text})' if score.group.settings else ''}" for score in shown
-    ]
-    panel.set_yticks(places, [escape(label) for label in labels])
+    panel.set_yticks(places, names, fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.14)
     panel.grid(axis="y", visible=False)

@@ -20,6 +20,7 @@ from reports.__main__ import main
 from reports.errors import ReportError
 from reports.page.gallery import gallery_rows
 from reports.plots.curves import size_curves
+from reports.plots.loss import loss_curves
 from reports.plots.pareto import forgetting, front
 from reports.plots.point_labels import label_key
 from reports.plots.sample_grid import CELL, LABEL, LINE, montage
@@ -145,6 +146,34 @@ def test_ten_methods_have_ten_looks(tmp_path, kind):
     }
     assert {name.split()[0] for name in looks} - {"rank"} == set(METHODS)
     assert len(set(looks.values())) == len(looks)
+
+
+def test_more_methods_than_looks_are_said(tmp_path):
+    for number in range(15):
+        steps(write(tmp_path, record(f"method-{number}", 8)), 30)
+    plotted = loss_curves(build(collect(tmp_path), "drawings").rows)
+    assert plotted is not None
+    assert not plotted[0].legends
+    assert plotted[1].startswith("The lines are too many for a legend")
+
+
+def test_a_label_has_the_fewest_settings_that_tell_groups_apart():
+    def group(method: str, **settings) -> RunGroup:
+        return RunGroup(method, Size("rank", 8), {f"train.{name}": value for name, value in settings.items()}, (), ())
+
+    groups = [group("lora", steps=1, decay=0), group("lora", steps=2, decay=0), group("full", steps=3, decay=5)]
+    assert [distinct_label(each, groups) for each in groups] == ["lora 8 (steps 1)", "lora 8 (steps 2)", "full 8"]
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns if there is no room for the panel
+def test_long_labels_leave_room_for_the_bars(tmp_path):
+    for number in range(4):
+        metrics = {"bleu": figure(60.0, better="higher", unit="%")}
+        content = record("lora", 8, fingerprint=str(number), metrics=metrics, primary_metric="bleu")
+        content["config"]["adapter"]["targets"] = [f"a.name.of.a.module.{number}.{part}" for part in range(6)]
+        write(tmp_path, content)
+    plot = drawn(reports.plot("score", tmp_path))
+    assert plot.axes[0].get_window_extent().width > 0.4 * plot.bbox.width
 
 
 def test_the_note_below_a_plot_names_the_first_verdicts(tmp_path):
