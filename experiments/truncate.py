@@ -14,13 +14,12 @@ from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
 from experiments.records.run_record import RunRecord
 from experiments.updates.changed_update import describe_record
-from experiments.updates.intruders import Intruders, scale_intruders
+from experiments.updates.intruders import IntruderCriterion, scale_intruders
 from experiments.updates.truncation import truncate
-from experiments.updates.weight_delta import DIRECTIONS
 
 
-@dataclass(frozen=True)
-class TruncateOptions:
+@dataclass(frozen=True, kw_only=True)
+class TruncateOptions(IntruderCriterion):
     """Truncate a finished run's update to lower ranks and evaluate each: rank without retraining. Or scale its intruder
     dimensions: singular vectors of W_0 + dW that resemble none of W_0's (Shuttleworth et al. 2024, arXiv 2410.21228).
 
@@ -36,10 +35,6 @@ class TruncateOptions:
     intruder_scales: tuple[float, ...] = bounded((), at_least=0, at_most=10)
     """Instead of --ranks, factors for the intruder dimensions to evaluate: 0 removes them, 1 is the run itself; records
     of METHOD-intruders."""
-    threshold: float = bounded(0.5, above=0, at_most=1)
-    """A direction is an intruder if its |cosine| with every left singular vector of W_0 is below this."""
-    directions: int = bounded(10, at_least=1, at_most=DIRECTIONS)
-    """Leading directions of each tuned matrix to look at for intruders."""
     overwrite: bool = False
     """Evaluate again what has been evaluated before."""
 
@@ -47,8 +42,7 @@ class TruncateOptions:
 def main() -> None:
     options = parse_options(TruncateOptions, sys.argv[1:], "python -m experiments.truncate")
     if options.intruder_scales:
-        intruders = Intruders(options.threshold, options.directions)
-        for record in scale_intruders(options.run, intruders, options.intruder_scales, options.overwrite):
+        for record in scale_intruders(options.run, options, options.intruder_scales, options.overwrite):
             print(describe_scaled(record), flush=True)
         return
     for record in truncate(options.run, options.ranks, options.overwrite):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,31 @@ class DecomposedRun:
     vectors: dict[str, Tensor]
     base: dict[str, Tensor]  # the changed parameters before training
 
+    def changed_weights(
+        self, change_of: Callable[[Decomposition], Tensor | None], with_vectors: bool = True
+    ) -> dict[str, Tensor]:
+        """The base with `change_of` each matrix, of shape (out, in), in place of its update; None changes nothing.
+
+        Vectors keep their whole update, or none of it.
+        """
+        weights = {name: weight.clone() for name, weight in self.base.items()}
+        for part in self.matrices:
+            change = change_of(part)
+            if change is not None:
+                part.matrix.view(weights[part.matrix.parameter]).add_(change)
+        for name, change in self.vectors.items() if with_vectors else ():
+            weights[name] += change
+        return weights
+
+    def energy_in_vectors(self) -> float:
+        """The squared norm of the update outside of matrices."""
+        return sum(float(change.square().sum()) for change in self.vectors.values())
+
+    def size_setting(self) -> tuple[str, ...]:
+        """The setting that is the run's size, if it has one: a changed update's rank replaces it."""
+        size = self.record["size"]
+        return () if size is None or size["field"] not in self.record["config"]["adapter"] else (size["field"],)
+
 
 @dataclass(frozen=True)
 class ChangedUpdate:
@@ -56,7 +81,7 @@ class ChangedUpdate:
     parameters: int  # numbers that the changed update is stored in
     facts: Mapping[str, Any]
     size: Mapping[str, Any] | None = None
-    replaced: tuple[str, ...] = field(default=())  # settings of the run that its method in the record does not have
+    replaced: tuple[str, ...] = ()  # settings of the run that its method in the record does not have
 
 
 def measurable_record(path: Path) -> dict[str, Any]:
@@ -64,8 +89,8 @@ def measurable_record(path: Path) -> dict[str, Any]:
     record = finished_record(RunFolder(path))
     if not record.get("metrics"):
         raise UsageError(
-            f"no figure of the run '{path}' is a finite number, so no truncation of it can be compared: choose a run "
-            "with figures, or run it again with a lower --train.learning-rate"
+            f"no figure of the run '{path}' is a finite number, so no update derived from it can be compared: choose a "
+            "run with figures, or run it again with a lower --train.learning-rate"
         )
     return record
 
@@ -73,12 +98,12 @@ def measurable_record(path: Path) -> dict[str, Any]:
 def decompose_run(path: Path) -> DecomposedRun:
     """Decompose the update of the run in `path`.
 
-    Raises UsageError if it is not a finished run, or if its method is no change of the model's weights.
+    Raises UsageError if it is not a finished run with figures, or if its method does not change the model's weights.
     """
     from experiments.process.device import device_of
 
     folder = RunFolder(path)
-    record = finished_record(folder)
+    record = measurable_record(path)
     if not folder.adapter_file.exists():
         raise UsageError(
             f"'{path}' has no {folder.adapter_file.name}: run its configuration again with "

@@ -20,7 +20,6 @@ from experiments.updates.changed_update import (
     decompose_run,
     evaluate_update,
     folder_of,
-    measurable_record,
 )
 from experiments.updates.weight_delta import Decomposition
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from adapters.interchange.exported_file import ExportedFile
 
-FORMATS = ("diffusers", "kohya", "peft")
 ROUNDING = 1e-6  # singular values below this share of the largest are rounding errors
 
 
@@ -97,10 +95,9 @@ def extract(folder: str | Path, choice: RankChoice, overwrite: bool = False) -> 
     """Extract a LoRA from the finished run in a folder, write it in every format of its model, and evaluate it.
 
     The record is of the method "<method>-extracted", with the files in its folder's `export/FORMAT`. Raises UsageError
-    for a run that is not finished, has no finite figure, or is no change of weights that a LoRA can express.
+    for a run that is not finished, has no finite figure, or changes no weights that a LoRA can express.
     """
     choice.check()
-    measurable_record(Path(folder))  # before the base is loaded
     run = decompose_run(Path(folder))
     factors = extracted_factors(run, choice)
     target = folder_of(run, "extracted", choice.settings).path
@@ -129,52 +126,45 @@ def extracted_factors(run: DecomposedRun, choice: RankChoice) -> dict[str, Layer
 
 def exports(run: DecomposedRun, factors: Mapping[str, LayerFactors]) -> Iterator[tuple[str, list[ExportedFile]]]:
     """The files of every format that the model has, by the format's name."""
-    from adapters.interchange.lora import export_lora
+    from adapters.interchange.lora import EXPORTS, export_lora
 
-    for name in FORMATS:
+    for name in EXPORTS:
         try:
             yield name, export_lora(factors, run.prepared.backbone, name)
-        except AdapterError:  # a language model has peft's alone
+        except AdapterError:  # a language model has only peft's, a UNet with its text encoder all others
             continue
 
 
 def changed_update(run: DecomposedRun, choice: RankChoice, factors: Mapping[str, LayerFactors]) -> ChangedUpdate:
     """The base with the LoRA alone: what a LoRA cannot express (biases, norms, embeddings) is the base's."""
-    weights = {name: weight.clone() for name, weight in run.base.items()}
-    for part in run.matrices:
-        if part.matrix.key in factors:
-            rank = factors[part.matrix.key].rank
-            part.matrix.view(weights[part.matrix.parameter]).add_(part.truncate(rank))
-    size, settings = run.record["size"], choice.settings
-    replaced = [size["field"]] if size is not None else []
+
+    def change_of(part: Decomposition) -> Tensor | None:
+        layer = factors.get(part.matrix.key)
+        return None if layer is None else part.truncate(layer.rank)
+
     return ChangedUpdate(
         "extracted",
-        settings,
-        weights,
+        choice.settings,
+        run.changed_weights(change_of, with_vectors=False),
         sum(layer.numbers for layer in factors.values()),
         _facts(run, factors),
         size={"field": "rank", "value": choice.rank} if choice.rank else None,
-        replaced=tuple(name for name in replaced if name in run.record["config"]["adapter"]),
+        replaced=run.size_setting(),
     )
 
 
 def _facts(run: DecomposedRun, factors: Mapping[str, LayerFactors]) -> dict[str, Any]:
     """The source run, ranks by layer, the share of squared norm that the LoRA keeps, and what it leaves out whole."""
-    energies = {part.matrix.key: float(part.values.square().sum()) for part in run.matrices}
-    kept = sum(
-        float(part.values[: factors[part.matrix.key].rank].square().sum())
-        for part in run.matrices
-        if part.matrix.key in factors
-    )
-    in_vectors = sum(float(change.square().sum()) for change in run.vectors.values())
-    inside = sum(energy for key, energy in energies.items() if key in factors)
-    whole = sum(energies.values()) + in_vectors
+    layers = [part for part in run.matrices if part.matrix.key in factors]
+    kept = sum(part.energy(factors[part.matrix.key].rank) for part in layers)
+    inside = sum(part.energy() for part in layers)
+    whole = sum(part.energy() for part in run.matrices) + run.energy_in_vectors()
     return {
         "extracted_from": run.record["fingerprint"],
         "ranks": {key: layer.rank for key, layer in factors.items()},
         "energy_kept": kept / inside,
         "left_out": {
-            "tensors": len(energies) - len(factors) + len(run.vectors),
+            "tensors": len(run.matrices) - len(factors) + len(run.vectors),
             "share_of_squared_norm": (whole - inside) / whole,
         },
     }

@@ -40,7 +40,7 @@ def write_spectra(run: DecomposedRun) -> Path:
         tensors[f"{key}/values"] = part.values
         tensors[f"{key}/right"] = part.right[:DIRECTIONS].half()
         tensors[f"{key}/base_norms"] = part.base_norms()
-        tensors[f"{key}/resemblance"] = part.resemblance()
+        tensors[f"{key}/resemblance"] = part.resemblance
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     file = run.folder.path / "spectra.safetensors"
     with replacing(file, sum(tensor.nbytes for tensor in tensors.values())) as unfinished:
@@ -53,7 +53,7 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite:
 
     Each is a record of its own, of the method "<method>-truncated". An evaluation on disk is reused unless
     `overwrite`. One without a finite figure has failed. Also writes the spectra of the update, for `python -m reports
-    spectra`. Raises UsageError for a run that is not finished, has no finite figure or is no change of weights.
+    spectra`. Raises UsageError for a run that is not finished, has no finite figure or does not change weights.
     """
     if min(ranks, default=1) < 1:
         raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
@@ -73,7 +73,6 @@ def evaluate_rank(run: DecomposedRun, rank: int, overwrite: bool = False) -> Run
     """Evaluate the update cut to one rank and write its record; the model is restored afterwards."""
     in_matrices = sum(part.parameter_count(rank) for part in run.matrices)
     in_vectors = sum(change.numel() for change in run.vectors.values())
-    size = run.record["size"]
     update = ChangedUpdate(
         "truncated",
         {"rank": rank},
@@ -81,26 +80,21 @@ def evaluate_rank(run: DecomposedRun, rank: int, overwrite: bool = False) -> Run
         in_matrices + in_vectors,
         _truncation_facts(run, rank),
         size={"field": "rank", "value": rank},
-        replaced=() if size is None else (size["field"],),
+        replaced=run.size_setting(),
     )
     return evaluate_update(run, update, overwrite)
 
 
 def truncated_weights(run: DecomposedRun, rank: int) -> dict[str, Tensor]:
     """The changed parameters with the update of every matrix cut to `rank`; vectors keep their whole update."""
-    weights = {name: weight.clone() for name, weight in run.base.items()}
-    for part in run.matrices:
-        part.matrix.view(weights[part.matrix.parameter]).add_(part.truncate(rank))
-    for name, change in run.vectors.items():
-        weights[name] += change
-    return weights
+    return run.changed_weights(lambda part: part.truncate(rank))
 
 
 def _truncation_facts(run: DecomposedRun, rank: int) -> dict[str, Any]:
     """The source run, the share of the update's squared norm that is left, and the share in vectors (never cut)."""
-    left = sum(float(part.values[:rank].square().sum()) for part in run.matrices)
-    total = sum(float(part.values.square().sum()) for part in run.matrices)
-    in_vectors = sum(float(change.square().sum()) for change in run.vectors.values())
+    left = sum(part.energy(rank) for part in run.matrices)
+    total = sum(part.energy() for part in run.matrices)
+    in_vectors = run.energy_in_vectors()
     return {
         "truncated_from": run.record["fingerprint"],
         "truncated_matrices": len(run.matrices),

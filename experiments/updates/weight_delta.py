@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from experiments.config import RunConfig
 from experiments.errors import UsageError
@@ -99,7 +100,8 @@ def set_weights(weights: Mapping[str, Tensor], backbone: Backbone) -> None:
             parameters[name].copy_(weight)
 
 
-class Decomposition(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Decomposition:
     """The SVD of one matrix's update: U (out, k), singular values (k,), V^T (k, in); `base` is the untuned matrix."""
 
     matrix: Matrix
@@ -116,16 +118,31 @@ class Decomposition(NamedTuple):
         """Numbers in the two factors of the truncated update."""
         return min(rank, len(self.values)) * (len(self.left) + self.right.shape[1])
 
-    def resemblance(self) -> Tensor:
-        """For each of the first directions of the tuned matrix W_0 + dW, the largest |cosine| of its left singular
-        vector with one of W_0's: an intruder dimension resembles none (Shuttleworth et al. 2024, arXiv 2410.21228)."""
+    def energy(self, rank: int | None = None) -> float:
+        """The squared Frobenius norm of the update, or of its best approximation of this rank."""
+        return float(self.values[:rank].square().sum())
+
+    @cached_property
+    def tuned_directions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The leading DIRECTIONS of the SVD of W_0 + dW: U (out, k), singular values (k,), V^T (k, in)."""
         import torch
 
-        tuned = torch.linalg.svd(self.tuned(), full_matrices=False).U[:, :DIRECTIONS]
+        left, values, right = torch.linalg.svd(self.tuned(), full_matrices=False)
+        return left[:, :DIRECTIONS].clone(), values[:DIRECTIONS].clone(), right[:DIRECTIONS].clone()
+
+    @cached_property
+    def resemblance(self) -> Tensor:
+        """Of each leading direction of W_0 + dW, the largest |cosine| of its left singular vector with one of W_0's.
+
+        An intruder dimension resembles none (Shuttleworth et al. 2024, arXiv 2410.21228).
+        """
+        import torch
+
+        tuned, _, _ = self.tuned_directions
         return (tuned.T @ torch.linalg.svd(self.base, full_matrices=False).U).abs().amax(1)
 
     def tuned(self) -> Tensor:
-        """W_0 + dW."""
+        """W_0 + dW, of shape (out, in)."""
         return self.base + self.truncate(len(self.values))
 
     def base_norms(self) -> Tensor:
@@ -139,7 +156,7 @@ class Decomposition(NamedTuple):
 def decompose(
     changes: Mapping[str, Tensor], base: Mapping[str, Tensor], matrices: Sequence[Matrix]
 ) -> tuple[list[Decomposition], dict[str, Tensor]]:
-    """Decompose every matrix that changed; returns the other changed parameters (biases, norms) beside it."""
+    """Decompose every matrix that changed; also returns the other changed parameters (biases, norms)."""
     import torch
 
     parts = []

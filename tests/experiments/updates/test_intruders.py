@@ -9,7 +9,7 @@ import torch
 
 from adapters.lora import Lora
 from experiments.truncate import describe_scaled
-from experiments.updates.intruders import Intruders, intruding_part, scale_intruders
+from experiments.updates.intruders import IntruderCriterion, intruding_part, scale_intruders
 from experiments.updates.weight_delta import Decomposition, Matrix
 from reports.__main__ import main
 from reports.records import read_run
@@ -29,15 +29,15 @@ def decomposition(change: torch.Tensor) -> Decomposition:
 
 def test_a_strong_direction_between_all_axes_is_an_intruder():
     part = decomposition(1000 * torch.outer(EVEN, EVEN))
-    assert float(part.resemblance()[0]) == pytest.approx(1 / 4, abs=1e-2)
-    assert Intruders().of(part) == [0]
-    assert Intruders(threshold=0.2).of(part) == []
+    assert float(part.resemblance[0]) == pytest.approx(1 / 4, abs=1e-2)
+    assert IntruderCriterion().positions(part) == [0]
+    assert IntruderCriterion(threshold=0.2).positions(part) == []
 
 
 def test_stronger_axes_are_no_intruders():
     part = decomposition(torch.diag(torch.arange(SIZE, 0, -1.0)) * 0.5)
-    assert part.resemblance().tolist() == pytest.approx([1.0] * SIZE)
-    assert Intruders().of(part) == []
+    assert part.resemblance.tolist() == pytest.approx([1.0] * SIZE)
+    assert IntruderCriterion().positions(part) == []
 
 
 def test_resemblance_against_numpy():
@@ -47,7 +47,7 @@ def test_resemblance_against_numpy():
     part = Decomposition(Matrix("m", "m"), left, values, right, base)
     u_base = np.linalg.svd(base.numpy())[0][:, :9]
     u_tuned = np.linalg.svd((base + change).numpy())[0][:, :9]
-    assert part.resemblance().tolist() == pytest.approx(np.abs(u_tuned.T @ u_base).max(1).tolist(), abs=1e-4)
+    assert part.resemblance.tolist() == pytest.approx(np.abs(u_tuned.T @ u_base).max(1).tolist(), abs=1e-4)
 
 
 def test_removing_an_intruder_removes_its_singular_value():
@@ -60,8 +60,8 @@ def test_removing_an_intruder_removes_its_singular_value():
 
 def test_a_run_with_its_intruders_scaled(tmp_path, capsys):
     path = trained(Lora(rank=2, targets=("linear",), alpha=200.0), tmp_path)
-    intruders = Intruders(threshold=0.7)
-    records = {r.data["config"]["adapter"]["scale"]: r for r in scale_intruders(path, intruders, (1.0, 0.0))}
+    criterion = IntruderCriterion(threshold=0.7)
+    records = {r.data["config"]["adapter"]["scale"]: r for r in scale_intruders(path, criterion, (1.0, 0.0))}
     of_run: Any = read_run(path).record.metrics["error"]
     assert records[1.0].error == pytest.approx(of_run.value, rel=1e-3)
     assert records[0.0].error != pytest.approx(of_run.value, rel=1e-3)
