@@ -1,6 +1,6 @@
 """Names that people type for a method with certain settings: `dora` is peft's LoRA with use_dora.
 
-A preset is no method of its own: a run attaches and records the method that it stands for (`Adapter.resolved`).
+A preset is not a method of its own: a run attaches and records the method that it stands for (`Adapter.resolved`).
 """
 
 from __future__ import annotations
@@ -67,12 +67,11 @@ class PeftPreset(Adapter, name=None):
 
 
 @dataclass(frozen=True)
-class Dora(PeftPreset, name="dora"):
-    """`peft` with method lora and option use_dora, recorded as that: the weight's magnitude and direction train apart
-    (DoRA, Liu et al. 2024, arXiv 2402.09353)."""
+class PeftLoraPreset(PeftPreset, name=None):
+    """peft's LoRA with options of its own."""
 
     size_field = "rank"
-    method, preset = "lora", {"use_dora": True}
+    method = "lora"
     settings: ClassVar[Mapping[str, str]] = {"rank": "r", "alpha": "lora_alpha"}
 
     rank: int = bounded(8, at_least=1, at_most=LARGEST_WIDTH)
@@ -82,18 +81,19 @@ class Dora(PeftPreset, name="dora"):
 
 
 @dataclass(frozen=True)
-class Pissa(PeftPreset, name="pissa"):
+class Dora(PeftLoraPreset, name="dora"):
+    """`peft` with method lora and option use_dora, recorded as that: the weight's magnitude and direction train apart
+    (DoRA, Liu et al. 2024, arXiv 2402.09353)."""
+
+    preset: ClassVar[Mapping[str, Any]] = {"use_dora": True}
+
+
+@dataclass(frozen=True)
+class Pissa(PeftLoraPreset, name="pissa"):
     """`peft` with method lora and option init_lora_weights pissa, recorded as that: A and B start as the weight's first
     singular vectors, which leave the weight (PiSSA, Meng et al. 2024, arXiv 2404.02948)."""
 
-    size_field = "rank"
-    method, preset = "lora", {"init_lora_weights": "pissa"}
-    settings: ClassVar[Mapping[str, str]] = {"rank": "r", "alpha": "lora_alpha"}
-
-    rank: int = bounded(8, at_least=1, at_most=LARGEST_WIDTH)
-    """Rank of each update (peft's r)."""
-    alpha: float = bounded(16.0, above=0, at_most=LARGEST_ALPHA)
-    """Numerator of the scale alpha / rank (peft's lora_alpha), as for lora."""
+    preset: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
 
 
 @dataclass(frozen=True)

@@ -29,16 +29,21 @@ def export_lycoris(layers: Mapping[str, Any], backbone: Backbone) -> list[Export
         applied = deepcopy(layer)
         applied.apply_to()  # as in LyCORIS' own training, whose files hold differences from the applied state
         for part, tensor in applied.state_dict().items():
-            tensors[f"lycoris_{name.replace('.', '_')}.{part}"] = tensor.detach().to("cpu", copy=True).contiguous()
+            tensors[f"{key_of(name)}.{part}"] = tensor.detach().to("cpu", copy=True).contiguous()
     _check_loadable(tensors, next(iter(layers)), backbone)
     return [SafetensorsFile(LYCORIS_FILE, tensors)]
+
+
+def key_of(name: str) -> str:
+    """The prefix of a layer's tensors in the file."""
+    return f"lycoris_{name.replace('.', '_')}"
 
 
 def _check_loadable(tensors: Mapping[str, Tensor], name: str, backbone: Backbone) -> None:
     """Raise AdapterError if LyCORIS' own loader fails on the update of the layer `name`."""
     from lycoris.modules import get_module, make_module
 
-    key, layer = f"lycoris_{name.replace('.', '_')}", backbone.model.get_submodule(name)
+    key, layer = key_of(name), backbone.model.get_submodule(name)
     try:
         kind: Any
         kind, parts = get_module(tensors, key)

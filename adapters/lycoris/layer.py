@@ -99,15 +99,16 @@ class LycorisUpdate(HookedUpdate):
             passed.extend((weight, bias))
             return inputs.new_zeros(())
 
-        layer, own = self.layer, (self.layer.op, self.layer.org_module, self.layer.training)
-        base, like = own[1][0], next(self.layer.parameters(), self.projection.module.weight)
+        layer = self.layer
+        op, org_module, training = layer.op, layer.org_module, layer.training
+        base, like = org_module[0], next(layer.parameters(), self.projection.module.weight)
         bias = None if base.bias is None else base.bias.to(like)
         layer.op, layer.org_module = operation, [SimpleNamespace(weight=base.weight.to(like), bias=bias)]
         try:
             layer.eval()(like.new_zeros(()))
         finally:
-            layer.op, layer.org_module = own[:2]
-            layer.train(own[2])
+            layer.op, layer.org_module = op, org_module
+            layer.train(training)
         return passed[0], passed[1]
 
     def in_module(self, change: Tensor, whole: Tensor) -> Tensor:

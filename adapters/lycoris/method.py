@@ -59,32 +59,23 @@ class Lycoris(JsonOptions, Adapter, name="lycoris"):
         chosen = projections_of(backbone, "--adapter.targets", self.targets)
         if self.targets == ("auto",):
             chosen = [projection for projection in chosen if is_supported(projection)] or chosen
-        updates = self._updates(chosen)
-        try:
-            return LycorisAttachment(backbone, updates, {"targets": count_roles(chosen)})
-        except BaseException:
-            remove(updates)
-            raise
-
-    def _updates(self, chosen: list[Projection]) -> dict[str, LycorisUpdate]:
-        """One update for each projection; none is left on the model after an error."""
-        from adapters.lycoris.layer import LycorisUpdate
-
-        kind, updates = algorithm(self.algo), {}
+        updates: dict[str, LycorisUpdate] = {}
         try:
             for projection in chosen:
-                updates[projection.key] = LycorisUpdate(projection, kind, self.rank, self.given)
+                updates[projection.key] = self._update(projection)
+            return LycorisAttachment(backbone, updates, {"targets": count_roles(chosen)})
+        except BaseException:
+            for update in updates.values():
+                update.remove()
+            raise
+
+    def _update(self, projection: Projection) -> LycorisUpdate:
+        from adapters.lycoris.layer import LycorisUpdate
+
+        try:
+            return LycorisUpdate(projection, algorithm(self.algo), self.rank, self.given)
+        except AdapterError:
+            raise
         except Exception as failure:
-            remove(updates)
-            if isinstance(failure, AdapterError):
-                raise
-            layer = projection.name  # pyright: ignore[reportPossiblyUnbound]
-            sentence = f"LyCORIS' {self.algo} does not work on the layer '{layer}': {first_line(failure)}"
+            sentence = f"LyCORIS' {self.algo} does not work on the layer '{projection.name}': {first_line(failure)}"
             raise ForeignMethodError(sentence) from failure
-        return updates
-
-
-def remove(updates: Mapping[str, LycorisUpdate]) -> None:
-    """Remove the updates from their layers."""
-    for update in updates.values():
-        update.remove()
