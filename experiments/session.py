@@ -163,13 +163,13 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             prepared = prepared or config.task.prepare(device)
             precise.enter_context(computing_in(prepared, compute_of(config.train)))
             prepared.reserve_positions(config.adapter.positions_taken)  # the base is measured on the same items
-            config.for_items(prepared.train_items)  # a length in epochs may not work: said before the base is measured
+            config.for_items(prepared.train_items)  # refuses epochs that do not work before the base is measured
             head["facts"] = prepared.facts
             base = base_evaluation(prepared)
             head["base_evaluation"] = dict(base.measured)
             untuned = {"base_figures": figures_of(config, base)["metrics"]}
-            every, share = config.train.evaluate_every, config.train.evaluate_share
-            base_part = None if every is None else base_evaluation(prepared, share)
+            in_training = config.train.evaluate_every is not None
+            base_part = base_evaluation(prepared, config.train.evaluate_share) if in_training else None
             attachment = reserve_and_attach(config, prepared)
             setup = time.perf_counter() - started
             body = _train_and_measure(session, prepared, attachment, base, base_part)
@@ -223,7 +223,7 @@ def _train_and_measure(
     prepared: PreparedTask,
     attachment: Attachment,
     base: Evaluation,
-    base_part: Evaluation | None = None,
+    base_part: Evaluation | None,
 ) -> dict[str, Any]:
     from experiments.records.shared_training import load_training
     from experiments.training.memory import peak, reset_peak
@@ -299,6 +299,7 @@ def _train(
     if settings.steps == 0:
         return {"seconds": {"train": 0.0}, "training": {"steps": 0}}
     _warn_repeated_items(prepared.train_items, settings)
+    curve = _curve(session, prepared, base_part)
     trainer = Trainer(
         prepared,
         attachment,
@@ -307,19 +308,21 @@ def _train(
         session.interruption,
         session.check_writer,
         session.callbacks,
-        curve := _curve(session, prepared, base_part),
+        curve,
     )
     with fast_matmul(trainer.device):
         trained = trainer.run()
-    lines = distributed.on_main(trainer.log.lines)
-    points = [] if curve is None else distributed.on_main(curve.lines)
     task = session.config.task
     metric = task.all_metrics()[task.primary_metric]
+    steps = distributed.on_main(trainer.log.lines)
+    points = [] if curve is None else distributed.on_main(curve.lines)
+    seconds = {"train": round(trained.seconds, 2), "step_median": round(trained.step_median, 5)}
+    if curve is not None:
+        seconds["curve"] = round(trained.curve_seconds, 2)
     return {
         "memory": dict(trained.memory),
         **distributed.on_main(lambda: step_costs(trainer)),
-        "seconds": {"train": round(trained.seconds, 2), "step_median": round(trained.step_median, 5)}
-        | ({} if curve is None else {"curve": round(trained.curve_seconds, 2)}),
+        "seconds": seconds,
         "training": {
             "steps": settings.steps,
             "warmup_steps": settings.warmup_steps,
@@ -327,7 +330,7 @@ def _train(
             "final_loss": trained.final_loss,
             "resumed_from": trained.resumed_from,
             "differs": trained.differs,
-            "best": best_steps(lines, points, metric.name, metric.better),
+            "best": best_steps(steps, points, metric.name, metric.better),
         },
     }
 

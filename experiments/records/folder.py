@@ -98,6 +98,11 @@ class RunFolder:
     def samples(self) -> Path:
         return self.path / "samples"
 
+    @property
+    def logs(self) -> tuple[Path, ...]:
+        """The logs of the training: of steps, and of quality along it."""
+        return self.path / "steps.jsonl", self.path / "curve.jsonl"
+
     def result(self) -> dict[str, Any] | None:
         """The record of a run that has ended, else None; a failed run that still has a checkpoint can be resumed.
 
@@ -123,12 +128,7 @@ class RunFolder:
         self.result_file.unlink(missing_ok=True)  # first: from here on the run is unfinished
         for folder in (self.checkpoint, self.samples):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (
-            self.path / "steps.jsonl",
-            self.path / "curve.jsonl",
-            self.path / "items.parquet",
-            self.adapter_file,
-        ):
+        for file in (*self.logs, self.path / "items.parquet", self.adapter_file):
             file.unlink(missing_ok=True)
 
     @contextlib.contextmanager

@@ -55,7 +55,7 @@ def load_training(source: RunFolder, folder: RunFolder, attachment: Attachment) 
     assert record is not None, "the run has finished"
     attachment.load(read_tensors(source.adapter_file)[0])
     attachment.facts["trained_in"] = source.path.name
-    for log in (source.path / "steps.jsonl", source.path / "curve.jsonl"):
+    for log in source.logs:
         if is_main() and log.exists():
             shutil.copyfile(log, folder.path / log.name)
     return {name: record[name] for name in OF_TRAINING if name in record} | {"seconds": dict(record["seconds"])}

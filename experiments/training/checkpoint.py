@@ -105,8 +105,9 @@ def load(folder: Path, parts: Parts) -> Progress:
         _restore("parameters", parts.owned, tensors)
         _restore("average", parts.averages, tensors)
         if parts.attachment is not None:
-            own = {name: tensor for name, tensor in tensors.items() if name.startswith("method.")}
-            parts.attachment.load_training_state({name.removeprefix("method."): t for name, t in own.items()})
+            prefix = "method."
+            state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            parts.attachment.load_training_state(state)
         parts.optimizer.load_state_dict(_optimizer_state(parts.owned, tensors, rest))
         parts.schedule.load_state_dict(rest["schedule"])
         if parts.scaler is not None and rest["scaler"] is not None:

@@ -37,8 +37,8 @@ from tasks.base import PreparedTask
 class Trained:
     """The record's entries about a training.
 
-    Seconds are wall-clock time, summed over the sessions of a resumed run, those of the quality curve apart;
-    `step_median` is per optimizer step.
+    Seconds are wall-clock time, summed over the sessions of a resumed run; `seconds` excludes those of the quality
+    curve, and `step_median` is per optimizer step.
     `differs` lists what changed when the run was resumed and may change the last bits of the result.
     """
 
@@ -189,28 +189,28 @@ class Trainer:
     def _is_read_after(self, done: int) -> bool:
         """Whether a step is read now: so many are pending, or what follows has to know that they are finite."""
         settings = self.settings
-        intervals = (
-            settings.validation_steps,
-            settings.checkpointing_steps,
-            self.curve.every if self.curve else done + 1,
-        )
-        due = any(done % steps == 0 for steps in intervals)
+        intervals = (settings.validation_steps, settings.checkpointing_steps, self.curve and self.curve.every)
+        due = any(self._is_due(done, interval) for interval in intervals)
         stopping = distributed.world_size() == 1 and self.interruption.signal is not None
-        return self.readings.full or due or stopping or done == settings.steps
+        return self.readings.full or due or stopping
+
+    def _is_due(self, done: int, interval: int | None) -> bool:
+        """Whether something comes after this step that comes every `interval` steps and after the last one."""
+        return interval is not None and (done % interval == 0 or done == self.settings.steps)
 
     def _read(self, done: int, log: TextIO, bar: tqdm) -> None:
         """Log the pending steps, then validate and save if it is time. Raises Diverged before either."""
         settings = self.settings
         for line in self.readings.read():
             is_last = line["step"] == done
-            if is_last and (done % settings.validation_steps == 0 or done == settings.steps):
+            if is_last and self._is_due(done, settings.validation_steps):
                 self._add_validation(line)
             self._log(line, log, bar)
-        if self.curve is not None and (done % self.curve.every == 0 or done == settings.steps):
+        if self.curve is not None and self._is_due(done, self.curve.every):
             with self._measuring():
                 self.curve_seconds += self.curve.add(done)
         signal = distributed.on_main(lambda: self.interruption.signal)
-        if done % settings.checkpointing_steps == 0 or done == settings.steps or signal is not None:
+        if self._is_due(done, settings.checkpointing_steps) or signal is not None:
             needed = done == settings.steps or signal is not None
             distributed.on_main(lambda: self._save(done, log) if needed or self.spacing.is_due() else None)
         if signal is not None:
@@ -244,7 +244,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _measuring(self) -> Iterator[None]:
-        """A context between two steps with the weights that a run ending now would save; the training is unchanged."""
+        """Between two steps: the model in evaluation mode, with the weights that a run ending now would save."""
         model = self.prepared.backbone.model
         self.batches.settle()  # drawing one releases frozen parts that pictures are made with
         model.eval()

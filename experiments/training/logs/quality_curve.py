@@ -25,7 +25,7 @@ class QualityCurve:
     """
 
     folder: Path
-    every: int
+    every: int  # optimizer steps
     base: Mapping[str, Any]  # the untuned base's figures
     measure: Callable[[], Mapping[str, Any]]
 
@@ -62,19 +62,23 @@ def _line(step: int, seconds: float, figures: Mapping[str, Any]) -> dict[str, An
 def best_steps(
     steps: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]], metric: str, better: str
 ) -> dict[str, dict[str, Any]]:
-    """The step with the lowest validation loss, and that with the best `metric`; the earlier of equal ones.
+    """The step with the lowest validation loss, and the step with the best `metric`; the earlier of equal ones.
 
-    `steps` are lines of the step log, `curve` those of a quality curve, whose untuned base does not count.
+    `steps` are lines of the step log, `curve` those of a quality curve, whose untuned base does not count. `better` is
+    "higher" or "lower".
     """
-    losses = [{"step": line["step"], "value": line["validation_loss"]} for line in steps if "validation_loss" in line]
-    measured = [line for line in curve if line["step"] > 0 and metric in line["metrics"]]
-    figures = [
-        {"step": line["step"], **{k: line["metrics"][metric].get(k) for k in ("value", "n")}} for line in measured
+    losses = [
+        {"step": line["step"], "value": line["validation_loss"]}
+        for line in steps
+        if math.isfinite(line.get("validation_loss", math.nan))
     ]
-    sign = -1 if better == "higher" else 1
-    best: dict[str, dict[str, Any]] = {}
-    if losses := [loss for loss in losses if math.isfinite(loss["value"])]:
-        best["validation_loss"] = min(losses, key=lambda loss: loss["value"])
+    figures = [
+        {"step": line["step"], **{k: line["metrics"][metric].get(k) for k in ("value", "n")}}
+        for line in curve
+        if line["step"] > 0 and metric in line["metrics"]
+    ]
+    best = {"validation_loss": min(losses, key=lambda loss: loss["value"])} if losses else {}
     if figures:
+        sign = -1 if better == "higher" else 1
         best.setdefault(metric, min(figures, key=lambda figure: sign * figure["value"]))
     return best

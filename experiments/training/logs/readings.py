@@ -46,10 +46,10 @@ class Readings:
             self.started = time.perf_counter()
 
     def add(self, step: int, loss: Tensor, norm: Tensor, rate: float, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Called between gradient and optimizer step, which must change nothing if the step is not finite. Returns
-        whether it is, and no earlier one has stopped the training: a bool on the device.
+        """Called between gradient and optimizer step; a step that is not finite must change no weight.
 
-        Raises what `diverged` returns at once if every step is read.
+        Returns whether this one may change them, a bool on the device: it is finite, and training has not diverged
+        before. Raises what `diverged` returns at once if every step is read.
         """
         line = {"step": step + 1, "loss": math.nan, "learning_rate": rate, "gradient_norm": math.nan, "seconds": 0.0}
         values = torch.stack([loss.double(), norm.double()])
