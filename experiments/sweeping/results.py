@@ -31,11 +31,13 @@ class ResultRow:
     def value(self) -> float | None:
         return mean(self.values) if self.values else None
 
-    def cells(self, settings: Sequence[str], best: bool) -> list[str]:
+    def cells(self, settings: Sequence[str], best: bool, with_metric: bool) -> list[str]:
+        """The row's text; its value `with_metric` names the metric."""
         shown = [in_words(self.settings[s]) or "none" if s in self.settings else "" for s in settings]
         runs = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items())
         spread = f" (sd {stdev(self.values):.2g})" if len(self.values) > 1 else ""
-        value = "" if self.value is None else f"{self.metric} {self.value:.4g}{spread}{' *' if best else ''}"
+        name = f"{self.metric} " if with_metric else ""
+        value = "" if self.value is None else f"{name}{self.value:.4g}{spread}{' *' if best else ''}"
         return [self.task, self.method, *shown, runs, value]
 
 
@@ -83,15 +85,18 @@ def best_of(rows: Sequence[ResultRow]) -> list[ResultRow]:
 def show_results(groups: Sequence[SeedGroup]) -> None:
     """Print one row per setting of a sweep."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     rows = [row_of(group) for group in groups]
     settings = list(dict.fromkeys(setting for group in groups for setting in group.varied))
     best = best_of(rows)
     names = [setting.replace("_", "-") for setting in settings]
-    table = Table("task", "method", *names, "runs", "mean of the primary metric", caption_justify="left")
+    metrics = list({row.metric: None for row in rows})
+    header = f"mean {metrics[0]}" if len(metrics) == 1 else "mean of the primary metric"
+    table = Table("task", "method", *names, "runs", Column(header, overflow="fold"), caption_justify="left")
     if len(rows) > 1 and best:
         table.caption = "* the best mean on its task; python -m reports table has intervals and verdicts"
     for row in rows:
-        table.add_row(*row.cells(settings, len(rows) > 1 and any(row is each for each in best)))
+        is_best = len(rows) > 1 and any(row is each for each in best)
+        table.add_row(*row.cells(settings, is_best, with_metric=len(metrics) > 1))
     Console(highlight=False, markup=False).print(table)
