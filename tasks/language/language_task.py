@@ -85,9 +85,12 @@ class LanguageTask(PreparedTask):
     def batches(self, seed: int, start: int, size: int) -> Iterator[TokenBatch]:
         step = start
         while True:
-            indices = shuffled_indices(seed, step, size, len(self.training))
-            yield likelihood.padded([self.training[i] for i in indices], CPU)
+            yield self.batch(shuffled_indices(seed, step, size, self.train_items))
             step += 1
+
+    def batch(self, indices: Sequence[int]) -> TokenBatch:
+        """The training items with these indices."""
+        return likelihood.padded([self.training[i] for i in indices], CPU)
 
     def loss(self, batch: TokenBatch) -> Tensor:
         return likelihood.cross_entropy(

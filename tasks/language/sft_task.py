@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from tasks.language.model.chat import end_ids, has_template
 from tasks.language.model.generation import BeamSearch, generate
 from tasks.language.model.likelihood import TokenBatch
 from tasks.language.model.packing import pack, packed
-from tasks.shuffling import shuffled_indices
 
 
 class SupervisedFineTuning(LanguageTask):
@@ -96,15 +95,8 @@ class SupervisedFineTuning(LanguageTask):
             return "prompt and completion"
         return "the tokenizer's chat template" if has_template(self.base) else "lines of 'User:' and 'Assistant:'"
 
-    def batches(self, seed: int, start: int, size: int) -> Iterator[TokenBatch]:
-        if self.packs is None:
-            yield from super().batches(seed, start, size)
-            return
-        step = start
-        while True:
-            indices = shuffled_indices(seed, step, size, len(self.packs))
-            yield packed([self.packs[i] for i in indices], CPU)
-            step += 1
+    def batch(self, indices: Sequence[int]) -> TokenBatch:
+        return super().batch(indices) if self.packs is None else packed([self.packs[i] for i in indices], CPU)
 
     def evaluation_inputs(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from tasks.errors import TaskError
 from tasks.language.data.e2e_data import MeaningSplits
 from tasks.language.data.meanings import Item, prompt_of
 from tasks.language.model.bases import LanguageModel
-from tasks.language.model.likelihood import Row, windows
+from tasks.language.model.likelihood import Row, row_size, windows
 
 ADVICE = ": choose a smaller size of the method, shorter texts, or a base with more positions"
 
@@ -64,7 +64,7 @@ def reference_rows(base: LanguageModel, items: Sequence[Item]) -> list[Row]:
 
 
 def row_fits(base: LanguageModel, row: Row) -> bool:
-    return len(row[0]) + len(row[1]) <= base.positions
+    return row_size(row) <= base.positions
 
 
 def prompt_fits(base: LanguageModel, item: Item) -> bool:

@@ -22,6 +22,11 @@ IGNORED = -100  # label of tokens that do not count in the loss
 EVALUATION_BATCH = 16
 
 
+def row_size(row: Row) -> int:
+    """Tokens of a prompt with its text."""
+    return len(row[0]) + len(row[1])
+
+
 @dataclass(frozen=True)
 class TokenBatch:
     """Token ids and labels, each (n, length), padded on the right; labels are IGNORED outside the text.
@@ -83,7 +88,7 @@ def next_token_logits(model: torch.nn.Module, batch: TokenBatch) -> Tensor:
 @torch.no_grad()
 def losses(base: LanguageModel, rows: Sequence[Row]) -> Losses:
     """The loss of each row's text given its prompt."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    order = sorted(range(len(rows)), key=lambda i: row_size(rows[i]))
     batches = [order[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
     nats, tokens = np.zeros(len(rows)), np.zeros(len(rows), int)
     by_batch = map_across_ranks(batches, lambda indices: _batch_losses(base, [rows[i] for i in indices]))

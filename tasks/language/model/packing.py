@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tasks.language.model.likelihood import IGNORED, Row, TokenBatch
+from tasks.language.model.likelihood import IGNORED, Row, TokenBatch, row_size
 
 Pack = list[Row]  # the items of one row
 
@@ -18,8 +18,8 @@ def pack(rows: Sequence[Row], length: int) -> list[Pack]:
     """
     packs: list[Pack] = []
     by_room: dict[int, list[int]] = {}  # room left: packs
-    for row in sorted(rows, key=lambda row: -_size(row)):
-        size = _size(row)
+    for row in sorted(rows, key=row_size, reverse=True):
+        size = row_size(row)
         room = min((room for room, indices in by_room.items() if room >= size and indices), default=None)
         index = len(packs) if room is None else by_room[room].pop()
         if room is None:
@@ -34,7 +34,7 @@ def packed(packs: Sequence[Pack], device: torch.device) -> TokenBatch:
 
     transformers keeps items apart where positions start again and no mask is given.
     """
-    length = max(sum(map(_size, items)) for items in packs)
+    length = max(sum(map(row_size, items)) for items in packs)
     tokens = torch.zeros(len(packs), length, dtype=torch.long)
     labels, positions = torch.full_like(tokens, IGNORED), torch.zeros_like(tokens)
     real = 0
@@ -49,7 +49,3 @@ def packed(packs: Sequence[Pack], device: torch.device) -> TokenBatch:
         positions[i, start:] = torch.arange(length - start)
         real += start
     return TokenBatch(tokens, labels, real, positions).to(device)
-
-
-def _size(row: Row) -> int:
-    return len(row[0]) + len(row[1])

@@ -9,8 +9,8 @@ from tasks.errors import TaskError
 from tasks.language.data.kept_apart import always_left_out
 from tasks.language.data.sft.conversation_data import BEYOND_TRAIN, ConversationSplits
 from tasks.language.data.sft.conversations import Conversation
-from tasks.language.data.sft.rows import size
 from tasks.language.model.chat import completion_rows
+from tasks.language.model.likelihood import row_size
 from tasks.language.model.meta_model import load_without_weights
 
 
@@ -44,7 +44,7 @@ def _length_line(items: list[Conversation], base: str, max_length: int, report: 
         return f"unknown: {missing}"
     limit = min(max_length, model.positions)
     try:
-        lengths = [(item.place, size(row)) for item in items for row in completion_rows(model, item)]
+        lengths = [(item.place, row_size(row)) for item in items for row in completion_rows(model, item)]
     except TaskError as refusal:
         report.faults.append(str(refusal))
         return "unknown"

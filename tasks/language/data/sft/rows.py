@@ -12,7 +12,7 @@ from tasks.language.data.sft.conversation_data import ConversationSplits
 from tasks.language.data.sft.conversations import Conversation
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.chat import completion_rows
-from tasks.language.model.likelihood import Row
+from tasks.language.model.likelihood import Row, row_size
 
 
 class ConversationRows(NamedTuple):
@@ -52,8 +52,8 @@ def fitting_conversations(base: LanguageModel, splits: ConversationSplits, lengt
     train = _fitting(base, splits.train, length, "training completions", left_out)
     validation = _fitting(base, splits.validation, length, "validation completions", left_out)
     test = [ConversationRows(item, completion_rows(base, item)) for item in splits.test]
-    kept = [each for each in test if all(size(row) <= length for row in each.rows)]
-    long = [each.conversation.place for each in test if any(size(row) > length for row in each.rows)]
+    kept = [each for each in test if all(row_size(row) <= length for row in each.rows)]
+    long = [each.conversation.place for each in test if any(row_size(row) > length for row in each.rows)]
     if long:
         left_out["test conversations longer than the rows"] = long
     return FittingConversations([row for each in train for row in each.rows], validation, kept, left_out)
@@ -65,15 +65,10 @@ def _fitting(
     kept, long = [], []
     for item in items:
         rows = completion_rows(base, item)
-        fitting = [row for row in rows if size(row) <= length]
+        fitting = [row for row in rows if row_size(row) <= length]
         long += [item.place] * (len(rows) - len(fitting))
         if fitting:
             kept.append(ConversationRows(item, fitting))
     if long:
         left_out[f"{what} longer than the rows"] = long
     return kept
-
-
-def size(row: Row) -> int:
-    """Tokens of a prompt with its completion."""
-    return len(row[0]) + len(row[1])
