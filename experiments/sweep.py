@@ -19,7 +19,7 @@ from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, registered, uses_cuda
 from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.process.device import visible_gpus
-from experiments.sweeping.grid import SEEDS, Axis, crossed, resolved, sized, varied
+from experiments.sweeping.grid import SEEDS, Axis, crossed, names_of, resolved, sized, varied
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.named_grids import NAMED_GRIDS, axes_of_grid
@@ -27,7 +27,7 @@ from experiments.sweeping.rates_file import check_saving, save_searches
 from experiments.sweeping.results import show_results
 from experiments.sweeping.runner import find_rates, perform_runs, show_state, unfinished
 from experiments.sweeping.studies import STUDIES
-from experiments.sweeping.variation import axis_of_words, names_of, refuse_overlap
+from experiments.sweeping.variation import axis_of_words, refuse_overlap
 from experiments.training.settings import LARGEST_SEED
 from experiments.training.signals import Interruption
 from tasks.base import task_registry
@@ -186,7 +186,7 @@ def _check_axes(
         fixed["train.learning_rate"] = "--search-lr"
     refuse_overlap(axes, fixed)
     # a grid varies around what the command line sets, the values of --vary are its own
-    refuse_overlap({option: axis for option, axis in axes.items() if option.startswith("--vary")}, overrides.typed())
+    refuse_overlap({option: axis for option, axis in axes.items() if option.startswith("--vary")}, overrides.options())
 
 
 def _of_study(

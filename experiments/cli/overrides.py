@@ -23,8 +23,8 @@ class Overrides:
     task: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
 
-    def typed(self) -> dict[str, str]:
-        """The option of each setting, by its dotted name: "train.batch_size"."""
+    def options(self) -> dict[str, str]:
+        """The option that gives each setting, by the setting's dotted name: "train.batch_size"."""
         names = [f"{part}.{name}" for part in ("task", "train") for name in getattr(self, part)]
         return {name: f"--{name.replace('_', '-')}" for name in names}
 
@@ -70,13 +70,10 @@ def parsed_setting(cls: Any, part: str, setting: str, value: str) -> Any:
 
     import tyro
 
-    valid = {f.name for f in fields(cls)}
+    valid = sorted(f.name.replace("_", "-") for f in fields(cls))
     name, spelled = getattr(cls, "name", part), setting.replace("_", "-")
-    if setting not in valid:
-        raise UsageError(
-            f"{name} has no setting '{spelled}'{did_you_mean(spelled, [each.replace('_', '-') for each in valid])}; "
-            f"it has {', '.join(sorted(each.replace('_', '-') for each in valid))}"
-        )
+    if spelled not in valid:
+        raise UsageError(f"{name} has no setting '{spelled}'{did_you_mean(spelled, valid)}; it has {', '.join(valid)}")
     several = isinstance(getattr(cls(), setting), (tuple, dict)) and not is_json(get_type_hints(cls)[setting])
     try:
         words = [f"--{spelled}", *(shlex.split(value) if several else [value])]

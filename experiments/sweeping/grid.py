@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from adapters.base import Adapter
+from adapters.base import Adapter, adapter_registry
 from experiments.config import RunConfig, Train
-from experiments.errors import UsageError, check_names
+from experiments.errors import UsageError, check_names, did_you_mean
 from tasks.base import Task
 
 SEEDS = (0, 1, 2)
+PARTS = ("adapter", "task", "train")  # of a configuration, before the dot of a setting's name
 
 
 def sized(method: type[Adapter], sizes: Sequence[int], settings: Mapping[str, Any]) -> list[Adapter]:
@@ -53,15 +54,34 @@ class Axis:
 
 
 def axis_of(setting: str, values: Sequence[Any]) -> Axis:
-    """The axis of one setting. Raises UsageError, on its use, if the configuration has no such setting."""
-    part, _, name = setting.partition(".")
+    """The axis of one setting, such as "train.learning_rate".
+
+    Raises UsageError for an unknown part; on its use, if the configuration has no such setting.
+    """
+    part = setting.partition(".")[0]
+    check_part(part, f"cannot vary '{setting}'")
 
     def variants(config: RunConfig) -> list[RunConfig]:
         if part_of(config, part) is None:
             return [config]
         return [changed(config, setting, value) for value in values]
 
-    return Axis((f"{part}.{name}",), variants)
+    return Axis((setting,), variants)
+
+
+def check_part(part: str, what: str) -> None:
+    """Raise UsageError, beginning with `what`, for a part that is neither the name of a method nor in PARTS."""
+    valid = [*PARTS, *adapter_registry()]
+    if part not in valid:
+        raise UsageError(
+            f"{what}: unknown part '{part}'{did_you_mean(part, valid)}; expected train, task, adapter or the name of a "
+            "method"
+        )
+
+
+def names_of(axes: Iterable[Axis]) -> tuple[str, ...]:
+    """The settings of all axes, in order."""
+    return tuple(dict.fromkeys(setting for axis in axes for setting in axis.settings))
 
 
 def varied(configs: Sequence[RunConfig], axes: Sequence[Axis]) -> list[RunConfig]:
@@ -76,22 +96,26 @@ def changed(config: RunConfig, setting: str, value: Any) -> RunConfig:
     part, _, name = setting.partition(".")
     owner = part_of(config, part)
     check_names([name], [f.name for f in fields(owner)], type(owner).__name__)
-    field = part if part in ("task", "train") else "adapter"
-    return replace(config, **{field: replace(owner, **{name: value})})
+    return replace(config, **{field_of(part): replace(owner, **{name: value})})
+
+
+def field_of(part: str) -> str:
+    """The field of a configuration that holds the part: that of a method's name is the adapter."""
+    return part if part in PARTS else "adapter"
 
 
 def part_of(config: RunConfig, part: str) -> Any:
     """The adapter, task or training settings; the adapter by its method's name too, None for another method's."""
-    if part in ("adapter", "task", "train"):
+    if part in PARTS:
         return getattr(config, part)
     return config.adapter if config.adapter.name == part else None
 
 
 def values_of(config: RunConfig, settings: Sequence[str]) -> dict[str, Any]:
     """The configuration's value of each setting that it has."""
-    parts = {setting: part_of(config, setting.partition(".")[0]) for setting in settings}
-    names = {setting: setting.partition(".")[2] for setting in settings}
-    return {s: getattr(part, names[s]) for s, part in parts.items() if hasattr(part, names[s])}
+    split = [(setting, *setting.split(".", 1)) for setting in settings]
+    owners = [(setting, part_of(config, part), name) for setting, part, name in split]
+    return {setting: getattr(owner, name) for setting, owner, name in owners if hasattr(owner, name)}
 
 
 def resolved(configs: Sequence[RunConfig]) -> list[RunConfig]:

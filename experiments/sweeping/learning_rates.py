@@ -90,9 +90,8 @@ class LearningRateSearch:
         steps = max(1, round(self.share * train.steps))
         warmup_steps = None if train.warmup_steps is None else round(self.share * train.warmup_steps)
         warmup_steps = 0 if steps == 1 else warmup_steps
-        train = replace(train, evaluate_every=None)
-        short = replace(train, steps=steps, warmup_steps=warmup_steps, validation_steps=steps, learning_rate=rate)
-        return replace(config, train=short)
+        short = {"steps": steps, "warmup_steps": warmup_steps, "validation_steps": steps, "evaluate_every": None}
+        return replace(config, train=replace(train, learning_rate=rate, **short))
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, Any]:
         """The search's entry in the records. `chosen` is None if no rate has a finite loss."""

@@ -24,7 +24,7 @@ FACTORS = (0.25, 1, 4, 16)  # sizes, as multiples of the default
 BATCHES = (0.25, 0.5, 1, 2, 4)  # batch sizes, as multiples of the recommended one
 SHARES = (0.125, 0.25, 0.5, 1)  # of the training data
 RATES = LearningRateSearch(5, 3.0)
-GROUPS = ("linear", "attention", "feed-forward")  # roles of layers: both, and each
+GROUPS = ("linear", "attention", "feed-forward")  # roles of layers: the first is both others together
 
 
 def _sizes(config: RunConfig) -> list[RunConfig]:
@@ -80,15 +80,16 @@ NAMED_GRIDS: Mapping[str, Grid] = {
 
 
 def _rates(config: RunConfig) -> list[RunConfig]:
-    """Around the rate that the method takes at its default size, so that all sizes try the same rates."""
-    default, field = type(config.adapter)(), config.adapter.size_field
-    same = {} if field is None else {field: getattr(default, field)}
-    centre = replace(config, adapter=replace(config.adapter, **same)).resolved().train.learning_rate
+    """Rates around that of the method's default size, so that all sizes try the same ones."""
+    field = config.adapter.size_field
+    default = config if field is None else changed(config, f"adapter.{field}", getattr(type(config.adapter)(), field))
+    centre = default.resolved().train.learning_rate
     assert centre is not None, "a resolved configuration has a rate"
     return [changed(config, "train.learning_rate", rate) for rate in RATES.rates(centre)]
 
 
 def _batches(config: RunConfig) -> list[RunConfig]:
+    """Batch sizes around the recommended one, each with the steps that see as many items."""
     train = config.resolved().train
     assert train.batch_size is not None, "a resolved configuration has a batch size"
     variants = []
@@ -102,15 +103,16 @@ def _batches(config: RunConfig) -> list[RunConfig]:
 
 
 def _amounts(config: RunConfig) -> list[RunConfig]:
+    """Shares of the training items. Raises UsageError for data that the task does not generate."""
     amount = config.task.data_size()
     if amount is None:
         raise UsageError(
             f"--grid data-size: {config.task.name} trains on these data in full; "
-            f"--task.{str(config.task.data_size_field).replace('_', '-')} is for data that are drawn"
+            f"--task.{str(config.task.data_size_field).replace('_', '-')} only sets the amount of generated data"
         )
-    steps = config.resolved().train
-    if steps.steps is not None:
-        config = changed(config, "train.steps", steps.steps)
+    steps = config.resolved().train.steps
+    if steps is not None:
+        config = changed(config, "train.steps", steps)
     counts = sorted({max(1, round(share * amount)) for share in SHARES})
     return [changed(config, f"task.{config.task.data_size_field}", count) for count in counts]
 

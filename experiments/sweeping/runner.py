@@ -11,7 +11,7 @@ from adapters.base import Adapter
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.records.run_record import RunRecord
-from experiments.sweeping.grid import axis_of, crossed, resolved, varied
+from experiments.sweeping.grid import axis_of, crossed, names_of, resolved, varied
 from experiments.sweeping.jobs import LARGEST_JOBS, Job, RunJob, describe_adapter
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.local_launcher import Ended, InProcessLauncher, Launcher, LocalLauncher
@@ -48,8 +48,7 @@ def sweep(
     base = with_settings(train, settings)
     axes = [axis_of(setting, values) for setting, values in (vary or {}).items()]
     configs = resolved(varied(crossed(_listed(tasks), _listed(seeds), _listed(adapters), base), axes))
-    names = tuple(setting for axis in axes for setting in axis.settings)
-    groups = seed_groups(configs, Path(runs), search_lr, names)
+    groups = seed_groups(configs, Path(runs), search_lr, names_of(axes))
     launcher = InProcessLauncher() if jobs == 1 else LocalLauncher(jobs)
     find_rates(groups, launcher)
     failures = perform_runs(groups, configs, launcher, retry_failed)

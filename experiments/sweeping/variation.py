@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from adapters.base import adapter_registry
 from experiments.cli.hints import spelled_out
 from experiments.cli.overrides import parsed_setting
 from experiments.config import RunConfig, Train
-from experiments.errors import UsageError, did_you_mean
-from experiments.sweeping.grid import Axis, changed, part_of
+from experiments.errors import UsageError
+from experiments.sweeping.grid import Axis, changed, check_part, field_of, part_of
 
-PARTS = ("adapter", "task", "train")
 ELSEWHERE = {  # settings that another option of a sweep varies or that one machine decides
     "train.seed": "seeds are given with --seeds",
     "train.num_processes": "it is the number of processes that torchrun starts",
@@ -31,12 +30,7 @@ def axis_of_words(words: Sequence[str]) -> Axis:
             "expected --vary SETTING VALUE [VALUE ...], for example --vary train.learning-rate 1e-4 1e-3, not "
             f"'--vary {' '.join(words)}'{_full_name(setting) if not dot else ''}"
         )
-    valid = [*PARTS, *adapter_registry()]
-    if part not in valid:
-        raise UsageError(
-            f"--vary {setting}: unknown part '{part}'{did_you_mean(part, valid)}; expected train, task, adapter or the "
-            "name of a method"
-        )
+    check_part(part, f"--vary {setting}")
     name = _spelled_out(part, name)
     if f"{part}.{name}" in ELSEWHERE:
         raise UsageError(f"--vary {setting}: {ELSEWHERE[f'{part}.{name}']}")
@@ -47,9 +41,8 @@ def _variants(config: RunConfig, part: str, name: str, texts: Sequence[str]) -> 
     owner = part_of(config, part)
     if owner is None:
         return [config]  # of another method
-    kind = part if part in ("task", "train") else "adapter"
     try:
-        values = [parsed_setting(type(owner), kind, name, text) for text in texts]
+        values = [parsed_setting(type(owner), field_of(part), name, text) for text in texts]
     except UsageError as error:
         only = "; --vary METHOD.SETTING varies one method's" if part == "adapter" else ""
         raise UsageError(f"--vary {part}.{name.replace('_', '-')}: {error}{only}") from None
@@ -88,10 +81,5 @@ def refuse_overlap(axes: Mapping[str, Axis], fixed: Mapping[str, str]) -> None:
 def _same(first: str, second: str) -> bool:
     """Whether two names mean the same setting of some method: "adapter.targets" is every method's."""
     (part, _, name), (other, _, other_name) = first.partition("."), second.partition(".")
-    methods = part not in ("task", "train") and other not in ("task", "train")
-    return name == other_name and (part == other or (methods and "adapter" in (part, other)))
-
-
-def names_of(axes: Iterable[Axis]) -> tuple[str, ...]:
-    """The settings of all axes, in order."""
-    return tuple(dict.fromkeys(setting for axis in axes for setting in axis.settings))
+    of_methods = field_of(part) == field_of(other) == "adapter"
+    return name == other_name and (part == other or (of_methods and "adapter" in (part, other)))

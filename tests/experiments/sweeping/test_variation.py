@@ -11,10 +11,10 @@ from adapters.lora import Lora
 from experiments.cli.parser import parse_task
 from experiments.errors import UsageError
 from experiments.sweep import SweepOptions, axes_of, configurations
+from experiments.sweeping.grid import names_of
 from experiments.sweeping.learning_rates import seed_groups
 from experiments.sweeping.results import best_of, row_of
 from experiments.sweeping.runner import sweep
-from experiments.sweeping.variation import names_of
 from tests.experiments.tiny_task import PreparedTiny, Tiny
 
 CPU = ("--train.device", "cpu")
@@ -198,6 +198,8 @@ def test_the_mean_over_seeds_decides_what_is_best(tiny_task, tmp_path):
     assert best.value == pytest.approx(min(means.values()))
     with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
         sweep(Lora(), Tiny(), runs=tmp_path, vary={"train.learning_rte": (1,)})
+    with pytest.raises(UsageError, match="cannot vary 'learning_rate': unknown part"):
+        sweep(Lora(), Tiny(), runs=tmp_path, vary={"learning_rate": (1,)})
 
 
 def test_names_of_what_varies(tiny_task):
