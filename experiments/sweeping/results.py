@@ -85,15 +85,15 @@ def best_of(rows: Sequence[ResultRow]) -> list[ResultRow]:
 def show_results(groups: Sequence[SeedGroup]) -> None:
     """Print one row per setting of a sweep."""
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 
     rows = [row_of(group) for group in groups]
     settings = list(dict.fromkeys(setting for group in groups for setting in group.varied))
     best = best_of(rows)
     names = [setting.replace("_", "-") for setting in settings]
     metrics = list({row.metric: None for row in rows})
-    header = f"mean {metrics[0]}" if len(metrics) == 1 else "mean of the primary metric"
-    table = Table("task", "method", *names, "runs", Column(header, overflow="fold"), caption_justify="left")
+    header = f"mean {metrics[0].replace('_', ' ')}" if len(metrics) == 1 else "mean of the primary metric"
+    table = Table("task", "method", *names, "runs", header, caption_justify="left")
     if len(rows) > 1 and best:
         table.caption = "* the best mean on its task; python -m reports table has intervals and verdicts"
     for row in rows:
