@@ -19,7 +19,7 @@ from experiments.cli.parser import parse_task
 from experiments.config import RunConfig, registered, uses_cuda
 from experiments.errors import UsageError, check_numbers, did_you_mean
 from experiments.process.device import visible_gpus
-from experiments.sweeping.grid import SEEDS, Axis, crossed, names_of, resolved, sized, varied
+from experiments.sweeping.grid import PARTS, SEEDS, Axis, crossed, names_of, resolved, sized, varied
 from experiments.sweeping.jobs import LARGEST_JOBS, Job
 from experiments.sweeping.learning_rates import LearningRateSearch, SeedGroup, seed_groups
 from experiments.sweeping.named_grids import NAMED_GRIDS, axes_of_grid
@@ -153,7 +153,7 @@ def configurations(overrides: Overrides, options: SweepOptions) -> list[RunConfi
 def axes_of(overrides: Overrides, options: SweepOptions) -> dict[str, Axis]:
     """What a command line varies besides method, size and seed, by the option that says so.
 
-    Raises UsageError for a grid or a setting that there is not.
+    Raises UsageError for an unknown grid, and as `axis_of_words` does.
     """
     if options.grid is not None and (options.study or overrides.task_name is None):
         raise UsageError("--grid needs a TASK and --methods, and no --study, which has runs of its own")
@@ -176,11 +176,13 @@ def _check_axes(
 ) -> None:
     """Raise UsageError if two options decide the same setting, or an axis is of a method that does not run."""
     parts = {name.partition(".")[0] for axis in axes.values() for name in axis.settings}
-    absent = sorted(parts - {"adapter", "task", "train"} - methods.keys())
+    absent = sorted(parts - {*PARTS} - methods.keys())
     if absent:
         raise UsageError(f"--vary names {absent[0]}, which is not among the methods of this sweep")
-    sizing = "--sizes" if options.sizes else None if options.grid is None else f"--grid {options.grid}"
-    fixed = {f"{name}.{cls.size_field}": sizing for name, cls in methods.items() if cls.size_field and sizing}
+    fixed = {}
+    if options.sizes or options.grid is not None:
+        sizing = "--sizes" if options.sizes else f"--grid {options.grid}"
+        fixed |= {f"{name}.{cls.size_field}": sizing for name, cls in methods.items() if cls.size_field}
     fixed |= {f"{method}.{name}": "--set" for method, names in settings.items() for name in names}
     if options.search_lr is not None:
         fixed["train.learning_rate"] = "--search-lr"
