@@ -43,6 +43,7 @@ class LanguageTask(PreparedTask):
     """
 
     training: list[Row]
+    train_items: int
     validation: list[Row]
     familiar: list[Row]  # on which drift is measured
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 
 CONNECTION_SECONDS = 5.0  # a hub that does not answer within this time is not tried again
 
@@ -58,7 +58,7 @@ def fetch(
             reason = _no_connection(missing) if reachable else "not in the cache"
             reachable = False
         except (HFValidationError, OSError, ValueError) as refused:
-            reason = _first_line(refused)
+            reason = first_line(refused)
         failures.append(f"{source} ({reason})")
     raise TaskError(_not_found(option, name, sources[0], failures, kind))
 
@@ -78,8 +78,4 @@ def _not_found(option: str, name: str, source: str, failures: Sequence[str], kin
 
 
 def _no_connection(error: Exception) -> str:
-    return f"not in the cache, and the hub does not answer: {_first_line(error.__cause__ or error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"not in the cache, and the hub does not answer: {first_line(error.__cause__ or error)}"

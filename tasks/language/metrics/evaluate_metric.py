@@ -13,7 +13,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 from tasks.file_digests import file_digest
 from tasks.language.metrics.text_metric import Corpus, Score, TextMetric
 
@@ -106,7 +106,7 @@ class _Module:
                 output = self._compute(corpus)
             except Exception as error:  # modules raise whatever their libraries raise
                 raise TaskError(
-                    f"{OPTION} '{self.name}' failed on texts and references ({_first_line(error)}): expected a metric "
+                    f"{OPTION} '{self.name}' failed on texts and references ({first_line(error)}): expected a metric "
                     "that takes predictions and references as texts, and nothing else"
                 ) from error
             self._last = corpus, _by_label(_label(self.name), output, len(corpus.texts))
@@ -143,7 +143,7 @@ def _load(name: str) -> Any:
         return evaluate.load(str(script) if script.is_file() else name, keep_in_memory=True, seed=0)
     except Exception as error:  # evaluate raises a dozen types for a missing module, package or network
         raise TaskError(
-            f"{OPTION} '{name}' could not be loaded by the evaluate library ({_first_line(error)}): expected a folder "
+            f"{OPTION} '{name}' could not be loaded by the evaluate library ({first_line(error)}): expected a folder "
             "with a module script, or a metric of the hub, which needs a network the first time"
         ) from error
 
@@ -178,8 +178,3 @@ def _numbers(value: Any, texts: int) -> float | list[float] | None:
 
 def _label(name: str) -> str:
     return re.sub(r"\W", "_", _script(name).stem if _local_digest(name) else name.rsplit("/", 1)[-1])
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -41,7 +41,7 @@ def has_template(base: LanguageModel) -> bool:
 
 
 def _plain_row(base: LanguageModel, conversation: Conversation, index: int) -> Row:
-    """The prompt as it is, a line break unless either side has white space, the completion and the end of text."""
+    """The prompt, a line break unless either side has white space, the completion and the end of text."""
     prompt, completion = (message.content for message in conversation.messages)
     separator = "" if prompt[-1:].isspace() or completion[:1].isspace() else "\n"
     return base.prompt_ids(prompt + separator), [*base.text_ids(completion), base.tokenizer.eos_token_id]
@@ -52,18 +52,17 @@ def _chat_row(base: LanguageModel, conversation: Conversation, index: int) -> Ro
     if not has_template(base):
         lines = "".join(f"{message.role.capitalize()}: {message.content}\n" for message in before)
         # the space belongs to the answer's first token, as in running text
-        return base.prompt_ids(f"{lines}Assistant:"), [
-            *base.text_ids(f" {answer.content}"),
-            base.tokenizer.eos_token_id,
-        ]
+        completion = [*base.text_ids(f" {answer.content}"), base.tokenizer.eos_token_id]
+        return base.prompt_ids(f"{lines}Assistant:"), completion
     prompt = _rendered(base, conversation, before, add_generation_prompt=True)
     whole = _rendered(base, conversation, [*before, answer])
     if not whole.startswith(prompt):
         raise TaskError(
             f"'{base.name}': its chat template writes another text before an answer than before an open one, so that "
-            "the answer cannot be told from its prompt; use data with prompt and completion, or another base"
+            "the answer cannot be separated from its prompt; use data with prompt and completion, or another base"
         )
-    return _template_ids(base, prompt), _ended(base, _template_ids(base, whole.removeprefix(prompt)))
+    # the template writes its special tokens itself
+    return base.text_ids(prompt), _ended(base, base.text_ids(whole.removeprefix(prompt)))
 
 
 def _rendered(base: LanguageModel, conversation: Conversation, messages: Sequence[Message], **options: Any) -> str:
@@ -77,11 +76,6 @@ def _rendered(base: LanguageModel, conversation: Conversation, messages: Sequenc
             f"--task.data, {conversation.place}: the chat template of '{base.name}' refuses this conversation "
             f"({refused}): correct its roles and their order"
         ) from None
-
-
-def _template_ids(base: LanguageModel, text: str) -> list[int]:
-    """The template writes its special tokens itself."""
-    return base.text_ids(text)
 
 
 def _ended(base: LanguageModel, ids: list[int]) -> list[int]:

@@ -21,7 +21,7 @@ DRAWN_ITEMS = 2000
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 TABLES = (".jsonl", ".json", ".csv", ".tsv")
 BEYOND_TRAIN = "conversations of train beyond --task.train-items"
-LEAST = 10  # conversations in one file that is split
+LEAST = 10  # prompts in a file of which validation or test is a tenth
 FORMS = (
     f"'{DRAWN}', a JSONL, JSON or CSV file, a folder with train, validation and test files, one of {', '.join(SETS)}, "
     "or a hub dataset 'org/name'"
@@ -67,7 +67,7 @@ def load(data: str, train_items: int | None, test_items: int, on_bad_item: OnBad
 
 
 def as_conversations(splits: ConversationSplits) -> ConversationSplits:
-    """The same with every prompt and completion as the messages of a user and an assistant."""
+    """The same splits, with every prompt and completion as the messages of a user and an assistant."""
     parts = {
         name: [replace(item, is_chat=True) for item in getattr(splits, name)]
         for name in ("train", "validation", "test")
@@ -93,39 +93,32 @@ def _sample(items: list[Conversation], count: int | None) -> list[Conversation]:
 
 
 def _drawn(train_items: int, test_items: int) -> ConversationSplits:
-    from tasks.language.data.sft import word_problems
+    from tasks.language.data.sft.word_problems import NEW_SHARE, distinct_problems
 
     taken: set[str] = set()
-    test, validation, train = (
-        word_problems.distinct_problems(count, seed, new_share, taken)
-        for count, seed, new_share in (
-            (test_items, 3, word_problems.NEW_SHARE),
-            (test_items, 2, word_problems.NEW_SHARE),
-            (train_items, 1, 0.0),
-        )
-    )
+    test = distinct_problems(test_items, 3, NEW_SHARE, taken)
+    validation = distinct_problems(test_items, 2, NEW_SHARE, taken)
+    train = distinct_problems(train_items, 1, 0.0, taken)
     return ConversationSplits(train, validation, test, DRAWN, f"{DRAWN}-1 ({train_items} drawn)")
 
 
 def _from_folder(folder: Path, bad: BadItems) -> tuple[dict[str, list[Conversation]], str]:
     files = {split: _split_file(folder, names) for split, names in SPLIT_NAMES.items()}
-    found = {split: file for split, file in files.items() if file is not None}
-    if "train" not in found:
+    existing = {split: file for split, file in files.items() if file is not None}
+    if "train" not in existing:
         raise TaskError(
             f"--task.data '{folder}' has no train file: expected train.jsonl (or .json, .csv), and validation.jsonl "
             "and test.jsonl, which are otherwise taken from it"
         )
-    return {split: _read(file, bad, split) for split, file in found.items()}, file_digest(*found.values())
+    return {split: _read(file, bad, split) for split, file in existing.items()}, file_digest(*existing.values())
 
 
 def _split_file(folder: Path, names: Sequence[str]) -> Path | None:
     """The split's file. Raises TaskError if there are several."""
-    files = [
-        folder / f"{name}{suffix}" for name in names for suffix in TABLES if (folder / f"{name}{suffix}").is_file()
-    ]
+    files = [file for name in names for suffix in TABLES if (file := folder / f"{name}{suffix}").is_file()]
     if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise TaskError(f"--task.data '{folder}' has {names} for one split: expected one of them; remove the others")
+        several = ", ".join(file.name for file in files)
+        raise TaskError(f"--task.data '{folder}' has {several} for one split: expected one of them; remove the others")
     return files[0] if files else None
 
 
@@ -154,10 +147,12 @@ def _from_hub(data: str, bad: BadItems) -> tuple[dict[str, list[Conversation]], 
 def _divided(parts: dict[str, list[Conversation]], data: str, bad: BadItems) -> dict[str, list[Conversation]]:
     """All three splits: those that the data lack are a tenth of the training conversations each, split by prompt."""
     missing = [split for split in ("validation", "test") if split not in parts]
+    if not missing:
+        return parts
     groups: dict[str, list[Conversation]] = {}
-    for item in parts["train"] if missing else ():
+    for item in parts["train"]:
         groups.setdefault(conversation_key(item), []).append(item)
-    if missing and len(groups) < LEAST:
+    if len(groups) < LEAST:
         advice = bad.advice("use a file with more different prompts")
         raise TaskError(
             f"--task.data '{data}' has {numbered(len(groups), 'prompt')} that can be used; expected at least {LEAST}, "
@@ -165,12 +160,11 @@ def _divided(parts: dict[str, list[Conversation]], data: str, bad: BadItems) -> 
         )
     shuffled, divided = list(groups.values()), dict(parts)
     Random(0).shuffle(shuffled)
-    tenth = len(shuffled) // LEAST
+    tenth = len(shuffled) // 10
     for split in missing:
         divided[split] = [item for group in shuffled[:tenth] for item in group]
         shuffled = shuffled[tenth:]
-    if missing:
-        divided["train"] = [item for group in shuffled for item in group]
+    divided["train"] = [item for group in shuffled for item in group]
     return divided
 
 

@@ -36,9 +36,9 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is said, and which messages (their indices) are completions, on which the loss is taken.
+    """Messages, and the indices of those that are completions, on which the loss is taken.
 
-    `place` says where it is in its file ("line 5"). Without `is_chat` the messages are a prompt and its completion.
+    `place` is its place in the file ("line 5"). Without `is_chat` the messages are a prompt and its completion.
     """
 
     place: str

@@ -7,17 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.bad_items import first_names
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 from tasks.pretrained import hub
 
-FILES = (
-    "*.parquet",
-    "*.json",
-    "*.jsonl",
-    "*.jsonl.gz",
-    "*.csv",
-    "README.md",
-)  # the page names the configurations
+FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "*.csv", "README.md")  # README.md lists the configurations
 
 
 class InstructionSet(NamedTuple):
@@ -52,11 +45,10 @@ def instruction_set(data: str) -> InstructionSet | None:
     """What `data` names: a known set, or "org/name" or "org/name:config"; None if it has neither form."""
     repository, _, config = data.partition(":")
     known = SETS.get(data.lower())
-    if known is None and hub.is_repository(repository):
-        return next((each for each in SETS.values() if each[:2] == (repository, config or None)), None) or (
-            InstructionSet(repository, config or None)
-        )
-    return known
+    if known is not None or not hub.is_repository(repository):
+        return known
+    typed = InstructionSet(repository, config or None)
+    return next((each for each in SETS.values() if each[:2] == typed[:2]), typed)
 
 
 def read_hub(chosen: InstructionSet, data: str) -> tuple[dict[str, list[tuple[str, Mapping[str, Any]]]], str]:
@@ -77,7 +69,7 @@ def _load(folder: Path, chosen: InstructionSet, data: str) -> Mapping[str, Any]:
     try:
         return datasets.load_dataset(str(folder), name=chosen.config)  # pyright: ignore[reportReturnType]
     except Exception as broken:  # datasets raises a dozen types for a broken dataset
-        reason = str(broken.__cause__ or broken).strip().splitlines()[0]
+        reason = first_line(broken.__cause__ or broken)
         raise TaskError(
             f"--task.data '{data}' cannot be read ({reason}): expected parquet, JSON or CSV files with train and, "
             "where there are several, the configuration as 'org/name:configuration'"
