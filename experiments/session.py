@@ -168,11 +168,10 @@ def _record(session: _Session, prepared: PreparedTask | None) -> dict[str, Any]:
             base = base_evaluation(prepared)
             head["base_evaluation"] = dict(base.measured)
             untuned = {"base_figures": figures_of(config, base)["metrics"]}
-            in_training = config.train.evaluate_every is not None
-            base_part = base_evaluation(prepared, config.train.evaluate_share) if in_training else None
+            curve = _curve(session, prepared)
             attachment = reserve_and_attach(config, prepared)
             setup = time.perf_counter() - started
-            body = _train_and_measure(session, prepared, attachment, base, base_part)
+            body = _train_and_measure(session, prepared, attachment, base, curve)
         body["seconds"]["setup"] = round(setup, 2)
         return head | {"status": "finished", "reason": None} | body
     except Diverged as failure:
@@ -223,14 +222,14 @@ def _train_and_measure(
     prepared: PreparedTask,
     attachment: Attachment,
     base: Evaluation,
-    base_part: Evaluation | None,
+    curve: QualityCurve | None,
 ) -> dict[str, Any]:
     from experiments.records.shared_training import load_training
     from experiments.training.memory import peak, reset_peak
 
     config, folder, device = session.config, session.folder, device_of(session.config)
     if session.trained is None:
-        training = _train(session, prepared, attachment, base_part)
+        training = _train(session, prepared, attachment, curve)
     else:
         if distributed.is_main():
             print(f"already trained, only the evaluation runs: {session.trained.path}", file=sys.stderr)
@@ -272,14 +271,15 @@ def _warn_repeated_items(train_items: int | None, settings: ResolvedTrain) -> No
         print(f"{train_items} training items are fewer than the {per_step} of a step: items repeat", file=sys.stderr)
 
 
-def _curve(session: _Session, prepared: PreparedTask, base_part: Evaluation | None) -> QualityCurve | None:
-    """The quality curve of a run that asks for one; `base_part` is the same part of the base's evaluation."""
+def _curve(session: _Session, prepared: PreparedTask) -> QualityCurve | None:
+    """The quality curve of a run that asks for one; evaluates the untuned base on the curve's items."""
     from experiments.training.logs.quality_curve import QualityCurve
 
     config = session.config
     every, share = config.train.evaluate_every, config.train.evaluate_share
-    if base_part is None or every is None:
+    if every is None:
         return None
+    base_part = base_evaluation(prepared, share)
 
     def measure() -> dict[str, Any]:
         return figures_of(config, prepared.finish(prepared.evaluate_part(share), base_part))["metrics"]
@@ -288,7 +288,7 @@ def _curve(session: _Session, prepared: PreparedTask, base_part: Evaluation | No
 
 
 def _train(
-    session: _Session, prepared: PreparedTask, attachment: Attachment, base_part: Evaluation | None
+    session: _Session, prepared: PreparedTask, attachment: Attachment, curve: QualityCurve | None
 ) -> dict[str, Any]:
     """Train; returns the record's entries about it. A run of 0 steps has no memory, operations or time per step."""
     from experiments.measure.step_costs import step_costs
@@ -299,7 +299,6 @@ def _train(
     if settings.steps == 0:
         return {"seconds": {"train": 0.0}, "training": {"steps": 0}}
     _warn_repeated_items(prepared.train_items, settings)
-    curve = _curve(session, prepared, base_part)
     trainer = Trainer(
         prepared,
         attachment,

@@ -17,7 +17,10 @@ from experiments.sweeping.runner import runs_of
 
 @dataclass(frozen=True)
 class ResultRow:
-    """The runs of one setting over its seeds: how many had which outcome, and the primary metric of the finished."""
+    """The runs of one setting over its seeds: how many had which outcome, and the primary metric of the finished.
+
+    `better` is "higher" or "lower"; `measured` has the units, sample counts and extractors of the values, mostly one.
+    """
 
     task: str
     method: str
@@ -26,6 +29,7 @@ class ResultRow:
     metric: str
     better: str
     values: Sequence[float]
+    measured: Sequence[str] = ()
 
     @property
     def value(self) -> float | None:
@@ -48,7 +52,7 @@ def row_of(group: SeedGroup) -> ResultRow:
     config = group.configs[0]
     finished = [record for record in records if record is not None and record["status"] == "finished"]
     metric = finished[0]["primary_metric"] if finished else config.task.primary_metric
-    values = [record["metrics"][metric]["value"] for record in finished if metric in record["metrics"]]
+    figures = [record["metrics"][metric] for record in finished if metric in record["metrics"]]
     return ResultRow(
         config.task.name,
         describe_adapter(config.adapter),
@@ -56,7 +60,8 @@ def row_of(group: SeedGroup) -> ResultRow:
         Counter(map(outcome_of, records)),
         metric,
         config.task.all_metrics()[metric].better,
-        values,
+        [figure["value"] for figure in figures],
+        list({f"{figure['unit']} n={figure['n']}, {figure['extractor']}".strip(): None for figure in figures}),
     )
 
 
@@ -71,15 +76,15 @@ def outcome_of(record: Mapping[str, Any] | None) -> str:
 
 def best_of(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The row with the best mean of each task and metric, of those that all seeds finished."""
-    best: dict[tuple[str, str], ResultRow] = {}
+    complete: dict[tuple[str, str], list[ResultRow]] = {}
     for row in rows:
-        complete = set(row.outcomes) == {"finished"}
-        if row.value is not None and complete:
-            rival = best.setdefault((row.task, row.metric), row)
-            sign = 1 if row.better == "higher" else -1
-            if rival.value is not None and sign * row.value > sign * rival.value:
-                best[row.task, row.metric] = row
-    return list(best.values())
+        if row.values and set(row.outcomes) == {"finished"}:
+            complete.setdefault((row.task, row.metric), []).append(row)
+    return [max(alike, key=_goodness) for alike in complete.values()]
+
+
+def _goodness(row: ResultRow) -> float:
+    return mean(row.values) if row.better == "higher" else -mean(row.values)
 
 
 def show_results(groups: Sequence[SeedGroup]) -> None:
@@ -94,9 +99,16 @@ def show_results(groups: Sequence[SeedGroup]) -> None:
     metrics = list({row.metric: None for row in rows})
     header = f"mean {metrics[0].replace('_', ' ')}" if len(metrics) == 1 else "mean of the primary metric"
     table = Table("task", "method", *names, "runs", header, caption_justify="left")
+    notes = [f"{task} {metric}: {measured}" for task, metric, measured in _measured(rows)]
     if len(rows) > 1 and best:
-        table.caption = "* the best mean on its task; python -m reports table has intervals and verdicts"
+        notes.append("* the best mean on its task; python -m reports table has intervals and verdicts")
+    table.caption = "\n".join(notes) or None
     for row in rows:
         is_best = len(rows) > 1 and any(row is each for each in best)
         table.add_row(*row.cells(settings, is_best, with_metric=len(metrics) > 1))
     Console(highlight=False, markup=False).print(table)
+
+
+def _measured(rows: Sequence[ResultRow]) -> list[tuple[str, str, str]]:
+    """The task, the metric, and what its values were measured with, each once."""
+    return list({(row.task, row.metric, measured): None for row in rows for measured in row.measured})
