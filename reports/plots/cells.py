@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
@@ -16,7 +17,9 @@ from reports.plots.style import COLOURS
 DARK = 0.45  # darkness (1 - luma) of a cell from which on text is white
 FAILED, CHOSEN, INK = "#d8dbe0", COLOURS[1], "#2b2f36"
 WORSE = "//"  # hatch of cells that are worse than the untuned base
-TOP = 0.97  # share of the panel's height where marks of values outside of it lie
+TOP, BOTTOM = 0.97, 0.03  # shares of the panel's height where marks of values outside of it lie
+ROW, MOST_ROWS = 0.045, 5  # the same, between rows of marks
+EDGE = "_edge"  # label of the marks, which no legend shows
 
 
 class Interval(Protocol):
@@ -74,7 +77,15 @@ def mark_cut_intervals(panel: Axes, places: Iterable[float], intervals: Iterable
 
 
 def mark_outside(panel: Axes, places: Sequence[float], sign: str, colour: Any, at: float = TOP) -> None:
-    """Marks at an edge of the panel: triangles for values outside of it, crosses for failed runs."""
-    panel.plot(
-        places, [at] * len(places), sign, color=colour, markersize=5, transform=panel.get_xaxis_transform(), zorder=4
-    )
+    """Marks at an edge of the panel: triangles for values outside of it, crosses for failed runs.
+
+    They lie in the first row from the edge in which no other line has a mark at one of these places.
+    """
+    if not places:
+        return
+    inwards = ROW if at < 0.5 else -ROW
+    rows = [at + inwards * row for row in range(MOST_ROWS)]
+    used = [(line.get_ydata(), {*np.asarray(line.get_xdata())}) for line in panel.lines if line.get_label() == EDGE]
+    free = (y for y in rows if not any(np.allclose(other, y) and taken & {*places} for other, taken in used))
+    look: dict[str, Any] = {"markersize": 5, "transform": panel.get_xaxis_transform(), "zorder": 4, "label": EDGE}
+    panel.plot(places, [next(free, rows[-1])] * len(places), sign, color=colour, **look)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from reports.costs.table import CostLine, CostTable, Row
 from reports.plots.style import COLOURS, GREY, escape, new_figure
 from reports.text.costs import amount, labels
 
 COLUMNS = 3
+BELOW = 18  # points from a panel to its legend, which leave room for the tick labels
 SINGLE = (
     "parameters",
     "adapter_bytes",
@@ -64,7 +67,7 @@ def _bars(panel: Axes, rows: Sequence[Row], parts: Sequence[CostLine], title: st
     values = [[(cell.value or 0.0) if (cell := part.cell(row)) else 0.0 for row in rows] for part in parts]
     starts = [0.0] * len(rows)
     for part, widths, colour in zip(parts, values, (*COLOURS, GREY) * 2, strict=False):
-        label = escape(part.title.removeprefix("- ")) if len(parts) > 1 else None
+        label = escape(part.title.removeprefix("- ").removesuffix(f" {title}")) if len(parts) > 1 else None
         panel.barh(range(len(rows)), widths, left=starts, height=0.62, color=colour, label=label)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     panel.set_title(escape(title))
@@ -82,7 +85,7 @@ def _bars(panel: Axes, rows: Sequence[Row], parts: Sequence[CostLine], title: st
                 amount(parts[0], width), (width, place), (3, 0), textcoords="offset points", va="center", fontsize=7
             )
     if len(parts) > 1:
-        panel.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        _legend_below(panel, columns=2)
 
 
 def _ratios(panel: Axes, rows: Sequence[Row], lines: Sequence[CostLine]) -> None:
@@ -98,4 +101,13 @@ def _ratios(panel: Axes, rows: Sequence[Row], lines: Sequence[CostLine]) -> None
         label = escape(line.title.removeprefix("latency "))
         panel.errorbar(middles, places, xerr=ends, fmt="o", markersize=4, color=colour, capsize=2, label=label)
     panel.set_title("latency, as a ratio")
-    panel.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+    _legend_below(panel, columns=1)
+
+
+def _legend_below(panel: Axes, columns: int) -> None:
+    """Below the tick labels, whatever the panel's height."""
+    figure = panel.get_figure(root=True)
+    assert figure is not None  # of a panel that was drawn
+    below = ScaledTranslation(0, -BELOW / 72, figure.dpi_scale_trans)
+    place: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "bbox_transform": panel.transAxes + below}
+    panel.legend(fontsize=6.5, loc="upper center", ncols=columns, **place)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.errors import ReportError
-from reports.plots.cells import mark_cut_intervals, mark_outside
+from reports.plots.cells import BOTTOM, TOP, mark_cut_intervals, mark_outside
 from reports.plots.legends import TOO_MANY, add_legend
 from reports.plots.loss import line_looks
+from reports.plots.pareto import LOG_SPAN
 from reports.plots.style import GREY, MARKERS, escape, label_levels, new_figure
 from reports.quality_curves import GroupCurve, best_settings, curve_metrics, group_curves, n_text
 from reports.sweeps.grid import shown_range
@@ -22,7 +24,7 @@ from reports.text.format import count_text, join_sorted, number_text
 MOST_NAMED = 8  # lines whose best step the note names
 NOTE = (
     "Thick: mean over seeds; thin: single seeds. Ringed: the best step, its bar a 95 % interval; no run stops there. A "
-    "cross ends the line of a failed run; a triangle at the edge marks a mean outside of the frame."
+    "cross ends the line of a failed run; triangles at the edge mark means and intervals that go on outside."
 )
 
 
@@ -38,13 +40,11 @@ def quality_curves(table: Table, metric: str) -> tuple[Figure, list[str]]:
     curves = best_settings(found)
     groups = [curve.group for curve in curves]
     figure, (panel,) = new_figure(1, width=6.4, height=4.0)
-    low, high = _frame(curves, lower)
-    margin = 0.06 * (high - low)
-    panel.set_ylim(low - margin, high + margin)
+    _set_frame(panel, curves, lower)
     looks, sizes = line_looks(groups), sorted({group.size.value for group in groups if group.size})
     for curve in curves:
         place = sizes.index(curve.group.size.value) if curve.group.size else len(sizes)
-        _line(panel, curve, looks[id(curve.group)], MARKERS[place % len(MARKERS)], 0.045 * place)
+        _line(panel, curve, looks[id(curve.group)], MARKERS[place % len(MARKERS)])
     _mark_base(panel, curves)
     panel.set_xlim(left=0)
     panel.set_xlabel("step")
@@ -70,16 +70,22 @@ def _missing(table: Table, metric: str) -> str:
     )
 
 
-def _frame(curves: Sequence[GroupCurve], lower: bool) -> tuple[float, float]:
-    """All means that are worth telling apart; the untuned base's figure may lie outside."""
-    trained = [mean.value for curve in curves for step, mean in curve.means if step > 0]
-    trained = trained or [point.value for curve in curves for point in curve.points]
-    ends = [best[1].value for curve in curves if (best := curve.best)]
-    low, high = shown_range(trained, lower)
-    return min([low, *ends]), max([high, *ends])
+def _set_frame(panel: Axes, curves: Sequence[GroupCurve], lower: bool) -> None:
+    """From the best mean to where the curves begin after the base, on a log axis if that is far."""
+    trained = [[mean.value for step, mean in curve.means if step > 0] for curve in curves]
+    trained = [own for own in trained if own] or [[point.value for point in curve.points] for curve in curves]
+    ends = shown_range([value for own in trained for value in own], lower)
+    begin = float(np.median([own[0] for own in trained]))
+    low, high = min(*ends, begin), max(*ends, begin)
+    if low > 0 and high > LOG_SPAN * low:
+        panel.set_yscale("log")
+        panel.set_ylim(low / 1.15, high * 1.15)
+    else:
+        margin = 0.06 * (high - low)
+        panel.set_ylim(low - margin, high + margin)
 
 
-def _line(panel: Axes, curve: GroupCurve, look: Mapping[str, Any], marker: str, shift: float) -> None:
+def _line(panel: Axes, curve: GroupCurve, look: Mapping[str, Any], marker: str) -> None:
     colour, style = look["color"], {"color": look["color"], "linestyle": look["linestyle"]}
     for _, points in (*(curve.finished if len(curve.finished) > 1 else ()), *curve.failed):
         panel.plot([p.step for p in points], [p.value for p in points], linewidth=0.8, alpha=0.4, **style)
@@ -97,8 +103,8 @@ def _line(panel: Axes, curve: GroupCurve, look: Mapping[str, Any], marker: str, 
     bottom, top = panel.get_ylim()
     above = [s for s, mean in zip(steps, means, strict=True) if s > 0 and mean > top]
     below = [s for s, mean in zip(steps, means, strict=True) if s > 0 and mean < bottom]
-    mark_outside(panel, above, "^", colour, at=0.97 - shift)
-    mark_outside(panel, below, "v", colour, at=0.03 + shift)
+    mark_outside(panel, above, "^", colour, at=TOP)
+    mark_outside(panel, below, "v", colour, at=BOTTOM)
 
 
 def _mark_base(panel: Axes, curves: Sequence[GroupCurve]) -> None:

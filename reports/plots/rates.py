@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from reports.plots.cells import TOP, Cell, draw_cell, mark_outside
+from reports.plots.cells import Cell, draw_cell, mark_outside
 from reports.plots.legends import add_legend
 from reports.plots.style import COLOURS, MARKERS, QUIET, escape, new_figure, save, slug, style_context
 from reports.plots.sweeps.u_curves import size_colour
@@ -115,17 +115,17 @@ def curves(searches: Sequence[SavedSearch]) -> Figure:
 
 
 def _curve(panel: Axes, search: SavedSearch, sizes: Sequence[float]) -> None:
-    """A size has the same look in all panels, and its marks at the upper edge lie in a row of their own."""
+    """A size has the same look in all panels."""
     place = sizes.index(search.size) if search.size is not None else 0
     colour = COLOURS[0] if search.size is None else size_colour(place, len(sizes))
-    marker, edge = MARKERS[place % len(MARKERS)], TOP - 0.045 * place
+    marker = MARKERS[place % len(MARKERS)]
     finite = [(rate, loss) for rate, loss in search.losses() if loss is not None]
     failed = [rate for rate, loss in search.losses() if loss is None]
     above = [rate for rate, loss in finite if loss > panel.get_ylim()[1]]
     panel.plot(*zip(*finite, strict=True), marker=marker, color=colour, markersize=4, label=_size_text(search) or None)
     panel.plot(search.chosen, search.best, "o", color=colour, fillstyle="none", markersize=10)
-    mark_outside(panel, above, "^", colour, edge)
-    mark_outside(panel, failed, "x", colour, edge)
+    mark_outside(panel, above, "^", colour)
+    mark_outside(panel, failed, "x", colour)
 
 
 def limits(searches: Sequence[SavedSearch]) -> tuple[float, float]:

@@ -28,7 +28,8 @@ function quality(task, off, { y, log, tint: bySize }) {
   if (bySize) curves.sort((a, b) => (task.groups[a.group].size ?? 0) - (task.groups[b.group].size ?? 0));
   const trained = curves.flatMap((c) => c.values.filter((_, i) => c.steps[i] > 0));
   if (!trained.length) return null;
-  const [low, high] = shownRange(trained, metric.lower), margin = 0.08 * (high - low), named = new Set();
+  const first = curves.map((c) => c.values[c.steps.findIndex((step) => step > 0)]).filter((value) => value !== undefined).sort((p, q) => p - q), begin = first[first.length >> 1];
+  const ends = shownRange(trained, metric.lower), [low, high] = [Math.min(...ends, begin), Math.max(...ends, begin)], margin = 0.08 * (high - low), named = new Set();
   const traces = curves.flatMap((c) => {
     const group = task.groups[c.group], sizes = [...new Set(task.groups.filter((g) => g.method === group.method).map((g) => g.size))].sort((a, b) => a - b);
     const tint = bySize ? sizeTint(task, group.size) : look(task.methods.indexOf(group.method)).colour;

@@ -14,6 +14,8 @@ import pytest
 from reports.__main__ import main
 from reports.costs.table import build_cost_table
 from reports.errors import ReportError
+from reports.plots.costs import cost_bars
+from reports.plots.style import style_context
 from reports.text.costs import labels, render
 from tests.reports.synthetic import record, write
 
@@ -151,6 +153,23 @@ def test_cost_records_need_no_runs(tmp_path, capsys):
 def test_a_task_without_costs_is_one_sentence(tmp_path):
     with pytest.raises(ReportError, match=re.escape("run `python -m experiments.costs drawings --runs")):
         main(["costs", "drawings", "--runs", str(tmp_path)])
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_the_legends_of_the_bars_lie_just_below_the_tick_labels(tmp_path, count):
+    for size in range(1, count + 1):
+        write_costs(tmp_path, costs("lora", size))
+    with style_context():
+        plot = cost_bars(build_cost_table(tmp_path, "drawings"))
+        assert plot is not None
+        plot.draw_without_rendering()
+    legends = [(panel, legend) for panel in plot.axes if (legend := panel.get_legend())]
+    assert len(legends) == 3
+    for panel, legend in legends:
+        box = legend.get_window_extent()
+        ticks = [tick.get_window_extent() for tick in panel.get_xticklabels() if tick.get_text()]
+        assert not [tick for tick in ticks if tick.overlaps(box)]
+        assert min(tick.y0 for tick in ticks) - box.y1 < 0.02 * plot.bbox.width
 
 
 def test_cost_plots_are_reproducible(runs, tmp_path, capsys):

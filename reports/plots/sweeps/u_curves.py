@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from reports.errors import ReportError
-from reports.plots.cells import mark_cut_intervals, mark_outside
+from reports.plots.cells import BOTTOM, TOP, mark_cut_intervals, mark_outside
 from reports.plots.legends import add_right_legend
 from reports.plots.style import COLOURS, MARKERS, escape, new_figure
 from reports.run_groups import RunGroup, size_text, value_text
@@ -111,10 +111,10 @@ def _panel(
     sizes: Sequence[float],
 ) -> None:
     sized = sorted(lines, key=lambda line: line.size.value if line.size else 0.0)
-    for i, line in enumerate(sized):
+    for line in sized:
         at = [places[value_text(settings_with_size(group)[axis])] for group in line.groups]
         points = sorted(zip(at, line.groups, strict=True), key=lambda pair: pair[0])
-        _line(panel, points, *_look(line, sizes), metric, lower, _label(line), 0.045 * i)
+        _line(panel, points, *_look(line, sizes), metric, lower, _label(line))
     _horizontal_axis(panel, places, settings_with_size(lines[0].groups[0])[axis])
 
 
@@ -151,7 +151,6 @@ def _line(
     metric: str,
     lower: bool,
     label: str | None,
-    shift: float,  # of the marks at the edge, a share of the panel's height: they do not cover other lines' marks
 ) -> None:
     means = [(x, mean) for x, group in points if (mean := group.mean(metric))]
     panel.plot(
@@ -172,10 +171,10 @@ def _line(
             panel.plot(x, mean.value, "o", color=colour, fillstyle="none", markersize=10)
     bottom, top = panel.get_ylim()
     mark_cut_intervals(panel, [x for x, _ in means], [mean for _, mean in means], colour)
-    mark_outside(panel, [x for x, mean in means if mean.value > top], "^", colour, at=0.97 - shift)
-    mark_outside(panel, [x for x, mean in means if mean.value < bottom], "v", colour, at=0.03 + shift)
+    mark_outside(panel, [x for x, mean in means if mean.value > top], "^", colour)
+    mark_outside(panel, [x for x, mean in means if mean.value < bottom], "v", colour, at=BOTTOM)
     failed = [x for x, group in points if not group.values(metric)]
-    mark_outside(panel, failed, "x", colour, at=0.97 - shift if lower else 0.03 + shift)
+    mark_outside(panel, failed, "x", colour, at=TOP if lower else BOTTOM)
 
 
 def _limits(panel: Axes, groups: Sequence[RunGroup], metric: str, lower: bool) -> None:

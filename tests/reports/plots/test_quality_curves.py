@@ -188,3 +188,13 @@ def test_the_lines_are_those_that_a_run_writes(tmp_path):
     (folder / "curve.jsonl").write_text(json.dumps({"step": 18, "seconds": 0.6, "metrics": {"kid": line}}) + "\n")
     (point,) = run_curve(read_run(folder), "kid")
     assert (point.step, point.value, point.low, point.high, point.n) == (18, 98.6, 35.3, 215.5, 4)
+
+
+@pytest.mark.parametrize(("first", "scale"), [(900.0, "linear"), (90_000.0, "log")])
+def test_the_frame_reaches_from_the_best_mean_to_where_the_curves_begin(tmp_path, first, scale):
+    for seed in range(2):
+        curve(write(tmp_path, record(seed=seed)), {0: 1e9, 10: first, 20: 320.0, 30: 310.0 + seed, 40: 300.0})
+    panel = reports.plot("curves", tmp_path).axes[0]
+    bottom, top = panel.get_ylim()
+    assert bottom < 300 < first < top < 2 * first
+    assert panel.get_yscale() == scale

@@ -13,7 +13,9 @@ from safetensors.numpy import save_file
 
 import reports
 from reports.errors import ReportError
+from reports.plots.cells import BOTTOM, ROW, TOP, mark_outside
 from reports.plots.pareto import front
+from reports.plots.style import new_figure, style_context
 from reports.spectra import by_layer, layer_and_type
 from tests.reports.sweeps.grids import RANKS, RATES, grid_record, write_grid
 from tests.reports.synthetic import figure, record, write
@@ -225,3 +227,15 @@ def _inside(text, low, high) -> bool:
     box = text.get_window_extent()
     x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     return low[0] <= x <= high[0] or low[1] <= y <= high[1]
+
+
+def test_marks_at_one_place_lie_below_each_other_at_the_edge():
+    with style_context():
+        _, (panel,) = new_figure(1)
+        panel.set_xlim(0, 10)
+        for places in ([1, 2], [2, 3], [5], [2]):
+            mark_outside(panel, places, "^", "red")
+        mark_outside(panel, [2], "v", "red", at=BOTTOM)
+    heights = [float(np.asarray(line.get_ydata())[0]) for line in panel.lines]
+    assert heights == pytest.approx([TOP, TOP - ROW, TOP, TOP - 2 * ROW, BOTTOM])
+    assert panel.get_legend_handles_labels() == ([], [])
