@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,7 +18,7 @@ from tasks.diffusion.evaluation.metrics.leakage import Leakage
 from tasks.diffusion.evaluation.metrics.similarity import Similarity
 from tasks.diffusion.evaluation.metrics.validation_loss import ValidationLoss
 from tasks.diffusion.evaluation.metrics.vendi import VendiScore
-from tasks.diffusion.evaluation.prompt_kinds import in_styles, named, repeated
+from tasks.diffusion.evaluation.prompt_kinds import KINDS, in_styles, named, repeated
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
 from tasks.errors import TaskError
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 DRAWN = {"instance_prompt": "a picture of sks mushroom", "class_prompt": "a picture of a mushroom", "kind": "mushroom"}
 DRAWN_HELD_OUT = 24
 CLIP_T = "agreement with the prompt that names the class (CLIP-T)"
+KIND_AND_BACKGROUND = Alignment(
+    meaning="the class and the prompt's background found in the picture",
+    world="objects",
+    attributes=("kind", "background"),
+    shuffle=False,  # every prompt names the same class
+)
 PAPERS_PICTURES = 6  # at most that Ruiz et al. train on
 # The first of the paper's prompts that suit objects and living subjects alike (its supplement, "Dataset").
 CONTEXTS = (
@@ -53,12 +59,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         Similarity(),
         ClipImageSimilarity(),
         ClipScore(meaning=CLIP_T),
-        Alignment(
-            meaning="the class and the prompt's background found in the picture",
-            world="objects",
-            attributes=("kind", "background"),
-            shuffle=False,  # every prompt names the same class
-        ),
+        KIND_AND_BACKGROUND,
         Leakage(),
         VendiScore(),
         BaseAlignment(),
@@ -151,20 +152,15 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
     def prompts_of_kinds(self, splits: PictureSplits) -> dict[str, list[Prompt]]:
         """The training caption; its subject without other words; contexts that training lacks; other styles."""
         count = self.prompt_kind_items
-        if not count:
-            return {}
         shown = {"kind": DRAWN["kind"]} if self.is_drawn else {}
         trained = Prompt(self.subject_prompt, self.described_prompt, shown)
         trigger = Prompt(named(trained.text), named(trained.caption), shown)
         return {
             "trained": [trained] * count,
             "trigger": [trigger] * count,
-            "content": repeated([self._in_context(trained, *each) for each in self._new_contexts()], count),
+            "content": repeated([_in_context(trained, *each) for each in self._new_contexts()], count),
             "style": in_styles([trained] * count, self.base),
         }
-
-    def _in_context(self, prompt: Prompt, words: str, shown: dict[str, str]) -> Prompt:
-        return Prompt(f"{prompt.text} {words}", f"{prompt.caption} {words}", {**prompt.attributes, **shown})
 
     def _new_contexts(self) -> list[tuple[str, dict[str, str]]]:
         """Words and attributes of contexts that the training pictures do not show, as far as that is known."""
@@ -178,15 +174,10 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
 
     def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
         everywhere: list[ImageMetric] = [Similarity(), ClipScore(meaning=CLIP_T), VendiScore()]
-        kind, both = (
-            Alignment(meaning=meaning, world="objects", attributes=attributes, shuffle=False)
-            for meaning, attributes in (
-                ("the class found in the picture", ("kind",)),
-                ("the class and the prompt's background found in the picture", ("kind", "background")),
-            )
-        )
-        drawn = self.is_drawn
-        named_class, in_context = ([*everywhere, metric] if drawn else everywhere for metric in (kind, both))
+        if not self.is_drawn:
+            return dict.fromkeys(KINDS, everywhere)
+        kind = replace(KIND_AND_BACKGROUND, meaning="the class found in the picture", attributes=("kind",))
+        named_class, in_context = [*everywhere, kind], [*everywhere, KIND_AND_BACKGROUND]
         return {"trained": named_class, "trigger": named_class, "content": in_context, "style": named_class}
 
     def base_prompts(self) -> list[Prompt]:
@@ -242,3 +233,8 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         folder = Path(self.data)
         count = len(subject_files(folder, self.held_out)) if folder.is_dir() else PAPERS_PICTURES
         return held_out_sizes(count, self.held_out)
+
+
+def _in_context(prompt: Prompt, words: str, shown: dict[str, str]) -> Prompt:
+    """The prompt with further words, and the attributes that they add."""
+    return Prompt(f"{prompt.text} {words}", f"{prompt.caption} {words}", {**prompt.attributes, **shown})

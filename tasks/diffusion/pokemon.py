@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from tasks.diffusion.data.caption_files import Columns
-    from tasks.diffusion.data.splits import PictureSplits
+    from tasks.diffusion.data.splits import Pictures, PictureSplits
     from tasks.diffusion.evaluation.metrics.image_metric import ImageMetric
     from tasks.diffusion.text_to_image import TextToImage
     from tasks.diffusion.worlds.creatures import Creatures
@@ -138,19 +138,12 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
     def prompts(self, splits: PictureSplits) -> list[Prompt]:
         """The test pictures' captions."""
-        test = splits.test
-        attributes = test.attributes or [{}] * len(test)
-        return [Prompt(text, text, shown) for text, shown in zip(test.captions, attributes, strict=True)]
+        return _as_prompts(splits.test)
 
     def prompts_of_kinds(self, splits: PictureSplits) -> dict[str, list[Prompt]]:
         """Training captions; "a creature"; the same captions with a held-out combination; in another style."""
         count = self.prompt_kind_items
-        if not count:
-            return {}
-        train = splits.train
-        attributes = train.attributes or [{}] * len(train)
-        pairs = zip(train.captions, attributes, strict=True)
-        trained = repeated([Prompt(text, text, shown) for text, shown in pairs][:count], count)
+        trained = repeated(_as_prompts(splits.train)[:count], count)
         style = in_styles(trained, self.base)
         if self.data != "creatures":
             return {"trained": trained, "style": style}
@@ -182,6 +175,12 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
     def validation_pictures(self) -> int:
         return value_of(self.validation_items)
+
+
+def _as_prompts(pictures: Pictures) -> list[Prompt]:
+    """The pictures' captions, with the attributes that they show."""
+    attributes = pictures.attributes or [{}] * len(pictures)
+    return [Prompt(text, text, shown) for text, shown in zip(pictures.captions, attributes, strict=True)]
 
 
 def _recombined(world: Creatures, attributes: Mapping[str, str], index: int) -> Prompt:

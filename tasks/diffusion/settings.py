@@ -111,7 +111,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
         """Prompts of the base's pretraining domain, on which drift is measured."""
 
     def prompts_of_kinds(self, splits: PictureSplits) -> dict[str, list[Prompt]]:
-        """`prompt_kind_items` prompts of each kind that these data have; none if there are no such items."""
+        """`prompt_kind_items` (at least 1) prompts of each kind that these data have."""
         return {}
 
     def metrics_of_kinds(self) -> dict[str, list[ImageMetric]]:
@@ -123,7 +123,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
             return self.metrics
         from tasks.diffusion.evaluation.metrics.of_kind import of_kinds
 
-        return declare(*self.metrics.values(), *of_kinds(self.metrics_of_kinds().items()))
+        return declare(*self.metrics.values(), *of_kinds(self.metrics_of_kinds()))
 
     def kind_sets(self) -> tuple[int, ...]:
         """The number of pictures of each kind."""

@@ -62,7 +62,7 @@ class TextToImage(PreparedTask):
         task = self.task
         models = EvaluationModels.load(task.features, task.scorer, self.base.device)
         real = RealPictures(self.splits, self.base, models, class_prompt)
-        kinds = task.prompts_of_kinds(self.splits)
+        kinds = task.prompts_of_kinds(self.splits) if task.prompt_kind_items else {}
         sampled = SampledPrompts(task.prompts(self.splits), task.base_prompts(), self.sampling, kinds)
         inputs = MetricInputs(self.base, models, real, sampled, self.validation_loss)
         return ImageEvaluation(list(task.all_metrics().values()), inputs, task.evaluation_seeds)

@@ -83,7 +83,7 @@ class SampledPrompts:
     kinds: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
 
     def key(self) -> dict[str, Any]:
-        """All of it, for cache keys."""
+        """All of it, for cache keys; without kinds of prompts as before there were any."""
         return {name: value for name, value in asdict(self).items() if name != "kinds" or value}
 
 

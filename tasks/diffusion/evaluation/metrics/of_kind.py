@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,6 @@ class OfKind(ImageMetric):
         return replace(self.measured.compute(inputs.of_kind(self.kind)), item_values=None)
 
 
-def of_kinds(metrics: Iterable[tuple[str, Iterable[ImageMetric]]]) -> list[OfKind]:
-    """The metrics of each kind, given as pairs of a kind and its metrics."""
-    return [OfKind.of(metric, kind) for kind, each in metrics for metric in each]
+def of_kinds(metrics: Mapping[str, Iterable[ImageMetric]]) -> list[OfKind]:
+    """The metrics of each kind, from those that its pictures are measured with."""
+    return [OfKind.of(metric, kind) for kind, each in metrics.items() for metric in each]
