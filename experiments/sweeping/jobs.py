@@ -145,6 +145,7 @@ def describe_adapter(adapter: Adapter) -> str:
 
 
 def in_words(value: Any) -> str | None:
+    """A setting's value as a table or a progress line shows it; None if it is not set."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
