@@ -233,7 +233,7 @@ class Attachment(ABC):
     def merged(self) -> Iterator[None]:
         """A context in which the model has its own modules, with the method in their weights; restored bit for bit.
 
-        Raises AdapterError for a method that is no change of weights.
+        Raises AdapterError for a method that is not a change of weights.
         """
         self.merge()
         try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.language.e2e import EndToEnd
     from tasks.language.facts import Facts
     from tasks.language.planted import Planted
+    from tasks.language.sft import Sft
     from tasks.language.style import Style
 
 _MODULES = {
@@ -45,6 +46,7 @@ _MODULES = {
     "tasks.language.e2e": ("EndToEnd",),
     "tasks.language.facts": ("Facts",),
     "tasks.language.planted": ("Planted",),
+    "tasks.language.sft": ("Sft",),
     "tasks.language.style": ("Style",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -54,6 +56,7 @@ __all__ = [  # noqa: RUF022  (tasks first)
     "DreamBooth",
     "EndToEnd",
     "Style",
+    "Sft",
     "Planted",
     "PlantedDenoiser",
     "Facts",

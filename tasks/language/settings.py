@@ -49,7 +49,7 @@ class LanguageSettings(PretrainedSettings, ABC):
         return recommended(self.base, self.name, adapter)
 
     def load_for_text(self, device: torch.device, **generation: Any) -> LoadedLanguageModel:
-        """The base without its data, which goes on from any text; `generation` are the defaults of its generation."""
+        """Load the base without its data, to continue any text; `generation` has the defaults of its generation."""
         from tasks.language.model.loaded_base import LoadedLanguageModel
 
         return LoadedLanguageModel(

@@ -137,6 +137,7 @@ def balanced(moments: Tensor, rank: int) -> Tensor:
     pairs are those closest to it.
     """
     sums, moments = moments[:-1, -1:], moments[:-1, :-1]
+    # (m, m - 1): the directions orthogonal to the sums, along which the mean is 0
     centred = torch.linalg.qr(torch.cat([sums, torch.eye(len(sums)).double()], dim=1)).Q[:, 1:]
     strengths, vectors = torch.linalg.eigh(centred.T @ moments @ centred)
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))

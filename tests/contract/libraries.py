@@ -42,7 +42,6 @@ REFUSALS = (ValueError, TypeError, NotImplementedError)  # what a library raises
 NAMES = {
     "initial_output_is_that_of_the_base": "starts from another output",
     "every_parameter_gets_a_gradient": "some parameters have no gradient at this point",
-    "bf16_weights": "no bf16 weights",
     "its_own_tools_load_it": "LyCORIS' own loader does not read its file (broken upstream)",
 }
 

@@ -30,7 +30,7 @@ def prepared(task):
     return task.prepare(CPU)
 
 
-def test_pairs_are_what_they_are_said_to_be():
+def test_pairs_have_the_numbers_that_were_asked_for():
     pairs = FACTS.draw(range(100, 400))
     keys, values = [tuple(key) for key, _ in pairs], [value for _, value in pairs]
     assert len(set(keys)) == len(pairs) == 200

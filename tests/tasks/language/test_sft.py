@@ -138,7 +138,7 @@ def test_a_line_break_joins_prompt_and_completion_unless_there_is_white_space(ba
     assert after[-1] == base.tokenizer.eos_token_id
 
 
-def test_a_template_that_refuses_is_told_in_one_sentence(base):
+def test_the_refusal_of_a_template_is_one_sentence(base):
     base.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(TaskError, match=r"line 1: the chat template of .* refuses .*roles must alternate"):
         chat.completion_rows(base, conversation(*TURNS))

@@ -62,7 +62,7 @@ def test_completions_are_the_assistants_messages_of_the_completion_alone():
         ({"messages": [{"role": "user", "content": None}, CHAT[1]]}, "has no text in 'content'"),
     ],
 )
-def test_what_is_no_conversation(row, expected):
+def test_rows_that_are_not_conversations(row, expected):
     with pytest.raises(Unreadable, match=expected):
         conversation_of("line 1", row)
 
