@@ -53,6 +53,7 @@ class LearnedDenoiser(PreparedTask):
         self.train_items = len(drawn.train)
         self.teacher = self.update.teacher(self.backbone, self._forward)
         self._effects: dict[str, np.ndarray] = {}
+        self.captions = drawn.test.captions
         self.inputs = [[tensor_digest(part.pixels), part.captions] for part in (drawn.validation, drawn.test)]
         self.facts = {
             "base": self.base.name,
@@ -148,9 +149,8 @@ class LearnedDenoiser(PreparedTask):
             RECOVERED.name: recovered(distances, effects, self.extractor),
             DISTANCE: self.metrics[DISTANCE].figure(distances.mean(), len(pictures), self.extractor),
         }
-        captions = self.inputs[1][1]
         items = [
-            {"item": i, "caption": captions[i], "distance": distances[k], "effect": effects[k]}
+            {"item": i, "caption": self.captions[i], "distance": distances[k], "effect": effects[k]}
             for k, i in enumerate(pictures)
         ]
         return Evaluation(figures, items)

@@ -77,8 +77,7 @@ class Facts(LanguageSettings, Task, name="facts"):
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.facts_task import FactsMetaModel
 
-        length = 1 + self.key_tokens + self.value_tokens
-        return FactsMetaModel(self.base, length, self.pairs, self.drift_items, self.logits_at_once)
+        return FactsMetaModel(self.base, self.facts.row_length, self.pairs, self.drift_items, self.logits_at_once)
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         return self.load_for_text(device, no_repeat_ngram_size=0, max_new_tokens=self.value_tokens)

@@ -43,11 +43,10 @@ class MemorisedFacts(LanguageTask):
 
     def select_items(self) -> None:
         facts, base = self.random_facts, self.base
-        length = 1 + facts.key_tokens + facts.value_tokens
-        if length > base.positions:
+        if facts.row_length > base.positions:
             raise TaskError(
-                f"a key and its value take {length} positions, and '{base.name}' has {base.positions}: choose a "
-                "smaller --task.key-tokens or --task.value-tokens"
+                f"a key and its value take {facts.row_length} positions, and '{base.name}' has {base.positions}: "
+                "choose a smaller --task.key-tokens or --task.value-tokens"
             )
         self.familiar = self.familiar_rows(min(LONGEST_FAMILIAR, base.positions))
         start = base.document_ids("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,14 @@ class LearnedTeacher(TextModelling):
         metrics: Mapping[str, Metric],
         update: PlantedUpdate,
     ):
-        self.update, self._teacher = update, None
+        self.update = update
         super().__init__(base, splits, max_length, drift_items, metrics)
 
-    @property
+    @cached_property
     def teacher(self) -> Teacher:
         """Made once, of the untuned base."""
-        if self._teacher is None:
-            with torch.no_grad(), self.backbone.computing():
-                self._teacher = self.update.teacher(self.backbone, self._forward)
-        return self._teacher
+        with torch.no_grad(), self.backbone.computing():
+            return self.update.teacher(self.backbone, self._forward)
 
     def _forward(self) -> None:
         """Run the model on training rows, on which the teacher's update is balanced; one by one, without padding."""

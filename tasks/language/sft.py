@@ -125,8 +125,9 @@ class Sft(LanguageSettings, Task, name="sft"):
 
         generated = self.test_items, self.num_beams, self.max_new_tokens, self.max_length
         shape = EvaluationShape(self.test_items, 2 * self.drift_items, self.max_length, *generated)
-        settings = self.label_smoothing, shape, self.logits_at_once, self.packing
-        return LanguageMetaModel(self.base, self.max_length, *settings)
+        return LanguageMetaModel(
+            self.base, self.max_length, self.label_smoothing, shape, self.logits_at_once, packed=self.packing
+        )
 
     def load_base(self, device: torch.device) -> LoadedLanguageModel:
         from tasks.language.data.sft import conversation_data

@@ -24,7 +24,7 @@ from tasks.language.metrics.answers import (
     matches,
     share_right,
 )
-from tasks.language.metrics.perplexity import perplexity
+from tasks.language.metrics.perplexity import Losses, perplexity
 from tasks.language.model import likelihood
 from tasks.language.model.bases import LanguageModel
 from tasks.language.model.chat import end_ids, has_template
@@ -113,7 +113,10 @@ class SupervisedFineTuning(LanguageTask):
         texts = [text.strip() for text in generate(self.base, prompts, self.beam_search, True, self.ends)]
         completions = [item.conversation.completion for item in test]
         figures, columns = self._answer_figures(texts, completions)
-        nats, tokens = self._perplexity(test, figures)
+        losses, of_row = self._losses(test)
+        nats, tokens = np.bincount(of_row, losses.nats), np.bincount(of_row, losses.tokens)
+        if COMPLETION_PERPLEXITY.name in self.metrics:
+            figures[COMPLETION_PERPLEXITY.name] = perplexity(COMPLETION_PERPLEXITY, losses, self.extractor, of_row)
         likelihood_figures, artifacts = self.likelihood_figures(self.validation_items, share)
         items = [
             {"item": i, "prompt": item.conversation.prompt, "text": texts[i], "completion": completions[i]}
@@ -141,15 +144,10 @@ class SupervisedFineTuning(LanguageTask):
         kept = {name: figure for name, figure in figures.items() if name in self.metrics}
         return kept, columns
 
-    def _perplexity(
-        self, test: Sequence[ConversationRows], figures: dict[str, Figure]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Add the perplexity of all completions of the conversations; the nats and tokens of each, (n,)."""
+    def _losses(self, test: Sequence[ConversationRows]) -> tuple[Losses, np.ndarray]:
+        """The losses of all completions (rows), and the index of the conversation that each is from, (rows,)."""
         of_row = np.repeat(np.arange(len(test)), [len(item.rows) for item in test])
-        losses = likelihood.losses(self.base, [row for item in test for row in item.rows])
-        if COMPLETION_PERPLEXITY.name in self.metrics:
-            figures[COMPLETION_PERPLEXITY.name] = perplexity(COMPLETION_PERPLEXITY, losses, self.extractor, of_row)
-        return np.bincount(of_row, losses.nats), np.bincount(of_row, losses.tokens)
+        return likelihood.losses(self.base, [row for item in test for row in item.rows]), of_row
 
     def _not_measured(self, figures: Mapping[str, Figure]) -> dict[str, str]:
         name = ANSWER_ACCURACY.name

@@ -13,8 +13,7 @@ from tasks.errors import TaskError
 from tasks.file_digests import file_digest
 from tasks.language.data.kept_apart import SharedItems, beyond, normalised
 from tasks.language.data.meanings import Item, Pair, grouped, meaning_key
-from tasks.language.data.triples import FORMS as TRIPLE_FORMS
-from tasks.language.data.triples import read_triples, triple_files
+from tasks.language.data.triples import TRIPLE_FORMS, read_triples, triple_files
 from tasks.tables import read_numbered_csv
 
 DRAWN = "restaurants"  # by this package

@@ -30,6 +30,11 @@ class RandomFacts:
         """Entropy of one value."""
         return self.value_tokens * math.log2(self.symbols)
 
+    @property
+    def row_length(self) -> int:
+        """Tokens of a pair after a start token."""
+        return 1 + self.key_tokens + self.value_tokens
+
     def draw(self, vocabulary: Sequence[int]) -> list[Pair]:
         """The pairs, of tokens of the vocabulary. Raises TaskError if it is too small."""
         if self.symbols > len(vocabulary):

@@ -19,7 +19,7 @@ from tasks.language.data.meanings import Item
 
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # of a task: in names of files
 BETWEEN, PARTS = " | ", " : "
-FORMS = (
+TRIPLE_FORMS = (
     "WebNLG's train.json, dev.json and test.json (or folders of XML files), or DART's dart-v1.1.1-full-train.json, ..."
 )
 
@@ -49,7 +49,7 @@ def read_triples(files: Sequence[Path], source: str, bad: BadItems) -> list[Item
         try:
             entries = _xml_entries(file) if file.suffix == ".xml" else _json_entries(file)
         except (OSError, ValueError, ElementTree.ParseError) as error:
-            raise TaskError(f"--task.data '{file}' cannot be read ({error}): expected {FORMS}") from error
+            raise TaskError(f"--task.data '{file}' cannot be read ({error}): expected {TRIPLE_FORMS}") from error
         for number, raw in enumerate(entries, start=1):
             place = f"{file.name} entry {number}"
             with bad.skipped():
@@ -120,7 +120,7 @@ def _checked(place: str, raw: Any, source: str) -> Entry:
             raise WrongForm("no text in English that is marked as good")
     except (WrongForm, AttributeError, KeyError, TypeError) as wrong:
         problem = str(wrong) if isinstance(wrong, WrongForm) else "another form"
-        sentence = f"--task.data '{source}', {place}, has {problem}: expected {FORMS}; correct that entry"
+        sentence = f"--task.data '{source}', {place}, has {problem}: expected {TRIPLE_FORMS}; correct that entry"
         raise BadItem("unusable entries", place, sentence) from None
     return Entry(place, triples, texts)
 
