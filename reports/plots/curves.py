@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLoc
 
 from reports.plots.cells import mark_cut_intervals
 from reports.plots.legends import add_legend
-from reports.plots.style import GREY, escape, label_levels, method_colours, method_markers, new_figure
+from reports.plots.style import GREY, escape, label_levels, method_colours, method_markers, metric_label, new_figure
 from reports.references import references
 from reports.run_groups import RunGroup, distinct_label, plot_lines
 from reports.text import notes
@@ -38,8 +38,7 @@ def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
         _mark_cut(panel, groups, metric, field)
     add_legend(figure, panels)
     lower = groups[0].figures(metric)[0].better == "lower"
-    unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
-    panels[0].set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
+    panels[0].set_ylabel(metric_label(metric, groups, lower))
     return figure
 
 

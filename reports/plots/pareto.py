@@ -15,9 +15,8 @@ from reports.costs.fields import COSTS
 from reports.errors import ReportError
 from reports.plots.legends import add_legend
 from reports.plots.point_labels import label_key, label_points, short_labels
-from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, new_figure
+from reports.plots.style import COLOURS, GREY, escape, method_colours, method_markers, metric_label, new_figure
 from reports.run_groups import RunGroup, by_method
-from reports.text import notes
 from reports.text.table import cost_text
 
 DRIFT = "drift"  # the metric of forgetting
@@ -73,10 +72,8 @@ class Horizontal:
             raise ReportError(
                 f"no run of '{task}' has a metric or a cost '{name}'{meant}: expected one of {', '.join(known)}"
             )
-        unit = notes.unit_text([figure for group in groups for figure in group.figures(name)])
-        better = figures[name].better
-        title = f"{name}{f' ({unit})' if unit else ''}, {better} is better"
-        return cls(name, title, better == "lower", False)
+        lower = figures[name].better == "lower"
+        return cls(name, metric_label(name, groups, lower), lower, False)
 
 
 def pareto(groups: Sequence[RunGroup], metric: str) -> Plotted:
@@ -172,8 +169,7 @@ def _panel(
     _axis(panel, [x for x, _ in shown], axis, minutes)
     _vertical_axis(panel, [y for _, y in shown])
     label_points(panel, points, [labels[id(group)] for group in groups], above=lower)
-    unit = notes.unit_text([figure for group in groups for figure in group.figures(metric)])
-    panel.set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
+    panel.set_ylabel(metric_label(metric, groups, lower))
 
 
 def _untuned(groups: Sequence[RunGroup], metric: str, axis: Horizontal) -> tuple[float, float] | None:
@@ -215,4 +211,4 @@ def _axis(panel: Axes, values: Sequence[float], axis: Horizontal, minutes: bool)
     if axis.cost:
         name = axis.name
         panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} min" if minutes else cost_text(name, x)))
-    panel.set_xlabel(escape(axis.title))
+    panel.set_xlabel(axis.title)

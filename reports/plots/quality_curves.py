@@ -14,7 +14,7 @@ from reports.plots.cells import BOTTOM, TOP, mark_cut_intervals, mark_outside
 from reports.plots.legends import TOO_MANY, add_legend
 from reports.plots.loss import line_looks
 from reports.plots.pareto import LOG_SPAN
-from reports.plots.style import GREY, MARKERS, escape, label_levels, new_figure
+from reports.plots.style import GREY, MARKERS, label_levels, metric_label, new_figure
 from reports.quality_curves import GroupCurve, best_settings, curve_metrics, group_curves, n_text
 from reports.sweeps.grid import shown_range
 from reports.tables import Table
@@ -48,8 +48,7 @@ def quality_curves(table: Table, metric: str) -> tuple[Figure, list[str]]:
     _mark_base(panel, curves)
     panel.set_xlim(left=0)
     panel.set_xlabel("step")
-    unit = notes.unit_text([figure for group in table.rows for figure in group.figures(metric)])
-    panel.set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
+    panel.set_ylabel(metric_label(metric, groups, lower))
     named = add_legend(figure, [panel], above=False)
     left = len(found) - len(curves)
     others = [f"Left out: {count_text(left, 'other setting')} of a method and size, which end worse."] if left else []

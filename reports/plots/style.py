@@ -15,6 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.run_groups import RunGroup
+from reports.text.notes import unit_text
+
 # The palette of Okabe and Ito, which colour-blind readers can distinguish, without yellow (invisible on white)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -43,6 +46,7 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
 }
 DPI = 160
+LONG = 7  # characters of a value below a panel
 
 
 class NotebookFigure(Figure):
@@ -142,6 +146,18 @@ def style_context() -> Any:
 def escape(text: str) -> str:
     """Text from a record without TeX: matplotlib parses $...$ and fails if it is not valid mathematics."""
     return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+
+
+def metric_label(metric: str, groups: Sequence[RunGroup], lower: bool) -> str:
+    """The label of a metric's axis, escaped: its unit, and in a second line which direction is better."""
+    unit = unit_text([figure for group in groups for figure in group.figures(metric)])
+    return f"{escape(f'{metric} ({unit})' if unit else metric)}\n{'lower' if lower else 'higher'} is better"
+
+
+def set_value_ticks(panel: Axes, places: Sequence[float], texts: Sequence[str]) -> None:
+    """Name values on the horizontal axis, slanted if they are too long to stand side by side."""
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, texts)) > LONG else {}
+    panel.set_xticks(places, [escape(text) for text in texts], **slanted)
 
 
 def slug(name: str) -> str:

@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.plots.cells import mark_cut_intervals
-from reports.plots.style import COLOURS, GREY, QUIET, escape, new_figure
+from reports.plots.style import COLOURS, GREY, QUIET, escape, metric_label, new_figure, set_value_ticks
 from reports.run_groups import value_text
 from reports.sweeps.main_effects import HOW, Effect, Model, effect_notes, main_effects
 from reports.tables import Table
-from reports.text import notes
 
 COLUMNS, ROWS = 4, 4  # panels side by side; methods
 
@@ -26,7 +25,6 @@ def effect_plots(table: Table, metric: str | None = None) -> tuple[Figure, list[
     shown = [(model, model.effects[:COLUMNS]) for model in models]
     columns = max(len(effects) for _, effects in shown)
     figure, panels = new_figure(columns, len(shown), width=3.0, height=2.9, sharey="row")
-    unit = notes.unit_text([figure for group in table.rows for figure in group.figures(models[0].metric)])
     for row, (model, effects) in enumerate(shown):
         own = panels[row * columns : (row + 1) * columns]
         for panel, effect in zip(own, effects, strict=False):
@@ -35,10 +33,7 @@ def effect_plots(table: Table, metric: str | None = None) -> tuple[Figure, list[
             panel.set_title(escape(f"{several}{effect.setting}"), fontsize=9 if several == "" else 8)
         for surplus in own[len(effects) :]:
             surplus.set_visible(False)
-        lower = table.lower_is_better[model.metric]
-        better = "lower" if lower else "higher"
-        text = f"{model.metric}{f' ({unit})' if unit else ''}, {better} is better"
-        own[0].set_ylabel(escape(text), fontsize=8)
+        own[0].set_ylabel(metric_label(model.metric, table.rows, table.lower_is_better[model.metric]), fontsize=8)
     more = [model.method for model in models if len(model.effects) > COLUMNS]
     left = [f"{method}: the {COLUMNS} largest effects." for method in more]
     return figure, [*(line for model in models for line in effect_notes(model)), HOW, *left]
@@ -55,9 +50,7 @@ def _panel(panel: Axes, model: Model, effect: Effect) -> None:
         panel.set_yscale("log")
     _fit(panel, model.effects, model.log)
     mark_cut_intervals(panel, places, effect.levels, COLOURS[0])
-    texts = [escape(value_text(level.value)) for level in effect.levels]
-    slanted = {"rotation": 30, "ha": "right"} if max(map(len, texts)) > 7 else {}
-    panel.set_xticks(places, texts, **slanted)
+    set_value_ticks(panel, places, [value_text(level.value) for level in effect.levels])
     panel.set_xlim(-0.5, len(places) - 0.5)
     panel.set_xlabel(f"{_percent(effect.share)} of variance, p {_p_text(effect.p)}", fontsize=8, color=QUIET)
 

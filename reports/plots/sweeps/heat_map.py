@@ -10,11 +10,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from reports.plots.cells import Cell, draw_cell
-from reports.plots.style import QUIET, NotebookFigure, escape
+from reports.plots.style import QUIET, NotebookFigure, escape, metric_label, set_value_ticks
 from reports.run_groups import RunGroup, value_text
 from reports.sweeps.grid import Grid, grids, shown_range, worse_than_base
 from reports.tables import Table
-from reports.text import notes
 from reports.text.format import count_text
 
 MOST = 12  # panels
@@ -43,10 +42,8 @@ def heat_maps(table: Table, over: Sequence[str] = (), metric: str | None = None)
         _panel(panel, grid, scale, colours)
     for surplus in panels[len(shown) :]:
         surplus.remove()
-    unit = notes.unit_text([figure for group in table.rows for figure in group.figures(first.metric)])
-    label = f"{first.metric}{f' ({unit})' if unit else ''}, {'lower' if first.lower else 'higher'} is better"
     bar = figure.colorbar(ScalarMappable(scale, colours), ax=panels[: len(shown)], fraction=0.05, pad=0.02, aspect=25)
-    bar.set_label(escape(label), fontsize=8)
+    bar.set_label(metric_label(first.metric, table.rows, first.lower), fontsize=8)
     left = [f"{count_text(len(found) - MOST, 'smaller grid')} not shown."] if len(found) > MOST else []
     return figure, [" ".join([NOTE, *left])]
 
@@ -61,8 +58,7 @@ def _panel(panel: Axes, grid: Grid, scale: Normalize, colours: str) -> None:
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
-    slanted = {"rotation": 30, "ha": "right"} if max(len(value_text(v)) for v in grid.columns) > 8 else {}
-    panel.set_xticks(range(len(grid.columns)), [escape(value_text(value)) for value in grid.columns], **slanted)
+    set_value_ticks(panel, range(len(grid.columns)), [value_text(value) for value in grid.columns])
     panel.set_yticks(range(len(grid.rows)), [escape(value_text(value)) for value in grid.rows])
     panel.set_xlim(-0.5, len(grid.columns) - 0.5)
     panel.set_ylim(-0.5, len(grid.rows) - 0.5)

@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from reports.errors import ReportError
 from reports.plots.legends import add_legend
 from reports.plots.pareto import DRIFT
-from reports.plots.style import COLOURS, GREY, MARKERS, escape, new_figure
+from reports.plots.style import COLOURS, GREY, MARKERS, escape, metric_label, new_figure
 from reports.records import Run
 from reports.run_groups import distinct_label
 from reports.tables import Table
-from reports.text import notes
 from reports.text.format import count_text
 
 SOURCE = "intruders_of"  # the fact that names the fingerprint of the scaled run
@@ -85,7 +84,5 @@ def _panel(
     for base in bases:
         if base is not None and low - (high - low) / 4 <= base <= high + (high - low) / 4:
             panel.axhline(base, color=GREY, linestyle=":", linewidth=1)
-    unit = notes.unit_text([figure for group in table.rows for figure in group.figures(metric)])
-    better = "lower" if table.lower_is_better[metric] else "higher"
-    panel.set_ylabel(escape(f"{metric}{f' ({unit})' if unit else ''}, {better} is better"))
+    panel.set_ylabel(metric_label(metric, table.rows, table.lower_is_better[metric]))
     panel.set_xlabel("scale of the intruder dimensions")

@@ -9,12 +9,12 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from reports.errors import ReportError
 from reports.plots.cells import BOTTOM, TOP, mark_cut_intervals, mark_outside
 from reports.plots.legends import add_right_legend
-from reports.plots.style import COLOURS, MARKERS, escape, new_figure
+from reports.plots.style import COLOURS, MARKERS, escape, metric_label, new_figure, set_value_ticks
 from reports.run_groups import RunGroup, size_text, value_text
 from reports.schema import Size
 from reports.sweeps.axes import (
@@ -31,10 +31,10 @@ from reports.sweeps.axes import (
 )
 from reports.sweeps.grid import best_group, shown_range
 from reports.tables import Table
-from reports.text import notes
 from reports.text.format import count_text
 
 MOST, COLUMNS = 9, 3  # panels, and panels side by side
+MOST_TICKS = 8
 SPREAD = 10.0  # a setting whose values span this factor has a log axis
 NOTE = (
     "Ringed: the best point of a line. Near the edge: a triangle for a mean outside of the frame, a cross for a run "
@@ -74,9 +74,8 @@ def u_curves(table: Table, over: Sequence[str] = (), metric: str | None = None) 
             panel.set_xlabel(escape(axis))
             panel.tick_params(labelbottom=True)
     _add_legend(figure, panels[: len(shown)], [line for _, lines in shown for line in lines])
-    unit = notes.unit_text([figure for group in groups for figure in group.figures(name)])
     for panel in panels[: len(shown) : columns]:
-        panel.set_ylabel(escape(f"{name}{f' ({unit})' if unit else ''}, {'lower' if lower else 'higher'} is better"))
+        panel.set_ylabel(metric_label(name, groups, lower))
     left = [f"{count_text(len(found) - MOST, 'smaller panel')} not shown."] if len(found) > MOST else []
     return figure, [" ".join([NOTE, *left])]
 
@@ -198,5 +197,5 @@ def _horizontal_axis(panel: Axes, places: dict[str, float], example: Any) -> Non
         apart = numbers
     texts = {place: text for text, place in places.items()}
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_locator(FixedLocator(apart if len(apart) <= 8 else apart[:: -(-len(apart) // 8)]))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: escape(texts.get(x, f"{x:g}"))))
+    shown = apart[:: -(-len(apart) // MOST_TICKS)]
+    set_value_ticks(panel, shown, [texts[place] for place in shown])
