@@ -16,6 +16,7 @@ from reports.text.format import one_line
 ENERGY = 0.9
 INTRUDER, LEADING = 0.5, 10  # |cosine| below which one of so many leading directions is an intruder
 OUTSIDE = "other"  # of the layers: embeddings, the first and the last convolution
+MIDDLE = "mid_block"  # of a UNet: it has no number
 ROUNDING = 1e-5  # singular values below this share of the largest are rounding errors
 FACTOR = re.compile(
     r"(?P<key>.+)\.lora_A(?P<end>.*)"
@@ -137,9 +138,12 @@ def layers_in_order(keys: Iterable[str]) -> list[str]:
 
 
 def layer_and_type(key: str) -> tuple[str, str]:
+    """A matrix's block with its number, and the last two words of its name: "h.0" and "attn.c_attn"."""
     parts = key.split(".")
     at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
     kind = ".".join([part for part in parts if not part.isdigit()][-2:])
+    if MIDDLE in parts:
+        return MIDDLE, kind
     return (OUTSIDE if at is None else ".".join(parts[max(0, at - 1) : at + 1]), kind)
 
 

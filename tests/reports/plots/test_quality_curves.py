@@ -83,7 +83,7 @@ def test_the_plot_has_a_line_per_method_and_size_and_rings_the_best_step(runs):
     assert [np.asarray(line.get_xydata()).tolist() for line in rings] == [[[30, 290]], [[20, 320]]]
     thin = [np.asarray(line.get_ydata()).tolist() for line in panel.lines if line.get_linewidth() < 1]
     assert thin == [[*values.values()] for values in SEEDS]  # full has one seed, which is its mean
-    assert (panel.get_xlabel(), panel.get_ylabel()) == ("step", "kid (x1000), lower is better")
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("step", "kid (x1000)\nlower is better")
 
 
 def test_an_interval_outside_of_the_frame_is_marked(runs):
