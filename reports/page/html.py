@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from reports import tables
 from reports.costs.fields import COSTS
+from reports.errors import ReportError
 from reports.page.chart_data import chart_data
 from reports.page.gallery import gallery_rows, text_rows
 from reports.page.library import STYLE_ID, TEMPLATES, plotly_script, policy, skipped_styles, source
@@ -38,9 +39,12 @@ from reports.text.table import (
 def write_page(collection: Collection, out: Path, chosen: Sequence[str] = ()) -> Path:
     """Write OUT/index.html and return its path. The same records give the same bytes.
 
-    The page holds the `chosen` tasks, by default all. Raises ReportError if one of them has no runs.
+    The page holds the `chosen` tasks, by default all. Raises ReportError if one of them has no runs, or if no run has a
+    record that can be read.
     """
     sections = [_section(collection, task) for task in collection.chosen_tasks(chosen)]
+    if not sections:
+        raise ReportError(f"nothing to show from '{collection.folder}': {' '.join(notes.counts(collection)[:2])}")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -168,7 +168,7 @@ function bars(task, off, { y, log }) {
     const text = own.map(({ row, value: [v, low, high] }) => `${row.name}: ${line.title} ${short(v, line.unit)}${low === null ? "" : ` [${short(low, line.unit)}, ${short(high, line.unit)}]`}`);
     const group = own.map(({ row }) => task.groups.findIndex((g) => g.label === row.label));
     return { type: "bar", orientation: "h", name: plain(method), y: own.map(({ name }) => name), x: own.map(({ value }) => value[0]), customdata: group, meta: { texts: text },
-      hoverinfo: "text", hovertext: text.map(broken), text: own.map(({ value }) => short(value[0], line.unit)), textposition: "auto", marker: { color: look(task.methods.indexOf(method)).colour } };
+      hoverinfo: "text", hovertext: text.map(broken), text: own.map(({ value }) => short(value[0], line.unit)), textposition: "auto", textangle: 0, marker: { color: look(task.methods.indexOf(method)).colour } };
   }).filter((trace) => trace.x.length);
   const positive = rows.every(([, value]) => value[0] > 0);
   return { traces, title: `${line.title} by method`, height: Math.max(260, 90 + 24 * rows.length),

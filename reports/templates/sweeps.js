@@ -123,7 +123,7 @@ function effects(task, off, { y }) {
   if (!shown.length) return null;
   const names = shown.map((effect) => `${effect.method}: ${effect.setting}`), texts = shown.map((effect) => [`${effect.method}, ${effect.setting}: ${(100 * effect.share).toPrecision(2)} % of the variance of ${y}, p ${effect.p === null ? "unknown" : effect.p < 0.001 ? "< 0.001" : effect.p.toPrecision(2)}`, `mean ${y} at ${effect.levels.join(", ")}`, effect.note].join("; "));
   const trace = { type: "bar", orientation: "h", x: shown.map((effect) => 100 * effect.share), y: names.map(plain), name: "share of variance", customdata: shown.map(() => -1), meta: { texts }, hoverinfo: "text", hovertext: texts.map(broken),
-    text: shown.map((effect) => `${effect.share < 0.01 ? "< 1" : Math.round(100 * effect.share)} %`), textposition: "auto", marker: { color: shown.map((effect) => look(task.methods.indexOf(effect.method)).colour) } };
+    text: shown.map((effect) => `${effect.share < 0.01 ? "< 1" : Math.round(100 * effect.share)} %`), textposition: "auto", textangle: 0, marker: { color: shown.map((effect) => look(task.methods.indexOf(effect.method)).colour) } };
   return { traces: [trace], title: `share of the variance of ${y} by setting`, height: Math.max(220, 100 + 34 * shown.length),
     layout: layoutOf(axis("share of variance (%)", { range: [0, 100] }), axis("", { autorange: "reversed", type: "category" })) };
 }

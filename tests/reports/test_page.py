@@ -104,6 +104,15 @@ def test_only_the_chosen_tasks_are_embedded(tmp_path):
         main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path), "--tasks", "third"])
 
 
+def test_a_page_of_no_readable_run_is_refused_with_a_reason(tmp_path):
+    folder = write(tmp_path / "elsewhere", record())
+    linked = tmp_path / "runs" / folder.relative_to(tmp_path / "elsewhere")
+    linked.parent.mkdir(parents=True)
+    linked.symlink_to(folder)
+    with pytest.raises(ReportError, match="nothing to show from .*1 unreadable. Unreadable: .* outside its folder"):
+        main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path)])
+
+
 def test_the_downloads_are_the_tables_of_the_command(html, tmp_path, capsys):
     files = {a["download"]: a["href"] for tag, a in Elements(html).tags if tag == "a"}
     for name, form in (("drawings.csv", "csv"), ("drawings.tex", "latex")):
