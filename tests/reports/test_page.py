@@ -109,7 +109,7 @@ def test_a_page_of_no_readable_run_is_refused_with_a_reason(tmp_path):
     linked = tmp_path / "runs" / folder.relative_to(tmp_path / "elsewhere")
     linked.parent.mkdir(parents=True)
     linked.symlink_to(folder)
-    with pytest.raises(ReportError, match="nothing to show from .*1 unreadable. Unreadable: .* outside its folder"):
+    with pytest.raises(ReportError, match=r"nothing to show from .*1 unreadable\. Unreadable: .* outside its folder"):
         main(["page", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path)])
 
 
