@@ -16,7 +16,7 @@ from tasks.base import task_registry
 from tasks.base_evaluation import ship
 from tasks.errors import TaskError
 
-BUNDLED = ("sd-pokemon", "sd-dreambooth", "e2e", "style")
+BUNDLED = ("sd-pokemon", "sd-dreambooth", "e2e", "style", "sft")
 
 
 @dataclass(frozen=True)
