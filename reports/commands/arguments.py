@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from reports.errors import ReportError
+from reports.text.format import count_text
 
 Format = Literal["terminal", "md", "csv", "latex"]
 Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
@@ -23,4 +24,4 @@ def report_files(files: Iterable[Path], folder: Path) -> None:
         print(file, flush=True)
     if not count:
         raise ReportError("nothing to draw: no finished run has enough data; see `python -m reports table TASK`")
-    print(f"{count} files in {folder}")
+    print(f"{count_text(count, 'file')} in {folder}")

@@ -16,12 +16,15 @@ import numpy as np
 
 from reports.records import Run
 from reports.run_groups import RunGroup
+from reports.statistics.gains import moved_by_gain
 from reports.statistics.power import detectable_difference, levels_in_use
 from reports.statistics.seeds import LEVEL, Estimate, difference, holm
 
 MARGIN = 0.05  # of the reference's gain over the untuned base: differences below it count as none
 MARGIN_TEXT = f"{100 * MARGIN:g} %"
 TRAIN_ORDER = ("batch_size", "gradient_accumulation_steps", "num_processes")  # settings that order a seed's data
+
+VALIDATION_LOSS = "validation_loss"
 
 Pair = tuple[int, int]
 
@@ -116,7 +119,7 @@ class Verdicts:
         first, second = (self._values(i) for i in pair)
         if shift:
             base = self._base(pair[1])
-            second = None if base is None else second + shift * (second - base)
+            second = None if base is None else moved_by_gain(self.metric, second, base, shift)
         return None if second is None else difference(first, second, self._paired(pair))
 
     def _p_not_equivalent(self, pair: Pair) -> float | None:
@@ -162,12 +165,22 @@ def _order(group: RunGroup) -> dict[str, object]:
 def planned_reference(groups: Sequence[RunGroup]) -> RunGroup | None:
     """The group whose runs train all of the model's weights; None if there is none.
 
-    Of several, the one with the most seeds, then the one whose data order most groups share, then the first. No figure
-    has a say: a reference that is chosen for its figures is partly lucky.
+    Of several, the one with the most seeds, then the one whose data order most groups share, then the one with the
+    lowest loss on validation items, by which a search chooses rates too. No figure of the test has a say: a reference
+    that is chosen for its figures is partly lucky.
     """
     candidates = [group for group in groups if group.finished and all(map(_trains_everything, group.finished))]
     shared = [_order(group) for group in groups]
-    return max(candidates, key=lambda group: (len(group.finished), shared.count(_order(group))), default=None)
+    return max(
+        candidates,
+        key=lambda group: (len(group.finished), shared.count(_order(group)), -_validation_loss(group)),
+        default=None,
+    )
+
+
+def _validation_loss(group: RunGroup) -> float:
+    losses = group.values(VALIDATION_LOSS)
+    return float(np.mean(losses)) if losses else np.inf
 
 
 def _trains_everything(run: Run) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.errors import ReportError
 from reports.run_groups import RunGroup, value_text
+from reports.statistics.gains import is_perplexity
 from reports.sweeps.axes import differences_text, in_order, is_number, settings_with_size, varied
 from reports.tables import Table
 from reports.text.format import count_text, interval_text, one_line, tabulated
@@ -92,7 +93,8 @@ def _model(groups: Sequence[RunGroup], metric: str) -> Model | None:
     if not rows or not factors:
         return None
     observed = pd.Series([row[""] for row in rows], dtype=float)
-    log = bool(observed.min() > 0 and observed.max() > METRIC_SPAN * observed.min())
+    wide = observed.max() > METRIC_SPAN * observed.min()
+    log = bool(observed.min() > 0 and (wide or is_perplexity(metric)))
     columns = {name: _columns([row[name] for row in rows], values) for name, values in factors.items()}
     kept = _identified(columns)
     parts = {name: columns[name] for name in kept}

@@ -32,7 +32,7 @@ function short(value, unit = "") {
 
 function axis(title, more = {}) {
   const line = colour("line");
-  return { title: { text: plain(title), standoff: 8 }, gridcolor: line, linecolor: line, zeroline: false, automargin: true, exponentformat: "SI", ...more };
+  return { title: { text: plain(title).replaceAll("\n", "<br>"), standoff: 8 }, gridcolor: line, linecolor: line, zeroline: false, automargin: true, exponentformat: "SI", ...more };
 }
 
 // ticks of a log axis at 1, 2, 5, 10, ...
@@ -59,7 +59,7 @@ function levels(references) {
 }
 
 function titleOf(metric) {
-  return `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}, ${metric.lower ? "lower" : "higher"} is better`;
+  return `${metric.name}\n${metric.unit ? `${metric.unit}, ` : ""}${metric.lower ? "lower" : "higher"} is better`;
 }
 
 function hoverOf(task, index, metric, more = "") {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reports.run_groups import RunGroup, plot_lines, size_text
+from reports.statistics.gains import gain
 from reports.statistics.verdicts import MARGIN, MARGIN_TEXT, Verdict
 from reports.tables import Table
 from reports.text.format import one_line, short_text
@@ -55,8 +56,8 @@ def _near(group: RunGroup, reference: RunGroup, metric: str) -> bool:
     if None in bases:
         return False
     base = float(np.mean(np.array(bases, float)))
-    gain, whole = (float(np.mean(g.values(metric))) - base for g in (group, reference))
-    return whole != 0 and gain / whole >= 1 - MARGIN
+    own, whole = (gain(metric, float(np.mean(g.values(metric))), base) for g in (group, reference))
+    return whole != 0 and own / whole >= 1 - MARGIN
 
 
 def _unseen(metric: str, verdicts: Sequence[Verdict]) -> str:

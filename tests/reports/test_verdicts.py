@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html import unescape
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reports.__main__ import main
 from reports.plots.draw import draw
 from reports.records import Run, collect
 from reports.run_groups import RunGroup
 from reports.schema import Config, FigureRecord, ParametersRecord, Record, Size
+from reports.statistics.gains import gain, moved_by_gain
 from reports.statistics.verdicts import Verdicts, planned_reference
 from reports.tables import build
 from tests.reports.synthetic import record, study, write, write_items
@@ -140,6 +144,24 @@ def test_the_reference_is_the_group_that_trains_everything():
     assert planned_reference([partly, whole]) is whole
     assert planned_reference([whole, other]) is other  # more seeds, whatever the figures
     assert planned_reference([partly]) is None
+
+
+def test_of_several_references_the_validation_loss_decides():
+    """Not the figures of the test, which the best of many owes to luck as well."""
+    rates = [
+        group("full", [score], settings={"train.learning_rate": rate}) for rate, score in enumerate((9.0, 1.0, 5.0))
+    ]
+    for loss, each in zip((3.0, 2.0, 4.0), rates, strict=True):
+        each.finished[0].record.metrics["validation_loss"] = FigureRecord(loss)
+    assert planned_reference(rates) is rates[1]
+
+
+@given(st.floats(1.01, 3.0), st.floats(-1.0, 1.0))
+def test_a_perplexity_gains_in_its_loss(loss, share):
+    base, value = math.exp(5.0), math.exp(loss)
+    assert gain("test_perplexity", value, base) == pytest.approx(loss - 5.0)
+    (moved,) = moved_by_gain("test_perplexity", np.array([value]), base, share)
+    assert math.log(moved) == pytest.approx(loss + share * (loss - 5.0))
 
 
 @pytest.fixture
