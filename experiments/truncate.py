@@ -1,4 +1,4 @@
-"""Rank without retraining: `python -m experiments.truncate RUN --ranks 1 2 4 8`."""
+"""Rank without retraining: `python -m experiments.truncate RUN`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class TruncateOptions(IntruderCriterion):
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run. The records go to RUNS/TASK/METHOD-truncated, or into the folder of a moved run."""
-    ranks: tuple[int, ...] = bounded((1, 2, 4, 8), at_least=1, at_most=LARGEST_WIDTH)
-    """Ranks to evaluate."""
+    ranks: tuple[int, ...] = bounded((), at_least=1, at_most=LARGEST_WIDTH)
+    """Ranks to evaluate. Default: 1, 2, 4 and 8, up to the run's own rank."""
     intruder_scales: tuple[float, ...] = bounded((), at_least=0, at_most=10)
     """Instead of --ranks, factors for the intruder dimensions to evaluate: 0 removes them, 1 is the run itself; records
     of METHOD-intruders."""

@@ -15,17 +15,18 @@ def read_csv(file: Path) -> list[dict[str, str]]:
     return [row for _, row in read_numbered_csv(file)]
 
 
-def read_numbered_csv(file: Path) -> list[tuple[int, dict[str, str]]]:
+def read_numbered_csv(file: Path, keep_spaces: bool = False) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file in UTF-8, each with the number of its first line.
 
     Rows are by the header's names without spaces around them; missing values are empty. The delimiter is the one that
-    the header has most of; rows may end with more of it. Raises OSError, or ValueError if the file cannot be read,
+    the header has most of; rows may end with more of it. A space after a delimiter is no part of a value, unless
+    `keep_spaces`. Raises OSError, or ValueError if the file cannot be read,
     names a column twice or has a row with more values than columns.
     """
     with file.open(encoding="utf-8-sig", newline="") as content:
         delimiter = max(DELIMITERS, key=content.readline().count)
         content.seek(0)
-        reader = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
+        reader = csv.reader(content, delimiter=delimiter, skipinitialspace=not keep_spaces, strict=True)
         try:
             rows, first_line = [], 1
             for row in reader:

@@ -46,13 +46,17 @@ def scale_intruders(
     """Evaluate a finished run with its intruder dimensions multiplied by each scale; 0 removes them.
 
     The records are of the method "<method>-intruders". Also writes the spectra, with the resemblance of every leading
-    direction, for `python -m reports spectra`. Raises UsageError as `truncate` does.
+    direction, for `python -m reports spectra`. Without intruders there is nothing to evaluate. Raises UsageError as
+    `truncate` does.
     """
     check_numbers(criterion)
     run = decompose_run(Path(folder))
     write_spectra(run)
     positions = {part.matrix.key: criterion.positions(part) for part in run.matrices}
     print(describe_counts(positions, criterion), file=sys.stderr)
+    if not any(positions.values()):
+        print("nothing to scale: no record is written", file=sys.stderr)
+        return
     for scale in dict.fromkeys(scales):
         yield evaluate_update(run, scaled_update(run, criterion, positions, scale), overwrite)
 

@@ -7,6 +7,7 @@ each rank (Eckart and Young 1936).
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from experiments.updates.weight_delta import DIRECTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+USUAL = (1, 2, 4, 8)
 
 
 def write_spectra(run: DecomposedRun) -> Path:
@@ -48,8 +51,10 @@ def write_spectra(run: DecomposedRun) -> Path:
     return file
 
 
-def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite: bool = False) -> Iterator[RunRecord]:
+def truncate(folder: str | Path, ranks: Sequence[int] = (), overwrite: bool = False) -> Iterator[RunRecord]:
     """Evaluate a finished run with its update cut to each rank; yields the records in turn.
+
+    Without ranks they are 1, 2, 4 and 8, those of them that a run of lower rank has.
 
     Each is a record of its own, of the method "<method>-truncated". An evaluation on disk is reused unless
     `overwrite`. One without a finite figure has failed. Also writes the spectra of the update, for `python -m reports
@@ -58,8 +63,10 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (1, 2, 4, 8), overwrite:
     if min(ranks, default=1) < 1:
         raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
     size = measurable_record(Path(folder))["size"]  # before the base is loaded
-    if size is not None and size["field"] == "rank" and max(ranks, default=1) > size["value"]:
-        raise UsageError(f"--ranks must be at most the run's own rank, {size['value']}, not {max(ranks)}")
+    own = size["value"] if size is not None and size["field"] == "rank" else math.inf
+    if max(ranks, default=1) > own:
+        raise UsageError(f"--ranks must be at most the run's own rank, {own}, not {max(ranks)}")
+    ranks = ranks or [rank for rank in USUAL if rank <= own]
     run = decompose_run(Path(folder))
     print(f"spectra of {len(run.matrices)} matrices: {write_spectra(run)}", file=sys.stderr)
     each = run.record["seconds"].get("evaluate")

@@ -71,8 +71,8 @@ class Sft(LanguageSettings, Task, name="sft"):
     packing: bool = False
     """Fill each training row with several items, which do not see each other. A batch then has as many rows."""
     answer_pattern: str | None = None
-    """Regular expression whose first group is the answer; its last match in a text counts. Default: that of
-    "word-problems" and "gsm8k"; other data have none."""
+    """Regular expression whose first group, or whole match if it has none, is the answer; its last match in a text
+    counts. Default: that of "word-problems" and "gsm8k"; other data have none."""
     label_smoothing: float = bounded(0.0, at_least=0, below=1)
     """Share of the training target that is spread over the vocabulary."""
     num_beams: int = bounded(1, at_least=1, at_most=1000)

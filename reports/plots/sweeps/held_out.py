@@ -67,7 +67,7 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], curves: dict) -> None:
     sizes = sorted({group.size.value for group in groups if group.size})
     methods = _line_styles(groups)
     for method in methods:
-        for size in {group.size for group in groups if group.method == method}:
+        for size in dict.fromkeys(group.size for group in groups if group.method == method):
             same = [group for group in groups if (group.method, group.size) == (method, size)]
             colour = FULL if size is None else size_colour(sizes.index(size.value), len(sizes))
             best = min(same, key=lambda group: _last_loss(group, curves))

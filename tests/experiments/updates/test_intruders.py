@@ -74,6 +74,8 @@ def test_a_run_with_its_intruders_scaled(tmp_path, capsys):
         resemblance: Any = stored[key].resemblance
         assert int((resemblance[:10] < 0.7).sum()) == count
     capsys.readouterr()
+    assert list(scale_intruders(path, IntruderCriterion(threshold=1e-9), (0.0,))) == []
+    assert "nothing to scale" in capsys.readouterr().err
     main(["spectra", str(path)])
     text = capsys.readouterr().out
     assert "intruders" in text.splitlines()[1]

@@ -177,6 +177,7 @@ def test_the_function_takes_a_folder_and_yields_a_record_per_rank(lora):
     assert [record.data["size"]["value"] for record in records] == [1, 2]
     twice = truncate(lora.folder.path, ranks=(1, 1, 2))
     assert [record.data["size"]["value"] for record in twice] == [1, 2]
+    assert [record.data["size"]["value"] for record in truncate(lora.folder.path)] == [1, 2]  # its rank is 3
     with pytest.raises(UsageError, match="--ranks must be at least 1, not 0"):
         list(truncate(lora.folder.path, ranks=(0,)))
 

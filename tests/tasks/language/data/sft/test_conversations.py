@@ -1,5 +1,6 @@
 """Forms of instruction data: each is read as the same conversation, or refused with a sentence that names the row."""
 
+import csv
 import json
 
 import pytest
@@ -95,6 +96,18 @@ def test_one_file_is_split_by_prompt_and_what_is_not_used_is_counted(tmp_path):
         "conversations of test beyond --task.test-items": 5,
     }
     assert prompts(conversation_data.load(str(tmp_path / "a.jsonl"), 50, 3)) == names
+
+
+def test_a_pair_is_the_same_in_every_format(tmp_path):
+    """With the space that a completion starts with."""
+    rows = [{"prompt": f"{n} + 2 =", "completion": f" {n + 2}"} for n in range(40)]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["prompt", "completion"])
+        writer.writeheader()
+        writer.writerows(rows)
+    files = write(tmp_path / "a.jsonl", rows), str(tmp_path / "a.csv")
+    first, second = (conversation_data.load(file, None, 5) for file in files)
+    assert [pair.messages for pair in first.train] == [pair.messages for pair in second.train]
 
 
 def test_a_folder_of_splits_gives_what_they_share_to_the_test(tmp_path):
