@@ -11,6 +11,7 @@ from reports.records import Run
 from reports.run_groups import RunGroup
 from reports.schema import Size
 from reports.statistics.seeds import Mean, mean_over_seeds
+from reports.text.format import range_text
 
 
 @dataclass(frozen=True)
@@ -123,5 +124,4 @@ def curve_metrics(groups: Iterable[RunGroup]) -> list[str]:
 def n_text(curves: Iterable[GroupCurve]) -> str:
     """The number of items of each evaluation, as "n=50" or "n=10 to 50"."""
     numbers = sorted({point.n for curve in curves for point in curve.points if point.n is not None})
-    shown = dict.fromkeys((str(numbers[0]), str(numbers[-1]))) if numbers else {}
-    return f"n={' to '.join(shown)}" if shown else "n not recorded"
+    return f"n={range_text(numbers[0], numbers[-1])}" if numbers else "n not recorded"

@@ -19,9 +19,9 @@ def read_numbered_csv(file: Path, keep_spaces: bool = False) -> list[tuple[int, 
     """The rows of a CSV file in UTF-8, each with the number of its first line.
 
     Rows are by the header's names without spaces around them; missing values are empty. The delimiter is the one that
-    the header has most of; rows may end with more of it. A space after a delimiter is no part of a value, unless
-    `keep_spaces`. Raises OSError, or ValueError if the file cannot be read,
-    names a column twice or has a row with more values than columns.
+    the header has most of; rows may end with more of it. Spaces after a delimiter are dropped, unless `keep_spaces`.
+    Raises OSError, or ValueError if the file cannot be read, names a column twice or has a row with more values than
+    columns.
     """
     with file.open(encoding="utf-8-sig", newline="") as content:
         delimiter = max(DELIMITERS, key=content.readline().count)

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tasks.errors import first_line
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 DIVERGED = "diverged: "  # how the reason in the record of a diverged run begins
 
@@ -59,7 +61,7 @@ def failures_are_records(folder: Path, what_would_fit: Callable[[], str | None])
     except RunFailure:
         raise
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
             advice = what_would_fit() or "try a smaller --train.batch-size or --train.gradient-checkpointing"
             raise RunFailure(f"out of memory: {first}; {advice}") from error

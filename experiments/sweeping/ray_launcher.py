@@ -19,6 +19,7 @@ from experiments.process.start import prepare_process
 from experiments.records.run_lock import wait_until_free
 from experiments.sweeping.jobs import OUTPUT, Job, Worker
 from experiments.sweeping.local_launcher import ENDING_SECONDS, PROGRESS_BAR_SECONDS, Ended, Events, Started
+from tasks.errors import first_line
 
 PROJECT = Path(__file__).parents[2]
 RETRIES = 3  # times that Ray restarts a run whose process or node died
@@ -84,7 +85,7 @@ class RayLauncher:
             ray.init(self.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": variables})
         except (ConnectionError, ValueError) as failure:
             raise UsageError(
-                f"--ray-address '{self.address}' is not a cluster ({str(failure).splitlines()[0]}): start one with "
+                f"--ray-address '{self.address}' is not a cluster ({first_line(failure)}): start one with "
                 "`ray start --head`, or omit the option"
             ) from None
 

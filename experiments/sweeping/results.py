@@ -61,8 +61,12 @@ def row_of(group: SeedGroup) -> ResultRow:
         metric,
         config.task.all_metrics()[metric].better,
         [figure["value"] for figure in figures],
-        list(dict.fromkeys(f"{figure['unit']}, n={figure['n']}, {figure['extractor']}" for figure in figures)),
+        list(dict.fromkeys(map(_how, figures))),
     )
+
+
+def _how(figure: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (figure["unit"], f"n={figure['n']}", figure["extractor"])))
 
 
 def outcome_of(record: Mapping[str, Any] | None) -> str:
@@ -99,7 +103,7 @@ def show_results(groups: Sequence[SeedGroup]) -> None:
     metrics = list({row.metric: None for row in rows})
     header = f"mean {metrics[0].replace('_', ' ')}" if len(metrics) == 1 else "mean of the primary metric"
     table = Table("task", "method", *names, "runs", header, caption_justify="left")
-    notes = [f"{task}: {metric} ({measured.removeprefix(', ')})" for task, metric, measured in _measured(rows)]
+    notes = [f"{task}: {metric} ({measured})" for task, metric, measured in _measured(rows)]
     if len(rows) > 1 and best:
         notes.append("* the best mean on its task; python -m reports table has intervals and verdicts")
     table.caption = "\n".join(notes) or None

@@ -28,7 +28,7 @@ from experiments.updates.weight_delta import DIRECTIONS
 if TYPE_CHECKING:
     from torch import Tensor
 
-USUAL = (1, 2, 4, 8)
+DEFAULT_RANKS = (1, 2, 4, 8)
 
 
 def write_spectra(run: DecomposedRun) -> Path:
@@ -54,11 +54,10 @@ def write_spectra(run: DecomposedRun) -> Path:
 def truncate(folder: str | Path, ranks: Sequence[int] = (), overwrite: bool = False) -> Iterator[RunRecord]:
     """Evaluate a finished run with its update cut to each rank; yields the records in turn.
 
-    Without ranks they are 1, 2, 4 and 8, those of them that a run of lower rank has.
-
-    Each is a record of its own, of the method "<method>-truncated". An evaluation on disk is reused unless
-    `overwrite`. One without a finite figure has failed. Also writes the spectra of the update, for `python -m reports
-    spectra`. Raises UsageError for a run that is not finished, has no finite figure or does not change weights.
+    By default the ranks are 1, 2, 4 and 8, up to the run's own. Each is a record of its own, of the method
+    "<method>-truncated". An evaluation on disk is reused unless `overwrite`. One without a finite figure has failed.
+    Also writes the spectra of the update, for `python -m reports spectra`. Raises UsageError for a run that is not
+    finished, has no finite figure or does not change weights.
     """
     if min(ranks, default=1) < 1:
         raise UsageError(f"--ranks must be at least 1, not {min(ranks)}")
@@ -66,7 +65,7 @@ def truncate(folder: str | Path, ranks: Sequence[int] = (), overwrite: bool = Fa
     own = size["value"] if size is not None and size["field"] == "rank" else math.inf
     if max(ranks, default=1) > own:
         raise UsageError(f"--ranks must be at most the run's own rank, {own}, not {max(ranks)}")
-    ranks = ranks or [rank for rank in USUAL if rank <= own]
+    ranks = ranks or [rank for rank in DEFAULT_RANKS if rank <= own]
     run = decompose_run(Path(folder))
     print(f"spectra of {len(run.matrices)} matrices: {write_spectra(run)}", file=sys.stderr)
     each = run.record["seconds"].get("evaluate")

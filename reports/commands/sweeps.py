@@ -36,10 +36,8 @@ class PeakOptions:
 
 def peak(options: PeakOptions) -> None:
     from reports.peaks import render
-    from reports.records import collect
-    from reports.tables import build
 
-    table = build(collect(options.runs), options.task, chosen=[options.metric] if options.metric else ())
+    table = _table_of(options)
     style = {"terminal": "simple", "md": "github"}[options.format]
     print(render(table, options.over, table.metrics[0], style))
 
@@ -119,7 +117,7 @@ def score(options: ScoreOptions) -> None:
     print(render_scores(_table_of(options), Penalties(options.scales, options.exponents), options.format), end="")
 
 
-def _table_of(options: GridOptions | EffectsOptions | ScoreOptions) -> Table:
+def _table_of(options: PeakOptions | GridOptions | EffectsOptions | ScoreOptions) -> Table:
     from reports.records import collect
     from reports.tables import build
 

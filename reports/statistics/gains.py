@@ -8,11 +8,12 @@ import numpy as np
 
 
 def is_perplexity(metric: str) -> bool:
+    """By its name, since records do not hold a metric's scale."""
     return metric.endswith("perplexity")
 
 
 def gain(metric: str, value: float, base: float) -> float:
-    """How much more `value` is than the untuned base's."""
+    """Of `value` over the untuned base's; of a perplexity in nats. Negative where the value is the lower one."""
     return math.log(value / base) if is_perplexity(metric) else value - base
 
 

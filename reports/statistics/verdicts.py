@@ -23,7 +23,6 @@ from reports.statistics.seeds import LEVEL, Estimate, difference, holm
 MARGIN = 0.05  # of the reference's gain over the untuned base: differences below it count as none
 MARGIN_TEXT = f"{100 * MARGIN:g} %"
 TRAIN_ORDER = ("batch_size", "gradient_accumulation_steps", "num_processes")  # settings that order a seed's data
-
 VALIDATION_LOSS = "validation_loss"
 
 Pair = tuple[int, int]

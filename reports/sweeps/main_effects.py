@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVELS = 8  # values of a setting that have an effect each
-DECADE = 10.0  # a setting, or a metric, that spans this factor is modelled on a log scale
-METRIC_SPAN = 30.0
+DECADE = 10.0  # a setting that spans this factor is modelled on a log scale
+METRIC_SPAN = 30.0  # a metric that spans more, too
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,22 @@
 // The charts of a training: losses and quality over steps.
 
+// the opacity of a group's lines where colours are methods: the largest size of a method is opaque
+function fadeOf(task, group) {
+  const sizes = [...new Set(task.groups.filter((g) => g.method === group.method).map((g) => g.size))].sort((a, b) => a - b);
+  return sizes.length > 1 ? 0.35 + (0.65 * sizes.indexOf(group.size)) / (sizes.length - 1) : 1;
+}
+
 function losses(task, off, { y, log, tint: bySize }) {
   const runs = task.losses.filter((run) => run.curves[y] && !off.has(task.groups[run.group].method));
   if (bySize) runs.sort((a, b) => (task.groups[a.group].size ?? 0) - (task.groups[b.group].size ?? 0));
   if (!runs.length) return null;
   const named = new Set();
   const traces = runs.map((run) => {
-    const group = task.groups[run.group], sizes = [...new Set(task.groups.filter((g) => g.method === group.method).map((g) => g.size))].sort((a, b) => a - b);
+    const group = task.groups[run.group];
     const head = `${group.label} seed ${run.seed}${run.failed ? " (failed)" : ""}`, [steps, values] = run.curves[y];
     const points = steps.map((step, i) => ({ x: step, y: values[i], low: null, high: null, group: run.group, text: [head, `step ${step}: ${values[i]}`, group.settings].filter(Boolean).join("; ") }));
     const trace = traceOf(points, group.method, task, { mode: "lines", name: plain(head), error_y: { visible: false } });
-    const fade = sizes.length > 1 ? 0.35 + (0.65 * sizes.indexOf(group.size)) / (sizes.length - 1) : 1;
-    trace.opacity = bySize ? 1 : fade;
+    trace.opacity = bySize ? 1 : fadeOf(task, group);
     if (bySize) Object.assign(trace, sizeEntry(group, named));
     trace.line = { color: bySize ? sizeTint(task, group.size) : trace.line.color, width: 1.5, dash: run.failed ? "dot" : "solid" };
     return trace;
@@ -31,9 +36,8 @@ function quality(task, off, { y, log, tint: bySize }) {
   const first = curves.map((c) => c.values[c.steps.findIndex((step) => step > 0)]).filter((value) => value !== undefined).sort((p, q) => p - q), begin = first[first.length >> 1];
   const ends = shownRange(trained, metric.lower), [low, high] = [Math.min(...ends, begin), Math.max(...ends, begin)], margin = 0.08 * (high - low), named = new Set();
   const traces = curves.flatMap((c) => {
-    const group = task.groups[c.group], sizes = [...new Set(task.groups.filter((g) => g.method === group.method).map((g) => g.size))].sort((a, b) => a - b);
+    const group = task.groups[c.group], fade = bySize ? 1 : fadeOf(task, group);
     const tint = bySize ? sizeTint(task, group.size) : look(task.methods.indexOf(group.method)).colour;
-    const fade = bySize || sizes.length < 2 ? 1 : 0.35 + (0.65 * sizes.indexOf(group.size)) / (sizes.length - 1);
     const shown = c.steps.map((_, i) => i).filter((i) => !log || c.steps[i] > 0);
     const points = shown.map((i) => ({ x: c.steps[i], y: c.values[i], low: null, high: null, group: c.group,
       text: [`${group.label} at step ${c.steps[i]}: ${y} ${c.texts[i]}`, i === c.best ? "the best step" : "", `${c.seeds.length} seed${c.seeds.length === 1 ? "" : "s"}`, c.n, group.settings].filter(Boolean).join("; ") }));

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from reports.errors import ReportError
 from reports.plots.curves import DASHES
 from reports.plots.loss import loss_curve
-from reports.plots.style import MARKERS, escape, new_figure
+from reports.plots.style import MARKERS, QUIET, escape, new_figure
 from reports.plots.sweeps.u_curves import size_colour
 from reports.records import Run
 from reports.run_groups import RunGroup, by_method, size_text
@@ -117,7 +117,7 @@ def _legend(panel: Axes, groups: Sequence[RunGroup], field: str | None) -> None:
     ]
     if len(methods) > 1 or not sized:
         lines += [
-            Line2D([], [], color="#5b616b" if name in sized else FULL, label=escape(name), **style)
+            Line2D([], [], color=QUIET if name in sized else FULL, label=escape(name), **style)
             for name, style in methods.items()
         ]
     panel.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)

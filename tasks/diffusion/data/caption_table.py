@@ -11,7 +11,7 @@ from typing import Any
 from tasks.bad_items import first_names
 from tasks.diffusion.data.caption_files import FORMS, Row, choose_column
 from tasks.diffusion.data.picture_folder import PictureFolder
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 from tasks.tables import read_csv, read_json_lines, read_json_mapping
 
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.json", "captions.jsonl", "captions.csv", "captions.json")
@@ -82,7 +82,7 @@ def _rows_of(file: Path, folder: PictureFolder) -> list[dict[str, Any]]:
         by_picture = read_json_mapping(file) if file.suffix.lower() == ".json" else None
         return read_json_lines(file) if by_picture is None else _kohya_rows(by_picture, file, folder)
     except (OSError, ValueError, RecursionError) as broken:
-        reason = str(broken).splitlines()[0]
+        reason = first_line(broken)
         raise TaskError(f"the captions in '{file}' cannot be read ({reason}); expected {FORMS}") from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.diffusion.data.caption_files import Columns, Row, choose_column
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 
 
 def read_dataset(
@@ -41,7 +41,7 @@ def _read_dataset(folder: Path, tables: Sequence[Path], data: str) -> Any:
             else load_dataset("imagefolder", data_dir=str(folder))
         )
     except (DatasetsError, ValueError, OSError, LookupError, TypeError) as broken:  # from a broken metadata file
-        reason = str(broken.__cause__ or broken).splitlines()[0]
+        reason = first_line(broken.__cause__ or broken)
         raise TaskError(f"--task.data '{data}' cannot be read as captioned pictures: {reason}") from None
     return splits["train"] if "train" in splits else next(iter(splits.values()))
 

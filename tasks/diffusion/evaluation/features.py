@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tasks.cache import cached, tensor_digest
 from tasks.distributed import map_across_ranks
-from tasks.errors import TaskError
+from tasks.errors import TaskError, first_line
 from tasks.file_digests import file_digest
 
 LITE_MEAN, LITE_STD = 127.0, 128.0  # of EfficientNet-Lite's inputs, for pixels from 0 to 255
@@ -96,7 +96,7 @@ class ClipFeatures(Extractor):
             self.network = CLIPVisionModelWithProjection.from_pretrained(source, use_safetensors=True).eval()
             self.processor = CLIPImageProcessorPil.from_pretrained(source)
         except (OSError, ValueError) as missing:
-            reason = str(missing).splitlines()[0]
+            reason = first_line(missing)
             raise TaskError(
                 f"--task.features '{source}' cannot be loaded as a CLIP ({reason}): pass efficientnet, inception, or "
                 "the folder or hub name of a CLIP"

@@ -23,7 +23,7 @@ class VendiScore(ImageMetric):
     name: str = "vendi"
     better: Literal["lower", "higher"] = "higher"
     unit: str = "pictures"
-    meaning: str = "how many different ones there are among the generated pictures (Vendi score); it rises with n"
+    meaning: str = "effective number of distinct pictures among the generated ones (Vendi score); it rises with n"
     needs: tuple[str, ...] = ("10 prompts", "image features")
 
     def compute(self, inputs: MetricInputs) -> Measurement:

@@ -126,8 +126,8 @@ def _read(file: Path, bad: BadItems, split: str | None = None) -> list[Conversat
     """The conversations of a table. Raises TaskError if its format is wrong."""
     try:
         rows: Iterable[tuple[int, Mapping[str, Any]]]
-        json = file.suffix.lower() in (".jsonl", ".json")
-        rows = read_numbered_json(file) if json else read_numbered_csv(file, keep_spaces=True)
+        is_json = file.suffix.lower() in (".jsonl", ".json")
+        rows = read_numbered_json(file) if is_json else read_numbered_csv(file, keep_spaces=True)
     except (OSError, ValueError) as error:
         raise TaskError(
             f"--task.data '{file}' cannot be read ({error}): expected a file in UTF-8 with a JSON object per line, a "
