@@ -3,6 +3,11 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time, so that the same code passes again; the nightly job draws new ones.
+settings.register_profile("tests", deadline=None, derandomize="FUZZ_NEW_INPUTS" not in os.environ)
+settings.load_profile("tests")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # set before torch is imported; more threads than cores are slower, not faster

@@ -99,10 +99,10 @@ def label_levels(panel: Axes, levels: Sequence[tuple[str, float]]) -> None:
     for text, level in sorted(levels, key=lambda each: each[1]):
         height = (level - bottom) / (top - bottom)
         below = height > 1 - LABEL_HEIGHT
-        free = [x for x, others in taken.items() if all(abs(height - other) > LABEL_HEIGHT for other in others)]
         middle = height + LABEL_HEIGHT / 2 * (-1 if below else 1)
+        free = [x for x, others in taken.items() if all(abs(middle - other) > LABEL_HEIGHT for other in others)]
         x = min(free or [0.995], key=lambda x: _covered(markers, x, middle, len(text)))
-        taken[x].append(height)
+        taken[x].append(middle)
         align: Any = ALIGNMENT[x]
         panel.annotate(
             escape(text),

@@ -42,13 +42,13 @@ def test_deleting_a_run_removes_only_that_run(tmp_path):
     assert {run.folder for run in collect(tmp_path).finished} == before - {deleted}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(content=st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_file_is_counted(tmp_path_factory, content):
     _check_counted(tmp_path_factory.mktemp("runs"), content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(key=st.sampled_from(sorted(record())), value=json_values, cut=st.integers(0, 3000))
 def test_a_record_with_any_value_anywhere_is_counted(tmp_path_factory, key, value, cut):
     runs = tmp_path_factory.mktemp("runs")

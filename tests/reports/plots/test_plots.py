@@ -257,7 +257,7 @@ def test_an_interval_that_leaves_the_frame_is_marked(tmp_path):
     assert sorted(tuple(np.asarray(line.get_xydata())[0]) for line in marks) == [(8, bottom), (8, top)]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=3))
 def test_labels_of_levels_do_not_overlap(levels):
     with style_context():

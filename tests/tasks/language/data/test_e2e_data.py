@@ -15,9 +15,7 @@ from tasks.language.data.templates import format_meaning
 WORDS = st.text(st.characters(categories=["L", "N", "Sc"], include_characters=" '&-"), min_size=1, max_size=12)
 WORD = WORDS.map(str.strip).filter(bool)
 MEANINGS = st.dictionaries(WORD, WORD, min_size=1, max_size=6)
-SAME_FOLDER = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+SAME_FOLDER = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def same_meaning(meaning):
@@ -28,7 +26,7 @@ def lines(items) -> set[str]:
     return {item.line for item in items}
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(MEANINGS)
 def test_a_formatted_meaning_is_read_back(meaning):
     assert parse_meaning(format_meaning(meaning)) == meaning
