@@ -5,6 +5,7 @@ A run attaches and records the method that a preset stands for (`Adapter.resolve
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,6 +60,12 @@ class PeftPreset(Adapter, name=None):
         for setting, option in self.settings.items():
             if option in given:
                 raise AdapterError(f"--adapter.options: give {option} as --adapter.{setting}")
+        for option, value in self.preset.items():
+            if given.get(option, value) != value:
+                raise AdapterError(
+                    f"--adapter.options: {option} {json.dumps(given[option])} is not {self.name}, which stands for "
+                    f"{json.dumps(value)}: use `peft TASK --adapter.method {self.method}`"
+                )
         own = {option: getattr(self, setting) for setting, option in self.settings.items()}
         return PeftMethod(self.method, {**own, **self.preset, **given}, self.targets, init=self.init)
 

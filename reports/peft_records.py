@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from reports.errors import ReportError
+from reports.peft_options import SIZES, size_option
 from reports.records import first_line, load_record
 from reports.schema import Amount, Count, Record
 from reports.upgrade import SCHEMA
@@ -36,14 +37,6 @@ METRICS = {
     ),
     "forgetting": ("forgetting", "", "lower", "rise of the loss on general text", None, None),
     "drift": ("drift", "", "lower", "change of the pictures of other prompts", None, "dino_model_id"),
-}
-# PEFT's name of a size: our name; the first with a positive number counts
-SIZES = {
-    "target_r": "rank",
-    "r": "rank",
-    "num_virtual_tokens": "length",
-    "adapter_len": "length",
-    "n_frequency": "frequencies",
 }
 
 
@@ -152,11 +145,8 @@ def _metrics(published: PeftRecord) -> tuple[dict[str, dict[str, Any]], list[str
 
 
 def _size(settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    for peft_name, field in SIZES.items():
-        value = settings.get(peft_name)
-        if isinstance(value, int) and value > 0:
-            return {"field": field, "value": value}
-    return None
+    name = size_option(settings)
+    return None if name is None else {"field": SIZES[name], "value": settings[name]}
 
 
 def _config(run: RunInfo, task: str, method: str) -> dict[str, Any]:

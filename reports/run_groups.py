@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.costs.fields import COSTS
+from reports.peft_options import size_option
 from reports.records import Run
 from reports.schema import FigureRecord, Size
 from reports.statistics.components import Components, components
@@ -71,6 +72,12 @@ class RunGroup:
         if not figures:
             return None
         return mean_over_seeds([*self.evaluations(metric).values()], _interval(figures[0]), figures[0].bounds)
+
+    @cached_property
+    def validation_loss(self) -> float:
+        """Mean over seeds of the loss on validation items; infinite if no run measured it."""
+        losses = self.values("validation_loss")
+        return sum(losses) / len(losses) if losses else math.inf
 
     def components(self, metric: str) -> Components | None:
         """The sources of the metric's variance; None unless its runs were evaluated under several evaluation seeds."""
@@ -158,6 +165,7 @@ def distinct_label(group: RunGroup, groups: Iterable[RunGroup]) -> str:
 def settings_of(run: Run) -> dict[str, Any]:
     """All settings of a run by dotted name, without those that identify it in its group or change no figure.
 
+    The options of a method of peft are settings each.
     A setting that did not exist when the run was made has the value that reproduces the run. Frozen weights in the
     dtype of the computation are the default, also beside a method that has none and is stored in fp32.
     """
@@ -168,6 +176,10 @@ def settings_of(run: Run) -> dict[str, Any]:
     storage, compute = (flat.get(name) for name in ("task.base_precision", "train.mixed_precision"))
     if storage is not None and storage == compute:
         flat["task.base_precision"] = None
+    if flat.get("adapter.name") == "peft":
+        options = record.config.peft_options
+        flat |= {f"adapter.options.{name}": value for name, value in options.items() if name != size_option(options)}
+        flat.pop("adapter.options", None)
     size = f"adapter.{record.size.field}" if record.size else ""
     for name in ("adapter.name", "task.name", "train.seed", size, *WITHOUT_EFFECT):
         flat.pop(name, None)
@@ -213,9 +225,40 @@ def plot_lines(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
         methods[group.method].append(group)
     lines: dict[str, list[RunGroup]] = {}
     for method, members in methods.items():
-        for settings, line in split_by_settings(members, splitting_settings(members)).items():
-            lines[f"{method} ({settings})" if settings else method] = line
+        parts = split_by_settings(members, splitting_settings(members))
+        for settings, line in parts.items():
+            text = settings or _own_settings(line, [g for other in parts.values() if other is not line for g in other])
+            lines[f"{method} ({text})" if text else method] = line
     return lines
+
+
+def _own_settings(line: Sequence[RunGroup], others: Sequence[RunGroup]) -> str:
+    """The settings that all groups of the line share and that no other line has."""
+    shared = set.intersection(*({(name, _text(value)) for name, value in group.settings.items()} for group in line))
+    names = {name for name, _ in shared} - {name for group in others for name in group.settings}
+    return settings_text({name: line[0].settings[name] for name in sorted(names)})
+
+
+def at_best_rates(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], list[str]]:
+    """Of groups that differ in the learning rate alone the one with most seeds, then the lowest validation loss, by
+    which a search chooses rates too; and a note that says so, if any was left out. Without such losses all stay."""
+    alike: dict[tuple, list[RunGroup]] = defaultdict(list)
+    for group in groups:
+        others = {name: value for name, value in group.settings.items() if name != "train.learning_rate"}
+        alike[group.method, group.size, _text(others)].append(group)
+    kept = [
+        own if any(math.isinf(group.validation_loss) for group in own) else [min(own, key=_rate_order)]
+        for own in alike.values()
+    ]
+    chosen = {id(group) for own in kept for group in own}
+    best = [group for group in groups if id(group) in chosen]
+    left_out = len(groups) - len(best)
+    note = "Of runs that differ in the learning rate alone, those with the lowest validation loss are shown."
+    return best, [note] if left_out else []
+
+
+def _rate_order(group: RunGroup) -> tuple[int, float]:
+    return -len(group.finished), group.validation_loss
 
 
 def splitting_settings(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from reports.peft_options import SIZES, size_option
 from reports.upgrade import SCHEMA
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -64,6 +65,12 @@ class Config(msgspec.Struct, frozen=True):
     adapter: dict[str, Any] = {}
     task: dict[str, Any] = {}
     train: dict[str, Any] = {}
+
+    @property
+    def peft_options(self) -> dict[str, Any]:
+        """The options of a method of peft; none for other methods."""
+        options = self.adapter.get("options") if self.adapter.get("name") == "peft" else None
+        return options if isinstance(options, dict) else {}
 
 
 class ParametersRecord(msgspec.Struct, frozen=True):
@@ -193,7 +200,10 @@ class MethodRecord(msgspec.Struct, frozen=True, kw_only=True):
     git: GitRecord | None = None
 
     def __post_init__(self) -> None:
+        """The size of a method of peft is one of its options."""
         check_schema(self.schema)
+        if self.size is None and (name := size_option(self.config.peft_options)):
+            msgspec.structs.force_setattr(self, "size", Size(SIZES[name], self.config.peft_options[name]))
 
 
 class Record(MethodRecord, frozen=True, kw_only=True):

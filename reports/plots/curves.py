@@ -13,19 +13,20 @@ from reports.plots.cells import mark_cut_intervals
 from reports.plots.legends import add_legend
 from reports.plots.style import GREY, escape, label_levels, method_colours, method_markers, metric_label, new_figure
 from reports.references import references
-from reports.run_groups import RunGroup, distinct_label, plot_lines
+from reports.run_groups import RunGroup, at_best_rates, distinct_label, plot_lines
 from reports.text import notes
 
 DASHES = ("-", "--", ":", "-.")  # for the lines of one method
 
 
-def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
-    """The metric over size, one panel per size field (rank, prefix length, ...); None if no group has a size.
+def size_curves(groups: Sequence[RunGroup], metric: str) -> tuple[Figure, list[str]] | None:
+    """The metric over size, a panel per size field (rank, prefix length, ...), and notes; None if no group has a size.
 
+    Each size is shown at its best learning rate (`at_best_rates`).
     Points are means over seeds with their 95 % interval, small dots single seeds. Groups without a size and the
     reference values (base, floor, ...) are horizontal lines.
     """
-    groups = [group for group in groups if group.values(metric)]
+    groups, lines = at_best_rates([group for group in groups if group.values(metric)])
     fields = sorted({group.size.field for group in groups if group.size})
     if not fields:
         return None
@@ -39,7 +40,7 @@ def size_curves(groups: Sequence[RunGroup], metric: str) -> Figure | None:
     add_legend(figure, panels)
     lower = groups[0].figures(metric)[0].better == "lower"
     panels[0].set_ylabel(metric_label(metric, groups, lower))
-    return figure
+    return figure, lines
 
 
 def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> None:

@@ -23,7 +23,6 @@ from reports.statistics.seeds import LEVEL, Estimate, difference, holm
 MARGIN = 0.05  # of the reference's gain over the untuned base: differences below it count as none
 MARGIN_TEXT = f"{100 * MARGIN:g} %"
 TRAIN_ORDER = ("batch_size", "gradient_accumulation_steps", "num_processes")  # settings that order a seed's data
-VALIDATION_LOSS = "validation_loss"
 
 Pair = tuple[int, int]
 
@@ -172,14 +171,9 @@ def planned_reference(groups: Sequence[RunGroup]) -> RunGroup | None:
     shared = [_order(group) for group in groups]
     return max(
         candidates,
-        key=lambda group: (len(group.finished), shared.count(_order(group)), -_validation_loss(group)),
+        key=lambda group: (len(group.finished), shared.count(_order(group)), -group.validation_loss),
         default=None,
     )
-
-
-def _validation_loss(group: RunGroup) -> float:
-    losses = group.values(VALIDATION_LOSS)
-    return float(np.mean(losses)) if losses else np.inf
 
 
 def _trains_everything(run: Run) -> bool:

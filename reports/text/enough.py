@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.run_groups import RunGroup, plot_lines, size_text
+from reports.run_groups import RunGroup, at_best_rates, plot_lines, size_text
 from reports.statistics.gains import gain
 from reports.statistics.verdicts import MARGIN, MARGIN_TEXT, Verdict
 from reports.tables import Table
@@ -15,11 +15,14 @@ from reports.text.verdicts import group_name
 
 
 def rank_sentences(table: Table) -> list[str]:
-    """For each line of sizes, how it compares with the planned reference in the primary metric; none without one."""
+    """For each line of sizes, how it compares with the planned reference in the primary metric; none without one.
+
+    Each size is that of its best rate, by validation loss.
+    """
     metric, reference = table.primary_metric, table.planned
     if metric is None or reference is None or not reference.values(metric):
         return []
-    sized = [group for group in table.rows if group.size and group.values(metric) and group is not reference]
+    sized, _ = at_best_rates([g for g in table.rows if g.size and g.values(metric) and g is not reference])
     return [
         one_line(_sentence(table, metric, reference, name, line))
         for field in sorted({group.size.field for group in sized if group.size})

@@ -71,6 +71,8 @@ def test_settings_and_further_options():
     assert config.adapter == PeftMethod("lora", {"r": 4, "lora_alpha": 16.0, "use_dora": True, "bias": "all"})
     with pytest.raises(AdapterError, match=r"give r as --adapter\.rank"):
         RunConfig(Dora(options={"r": 4}), TASK)
+    with pytest.raises(AdapterError, match="use_dora false is not dora, which stands for true: use `peft TASK"):
+        RunConfig(Dora(options={"use_dora": False}), TASK)
     with pytest.raises(AdapterError, match=r"--adapter\.rank must be at least 1"):
         RunConfig(Dora(rank=0), TASK)
 

@@ -81,8 +81,9 @@ def test_legends_overlap_neither_the_title_nor_the_edge(tmp_path, rates):
             content = record("lora", size, 0, fingerprint=f"{size}-{number}")
             content["config"]["train"]["learning_rate"] = 0.001 * (number + 1)
             write(tmp_path, content)
-    plot = size_curves(build(collect(tmp_path), "drawings").rows, "kid")
-    assert plot is not None
+    plotted = size_curves(build(collect(tmp_path), "drawings").rows, "kid")
+    assert plotted is not None
+    plot, _ = plotted
     title = plot.suptitle("drawings", x=0.01, ha="left")
     plot.draw_without_rendering()
     boxes = [
@@ -194,6 +195,38 @@ def test_rates_are_in_the_order_of_their_numbers(tmp_path):
     names = [f"lora (learning_rate {rate})" for rate in (0.001, 0.003, 0.02)]
     assert [line.get_label() for line in lines] == names
     assert list(plot_lines(build(collect(tmp_path), "drawings").rows)) == names
+
+
+def test_each_size_is_shown_at_the_rate_of_its_lowest_validation_loss(tmp_path):
+    best = {1: 0.02, 8: 0.001}
+    for rank in best:
+        for rate in (0.001, 0.003, 0.02):
+            metrics = {"kid": figure(300 + rank + rate), "validation_loss": figure(1.0 if rate == best[rank] else 2.0)}
+            content = record("lora", rank, 0, metrics=metrics, fingerprint=f"{rank}-{rate}")
+            content["config"]["train"]["learning_rate"] = rate
+            write(tmp_path, content)
+    plotted = size_curves(build(collect(tmp_path), "drawings").rows, "kid")
+    assert plotted is not None
+    (line,) = [line for line in plotted[0].axes[0].lines if line.get_label() == "lora"]
+    assert np.asarray(line.get_xydata()).tolist() == [[1, 301.02], [8, 308.001]]
+    assert plotted[1] == [
+        "Of runs that differ in the learning rate alone, those with the lowest validation loss are shown."
+    ]
+
+
+def test_a_rank_among_pefts_options_is_the_size(tmp_path):
+    variants = {"use_dora": True, "init_lora_weights": "pissa"}
+    for name, value in variants.items():
+        for rank in (1, 8):
+            content = record("peft lora", None, 0, fingerprint=f"{name}-{rank}")
+            options = {"r": rank, "lora_alpha": 2 * rank, name: value}
+            content["config"]["adapter"] = {"name": "peft", "method": "lora", "options": options}
+            write(tmp_path, content)
+    lines = plot_lines(build(collect(tmp_path), "drawings").rows)
+    assert {name: [group.size for group in line] for name, line in lines.items()} == {
+        f"peft lora (options.{setting})": [Size("rank", 1), Size("rank", 8)]
+        for setting in ("use_dora true", "init_lora_weights pissa")
+    }
 
 
 def test_a_diverged_run_does_not_flatten_the_losses(tmp_path):
