@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,10 +121,14 @@ def _row_of(table: Table, run: Run) -> int:
 
 
 def pair(runs: tuple[Run, Run], items: tuple[pd.DataFrame, pd.DataFrame]) -> list[ItemComparison]:
-    """Compare every corpus score, and every numeric column that both item tables have; correct for their number."""
-    found = [*_corpus_scores(items), *_columns(items)]
-    corrected = holm([difference.p for *_, difference in found])
+    """Compare every corpus score, and every numeric column that both item tables have; correct for their number.
+
+    A column that is no metric and has the same values in both tables describes the items, such as their lengths: it is
+    left out.
+    """
     metrics = runs[0].record.metrics
+    found = [*_corpus_scores(items), *_columns(items, metrics)]
+    corrected = holm([difference.p for *_, difference in found])
     return [
         ItemComparison(
             name, n, a, b, difference, p or 0.0, metrics[name].better == "lower" if name in metrics else None
@@ -145,7 +149,7 @@ def _corpus_scores(items: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Compare
             yield name, len(first), a, b, paired_on_scores(score.of, first, second)
 
 
-def _columns(items: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Compared]:
+def _columns(items: tuple[pd.DataFrame, pd.DataFrame], metrics: Container[str]) -> Iterator[Compared]:
     import numpy as np
     from pandas.api.types import is_numeric_dtype
 
@@ -155,6 +159,8 @@ def _columns(items: tuple[pd.DataFrame, pd.DataFrame]) -> Iterator[Compared]:
         if column in statistics or not all(is_numeric_dtype(table[column]) for table in items):
             continue
         values = np.array([table[column].to_numpy(float, na_value=np.nan) for table in items])  # (2, n)
+        if column not in metrics and np.array_equal(*values, equal_nan=True):
+            continue
         finite = np.isfinite(values).all(0)
         difference = paired_on_items(*values, clusters=prompts)
         if difference is not None:

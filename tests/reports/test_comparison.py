@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reports.__main__ import main
@@ -31,6 +32,16 @@ def test_pairing_detects_a_small_difference_between_items_of_varying_difficulty(
 def test_swapping_the_runs_swaps_the_verdict(two_runs, capsys):
     main(["compare", str(two_runs[1]), str(two_runs[0])])
     assert "B better" in capsys.readouterr().out
+
+
+def test_what_describes_the_items_is_not_compared(two_runs, capsys):
+    for run in two_runs:
+        items = pd.read_parquet(run / "items.parquet")
+        items.assign(tokens=range(len(items))).to_parquet(run / "items.parquet")
+    main(["compare", *map(str, two_runs)])
+    text = capsys.readouterr().out
+    assert "tokens" not in text
+    assert "clip" in text
 
 
 def test_items_missing_from_a_run_are_counted(two_runs, capsys):
