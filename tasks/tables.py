@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks.bad_items import listed, numbered
+
 DELIMITERS = (",", ";", "\t")
 
 
@@ -66,7 +68,7 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
 def read_numbered_json(file: Path) -> list[tuple[int, dict[str, Any]]]:
     """The objects of a file with one per line, each with its line, or with one array of them, each with its position.
 
-    Raises OSError or ValueError, which names the line, if the file cannot be read.
+    Raises OSError or ValueError, which names the lines, if the file cannot be read.
     """
     text = file.read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("["):
@@ -75,8 +77,19 @@ def read_numbered_json(file: Path) -> list[tuple[int, dict[str, Any]]]:
             raise ValueError("its array must contain only objects")
         return list(enumerate(values, start=1))
     # not splitlines: a string of JSON may hold U+2028 and other line separators
-    lines = enumerate(text.split("\n"), start=1)
-    return [(number, _object(line, number)) for number, line in lines if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    rows: list[tuple[int, dict[str, Any]]] = []
+    broken: dict[int, ValueError] = {}
+    for number, line in lines:
+        try:
+            rows.append((number, _object(line, number)))
+        except ValueError as error:
+            broken[number] = error
+    if broken:
+        first, *others = broken
+        more = f"; {numbered(len(others), 'more broken line')}{listed([str(number) for number in others])}"
+        raise ValueError(f"{broken[first]}{more if others else ''}")
+    return rows
 
 
 def read_json_mapping(file: Path) -> dict[str, dict[str, Any]] | None:

@@ -70,3 +70,10 @@ def test_a_json_array_must_contain_only_objects(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps([{"a": 1}, 2]))
     with pytest.raises(ValueError, match="its array must contain only objects"):
         read_json_lines(tmp_path / "rows.json")
+
+
+def test_every_broken_line_is_named(tmp_path):
+    lines = ["{}", "{", "[]", "", '{"a": 1}', "nothing"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"^line 2, column 2: .*; 2 more broken lines \(3, 6\)$"):
+        read_json_lines(tmp_path / "rows.jsonl")
