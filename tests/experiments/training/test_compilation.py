@@ -18,6 +18,7 @@ from tests.experiments.tiny_task import PreparedTiny, Tiny
 from tests.experiments.training.test_readings import lines, trainer_of
 
 METHODS = {name: cls(**cls.examples[0]) for name, cls in adapter_registry().items()}
+QUICK = ("full", "lora", "prefix")  # the others take a minute together: the nightly job
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def gradients(backbone, attachment):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "unet"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in METHODS])
 def test_every_method_trains_the_same(method, kind, quick):
     backbone = copy.deepcopy(tiny.built(kind))
     before = tiny.output(backbone)
