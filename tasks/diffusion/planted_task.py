@@ -28,7 +28,7 @@ from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
 from tasks.planted.update import PlantedUpdate, Teacher
 from tasks.shuffling import shuffled_indices
 
-CALIBRATION = 64  # training pictures
+CALIBRATION = 128  # training pictures
 WHEN: tuple[When, ...] = ("set-up", "evaluation")
 AT_ONCE = 64  # pictures that are measured together, at most
 
@@ -51,7 +51,8 @@ class LearnedDenoiser(PreparedTask):
         self.training, self.validation, self.test = map(self.noising, (drawn.train, drawn.validation, drawn.test))
         self.base.release("vae", *self.base.text_encoders)
         self.train_items = len(drawn.train)
-        self.teacher = self.update.teacher(self.backbone, self._forward)
+        self.update.prepare(self.backbone)
+        self.teacher = self.update.teacher(self.backbone, self._probe)
         self._effects: dict[str, np.ndarray] = {}
         self.captions = drawn.test.captions
         self.inputs = [[tensor_digest(part.pixels), part.captions] for part in (drawn.validation, drawn.test)]
@@ -67,12 +68,14 @@ class LearnedDenoiser(PreparedTask):
             "effect": float(self.effects.mean()),
         }
 
-    def _forward(self) -> None:
-        """Run the UNet on training pictures, on which the teacher's update is balanced."""
+    def _probe(self) -> None:
+        """Run the UNet on training pictures, and back from random gradients of its predictions."""
+        generator = torch.Generator().manual_seed(0)
         count = min(CALIBRATION, len(self.training))
         for index in torch.arange(count).split(self.batch):
             batch = self.training.batch(index, MAX_SEED, int(index[0]))
-            self.base.predict_noise(batch.noisy, batch.timestep, batch.conditions)
+            predicted = self.base.predict_noise(batch.noisy, batch.timestep, batch.conditions)
+            predicted.backward(torch.randn(predicted.shape, generator=generator).to(predicted))
 
     def noising(self, pictures: Pictures) -> Noising:
         """Encoded pictures and captions to draw batches from; no caption is dropped."""
@@ -170,6 +173,7 @@ class TeacherMetaModel(DiffusionMetaModel):
     def __init__(self, base: str, update: PlantedUpdate, test_items: int):
         shape = EvaluationShape((), 0, 1.0, test_items)
         super().__init__(base, None, TrainingShape(), shape)
+        update.prepare(self.backbone)
         self.teacher = update.teacher(self.backbone, None)
         self.frozen, self.evaluation_models = {"teacher": self.teacher}, {}
 

@@ -26,7 +26,7 @@ from tasks.language.style_task import TextModelling
 from tasks.planted.recovered import DISTANCE, RECOVERED, recovered
 from tasks.planted.update import PlantedUpdate, Teacher
 
-CALIBRATION = 32  # training rows, on which the teacher's update is balanced
+CALIBRATION = 64  # training rows, on which the teacher's update is balanced
 
 
 class LearnedTeacher(TextModelling):
@@ -47,13 +47,18 @@ class LearnedTeacher(TextModelling):
     @cached_property
     def teacher(self) -> Teacher:
         """Made once, of the untuned base."""
-        with torch.no_grad(), self.backbone.computing():
-            return self.update.teacher(self.backbone, self._forward)
+        self.update.prepare(self.backbone)
+        with self.backbone.computing():
+            return self.update.teacher(self.backbone, self._probe)
 
-    def _forward(self) -> None:
-        """Run the model on training rows, on which the teacher's update is balanced; one by one, without padding."""
+    def _probe(self) -> None:
+        """Run the model on training rows, and back from tokens that it draws; one by one, without padding."""
+        generator = torch.Generator().manual_seed(0)
         for row in self.training[:CALIBRATION]:
-            likelihood.next_token_logits(self.base.model, likelihood.padded([row], self.base.device))
+            logits = likelihood.next_token_logits(self.base.model, likelihood.padded([row], self.base.device))
+            logits = logits.float().flatten(0, -2)
+            drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=generator).flatten()
+            F.cross_entropy(logits, drawn.to(logits.device), reduction="sum").backward()
 
     def select_items(self) -> None:
         super().select_items()
@@ -151,6 +156,7 @@ class TeacherMetaModel(LanguageMetaModel):
 
     def __init__(self, base: str, max_length: int, update: PlantedUpdate, shape: EvaluationShape, logits_at_once: int):
         super().__init__(base, max_length, evaluation=shape, logits_at_once=logits_at_once)
+        update.prepare(self.backbone)
         self.teacher = update.teacher(self.backbone, None)
         self.frozen = {"teacher": self.teacher}
 

@@ -1,8 +1,10 @@
 """A random update of known rank with equal singular values, added to the weights of a copy of the base: the teacher.
 
-In every layer the inputs along the k directions of the update are equally strong, uncorrelated and 0 in the mean: LoRA
-of rank r < k then recovers about r / k of the effect. Directions drawn without regard to the inputs would not do: the
-inputs of a layer have a large mean, on which an update of any rank acts as one of rank 1.
+In every layer the k directions of the update matter equally: along its k input directions the layer's inputs have the
+same variance, no correlation and no mean, and along its k output directions the model's output is equally sensitive,
+independently of one another. A part of rank r < k of a layer's update then has at most r / k of its effect. Directions
+drawn without regard to the model would not do: the inputs of a layer have a large mean, on which an update of any rank
+acts as one of rank 1, and outputs are far more sensitive in some directions than in others.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from adapters.backbone import Backbone, Projection, count_roles
 from tasks.errors import TaskError
 
-CANDIDATES = 4  # random input directions per direction of the update, from whose span it is taken
+CANDIDATES = 16  # random directions per direction of the update, from whose span it is taken
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class PlantedUpdate:
             layers = backbone.projections(*self.targets)
         except LookupError as unknown:
             raise TaskError(f"--task.targets: {unknown.args[0]}") from None
-        most, name = min((min(layer.out_features, (_inputs(layer) - 1) // 2), layer.key) for layer in layers)
+        most, name = min((min(layer.out_features, _inputs(layer) - 1) // 2, layer.key) for layer in layers)
         if self.rank > most:
             raise TaskError(
                 f"--task.rank {self.rank} is too large for '{name}', which takes at most {most}: choose a smaller "
@@ -54,30 +56,45 @@ class PlantedUpdate:
             )
         return layers
 
-    def teacher(self, backbone: Backbone, forward: Callable[[], object] | None) -> Teacher:
-        """A frozen copy of the backbone's model with the update in its weights.
+    def prepare(self, backbone: Backbone) -> None:
+        """Make the student comparable with the teacher: "auto" are the teacher's layers, and there is no dropout.
 
-        The backbone's own dropout is switched off: the teacher has none, and a student could not reach it. `forward`
-        runs the backbone's model on inputs of the task; None for a model without values. Raises TaskError.
+        The teacher has none, and a student with dropout could not reach it.
         """
-        layers = self.layers(backbone)
+        if self.targets != ("auto",):
+            backbone.recommended_targets = self.targets
         for module in backbone.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+
+    def teacher(self, backbone: Backbone, probe: Callable[[], object] | None) -> Teacher:
+        """A frozen copy of the backbone's model with the update in its weights.
+
+        `probe` runs the backbone's model on inputs of the task and propagates random gradients back whose second
+        moments are those of the model's sensitivity (Fisher information); None for a model without values. Raises
+        TaskError.
+        """
+        layers = self.layers(backbone)
         planted = copy.copy(backbone)
         planted.model = copy.deepcopy(backbone.model).requires_grad_(False).eval()
         teacher = Teacher(planted.model, [layer.module.weight for layer in self.layers(planted)])
-        if forward is not None:
+        if probe is not None:
             generator = torch.Generator().manual_seed(self.seed)
-            candidates = {layer.key: self._candidates(layer, generator) for layer in layers}
-            moments = input_moments(layers, candidates, forward)
+            candidates = {
+                layer.key: tuple(self._candidates(size, generator) for size in (_inputs(layer), layer.out_features))
+                for layer in layers
+            }
+            with _frozen(backbone.model):
+                measured = moments(layers, candidates, probe)
             for layer in self.layers(planted):
-                directions = candidates[layer.key] @ balanced(moments[layer.key], self.rank)
-                self._add(layer, directions, _orthonormal(layer.out_features, self.rank, generator))
+                (inputs, outputs), of = candidates[layer.key], measured[layer.key]
+                inputs = inputs @ balanced(of.inputs, self.rank, of.sums)
+                outputs = outputs @ balanced(of.gradients, self.rank)
+                turn = _orthonormal(self.rank, self.rank, generator)  # which input meets which output
+                self._add(layer, inputs, outputs @ turn)
         return teacher
 
-    def _candidates(self, layer: Projection, generator: torch.Generator) -> Tensor:
-        size = _inputs(layer)
+    def _candidates(self, size: int, generator: torch.Generator) -> Tensor:
         return _orthonormal(size, min(size, CANDIDATES * self.rank), generator)
 
     @torch.no_grad()
@@ -99,55 +116,88 @@ class Teacher(nn.Module):
         self.model, self.untuned = model, copy.deepcopy(model, shared)
 
 
-@torch.no_grad()
-def input_moments(
-    layers: list[Projection], directions: Mapping[str, Tensor], forward: Callable[[], object]
-) -> dict[str, Tensor]:
-    """Second moments of each layer's inputs along its `directions` (in, m), by the layer's key.
+@dataclass
+class Moments:
+    """Of one layer, along its candidate directions (m of the inputs, n of the outputs): second moments (m, m) and sums
+    (m,) of its inputs, and second moments (n, n) of the gradients of its outputs."""
 
-    (m + 1, m + 1): the last row and column belong to a constant input of 1, and so hold the sums.
-    """
-    moments = {key: torch.zeros(each.shape[1] + 1, each.shape[1] + 1).double() for key, each in directions.items()}
+    inputs: Tensor
+    sums: Tensor
+    gradients: Tensor
 
-    @contextlib.contextmanager
-    def hooked(layer: Projection) -> Iterator[None]:
-        def add(module: nn.Module, args: tuple) -> None:
-            along = input_rows(layer, args[0]).float() @ directions[layer.key].to(args[0].device)
-            along = F.pad(along, (0, 1), value=1)
-            moments[layer.key] += (along.T @ along).double().cpu()
 
-        handle = layer.module.register_forward_pre_hook(add)
-        try:
-            yield
-        finally:
-            handle.remove()
-
+def moments(
+    layers: list[Projection], candidates: Mapping[str, tuple[Tensor, ...]], probe: Callable[[], object]
+) -> dict[str, Moments]:
+    """Moments along the `candidates` (in, m) and (out, n) while `probe` runs the model, by the layer's key."""
+    measured = {}
     with contextlib.ExitStack() as hooks:
         for layer in layers:
-            hooks.enter_context(hooked(layer))
-        forward()
-    return moments
+            directions = candidates[layer.key]
+            m, n = (each.shape[1] for each in directions)
+            measured[layer.key] = Moments(
+                torch.zeros(m, m).double(), torch.zeros(m).double(), torch.zeros(n, n).double()
+            )
+            hooks.enter_context(_measuring(layer, *directions, measured[layer.key]))
+        hooks.enter_context(torch.enable_grad())
+        probe()
+    return measured
 
 
-def balanced(moments: Tensor, rank: int) -> Tensor:
-    """Orthonormal combinations (m, rank) of m > 2 rank directions, along which the inputs with these `moments`
-    (m + 1, m + 1), of `input_moments`, are equally strong, uncorrelated and 0 in the mean.
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No weight of the model gets a gradient."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
-    Each mixes one eigenvector above the median with one below it, so that all have the strength of the median; the
-    pairs are those closest to it.
+
+@contextlib.contextmanager
+def _measuring(layer: Projection, inputs: Tensor, outputs: Tensor, measured: Moments) -> Iterator[None]:
+    """Add to `measured` in every forward and backward pass of the layer."""
+
+    def add_inputs(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        along = input_rows(layer, args[0].detach()).double().cpu() @ inputs.double()
+        measured.inputs += along.T @ along
+        measured.sums += along.sum(dim=0)
+        marker = torch.zeros_like(output, requires_grad=True)  # its gradient is that of the output
+        marker.register_hook(add_gradients)
+        return output + marker
+
+    def add_gradients(gradient: Tensor) -> None:
+        along = output_rows(layer, gradient).double().cpu() @ outputs.double()
+        measured.gradients += along.T @ along
+
+    handle = layer.module.register_forward_hook(add_inputs)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def balanced(moments: Tensor, rank: int, sums: Tensor | None = None) -> Tensor:
+    """Orthonormal combinations (m, rank) of m directions, along which what has these second moments (m, m) is equally
+    strong and uncorrelated; with `sums` (m,), also 0 in the mean. Needs m of at least 2 rank, and one more with sums.
+
+    Each mixes one of the `rank` strongest eigenvectors with one of the next, so that all are as strong as the weakest
+    of the former: the strongest level that they can share.
     """
-    sums, moments = moments[:-1, -1:], moments[:-1, :-1]
-    # (m, m - 1): the directions orthogonal to the sums, along which the mean is 0
-    centred = torch.linalg.qr(torch.cat([sums, torch.eye(len(sums)).double()], dim=1)).Q[:, 1:]
-    strengths, vectors = torch.linalg.eigh(centred.T @ moments @ centred)
+    basis = torch.eye(len(moments)).double()
+    if sums is not None:
+        basis = torch.linalg.qr(torch.cat([sums[:, None], basis], dim=1)).Q[:, 1:]  # orthogonal to the sums: no mean
+    strengths, vectors = torch.linalg.eigh(basis.T @ moments @ basis)
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
-    vectors = vectors * largest.sign()  # eigenvectors have no sign of their own
-    count = len(strengths)
-    below, above = torch.arange(count // 2)[-rank:].flip(0), torch.arange((count + 1) // 2, count)[:rank]
-    median = (strengths[below[0]] + strengths[above[0]]) / 2
-    low, high = strengths[below], strengths[above]
-    share = torch.where(high > low, (median - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny), 0.5)
-    return (centred @ (share.sqrt() * vectors[:, above] + (1 - share).sqrt() * vectors[:, below])).float()
+    vectors = (vectors * largest.sign()).flip(1)  # the strongest first; eigenvectors have no sign of their own
+    strengths = strengths.flip(0)
+    high, low, level = strengths[:rank], strengths[rank : 2 * rank], strengths[rank - 1]
+    share = torch.where(high > low, (level - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny), 1.0)
+    mixed = share.sqrt() * vectors[:, :rank] + (1 - share).clamp(min=0).sqrt() * vectors[:, rank : 2 * rank]
+    return (basis @ mixed).float()
 
 
 def input_rows(layer: Projection, inputs: Tensor) -> Tensor:
@@ -157,6 +207,12 @@ def input_rows(layer: Projection, inputs: Tensor) -> Tensor:
         patches = F.unfold(inputs, module.kernel_size, module.dilation, module.padding, module.stride)
         return patches.transpose(1, 2).flatten(0, 1)
     return inputs.flatten(0, -2)
+
+
+def output_rows(layer: Projection, outputs: Tensor) -> Tensor:
+    """A layer's outputs as (n, out): channels last, and of a fused module its own."""
+    rows = (outputs.flatten(2).transpose(1, 2) if layer.module.weight.ndim == 4 else outputs).flatten(0, -2)
+    return rows if layer.rows is None else rows[:, slice(*layer.rows)]
 
 
 def weight_rows(layer: Projection) -> Tensor:
