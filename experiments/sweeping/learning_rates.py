@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.base import Adapter
+from adapters.bounds import LARGEST_COUNT
 from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.sweeping.jobs import RunJob
@@ -83,14 +84,18 @@ class LearningRateSearch:
         return float(f"{ORIGIN * self.factor**place:.4g}")
 
     def config(self, config: RunConfig, rate: float) -> RunConfig:
-        """The configuration of a trial. Raises UsageError if the resolved `config` has no number of steps."""
+        """The configuration of a trial: a share of the resolved `config`'s steps or epochs, validated at its end."""
         train = config.train
-        if not train.steps:
-            raise UsageError("a learning-rate search needs --train.steps: each trial takes a share of them")
-        steps = max(1, round(self.share * train.steps))
+        whole = train.epochs if train.steps is None else train.steps
+        assert whole is not None, "the configuration is not resolved"
+        length = max(1, round(self.share * whole))
         warmup_steps = None if train.warmup_steps is None else round(self.share * train.warmup_steps)
-        warmup_steps = 0 if steps == 1 else warmup_steps
-        short = {"steps": steps, "warmup_steps": warmup_steps, "validation_steps": steps, "evaluate_every": None}
+        if train.steps is None:
+            short: dict[str, Any] = {"epochs": length, "validation_steps": LARGEST_COUNT}
+        else:
+            short = {"steps": length, "validation_steps": length}
+            warmup_steps = 0 if length == 1 else warmup_steps
+        short |= {"warmup_steps": warmup_steps, "evaluate_every": None}
         return replace(config, train=replace(train, learning_rate=rate, **short))
 
     def chosen(self, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -104,8 +109,8 @@ class LearningRateSearch:
             "chosen": chosen,
             "edge": {min(rates): "lowest", max(rates): "highest"}.get(chosen),
             "chosen_by": MEASURE,
-            "trials": results,
-            "steps": train.steps,
+            "trials": [{name: value for name, value in result.items() if name != "steps"} for result in results],
+            "steps": train.steps or results[0]["steps"],
             "share": self.share,
             "factor": self.factor,
             "seed": train.seed,

@@ -36,7 +36,7 @@ class Trial(Job):
         return self.file.exists()
 
     def result(self) -> dict[str, Any]:
-        """The trial's rate, its validation loss (None if it failed) and the reason for a failure."""
+        """The trial's rate and steps, its validation loss (None if it failed) and the reason for a failure."""
         return json.loads(self.file.read_text())
 
     def state(self) -> str:
@@ -55,7 +55,9 @@ class Trial(Job):
                 self.folder.write_config(self.config)
                 loss, failure = self._train(prepared, interruption, check_writer)
                 rate = self.config.train.learning_rate
-                write_json(self.file, {"learning_rate": rate, "validation_loss": loss, "failure": failure})
+                steps = self.config.for_items(prepared.train_items).steps
+                result = {"learning_rate": rate, "steps": steps, "validation_loss": loss, "failure": failure}
+                write_json(self.file, result)
         shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
         return None
 

@@ -33,14 +33,17 @@ def write_archives(folder: Path, tasks: Sequence[str], out: Path, items: bool = 
     out.mkdir(parents=True, exist_ok=True)
     for task in tasks:
         file = out / f"{task}{ENDING}"
-        temporary = file.with_name(f".{file.name}")
-        with (
-            lzma.open(temporary, "wb", preset=9 | lzma.PRESET_EXTREME) as compressed,
-            tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-        ):
-            for path in _files(folder / task, items):
-                _add(archive, path, str(path.relative_to(folder)))
-        temporary.replace(file)
+        temporary = out / f".{task}.partial"
+        try:
+            with (
+                lzma.open(temporary, "wb", preset=9 | lzma.PRESET_EXTREME) as compressed,
+                tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+            ):
+                for path in _files(folder / task, items):
+                    _add(archive, path, str(path.relative_to(folder)))
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
         yield file
 
 
@@ -63,11 +66,16 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 def unpacked(folder: Path) -> Path:
     """The folder itself, or if it holds archives a folder with their content (in the cache, unpacked once).
 
-    Raises ReportError for a damaged archive.
+    Raises ReportError for a damaged archive, and for runs beside archives, which no report would show.
     """
     archives = sorted(folder.glob(f"*{ENDING}"))
     if not archives:
         return folder
+    if loose := next(folder.glob("*/*/*/result.json"), None):
+        raise ReportError(
+            f"'{folder}' holds archives of records and also runs, such as '{loose.parent}': move the runs to another "
+            "folder, or ship them too"
+        )
     digest = hashlib.sha256()
     for file in archives:
         digest.update(file.name.encode() + file.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from adapters.bounds import bounded
 from tasks.base import Metric, Task, declare
 from tasks.errors import TaskError
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY
@@ -12,6 +13,7 @@ from tasks.language.style import ROWS_PER_PART, Style
 from tasks.planted.recovered import DISTANCE, RECOVERED
 from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.precision import QUANTISED
+from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,9 @@ class Planted(TeacherSettings, Style, Task, name="planted"):
         **Style.option_hints,
         **TeacherSettings.teacher_hints,
     }
+
+    max_length: int = bounded(64, at_least=2, at_most=LARGEST_ITEMS)
+    """Maximum length of a training row, in tokens."""
 
     def check_settings(self) -> None:
         super().check_settings()

@@ -24,11 +24,11 @@ class TeacherSettings:
     rank: int = bounded(4, at_least=1, at_most=LARGEST_WIDTH)
     """k, the rank of the teacher's update in each layer; its k singular values are equal."""
     strength: float = bounded(0.1, above=0, at_most=100)
-    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight. If it is small,
-    effects add up, so that a part of rank r of the teacher's update has r / k of its effect."""
-    targets: tuple[str, ...] = ("auto",)
-    """Roles of the layers that the teacher changes (as --adapter.targets of lora); "auto" takes what the base's card
-    recommends."""
+    """Frobenius norm of the teacher's update of a layer, as a share of that of the layer's weight. The smaller it is,
+    the more nearly effects add up, so that a part of rank r of a layer's update has r / k of its effect."""
+    targets: tuple[str, ...] = ("query", "value")
+    """Roles of the layers that the teacher changes, and that "auto" means to the student's method (as
+    --adapter.targets of lora); "auto" takes what the base's card recommends."""
     teacher_seed: int = bounded(0, at_least=0, at_most=2**32)
     """Seed of the teacher's update, which all runs share."""
 

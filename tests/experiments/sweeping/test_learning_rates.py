@@ -168,12 +168,6 @@ def test_a_trial_that_diverges_is_a_result(groups, launcher, monkeypatch):
     assert "diverged" in trials[0].result()["failure"]
 
 
-def test_a_budget_is_a_share_of_steps(tiny_task, tmp_path):
-    config = RunConfig(Lora(), Tiny(), Train(device="cpu"))
-    with pytest.raises(UsageError, match=r"--train\.steps"):
-        SEARCH.config(config, 1e-3)
-
-
 def test_runs_wait_for_the_complete_search(groups, launcher):
     write(groups[0].trials()[0], 1.0)
     with pytest.raises(UsageError, match="not complete"):
@@ -200,3 +194,17 @@ def test_a_card_in_epochs_can_be_searched_in_steps(tmp_path, tiny_task, launcher
     assert [trial.config.for_items(16).warmup_steps for trial in group.trials()] == [2, 2, 2]
     find_rates([group], launcher)
     assert all(trial.result()["failure"] is None for trial in group.trials())
+
+
+def test_epochs_are_searched_in_epochs(tmp_path, tiny_task, launcher, monkeypatch):
+    card = {"epochs": 4, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 8}  # 8 steps each of 16 items
+    monkeypatch.setattr(tiny_task, "recommended", lambda self, adapter: card)
+    config = RunConfig(Lora(rank=2), tiny_task(), Train(device="cpu")).resolved()
+    (group,) = seed_groups([config], tmp_path, SEARCH)
+    find_rates([group], launcher)
+    assert [trial.config.train.epochs for trial in group.trials()] == [2] * len(group.trials())
+    assert all(trial.result()["validation_loss"] is not None for trial in group.trials())
+    outcome = group.outcome()
+    assert outcome is not None
+    assert outcome["steps"] == 16
+    assert group.runs()[0].config.train.epochs == 4

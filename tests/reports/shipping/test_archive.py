@@ -9,6 +9,7 @@ import pytest
 from reports.__main__ import main
 from reports.errors import ReportError
 from reports.records import collect
+from reports.shipping import archive
 from tests.reports.synthetic import curve, record, study, write, write_items
 
 
@@ -94,6 +95,20 @@ def test_changed_archives_are_unpacked_again(tmp_path):
         ship(tmp_path / "runs", tmp_path / "records")
         (run,) = collect(tmp_path / "records").finished
         assert run.record.metrics["kid"].value == kid
+
+
+def test_runs_beside_archives_are_refused(runs, tmp_path):
+    ship(runs, tmp_path / "records")
+    write(tmp_path / "records", record("lora", 4))
+    with pytest.raises(ReportError, match=r"archives of records and also runs, such as .*lora.*: move the runs"):
+        collect(tmp_path / "records")
+
+
+def test_an_interrupted_archive_leaves_nothing(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "_add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        ship(runs, tmp_path / "records")
+    assert not [*(tmp_path / "records").iterdir()]
 
 
 def test_a_damaged_archive_is_one_sentence(tmp_path):
