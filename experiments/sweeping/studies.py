@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from adapters.backbone import Backbone
 from adapters.base import Adapter
 from adapters.bottleneck import Bottleneck
 from adapters.full_finetuning import FullFinetuning
@@ -76,9 +77,11 @@ def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 def planted(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """Is a known answer found? LoRA below, at and above the rank of a planted update, and full, on both bundled bases.
 
-    The teacher is the base plus a random update of rank 4 on the layers that LoRA adapts by default. `recovered` must
-    bend at rank 4: about r / 4 below it, close to 1 from it on. Its truncated SVD, for the same question without
-    training again: python -m experiments.truncate RUN --ranks 1 2 4 8 on a run of full or of rank 16.
+    The teacher is the base plus a random update of rank 4 on queries and values, the layers that LoRA then adapts.
+    `recovered` must bend at rank 4: below it a layer recovers at most r / 4 of its own effect (layers together more,
+    since one can make up for another), from it on all of it. All seeds share a teacher; --vary task.teacher-seed 0 1 2
+    draws others. The same question without training again, by truncated SVD: python -m experiments.truncate RUN
+    --ranks 1 2 4 8 on a run of rank 16.
 
     Command: python -m experiments.sweep --study planted --search-lr 5 --jobs 2
     The bend alone: python -m experiments.intrinsic lora planted
@@ -92,23 +95,30 @@ def planted(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """How many bits does an adapter store per trained parameter? LoRA, bottleneck and full, on ever more random facts.
 
-    Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often.
-    `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the capacities, and which ones
-    are lower bounds because they still grow at the largest number, as that of full, which has a hundred times the
-    parameters. For scale: about 2 bits per parameter for knowledge after long training (Allen-Zhu & Li 2024), up to 3.6
-    for random strings (Morris et al. 2025).
+    Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often, 100
+    times. The pairs of an adapter hold half a bit to four bits for each of its parameters. Full fine-tuning has a
+    hundred times the parameters and only 8,000 pairs, so that its figure is a lower bound. `python -m reports peak
+    facts --over task.pairs --metric bits_per_parameter` shows the capacities. For scale: about 1 bit per parameter
+    after 100 exposures and 2 after 1,000 (Allen-Zhu & Li 2024), up to 3.6 for random strings (Morris et al. 2025).
 
-    Command: python -m experiments.sweep --study facts --jobs 2
+    Command: python -m experiments.sweep --study facts --search-lr 5 --jobs 2
     Time: not yet measured
     Outcome: not yet measured
     """
-    tasks = [Facts(pairs=pairs) for pairs in (500, 1000, 2000, 4000, 8000)]
-    adapters: list[Adapter] = [
-        *(Lora(rank=rank) for rank in (1, 2, 4)),
-        *(Bottleneck(width=width) for width in (4, 16)),
-        FullFinetuning(),
-    ]
-    return crossed(tasks, seeds or SEEDS, adapters)
+    adapters: list[Adapter] = [*(Lora(rank=rank) for rank in (1, 2, 4)), *(Bottleneck(width=width) for width in (1, 4))]
+    backbone = Facts().meta_model().backbone
+    configs = []
+    for adapter in adapters:
+        tasks = [Facts(pairs=pairs_of_bits(adapter, backbone, bits)) for bits in (0.5, 1, 2, 4)]
+        configs += crossed(tasks, seeds or SEEDS, [adapter])
+    return configs + crossed([Facts(pairs=8000)], seeds or SEEDS, [FullFinetuning()])
+
+
+def pairs_of_bits(adapter: Adapter, backbone: Backbone, bits: float) -> int:
+    """The number of pairs that hold so many bits for each parameter that the adapter trains, to two digits."""
+    parameters = adapter.parameter_count(backbone)
+    assert parameters is not None, "the study's adapters have a formula"
+    return int(float(f"{bits * parameters / Facts().facts.bits:.2g}"))
 
 
 def placement(seeds: Sequence[int] | None = None) -> list[RunConfig]:
@@ -130,7 +140,7 @@ def length(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 
     The runs at the card's steps are those of the study `rank`.
 
-    Command: python -m experiments.sweep --study length --jobs 2
+    Command: python -m experiments.sweep --study length --search-lr 5 --jobs 2
     Time: not yet measured
     Outcome: not yet measured
     """
@@ -143,11 +153,11 @@ def trained_longer(task: Task, seeds: Sequence[int] | None, adapters: Sequence[A
     configs = crossed([task], seeds or SEEDS, adapters)
     if times == 1:
         return configs
-    steps = [config.resolved().train.steps for config in configs]
+    steps = [config.resolved().train.steps or 0 for config in configs]
+    assert all(steps), "the cards of the bundled bases give steps"
     return [
         replace(config, train=replace(config.train, steps=times * count))
         for config, count in zip(configs, steps, strict=True)
-        if count is not None
     ]
 
 

@@ -18,7 +18,10 @@ BITS_RECALLED = Metric(
     "entropy of all values minus their cross-entropy under the model; below 0 it is worse than a uniform guess",
 )
 BITS_PER_PARAMETER = Metric(
-    "bits_per_parameter", "higher", "bits per trained parameter", "bits_recalled by the number of trained parameters"
+    "bits_per_parameter",
+    "higher",
+    "bits per trained parameter",
+    "bits_recalled divided by the number of trained parameters",
 )
 EXACT_RECALL = Metric(
     "exact_recall", "higher", "share", "values whose every token is the most likely one, given the tokens before it"
@@ -26,11 +29,15 @@ EXACT_RECALL = Metric(
 
 
 def bits_recalled(nats: np.ndarray, entropy: float, count: int, extractor: str, parameters: int) -> dict[str, Figure]:
-    """Bits over `count` values of `entropy` bits, from the cross-entropies (n,) in nats of all or of some of them; the
-    interval resamples these. Per parameter too, if there are any.
+    """Bits over `count` values of `entropy` bits, from the cross-entropies (n,) in nats of all or of some of them.
+
+    An interval, of some alone, resamples them: all of them are what the model has memorised, not a sample of it. Per
+    parameter too, if there are any.
     """
     bits = (entropy - nats / math.log(2)) * (count / len(nats))
-    low, high = bootstrap_interval(lambda items: float(bits[items].sum()), len(bits))
+    low = high = None
+    if len(nats) < count:
+        low, high = bootstrap_interval(lambda items: float(bits[items].sum()), len(bits))
     total = float(bits.sum())
     figures = {BITS_RECALLED.name: BITS_RECALLED.figure(total, len(bits), extractor, low, high)}
     if parameters:

@@ -82,14 +82,19 @@ def test_bits_of_a_perfect_of_a_uniform_and_of_a_wrong_memory():
     assert "bits_per_parameter" not in bits_recalled(np.zeros(10), 20.0, 10, "x", 0)
 
 
-def test_the_interval_covers_the_sum():
+def test_all_values_are_no_sample_and_have_no_interval():
+    figures = bits_recalled(np.linspace(0, 5, 10), 20.0, 10, "x", 50)
+    assert {(figure.low, figure.high) for figure in figures.values()} == {(None, None)}
+
+
+def test_the_interval_of_a_part_covers_the_sum():
     generator = np.random.default_rng(0)
     inside = 0
     for _ in range(200):
-        figure = bits_recalled(generator.gamma(2.0, 3.0, size=80), 20.0, 80, "x", 10)["bits_recalled"]
+        figure = bits_recalled(generator.gamma(2.0, 3.0, size=80), 20.0, 800, "x", 10)["bits_recalled"]
         assert figure.low is not None
         assert figure.high is not None
-        inside += figure.low <= 80 * (20 - 6 / math.log(2)) <= figure.high
+        inside += figure.low <= 800 * (20 - 6 / math.log(2)) <= figure.high
     assert 0.88 <= inside / 200 <= 0.99
 
 
