@@ -168,7 +168,8 @@ class Backbone(ABC):
     def projections(self, *roles: str) -> list[Projection]:
         """The projections with one of the `roles`, in the model's order; "auto" means `recommended_targets`.
 
-        A role is a word of ROLE_GROUPS, a part ("query", "value", "output", ...) or both ("self-attention.query").
+        A role is a word of ROLE_GROUPS, a part ("query", "value", "output", ...), both ("self-attention.query"), or the
+        key of a single projection.
         Raises LookupError for a role that the model does not have; the message suggests valid ones.
         """
         available = self.all_projections()
@@ -203,7 +204,7 @@ def _names(projections: Iterable[Projection]) -> list[str]:
 
 def plays(projection: Projection, role: str) -> bool:
     """Whether `role` names the projection, its part or its group."""
-    return role in (projection.part, projection.role) or projection.group in ROLE_GROUPS.get(role, ())
+    return role in (projection.part, projection.role, projection.key) or projection.group in ROLE_GROUPS.get(role, ())
 
 
 def count_roles(projections: Iterable[Projection]) -> dict[str, int]:

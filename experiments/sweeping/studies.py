@@ -77,11 +77,10 @@ def methods(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 def planted(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """Is a known answer found? LoRA below, at and above the rank of a planted update, and full, on both bundled bases.
 
-    The teacher is the base plus a random update of rank 4 on queries and values, the layers that LoRA then adapts.
-    `recovered` must bend at rank 4: below it a layer recovers at most r / 4 of its own effect (layers together more,
-    since one can make up for another), from it on all of it. All seeds share a teacher; --vary task.teacher-seed 0 1 2
-    draws others. The same question without training again, by truncated SVD: python -m experiments.truncate RUN
-    --ranks 1 2 4 8 on a run of rank 16.
+    The teacher is the base plus a random update of rank 4 of the last feed-forward layer, which LoRA then adapts.
+    `recovered` must bend at rank 4: about r / 4 below it, close to 1 from it on. All seeds share a teacher; --vary
+    task.teacher-seed 0 1 2 draws others. The same question without training again, by truncated SVD: python -m
+    experiments.truncate RUN --ranks 1 2 4 8 on a run of rank 16.
 
     Command: python -m experiments.sweep --study planted --search-lr 5 --jobs 2
     The bend alone: python -m experiments.intrinsic lora planted

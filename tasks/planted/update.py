@@ -1,10 +1,11 @@
 """A random update of known rank with equal singular values, added to the weights of a copy of the base: the teacher.
 
-In every layer the k directions of the update matter equally: along its k input directions the layer's inputs have the
+In each layer the k directions of the update matter equally: along its k input directions the layer's inputs have the
 same variance, no correlation and no mean, and along its k output directions the model's output is equally sensitive,
-independently of one another. A part of rank r < k of a layer's update then has at most r / k of its effect. Directions
-drawn without regard to the model would not do: the inputs of a layer have a large mean, on which an update of any rank
-acts as one of rank 1, and outputs are far more sensitive in some directions than in others.
+independently of one another. A part of rank r < k of a layer's update then has r / k of its effect, as far as its
+inputs and the model's sensitivity to its outputs are independent (Martens & Grosse 2015). Directions drawn without
+regard to the model would not do: the inputs of a layer have a large mean, on which an update of any rank acts as one of
+rank 1, and outputs are far more sensitive in some directions than in others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters.backbone import Backbone, Projection, count_roles
+from adapters.backbone import Backbone, Projection
 from tasks.errors import TaskError
 
 CANDIDATES = 16  # random directions per direction of the update, from whose span it is taken
@@ -28,7 +29,7 @@ CANDIDATES = 16  # random directions per direction of the update, from whose spa
 
 @dataclass(frozen=True)
 class PlantedUpdate:
-    """`rank` equal singular values in every layer of `targets`, drawn from `seed`.
+    """`rank` equal singular values in each of the last `count` layers of `targets`, drawn from `seed`.
 
     `strength` is the Frobenius norm of a layer's update as a share of its weight's.
     """
@@ -36,18 +37,25 @@ class PlantedUpdate:
     rank: int
     strength: float
     targets: tuple[str, ...]
+    count: int
     seed: int
 
     def facts(self, backbone: Backbone) -> dict[str, Any]:
         """For the record."""
-        return {"planted": asdict(self) | {"layers": count_roles(self.layers(backbone))}}
+        return {"planted": asdict(self) | {"layers": [layer.key for layer in self.layers(backbone)]}}
 
     def layers(self, backbone: Backbone) -> list[Projection]:
-        """The layers that change. Raises TaskError for an unknown role, or a layer without that many dimensions."""
+        """The layers that change. Raises TaskError for an unknown role, and for too few or too small layers."""
         try:
-            layers = backbone.projections(*self.targets)
+            available = backbone.projections(*self.targets)
         except LookupError as unknown:
             raise TaskError(f"--task.targets: {unknown.args[0]}") from None
+        if self.count > len(available):
+            raise TaskError(
+                f"--task.layers {self.count}: only {len(available)} layers have a role of --task.targets "
+                f"{' '.join(self.targets)}; choose fewer layers or more targets"
+            )
+        layers = available[-self.count :]
         most, name = min((min(layer.out_features, _inputs(layer) - 1) // 2, layer.key) for layer in layers)
         if self.rank > most:
             raise TaskError(
@@ -61,8 +69,7 @@ class PlantedUpdate:
 
         The teacher has none, and a student with dropout could not reach it.
         """
-        if self.targets != ("auto",):
-            backbone.recommended_targets = self.targets
+        backbone.recommended_targets = tuple(layer.key for layer in self.layers(backbone))
         for module in backbone.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0

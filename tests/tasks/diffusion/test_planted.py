@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     folder = write_base(tmp_path_factory.mktemp("base") / "tiny")
-    return PlantedDenoiser(base=str(folder), rank=2, strength=1.0, train_items=12, test_items=6)
+    return PlantedDenoiser(base=str(folder), rank=2, strength=20.0, train_items=12, test_items=6)
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def captured(backbone, layers):
 def planted(request):
     """Kind of model, its backbone, the update, the teacher's backbone."""
     backbone = copy.deepcopy(built(request.param))
-    update = PlantedUpdate(RANK, STRENGTH, TARGETS[request.param], 0)
+    targets = TARGETS[request.param]
+    update = PlantedUpdate(RANK, STRENGTH, targets, len(backbone.projections(*targets)), 0)
     with_teacher = copy.copy(backbone)
     with_teacher.model = update.teacher(backbone, lambda: probe(backbone)).model
     return backbone, update, with_teacher
@@ -125,7 +126,7 @@ def test_the_seed_draws_it():
     backbone = built("gpt2")
 
     def weights(seed):
-        model = PlantedUpdate(2, 0.3, ("query",), seed).teacher(backbone, lambda: probe(backbone)).model
+        model = PlantedUpdate(2, 0.3, ("query",), 1, seed).teacher(backbone, lambda: probe(backbone)).model
         return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
     assert torch.equal(weights(0), weights(0))
@@ -135,8 +136,9 @@ def test_the_seed_draws_it():
 @pytest.mark.parametrize(
     ("update", "says"),
     [
-        (PlantedUpdate(16, 0.3, ("query",), 0), "--task.rank 16 is too large for .* which takes at most 15"),
-        (PlantedUpdate(2, 0.3, ("queri",), 0), "--task.targets: .*did you mean query"),
+        (PlantedUpdate(16, 0.3, ("query",), 1, 0), "--task.rank 16 is too large for .* which takes at most 15"),
+        (PlantedUpdate(2, 0.3, ("queri",), 1, 0), "--task.targets: .*did you mean query"),
+        (PlantedUpdate(2, 0.3, ("query",), 9, 0), "--task.layers 9: only 2 layers have a role of --task.targets query"),
     ],
 )
 def test_mistakes_are_one_sentence(update, says):
