@@ -18,6 +18,11 @@ def test_fused_rows_of_gpt2_are_query_key_and_value(gpt2):
     assert len({projection.key for projection in gpt2.all_projections()}) == len(gpt2.all_projections()) == 12
 
 
+def test_a_key_names_one_projection(gpt2):
+    for projection in gpt2.all_projections():
+        assert gpt2.projections(projection.key) == [projection]
+
+
 def test_fused_key_rows_give_the_attentions_keys(gpt2):
     """Zero key rows make attention uniform: the first of two tokens sees only itself, the second both equally."""
     key = gpt2.projections("key")[0]
