@@ -62,7 +62,8 @@ class Lora(Adapter, name="lora"):
     """Dropout probability of each update's inputs in training."""
     targets: tuple[str, ...] = ("auto",)
     """Roles of the layers to update: attention, self-attention, cross-attention, query, key, value, output,
-    feed-forward, convolution, embedding, linear, all; "auto" takes what the base's card recommends."""
+    feed-forward, convolution, embedding, linear, all, or the key of a single layer
+    (transformer.h.0.attn.c_attn:query); "auto" takes what the base's card recommends."""
     ranks: dict[str, int] = field(default_factory=dict, metadata={BOUNDS: Bounds(at_least=0, at_most=LARGEST_WIDTH)})
     """Ranks that differ from --adapter.rank, by role, for example "query 8 value 2"; 0 skips the role."""
     init_lora_weights: Literal["kaiming", "gaussian"] = "kaiming"

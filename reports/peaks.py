@@ -71,8 +71,8 @@ def render(table: Table, setting: str, metric: str, style: str = "simple") -> st
     )
     direction = "lowest" if table.lower_is_better[metric] else "highest"
     notes = [
-        f"{table.task}: the {direction} mean of {metric} over {setting}, with its interval over seeds. The best of "
-        "several means is a little too good, the more the larger the noise between seeds.",
+        f"{table.task}: the {direction} mean of {metric} over {setting}, with its interval over seeds. The "
+        "best of several means is biased towards the better side, the more the larger the noise between seeds.",
         *(["Not inside: a better value may lie beyond the end, so the figure is a bound."] if _any_open(found) else []),
     ]
     return "\n".join([text, "", *notes])
