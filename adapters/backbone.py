@@ -181,6 +181,10 @@ class Backbone(ABC):
             chosen.update(matching)
         return [available[i] for i in sorted(chosen)]
 
+    def in_order_of_use(self, projections: Sequence[Projection]) -> list[Projection]:
+        """Projections of the model's order in the order in which a forward pass uses them."""
+        return list(projections)
+
 
 def unknown_role(role: str, available: Sequence[Projection]) -> str:
     """The sentence for a role that no projection has: the right role for a layer's name, else all of them."""

@@ -61,10 +61,10 @@ class PeftPreset(Adapter, name=None):
             if option in given:
                 raise AdapterError(f"--adapter.options: give {option} as --adapter.{setting}")
         for option, value in self.preset.items():
-            if given.get(option, value) != value:
+            if not str(given.get(option, value)).startswith(str(value)):  # pissa_niter_4 is a PiSSA too
                 raise AdapterError(
-                    f"--adapter.options: {option} {json.dumps(given[option])} is not {self.name}, which stands for "
-                    f"{json.dumps(value)}: use `peft TASK --adapter.method {self.method}`"
+                    f"--adapter.options: {self.name} needs {option} {json.dumps(value)}, not "
+                    f"{json.dumps(given[option])}: for that use `peft TASK --adapter.method {self.method}`"
                 )
         own = {option: getattr(self, setting) for setting, option in self.settings.items()}
         return PeftMethod(self.method, {**own, **self.preset, **given}, self.targets, init=self.init)

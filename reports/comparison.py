@@ -123,8 +123,8 @@ def _row_of(table: Table, run: Run) -> int:
 def pair(runs: tuple[Run, Run], items: tuple[pd.DataFrame, pd.DataFrame]) -> list[ItemComparison]:
     """Compare every corpus score, and every numeric column that both item tables have; correct for their number.
 
-    A column that is no metric and has the same values in both tables describes the items, such as their lengths: it is
-    left out.
+    A column that is not a metric and has the same values in both tables is left out: it describes the items, as their
+    lengths do.
     """
     metrics = runs[0].record.metrics
     found = [*_corpus_scores(items), *_columns(items, metrics)]

@@ -176,10 +176,11 @@ def settings_of(run: Run) -> dict[str, Any]:
     storage, compute = (flat.get(name) for name in ("task.base_precision", "train.mixed_precision"))
     if storage is not None and storage == compute:
         flat["task.base_precision"] = None
-    if flat.get("adapter.name") == "peft":
-        options = record.config.peft_options
-        flat |= {f"adapter.options.{name}": value for name, value in options.items() if name != size_option(options)}
-        flat.pop("adapter.options", None)
+    if options := record.config.peft_options:
+        given = {name: value for name, value in options.items() if name != size_option(options) and value is not None}
+        flat |= {f"adapter.options.{name}": value for name, value in given.items()}
+    if record.config.adapter.get("name") == "peft" and isinstance(flat.get("adapter.options"), dict):
+        del flat["adapter.options"]
     size = f"adapter.{record.size.field}" if record.size else ""
     for name in ("adapter.name", "task.name", "train.seed", size, *WITHOUT_EFFECT):
         flat.pop(name, None)
@@ -227,7 +228,8 @@ def plot_lines(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
     for method, members in methods.items():
         parts = split_by_settings(members, splitting_settings(members))
         for settings, line in parts.items():
-            text = settings or _own_settings(line, [g for other in parts.values() if other is not line for g in other])
+            others = [group for other in parts.values() if other is not line for group in other]
+            text = settings or (_own_settings(line, others) if others else "")
             lines[f"{method} ({text})" if text else method] = line
     return lines
 
@@ -240,8 +242,11 @@ def _own_settings(line: Sequence[RunGroup], others: Sequence[RunGroup]) -> str:
 
 
 def at_best_rates(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], list[str]]:
-    """Of groups that differ in the learning rate alone the one with most seeds, then the lowest validation loss, by
-    which a search chooses rates too; and a note that says so, if any was left out. Without such losses all stay."""
+    """Of groups that differ in the learning rate alone, the one with most seeds, then the lowest validation loss.
+
+    By that loss a search chooses rates too. Also returns a note that says so, if a group was left out. All groups stay
+    where one of them has no validation loss.
+    """
     alike: dict[tuple, list[RunGroup]] = defaultdict(list)
     for group in groups:
         others = {name: value for name, value in group.settings.items() if name != "train.learning_rate"}
@@ -253,7 +258,7 @@ def at_best_rates(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], list[str]
     chosen = {id(group) for own in kept for group in own}
     best = [group for group in groups if id(group) in chosen]
     left_out = len(groups) - len(best)
-    note = "Of runs that differ in the learning rate alone, those with the lowest validation loss are shown."
+    note = "Of several learning rates, the one with most seeds, then the lowest validation loss, is shown."
     return best, [note] if left_out else []
 
 

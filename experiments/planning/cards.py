@@ -18,7 +18,7 @@ RATES: Mapping[str, tuple[str, ...]] = {"no": ("tf32", "fp32"), "fp16": ("fp16",
 USABLE = 0.93  # GiB that torch finds on a card, for each GB that it is sold with: 0.91 to 0.99 on those in cards.json
 LARGEST = 1000  # GB
 # words that tell no cards apart
-NO_NAMES = r"(?<![a-z0-9])(nvidia|geforce|tesla|rtx|gpu|graphics|card|pcie|sxm\d?|hbm\w*)(?![a-z])"
+NO_NAMES = r"(?<![a-z0-9])(nvidia|geforce|tesla|rtx|gpu|graphics|card|pcie|sxm(\d(?!\d))?|hbm\w*)(?![a-z])"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from experiments.config import RunConfig
 from experiments.errors import UsageError
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.trial import Trial
-from experiments.training.settings import LARGEST_RATE
+from experiments.training.settings import LARGEST_RATE, Train
 
 FOLDER = ".learning-rates"  # below the runs' folder; reports skip it
 MEASURE = "validation loss at the last step of the trial"
@@ -84,13 +84,21 @@ class LearningRateSearch:
         return float(f"{ORIGIN * self.factor**place:.4g}")
 
     def config(self, config: RunConfig, rate: float) -> RunConfig:
-        """The configuration of a trial: a share of the resolved `config`'s steps or epochs, validated at its end."""
+        """The configuration of a trial: a share of the resolved `config`'s steps or epochs, validated at its end.
+
+        Raises UsageError for less than half an epoch.
+        """
         train = config.train
         whole = train.epochs if train.steps is None else train.steps
         assert whole is not None, "the configuration is not resolved"
         length = max(1, round(self.share * whole))
         warmup_steps = None if train.warmup_steps is None else round(self.share * train.warmup_steps)
         if train.steps is None:
+            if length / whole > 2 * self.share:
+                raise UsageError(
+                    f"--search-share {self.share:g} of {whole} epochs is less than half an epoch: give a larger share, "
+                    "or --train.steps"
+                )
             short: dict[str, Any] = {"epochs": length, "validation_steps": LARGEST_COUNT}
         else:
             short = {"steps": length, "validation_steps": length}
@@ -98,8 +106,8 @@ class LearningRateSearch:
         short |= {"warmup_steps": warmup_steps, "evaluate_every": None}
         return replace(config, train=replace(train, learning_rate=rate, **short))
 
-    def chosen(self, trials: Sequence[Trial]) -> dict[str, Any]:
-        """The search's entry in the records. `chosen` is None if no rate has a finite loss."""
+    def chosen(self, trials: Sequence[Trial], run: Train) -> dict[str, Any]:
+        """The entry of a `run`'s search in the records. `chosen` is None if no rate has a finite loss."""
         results = sorted((trial.result() for trial in trials), key=lambda result: result["learning_rate"])
         rates = [result["learning_rate"] for result in results]
         best = min(results, key=lambda result: _badness(result["validation_loss"]))
@@ -111,7 +119,7 @@ class LearningRateSearch:
             "chosen_by": MEASURE,
             "trials": [{name: value for name, value in result.items() if name != "steps"} for result in results],
             "steps": train.steps or results[0]["steps"],
-            "share": self.share,
+            "share": self.share if run.epochs is None else (train.epochs or 0) / run.epochs,
             "factor": self.factor,
             "seed": train.seed,
         }
@@ -161,7 +169,7 @@ class SeedGroup:
         trials = self.trials()
         if not all(trial.done for trial in trials):
             raise UsageError("its learning-rate search is not complete: the same command resumes it")
-        search = self.search.chosen(trials)
+        search = self.search.chosen(trials, self.configs[0].train)
         if search["chosen"] is None:
             reasons = sorted({result["failure"] for result in search["trials"]})
             raise UsageError(f"training failed at every learning rate of the search: {'; '.join(reasons)}")

@@ -28,8 +28,11 @@ MAX_BYTES = 2**30  # of one archive's content
 def write_archives(folder: Path, tasks: Sequence[str], out: Path, items: bool = False) -> Iterator[Path]:
     """Yield OUT/<task>.tar.xz of each task when it is written: its runs that have ended, costs, intrinsic dimensions.
 
-    `tasks` are folders in `folder`; with `items`, the table of evaluated items too.
+    `tasks` are folders in `folder`; with `items`, the table of evaluated items too. Raises ReportError if `out` is
+    `folder`, which could then no longer be read.
     """
+    if out.resolve() == folder.resolve():
+        raise ReportError(f"--output '{out}' is the folder of the runs: choose another for the archives")
     out.mkdir(parents=True, exist_ok=True)
     for task in tasks:
         file = out / f"{task}{ENDING}"
@@ -66,15 +69,16 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 def unpacked(folder: Path) -> Path:
     """The folder itself, or if it holds archives a folder with their content (in the cache, unpacked once).
 
-    Raises ReportError for a damaged archive, and for runs beside archives, which no report would show.
+    Raises ReportError for a damaged archive, and for other runs beside archives, which no report would show.
     """
     archives = sorted(folder.glob(f"*{ENDING}"))
     if not archives:
         return folder
-    if loose := next(folder.glob("*/*/*/result.json"), None):
+    loose = next((path for pattern in ("*/*/*/config.json", f"*/{OF_A_TASK}") for path in folder.glob(pattern)), None)
+    if loose is not None:
         raise ReportError(
-            f"'{folder}' holds archives of records and also runs, such as '{loose.parent}': move the runs to another "
-            "folder, or ship them too"
+            f"'{folder}' holds archives of records and also records outside of them, such as '{loose}': move these to "
+            "another folder"
         )
     digest = hashlib.sha256()
     for file in archives:

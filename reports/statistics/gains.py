@@ -13,7 +13,7 @@ def is_perplexity(metric: str) -> bool:
 
 
 def gain(metric: str, value: float, base: float) -> float:
-    """Of `value` over the untuned base's; of a perplexity in nats. Negative where the value is the lower one."""
+    """Gain of `value` over the untuned base's; for a perplexity, of its logarithm. Negative if the value is lower."""
     return math.log(value / base) if is_perplexity(metric) else value - base
 
 

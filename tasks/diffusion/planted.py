@@ -62,7 +62,9 @@ class PlantedDenoiser(TeacherSettings, PretrainedSettings, Task, name="sd-plante
     def load_base(self, device: torch.device) -> LoadedStableDiffusion:
         from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
 
-        return LoadedStableDiffusion(self.base, device, None, self.allow_pickle)
+        loaded = LoadedStableDiffusion(self.base, device, None, self.allow_pickle)
+        self.update.prepare(loaded.backbone)
+        return loaded
 
     def meta_model(self) -> DiffusionMetaModel:
         from tasks.diffusion.planted_task import TeacherMetaModel

@@ -51,7 +51,6 @@ class LearnedDenoiser(PreparedTask):
         self.training, self.validation, self.test = map(self.noising, (drawn.train, drawn.validation, drawn.test))
         self.base.release("vae", *self.base.text_encoders)
         self.train_items = len(drawn.train)
-        self.update.prepare(self.backbone)
         self.teacher = self.update.teacher(self.backbone, self._probe)
         self._effects: dict[str, np.ndarray] = {}
         self.captions = drawn.test.captions

@@ -18,6 +18,7 @@ from tasks.pretrained.settings import LARGEST_ITEMS
 if TYPE_CHECKING:
     import torch
 
+    from tasks.language.model.loaded_base import LoadedLanguageModel
     from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.planted_task import LearnedTeacher
 
@@ -58,6 +59,11 @@ class Planted(TeacherSettings, Style, Task, name="planted"):
         splits = style_data.load(self.data, self.test_items)
         base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
         return LearnedTeacher(base, splits, self.max_length, self.drift_items, self.metrics, self.update)
+
+    def load_base(self, device: torch.device) -> LoadedLanguageModel:
+        loaded = super().load_base(device)
+        self.update.prepare(loaded.backbone)
+        return loaded
 
     def meta_model(self) -> LanguageMetaModel:
         from tasks.language.model.meta_model import EvaluationShape

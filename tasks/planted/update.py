@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from adapters.backbone import Backbone, Projection
 from tasks.errors import TaskError
 
-CANDIDATES = 16  # random directions per direction of the update, from whose span it is taken
+CANDIDATES = 1024  # at most so many random directions, from whose span the update's are taken
+OUTLIERS = 8  # of the strongest directions are left out for each of the update's: few tokens or places make them strong
+NEGLIGIBLE = 1e-9  # strength of a direction, as a share of the strongest one's, that counts as none
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class PlantedUpdate:
                 f"--task.layers {self.count}: only {len(available)} layers have a role of --task.targets "
                 f"{' '.join(self.targets)}; choose fewer layers or more targets"
             )
-        layers = available[-self.count :]
+        layers = backbone.in_order_of_use(available)[-self.count :]
         most, name = min((min(layer.out_features, _inputs(layer) - 1) // 2, layer.key) for layer in layers)
         if self.rank > most:
             raise TaskError(
@@ -95,14 +97,20 @@ class PlantedUpdate:
                 measured = moments(layers, candidates, probe)
             for layer in self.layers(planted):
                 (inputs, outputs), of = candidates[layer.key], measured[layer.key]
-                inputs = inputs @ balanced(of.inputs, self.rank, of.sums)
-                outputs = outputs @ balanced(of.gradients, self.rank)
-                turn = _orthonormal(self.rank, self.rank, generator)  # which input meets which output
-                self._add(layer, inputs, outputs @ turn)
+                try:
+                    inputs = inputs @ balanced(of.inputs, self.rank, of.sums)
+                    outputs = outputs @ balanced(of.gradients, self.rank)
+                except ValueError as too_few:
+                    raise TaskError(
+                        f"--task.rank {self.rank} is too large for '{layer.key}', whose inputs, or what its outputs "
+                        f"change, have {too_few}: choose a smaller rank, or other --task.targets"
+                    ) from None
+                rotation = _orthonormal(self.rank, self.rank, generator)  # which input meets which output
+                self._add(layer, inputs, outputs @ rotation)
         return teacher
 
     def _candidates(self, size: int, generator: torch.Generator) -> Tensor:
-        return _orthonormal(size, min(size, CANDIDATES * self.rank), generator)
+        return _orthonormal(size, min(size, CANDIDATES), generator)
 
     @torch.no_grad()
     def _add(self, layer: Projection, inputs: Tensor, outputs: Tensor) -> None:
@@ -169,7 +177,7 @@ def _measuring(layer: Projection, inputs: Tensor, outputs: Tensor, measured: Mom
     """Add to `measured` in every forward and backward pass of the layer."""
 
     def add_inputs(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        along = input_rows(layer, args[0].detach()).double().cpu() @ inputs.double()
+        along = _along(input_rows(layer, args[0].detach()), inputs)
         measured.inputs += along.T @ along
         measured.sums += along.sum(dim=0)
         marker = torch.zeros_like(output, requires_grad=True)  # its gradient is that of the output
@@ -177,7 +185,7 @@ def _measuring(layer: Projection, inputs: Tensor, outputs: Tensor, measured: Mom
         return output + marker
 
     def add_gradients(gradient: Tensor) -> None:
-        along = output_rows(layer, gradient).double().cpu() @ outputs.double()
+        along = _along(output_rows(layer, gradient), outputs)
         measured.gradients += along.T @ along
 
     handle = layer.module.register_forward_hook(add_inputs)
@@ -187,12 +195,18 @@ def _measuring(layer: Projection, inputs: Tensor, outputs: Tensor, measured: Mom
         handle.remove()
 
 
+def _along(rows: Tensor, directions: Tensor) -> Tensor:
+    """Components of the rows (n, size) along directions (size, m), in double precision on the CPU."""
+    return (rows.float() @ directions.to(rows.device)).double().cpu()
+
+
 def balanced(moments: Tensor, rank: int, sums: Tensor | None = None) -> Tensor:
     """Orthonormal combinations (m, rank) of m directions, along which what has these second moments (m, m) is equally
-    strong and uncorrelated; with `sums` (m,), also 0 in the mean. Needs m of at least 2 rank, and one more with sums.
+    strong and uncorrelated; with `sums` (m,), also 0 in the mean.
 
-    Each mixes one of the `rank` strongest eigenvectors with one of the next, so that all are as strong as the weakest
-    of the former: the strongest level that they can share.
+    Of the eigenvectors in order of strength, outliers are left out; each of the next `rank` is mixed with one of the
+    `rank` after them, so that all are as strong as the weakest of the former. Raises ValueError, with the number of
+    directions that have any strength, for fewer than 2 `rank`.
     """
     basis = torch.eye(len(moments)).double()
     if sums is not None:
@@ -201,10 +215,14 @@ def balanced(moments: Tensor, rank: int, sums: Tensor | None = None) -> Tensor:
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
     vectors = (vectors * largest.sign()).flip(1)  # the strongest first; eigenvectors have no sign of their own
     strengths = strengths.flip(0)
-    high, low, level = strengths[:rank], strengths[rank : 2 * rank], strengths[rank - 1]
-    share = torch.where(high > low, (level - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny), 1.0)
-    mixed = share.sqrt() * vectors[:, :rank] + (1 - share).clamp(min=0).sqrt() * vectors[:, rank : 2 * rank]
-    return (basis @ mixed).float()
+    count = int((strengths > NEGLIGIBLE * strengths[0]).sum())
+    if count < 2 * rank:
+        raise ValueError(f"{count} directions")
+    start = min(OUTLIERS * rank, count - 2 * rank)
+    above, below = slice(start, start + rank), slice(start + rank, start + 2 * rank)
+    high, low = strengths[above], strengths[below]
+    share = torch.where(high > low, (high[-1] - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny), 1.0)
+    return (basis @ (share.sqrt() * vectors[:, above] + (1 - share).clamp(min=0).sqrt() * vectors[:, below])).float()
 
 
 def input_rows(layer: Projection, inputs: Tensor) -> Tensor:

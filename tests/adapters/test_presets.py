@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapters import Dora, Lora, PeftMethod, RsLora
+from adapters import Dora, Lora, PeftMethod, Pissa, RsLora
 from adapters.base import adapter_registry, attach, method_names
 from adapters.errors import AdapterError
 from experiments.cli.overrides import Overrides
@@ -71,8 +71,10 @@ def test_settings_and_further_options():
     assert config.adapter == PeftMethod("lora", {"r": 4, "lora_alpha": 16.0, "use_dora": True, "bias": "all"})
     with pytest.raises(AdapterError, match=r"give r as --adapter\.rank"):
         RunConfig(Dora(options={"r": 4}), TASK)
-    with pytest.raises(AdapterError, match="use_dora false is not dora, which stands for true: use `peft TASK"):
+    with pytest.raises(AdapterError, match="dora needs use_dora true, not false: for that use `peft TASK"):
         RunConfig(Dora(options={"use_dora": False}), TASK)
+    fast = {"init_lora_weights": "pissa_niter_4"}
+    assert RunConfig(Pissa(options=fast), TASK).resolved().adapter.options["init_lora_weights"] == "pissa_niter_4"
     with pytest.raises(AdapterError, match=r"--adapter\.rank must be at least 1"):
         RunConfig(Dora(rank=0), TASK)
 

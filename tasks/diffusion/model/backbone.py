@@ -1,6 +1,7 @@
 """A Stable Diffusion as a `Backbone`: its UNet (UNet2DConditionModel), optionally with its text encoders."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,6 +80,11 @@ class StableDiffusionBackbone(Backbone):
                 columns = module.in_features if is_linear else module.weight.shape[1]
                 projections.append(Projection(name, module, role, columns, rows))
         return projections
+
+    def in_order_of_use(self, projections: Sequence[Projection]) -> list[Projection]:
+        """diffusers' UNet has its middle block after the blocks that follow it."""
+        stages = ("up_blocks", "conv_out")
+        return sorted(projections, key=lambda p: next((1 + i for i, s in enumerate(stages) if p.name.startswith(s)), 0))
 
     def blocks(self) -> list[Block]:
         return [

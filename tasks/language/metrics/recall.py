@@ -31,7 +31,7 @@ EXACT_RECALL = Metric(
 def bits_recalled(nats: np.ndarray, entropy: float, count: int, extractor: str, parameters: int) -> dict[str, Figure]:
     """Bits over `count` values of `entropy` bits, from the cross-entropies (n,) in nats of all or of some of them.
 
-    An interval, of some alone, resamples them: all of them are what the model has memorised, not a sample of it. Per
+    Figures from a part have a bootstrap interval; figures over all values have none, since nothing is estimated. Per
     parameter too, if there are any.
     """
     bits = (entropy - nats / math.log(2)) * (count / len(nats))

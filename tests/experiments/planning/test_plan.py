@@ -298,6 +298,7 @@ def test_usable_memory_is_less_than_what_is_sold():
         ("RTX 4090", "rtx-4090"),
         ("4090", "rtx-4090"),
         ("RTX4090", "rtx-4090"),
+        ("A100-SXM80GB", "a100-80gb"),
         ("NVIDIA GeForce RTX 2080 Ti", "rtx-2080-ti"),
         ("h100-80gb", "h100"),
         ("Tesla V100-SXM2-32GB", "v100"),

@@ -206,5 +206,7 @@ def test_epochs_are_searched_in_epochs(tmp_path, tiny_task, launcher, monkeypatc
     assert all(trial.result()["validation_loss"] is not None for trial in group.trials())
     outcome = group.outcome()
     assert outcome is not None
-    assert outcome["steps"] == 16
+    assert (outcome["steps"], outcome["share"]) == (16, 0.5)
     assert group.runs()[0].config.train.epochs == 4
+    with pytest.raises(UsageError, match=r"--search-share 0\.1 of 4 epochs is less than half an epoch"):
+        LearningRateSearch(share=0.1).config(config, 1e-3)

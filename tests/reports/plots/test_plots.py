@@ -197,6 +197,14 @@ def test_rates_are_in_the_order_of_their_numbers(tmp_path):
     assert list(plot_lines(build(collect(tmp_path), "drawings").rows)) == names
 
 
+def test_a_methods_only_line_has_its_plain_name_though_methods_differ(tmp_path):
+    for method, rank, rate in (("lora", 1, 0.001), ("lora", 8, 0.001), ("full", None, 0.0001)):
+        content = record(method, rank, 0, fingerprint=f"{method}-{rank}")
+        content["config"]["train"]["learning_rate"] = rate
+        write(tmp_path, content)
+    assert list(plot_lines(build(collect(tmp_path), "drawings").rows)) == ["full", "lora"]
+
+
 def test_each_size_is_shown_at_the_rate_of_its_lowest_validation_loss(tmp_path):
     best = {1: 0.02, 8: 0.001}
     for rank in best:
@@ -210,7 +218,7 @@ def test_each_size_is_shown_at_the_rate_of_its_lowest_validation_loss(tmp_path):
     (line,) = [line for line in plotted[0].axes[0].lines if line.get_label() == "lora"]
     assert np.asarray(line.get_xydata()).tolist() == [[1, 301.02], [8, 308.001]]
     assert plotted[1] == [
-        "Of runs that differ in the learning rate alone, those with the lowest validation loss are shown."
+        "Of several learning rates, the one with most seeds, then the lowest validation loss, is shown."
     ]
 
 

@@ -100,8 +100,15 @@ def test_changed_archives_are_unpacked_again(tmp_path):
 def test_runs_beside_archives_are_refused(runs, tmp_path):
     ship(runs, tmp_path / "records")
     write(tmp_path / "records", record("lora", 4))
-    with pytest.raises(ReportError, match=r"archives of records and also runs, such as .*lora.*: move the runs"):
+    with pytest.raises(
+        ReportError, match=r"archives of records and also records outside of them, such as .*lora.*: move"
+    ):
         collect(tmp_path / "records")
+
+
+def test_archives_have_a_folder_of_their_own(runs):
+    with pytest.raises(ReportError, match="is the folder of the runs"):
+        ship(runs, runs)
 
 
 def test_an_interrupted_archive_leaves_nothing(runs, tmp_path, monkeypatch):

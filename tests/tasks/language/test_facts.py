@@ -82,7 +82,7 @@ def test_bits_of_a_perfect_of_a_uniform_and_of_a_wrong_memory():
     assert "bits_per_parameter" not in bits_recalled(np.zeros(10), 20.0, 10, "x", 0)
 
 
-def test_all_values_are_no_sample_and_have_no_interval():
+def test_figures_over_all_values_have_no_interval():
     figures = bits_recalled(np.linspace(0, 5, 10), 20.0, 10, "x", 50)
     assert {(figure.low, figure.high) for figure in figures.values()} == {(None, None)}
 
