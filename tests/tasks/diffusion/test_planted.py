@@ -36,6 +36,19 @@ def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
     assert taught.figures["recovered"].base == 0
 
 
+def test_the_teachers_layer_is_the_last_that_is_used(task, prepared):
+    (key,) = prepared.facts["planted"]["layers"]
+    used = []
+    layers = prepared.backbone.projections("feed-forward.in")
+    for layer in layers:
+        layer.module.register_forward_hook(lambda *_, key=layer.key: used.append(key))
+    with torch.no_grad():
+        prepared.loss(next(prepared.batches(0, 0, 2)))
+    assert used[-1] == key
+    assert {layer.key for layer in layers} == set(used)
+    assert [layer.key for layer in task.load_base(CPU).backbone.projections("auto")] == [key]
+
+
 def test_the_loss_is_the_squared_error_against_the_teacher(prepared):
     batch = next(prepared.batches(0, 0, 4))
     with torch.no_grad():

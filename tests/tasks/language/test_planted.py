@@ -42,6 +42,12 @@ def test_the_untuned_base_recovers_nothing_and_the_teacher_everything(prepared):
     assert prepared.facts["effect"] > 1e-3
 
 
+def test_auto_means_the_teachers_layer_also_to_a_run_that_is_loaded(task, prepared):
+    for backbone in (prepared.backbone, task.load_base(CPU).backbone, task.meta_model().backbone):
+        assert [layer.key for layer in backbone.projections("auto")] == ["transformer.h.1.mlp.c_fc"]
+    assert prepared.facts["planted"]["layers"] == ["transformer.h.1.mlp.c_fc"]
+
+
 def test_a_student_like_the_teacher_has_no_loss_in_training(prepared):
     """The tiny base has dropout, as GPT-2 has; with it the loss would have a floor."""
     prepared.base.model.load_state_dict(prepared.teacher.model.state_dict())
