@@ -90,7 +90,7 @@ class PlantedUpdate:
         if probe is not None:
             generator = torch.Generator().manual_seed(self.seed)
             candidates = {
-                layer.key: tuple(self._candidates(size, generator) for size in (_inputs(layer), layer.out_features))
+                layer.key: (_candidates(_inputs(layer), generator), _candidates(layer.out_features, generator))
                 for layer in layers
             }
             with _frozen(backbone.model):
@@ -108,9 +108,6 @@ class PlantedUpdate:
                 rotation = _orthonormal(self.rank, self.rank, generator)  # which input meets which output
                 self._add(layer, inputs, outputs @ rotation)
         return teacher
-
-    def _candidates(self, size: int, generator: torch.Generator) -> Tensor:
-        return _orthonormal(size, min(size, CANDIDATES), generator)
 
     @torch.no_grad()
     def _add(self, layer: Projection, inputs: Tensor, outputs: Tensor) -> None:
@@ -142,18 +139,18 @@ class Moments:
 
 
 def moments(
-    layers: list[Projection], candidates: Mapping[str, tuple[Tensor, ...]], probe: Callable[[], object]
+    layers: list[Projection], candidates: Mapping[str, tuple[Tensor, Tensor]], probe: Callable[[], object]
 ) -> dict[str, Moments]:
     """Moments along the `candidates` (in, m) and (out, n) while `probe` runs the model, by the layer's key."""
     measured = {}
     with contextlib.ExitStack() as hooks:
         for layer in layers:
-            directions = candidates[layer.key]
-            m, n = (each.shape[1] for each in directions)
+            inputs, outputs = candidates[layer.key]
+            m, n = inputs.shape[1], outputs.shape[1]
             measured[layer.key] = Moments(
                 torch.zeros(m, m).double(), torch.zeros(m).double(), torch.zeros(n, n).double()
             )
-            hooks.enter_context(_measuring(layer, *directions, measured[layer.key]))
+            hooks.enter_context(_measuring(layer, inputs, outputs, measured[layer.key]))
         hooks.enter_context(torch.enable_grad())
         probe()
     return measured
@@ -249,6 +246,10 @@ def weight_rows(layer: Projection) -> Tensor:
 def _orthonormal(size: int, columns: int, generator: torch.Generator) -> Tensor:
     """Random orthonormal columns (size, columns)."""
     return torch.linalg.qr(torch.randn(size, columns, generator=generator)).Q
+
+
+def _candidates(size: int, generator: torch.Generator) -> Tensor:
+    return _orthonormal(size, min(size, CANDIDATES), generator)
 
 
 def _inputs(layer: Projection) -> int:

@@ -74,7 +74,7 @@ def test_settings_and_further_options():
     with pytest.raises(AdapterError, match="dora needs use_dora true, not false: for that use `peft TASK"):
         RunConfig(Dora(options={"use_dora": False}), TASK)
     fast = {"init_lora_weights": "pissa_niter_4"}
-    assert RunConfig(Pissa(options=fast), TASK).resolved().adapter.options["init_lora_weights"] == "pissa_niter_4"
+    assert Pissa(options=fast).resolved().given["init_lora_weights"] == "pissa_niter_4"
     with pytest.raises(AdapterError, match=r"--adapter\.rank must be at least 1"):
         RunConfig(Dora(rank=0), TASK)
 
