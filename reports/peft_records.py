@@ -18,9 +18,8 @@ from typing import Any
 import msgspec
 
 from reports.errors import ReportError
-from reports.peft_options import SIZES, size_option
 from reports.records import first_line, load_record
-from reports.schema import Amount, Count, Record
+from reports.schema import PEFT_SIZES, Amount, Count, Record, size_option
 from reports.upgrade import SCHEMA
 
 SOURCE = "peft-method-comparison"
@@ -146,7 +145,7 @@ def _metrics(published: PeftRecord) -> tuple[dict[str, dict[str, Any]], list[str
 
 def _size(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     name = size_option(settings)
-    return None if name is None else {"field": SIZES[name], "value": settings[name]}
+    return None if name is None else {"field": PEFT_SIZES[name], "value": settings[name]}
 
 
 def _config(run: RunInfo, task: str, method: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reports.costs.fields import COSTS
-from reports.peft_options import size_option
 from reports.records import Run
-from reports.schema import FigureRecord, Size
+from reports.schema import FigureRecord, Size, size_option
 from reports.statistics.components import Components, components
 from reports.statistics.seeds import Mean, mean_over_seeds
 from reports.upgrade import ADDED_SETTINGS

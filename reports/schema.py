@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from reports.peft_options import SIZES, size_option
 from reports.upgrade import SCHEMA
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -20,6 +20,22 @@ Count = Annotated[int, Meta(ge=0, lt=2**62)]
 Amount = Annotated[float, Meta(ge=0, lt=1e12)]  # seconds, unless a field documents another unit
 
 REFERENCES = ("base", "floor", "reconstruction", "ceiling", "shuffled")  # values to compare a figure with
+
+
+# peft's name of an option that is a method's size: our name; the first with a positive number counts
+PEFT_SIZES = {
+    "target_r": "rank",
+    "r": "rank",
+    "num_virtual_tokens": "length",
+    "adapter_len": "length",
+    "n_frequency": "frequencies",
+}
+
+
+def size_option(options: Mapping[str, Any]) -> str | None:
+    """The name of the option of peft that is the size; None if no size is given."""
+    given = {name: options.get(name) for name in PEFT_SIZES}
+    return next((name for name, value in given.items() if type(value) is int and 0 < value < 2**53), None)
 
 
 class FigureRecord(msgspec.Struct, frozen=True):
@@ -203,7 +219,7 @@ class MethodRecord(msgspec.Struct, frozen=True, kw_only=True):
         """The size of a method of peft is one of its options."""
         check_schema(self.schema)
         if self.size is None and (name := size_option(self.config.peft_options)):
-            msgspec.structs.force_setattr(self, "size", Size(SIZES[name], self.config.peft_options[name]))
+            msgspec.structs.force_setattr(self, "size", Size(PEFT_SIZES[name], self.config.peft_options[name]))
 
 
 class Record(MethodRecord, frozen=True, kw_only=True):
