@@ -169,8 +169,8 @@ class Backbone(ABC):
         """The projections with one of the `roles`, in the model's order; "auto" means `recommended_targets`.
 
         A role is a word of ROLE_GROUPS, a part ("query", "value", "output", ...), both ("self-attention.query"), or the
-        key of a single projection.
-        Raises LookupError for a role that the model does not have; the message suggests valid ones.
+        key of a single projection. Raises LookupError for a role that the model does not have; the message suggests
+        valid ones.
         """
         available = self.all_projections()
         chosen: set[int] = set()
@@ -182,7 +182,7 @@ class Backbone(ABC):
         return [available[i] for i in sorted(chosen)]
 
     def in_order_of_use(self, projections: Sequence[Projection]) -> list[Projection]:
-        """Projections of the model's order in the order in which a forward pass uses them."""
+        """The projections, given in the model's order, in the order in which a forward pass uses them."""
         return list(projections)
 
 

@@ -1,6 +1,6 @@
 """Names that people type for a method with certain settings: `dora` is peft's LoRA with use_dora.
 
-A run attaches and records the method that a preset stands for (`Adapter.resolved`), not the preset.
+A run uses and records the underlying method (`Adapter.resolved`), not the preset.
 """
 
 from __future__ import annotations

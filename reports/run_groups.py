@@ -164,8 +164,8 @@ def distinct_label(group: RunGroup, groups: Iterable[RunGroup]) -> str:
 def settings_of(run: Run) -> dict[str, Any]:
     """All settings of a run by dotted name, without those that identify it in its group or change no figure.
 
-    The options of a method of peft are settings each.
-    A setting that did not exist when the run was made has the value that reproduces the run. Frozen weights in the
+    Each option of a method of peft is a setting. A setting that did not exist when the run was made has the value that
+    reproduces the run. Frozen weights in the
     dtype of the computation are the default, also beside a method that has none and is stored in fp32.
     """
     record = run.record
@@ -175,11 +175,11 @@ def settings_of(run: Run) -> dict[str, Any]:
     storage, compute = (flat.get(name) for name in ("task.base_precision", "train.mixed_precision"))
     if storage is not None and storage == compute:
         flat["task.base_precision"] = None
-    if options := record.config.peft_options:
-        given = {name: value for name, value in options.items() if name != size_option(options) and value is not None}
-        flat |= {f"adapter.options.{name}": value for name, value in given.items()}
-    if record.config.adapter.get("name") == "peft" and isinstance(flat.get("adapter.options"), dict):
+    if (options := record.config.peft_options) is not None:
         del flat["adapter.options"]
+        size_name = size_option(options)
+        given = {name: value for name, value in options.items() if name != size_name and value is not None}
+        flat |= {f"adapter.options.{name}": value for name, value in given.items()}
     size = f"adapter.{record.size.field}" if record.size else ""
     for name in ("adapter.name", "task.name", "train.seed", size, *WITHOUT_EFFECT):
         flat.pop(name, None)
@@ -255,10 +255,8 @@ def at_best_rates(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], list[str]
         for own in alike.values()
     ]
     chosen = {id(group) for own in kept for group in own}
-    best = [group for group in groups if id(group) in chosen]
-    left_out = len(groups) - len(best)
     note = "Of several learning rates, the one with most seeds, then the lowest validation loss, is shown."
-    return best, [note] if left_out else []
+    return [group for group in groups if id(group) in chosen], [note] if len(chosen) < len(groups) else []
 
 
 def _rate_order(group: RunGroup) -> tuple[int, float]:

@@ -20,8 +20,6 @@ Count = Annotated[int, Meta(ge=0, lt=2**62)]
 Amount = Annotated[float, Meta(ge=0, lt=1e12)]  # seconds, unless a field documents another unit
 
 REFERENCES = ("base", "floor", "reconstruction", "ceiling", "shuffled")  # values to compare a figure with
-
-
 # peft's name of an option that is a method's size: our name; the first with a positive number counts
 PEFT_SIZES = {
     "target_r": "rank",
@@ -83,10 +81,10 @@ class Config(msgspec.Struct, frozen=True):
     train: dict[str, Any] = {}
 
     @property
-    def peft_options(self) -> dict[str, Any]:
-        """The options of a method of peft; none for other methods."""
+    def peft_options(self) -> dict[str, Any] | None:
+        """The options of a method of peft; None for other methods, and for a damaged record."""
         options = self.adapter.get("options") if self.adapter.get("name") == "peft" else None
-        return options if isinstance(options, dict) else {}
+        return options if isinstance(options, dict) else None
 
 
 class ParametersRecord(msgspec.Struct, frozen=True):
@@ -216,10 +214,11 @@ class MethodRecord(msgspec.Struct, frozen=True, kw_only=True):
     git: GitRecord | None = None
 
     def __post_init__(self) -> None:
-        """The size of a method of peft is one of its options."""
+        """Check the schema, and take the size of a method of peft from its options."""
         check_schema(self.schema)
-        if self.size is None and (name := size_option(self.config.peft_options)):
-            msgspec.structs.force_setattr(self, "size", Size(PEFT_SIZES[name], self.config.peft_options[name]))
+        options = self.config.peft_options or {}
+        if self.size is None and (name := size_option(options)):
+            msgspec.structs.force_setattr(self, "size", Size(PEFT_SIZES[name], options[name]))
 
 
 class Record(MethodRecord, frozen=True, kw_only=True):

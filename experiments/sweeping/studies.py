@@ -78,14 +78,15 @@ def planted(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """Is a known answer found? LoRA below, at and above the rank of a planted update, and full, on both bundled bases.
 
     The teacher is the base plus a random update of rank 4 of the last feed-forward layer, which LoRA then adapts.
-    `recovered` must bend at rank 4: about r / 4 below it, close to 1 from it on. All seeds share a teacher; --vary
-    task.teacher-seed 0 1 2 draws others. The same question without training again, by truncated SVD: python -m
+    `recovered` must bend at rank 4: r / 4 or somewhat more below it, close to 1 from it on. All seeds share a teacher;
+    --vary task.teacher-seed 0 1 2 draws others. The same question without training again, by truncated SVD: python -m
     experiments.truncate RUN --ranks 1 2 4 8 on a run of rank 16.
 
     Command: python -m experiments.sweep --study planted --search-lr 5 --jobs 2
     The bend alone: python -m experiments.intrinsic lora planted
     Time: not yet measured
-    Outcome: not yet measured
+    Outcome: not yet measured with searched rates and three seeds; gpt-mini, one seed, the card's rate: recovered .333
+    .621 .998 .998 at ranks 1 2 4 8 (48 parts of the test, by gpt-mini's own tokens)
     """
     ranks = (1, 2, 3, 4, 6, 8, 16)
     return crossed(PLANTED, seeds or SEEDS, [*(Lora(rank=rank) for rank in ranks), FullFinetuning()])
@@ -97,8 +98,8 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often, 100
     times. The pairs of an adapter hold half a bit to four bits for each of its parameters. Full fine-tuning has a
     hundred times the parameters and only 8,000 pairs, so that its figure is a lower bound. `python -m reports peak
-    facts --over task.pairs --metric bits_per_parameter` shows the capacities. For scale: about 1 bit per parameter
-    after 100 exposures and 2 after 1,000 (Allen-Zhu & Li 2024), up to 3.6 for random strings (Morris et al. 2025).
+    facts --over task.pairs --metric bits_per_parameter` shows the capacities. For scale: about 2 bits per parameter
+    for knowledge after long training (Allen-Zhu & Li 2024), up to 3.6 for random strings (Morris et al. 2025).
 
     Command: python -m experiments.sweep --study facts --search-lr 5 --jobs 2
     Time: not yet measured

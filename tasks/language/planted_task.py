@@ -42,12 +42,12 @@ class LearnedTeacher(TextModelling):
         update: PlantedUpdate,
     ):
         self.update = update
+        update.prepare(base.backbone)
         super().__init__(base, splits, max_length, drift_items, metrics)
 
     @cached_property
     def teacher(self) -> Teacher:
         """Made once, of the untuned base."""
-        self.update.prepare(self.backbone)
         with self.backbone.computing():
             return self.update.teacher(self.backbone, self._probe)
 

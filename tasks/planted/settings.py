@@ -31,8 +31,8 @@ class TeacherSettings:
     the base's card recommends. To the student's method "auto" means the layers that the teacher changes."""
     layers: int = bounded(1, at_least=1, at_most=LARGEST_WIDTH)
     """Number of layers that the teacher changes, the last of those with the roles. In the last feed-forward layer LoRA
-    of rank r < k recovers about r / k. It recovers more where attention mixes what a layer does at several positions,
-    and where several layers can make up for one another."""
+    of rank r < k recovers r / k or somewhat more. It recovers far more where attention mixes what a layer does at
+    several positions, and where several layers can make up for one another."""
     teacher_seed: int = bounded(0, at_least=0, at_most=2**32)
     """Seed of the teacher's update, which all runs share."""
 

@@ -31,7 +31,7 @@ NEGLIGIBLE = 1e-9  # strength of a direction, as a share of the strongest one's,
 
 @dataclass(frozen=True)
 class PlantedUpdate:
-    """`rank` equal singular values in each of the last `count` layers of `targets`, drawn from `seed`.
+    """`rank` equal singular values in each of the last `layer_count` layers of `targets`, drawn from `seed`.
 
     `strength` is the Frobenius norm of a layer's update as a share of its weight's.
     """
@@ -39,7 +39,7 @@ class PlantedUpdate:
     rank: int
     strength: float
     targets: tuple[str, ...]
-    count: int
+    layer_count: int
     seed: int
 
     def facts(self, backbone: Backbone) -> dict[str, Any]:
@@ -52,12 +52,12 @@ class PlantedUpdate:
             available = backbone.projections(*self.targets)
         except LookupError as unknown:
             raise TaskError(f"--task.targets: {unknown.args[0]}") from None
-        if self.count > len(available):
+        if self.layer_count > len(available):
             raise TaskError(
-                f"--task.layers {self.count}: only {len(available)} layers have a role of --task.targets "
+                f"--task.layers {self.layer_count}: only {len(available)} layers have a role of --task.targets "
                 f"{' '.join(self.targets)}; choose fewer layers or more targets"
             )
-        layers = backbone.in_order_of_use(available)[-self.count :]
+        layers = backbone.in_order_of_use(available)[-self.layer_count :]
         most, name = min((min(layer.out_features, _inputs(layer) - 1) // 2, layer.key) for layer in layers)
         if self.rank > most:
             raise TaskError(
@@ -94,7 +94,7 @@ class PlantedUpdate:
                 for layer in layers
             }
             with _frozen(backbone.model):
-                measured = moments(layers, candidates, probe)
+                measured = moments_of(layers, candidates, probe)
             for layer in self.layers(planted):
                 (inputs, outputs), of = candidates[layer.key], measured[layer.key]
                 try:
@@ -130,15 +130,15 @@ class Teacher(nn.Module):
 
 @dataclass
 class Moments:
-    """Of one layer, along its candidate directions (m of the inputs, n of the outputs): second moments (m, m) and sums
-    (m,) of its inputs, and second moments (n, n) of the gradients of its outputs."""
+    """Second moments (m, m) and sums (m,) of a layer's inputs along m candidate directions, and second moments (n, n)
+    of the gradients of its outputs along n."""
 
     inputs: Tensor
     sums: Tensor
     gradients: Tensor
 
 
-def moments(
+def moments_of(
     layers: list[Projection], candidates: Mapping[str, tuple[Tensor, Tensor]], probe: Callable[[], object]
 ) -> dict[str, Moments]:
     """Moments along the `candidates` (in, m) and (out, n) while `probe` runs the model, by the layer's key."""

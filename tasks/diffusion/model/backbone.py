@@ -82,9 +82,8 @@ class StableDiffusionBackbone(Backbone):
         return projections
 
     def in_order_of_use(self, projections: Sequence[Projection]) -> list[Projection]:
-        """diffusers' UNet has its middle block after the blocks that follow it."""
-        stages = ("up_blocks", "conv_out")
-        return sorted(projections, key=lambda p: next((1 + i for i, s in enumerate(stages) if p.name.startswith(s)), 0))
+        """diffusers' UNet lists its middle block after the up blocks, which use its output."""
+        return sorted(projections, key=lambda projection: projection.name.startswith(("up_blocks", "conv_out")))
 
     def blocks(self) -> list[Block]:
         return [
