@@ -1,5 +1,7 @@
 """The pictures that the bundled models are pretrained and tested on, drawn once per process."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import Pool
@@ -19,7 +21,7 @@ TRAIN_SEED, PROBE_SEED = 101, 102
 
 @dataclass(frozen=True)
 class PictureSet:
-    """`pixels` uint8 (n, 3, 32, 32), with the caption and the attributes (empty if unknown) of each."""
+    """`pixels` uint8 (n, 3, 64, 64), with the caption and the attributes (empty if unknown) of each."""
 
     pixels: Tensor
     captions: list[str]
@@ -32,6 +34,9 @@ class PictureSet:
         """Pictures in [-1, 1], channels last in memory."""
         pictures = self.pixels[index].float() / 127.5 - 1
         return pictures.to(memory_format=torch.channels_last)
+
+    def part(self, index: slice) -> "PictureSet":
+        return PictureSet(self.pixels[index], self.captions[index], self.attributes[index])
 
     def __add__(self, other: "PictureSet") -> "PictureSet":
         pixels = torch.cat([self.pixels, other.pixels])
@@ -64,14 +69,22 @@ def creatures(count: int, seed: int = TRAIN_SEED, held_out: bool | None = False)
 
 
 @cache
-def openmoji_pictures(unseen: bool) -> PictureSet:
-    """Every tenth emoji is unseen: held out from all pretraining."""
-    names = {code: name for i, (code, name) in enumerate(openmoji.names().items()) if (i % 10 == 0) == unseen}
-    pixels = np.stack([openmoji.rasterise(code, SIZE) for code in names])
-    captions = [f"a picture of {name}" for name in names.values()]
-    return PictureSet(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), captions, [{} for _ in names])
+def openmoji_pictures(count: int) -> PictureSet:
+    """Emoji of OpenMoji, evenly spaced in the list: none of the bundled parts has seen any."""
+    names = openmoji.names()
+    codes = [*names][:: len(names) // count][:count]
+    pixels = np.stack([openmoji.rasterise(code, SIZE) for code in codes])
+    captions = [f"a picture of {names[code]}" for code in codes]
+    return PictureSet(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), captions, [{} for _ in codes])
 
 
 def batch_indices(step: int, count: int, batch: int) -> Tensor:
     """The picture numbers of one step, drawn from the step's number alone."""
     return torch.from_numpy(np.random.default_rng([7, step]).integers(0, count, batch))
+
+
+def mixed_indices(step: int, counts: Sequence[int], batch: Sequence[int]) -> Tensor:
+    """The picture numbers of one step in the sum of several sets of `counts` pictures, of which each gives `batch`."""
+    starts = itertools.accumulate(counts, initial=0)
+    sets = zip(starts, counts, batch, strict=False)
+    return torch.cat([start + batch_indices(step, count, share) for start, count, share in sets])

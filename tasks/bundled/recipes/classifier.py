@@ -13,6 +13,7 @@ from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import CLASSIFIER
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
 from tasks.diffusion.evaluation.attributes import HEADS, AttributeClassifier
+from tasks.diffusion.worlds.drawing import SIZE
 
 RECIPE = Recipe(steps=1500, learning_rate=2e-3)
 EXPECTED = "7 to 10 minutes on one core"
@@ -24,7 +25,7 @@ def build(target: Path, work: Path) -> dict:
 
     torch.manual_seed(2)
     model = channels_last(AttributeClassifier())
-    worlds = {"objects": pictures.objects(20_000), "creatures": pictures.creatures(20_000, held_out=None)}
+    worlds = {"objects": pictures.objects(12_000), "creatures": pictures.creatures(12_000, held_out=None)}
     probes = {
         "objects": pictures.objects(1000, pictures.PROBE_SEED),
         "creatures": pictures.creatures(1000, pictures.PROBE_SEED, True),
@@ -63,13 +64,13 @@ def _labels(head: str, real: pictures.PictureSet) -> Tensor:
 
 
 def _spoil(pixels: Tensor) -> Tensor:
-    """Add random blur, noise and a shift of up to two pixels, drawn once per batch."""
+    """Add random blur, noise and a shift of up to four pixels, drawn once per batch."""
     real = pixels.float()
     kernel = torch.rand(1).item() * 0.15
     blur = torch.tensor([kernel, 1 - 2 * kernel, kernel])
     weight = (blur[:, None] * blur[None, :]).expand(3, 1, 3, 3)
     real = F.conv2d(F.pad(real, (1, 1, 1, 1), mode="replicate"), weight, groups=3)
-    dx, dy = torch.randint(-2, 3, (2,)).tolist()
-    real = F.pad(real, (2, 2, 2, 2), mode="replicate")[:, :, 2 + dy : 34 + dy, 2 + dx : 34 + dx]
+    dx, dy = torch.randint(0, 9, (2,)).tolist()
+    real = F.pad(real, (4, 4, 4, 4), mode="replicate")[:, :, dy : dy + SIZE, dx : dx + SIZE]
     noisy = real + torch.randn_like(real) * torch.rand(len(real), 1, 1, 1) * 16
     return noisy.clamp(0, 255).to(memory_format=torch.channels_last)

@@ -5,15 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.bundled import pictures
+from tasks.bundled.icons import icon_pictures
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.objects import Objects
 
-VOCABULARY = 800
+VOCABULARY = 2000
 POSITIONS = 32
 
 
-def training_pictures() -> pictures.PictureSet:
-    return pictures.objects(20_000) + pictures.creatures(20_000, held_out=None)
+def training_sets() -> list[pictures.PictureSet]:
+    """Objects, creatures and icons."""
+    icons = icon_pictures(pictures.TRAIN_SEED, each=4)
+    return [pictures.objects(12_000), pictures.creatures(12_000, held_out=None), icons]
 
 
 def train_tokenizer(captions: list[str]):
@@ -40,10 +43,15 @@ def contrastive_loss(picture: Tensor, text: Tensor, scale: Tensor, captions: lis
 
 
 def probe_sets() -> dict[str, pictures.PictureSet]:
-    """1,000 pictures per world with captions that state every attribute; the creatures are held-out combinations."""
+    """1,000 pictures per world with captions that state every attribute; the creatures are held-out combinations.
+
+    And a new picture of every icon with its name: of those that training saw with other grounds, and of the others.
+    """
     return {
         "objects": pictures.drawn(Objects(), 1000, pictures.PROBE_SEED, full_caption=True),
         "held_out_creatures": pictures.drawn(Creatures(), 1000, pictures.PROBE_SEED, True, full_caption=True),
+        "icons": icon_pictures(pictures.PROBE_SEED, named=True).part(slice(None, None, 5)),
+        "held_out_icons": icon_pictures(pictures.PROBE_SEED, held_out=True, named=True),
     }
 
 

@@ -15,7 +15,7 @@ HEADS |= {f"creatures.{name}": values for name, values in Creatures.attributes.i
 
 
 class AttributeClassifier(nn.Module):
-    """Maps pictures uint8 (n, 3, 32, 32) to logits of each attribute of each drawn world."""
+    """Maps pictures uint8 (n, 3, 64, 64) to logits of each attribute of each drawn world."""
 
     name = "bundled-attribute-classifier"
 
@@ -25,7 +25,7 @@ class AttributeClassifier(nn.Module):
         self.blocks = nn.Sequential(
             *[
                 nn.Sequential(
-                    nn.Conv2d(a, b, 3, stride=1 if a == 3 else 2, padding=1),
+                    nn.Conv2d(a, b, 3, stride=2, padding=1),
                     nn.GroupNorm(8, b),
                     nn.SiLU(),
                     nn.Conv2d(b, b, 3, padding=1),

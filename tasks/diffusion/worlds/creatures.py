@@ -106,7 +106,10 @@ def _draw_head(pen: Pen, head: str, top: float, height: float, colour: Colour, a
     if head == "crest":
         crest = [(-0.34, -height * 0.78), (-0.3, -height - 0.26), (-0.1, -height - 0.05), (0, -height - 0.42)]
         crest += [(0.12, -height - 0.05), (0.3, -height - 0.26), (0.34, -height * 0.78)]
-        pen.polygon(crest, (60, 100, 215) if attributes["colour"] in ("red", "orange") else (230, 60, 40))
+        feathers = (60, 100, 215) if attributes["colour"] in ("red", "orange") else (230, 60, 40)
+        pen.polygon(crest, feathers)
+        for x in (-0.2, 0, 0.2):
+            pen.line([(x * 1.2, -height - 0.12), (x, -height * 0.86)], mix(feathers, WHITE, 0.45), 2.5)
 
 
 def _draw_body(pen: Pen, body: str, width: float, height: float, colour: Colour, light: Colour, belly: str) -> None:
@@ -121,7 +124,11 @@ def _draw_body(pen: Pen, body: str, width: float, height: float, colour: Colour,
     pen.polygon(outline, dark)
     pen.polygon(outline * 0.86 - [0.07 * width, 0.09 * height], colour, 0)
     if belly == "belly":
-        pen.ellipse(0, height * 0.52, width * 0.5, height * 0.34, mix((250, 240, 215), colour, 0.12), 0)
+        fur = mix((250, 240, 215), colour, 0.12)
+        pen.ellipse(0, height * 0.52, width * 0.5, height * 0.34, fur, 0)
+        for x, y in ((-0.24, 0.42), (0.12, 0.4), (-0.06, 0.56), (0.26, 0.58), (-0.28, 0.66), (0.08, 0.72)):
+            tuft = [(width * x - 0.04, height * y), (width * x, height * y + 0.05), (width * x + 0.04, height * y)]
+            pen.line(tuft, mix(fur, dark, 0.4), 2)
     pen.ellipse(-width * 0.5, -height * 0.58, 0.11, 0.08, light, 0)
 
 
@@ -131,8 +138,10 @@ def _draw_face(pen: Pen, eyes: str, distance: float, y: float, light: Colour) ->
         x = side * distance
         if eyes == "cute":
             pen.ellipse(x, y, 0.2, 0.24, WHITE, 3)
-            pen.ellipse(x * 0.95, y + 0.03, 0.12, 0.17, (20, 18, 26), 0)
+            pen.ellipse(x * 0.95, y + 0.03, 0.13, 0.18, (92, 58, 36), 0)
+            pen.ellipse(x * 0.95, y + 0.03, 0.09, 0.13, (20, 18, 26), 0)
             pen.ellipse(x * 0.95 - 0.05, y - 0.06, 0.06, 0.06, WHITE, 0)
+            pen.ellipse(x * 0.95 + 0.05, y + 0.1, 0.03, 0.03, WHITE, 0)
         elif eyes == "angry":
             eye = [(distance - 0.2, y), (distance + 0.2, y - 0.22), (distance + 0.18, y + 0.1)]
             pen.polygon(np.array([*eye, (distance - 0.05, y + 0.16)]) * [side, 1], (255, 240, 120), 3)

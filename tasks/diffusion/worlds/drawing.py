@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw
 Colour = tuple[int, int, int]
 Attributes = dict[str, str]
 
-SIZE = 32  # width and height of a finished drawing in pixels
-DRAWING_SIZE = 128  # the same while drawing; the reduction smooths the edges
+SIZE = 64  # width and height of a finished drawing in pixels
+DRAWING_SIZE = 256  # the same while drawing; the reduction smooths the edges
+CANVAS = 128  # the same in the units of pens
 
 COLOURS: dict[str, Colour] = {
     "red": (214, 48, 44),
@@ -41,7 +42,7 @@ BACKGROUNDS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture, `pixels` uint8 (32, 32, 3), with its attributes and its caption."""
+    """A picture, `pixels` uint8 (64, 64, 3), with its attributes and its caption."""
 
     pixels: np.ndarray
     attributes: Attributes
@@ -55,7 +56,7 @@ class DrawnWorld(ABC):
 
     @abstractmethod
     def draw(self, attributes: Attributes, rng: np.random.Generator) -> np.ndarray:
-        """Pixels uint8 (32, 32, 3), with small random variations."""
+        """Pixels uint8 (64, 64, 3), with small random variations."""
 
     @abstractmethod
     def captions(self, attributes: Attributes) -> list[str]:
@@ -81,7 +82,7 @@ class DrawnWorld(ABC):
         return Drawing(self.draw(attributes, rng), attributes, caption)
 
     def redraw(self, attributes: Attributes, seed: int, index: int) -> np.ndarray:
-        """Another picture of the same attributes, uint8 (32, 32, 3): its variations are number `index` of `seed`."""
+        """Another picture of the same attributes, uint8 (64, 64, 3): its variations are number `index` of `seed`."""
         return self.draw(attributes, np.random.default_rng([seed, index]))
 
 
@@ -105,11 +106,16 @@ def circle(points: int = 40, start: float = 0.0, end: float = 2 * math.pi) -> np
 
 
 def with_article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
+    """`words` after "a" or "an", by the first letter but for the words that begin as "you" or "one" do."""
+    vowel = words[0] in "aeiou" and not words.startswith(("uni", "use", "eu", "one", "once"))
+    return ("an " if vowel else "a ") + words
 
 
 class Pen:
-    """Draws in a rotated frame: origin at the figure's centre, y downwards, one unit = `scale` drawing pixels."""
+    """Draws in a rotated frame: origin at the figure's centre, y downwards, one unit = `scale` of the canvas's 128.
+
+    `centre`, `scale` and the widths of lines are in units of the canvas.
+    """
 
     def __init__(
         self,
@@ -122,9 +128,12 @@ class Pen:
     ):
         self.image = Image.new("RGB", (DRAWING_SIZE, DRAWING_SIZE), background)
         self.drawing = ImageDraw.Draw(self.image)
-        self.centre = np.array(centre)
+        self.enlarged = DRAWING_SIZE / CANVAS
+        self.centre = self.enlarged * np.array(centre)
         angle = math.radians(degrees)
-        self.frame = scale * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        self.frame = (
+            self.enlarged * scale * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        )
         self.outline = outline
         self.outline_colour = outline_colour
 
@@ -133,7 +142,7 @@ class Pen:
 
     def polygon(self, points: Sequence | np.ndarray, fill: Colour, outline: float | None = None) -> None:
         placed = self._place(points)
-        width = round(self.outline if outline is None else outline)
+        width = round(self.enlarged * (self.outline if outline is None else outline))
         self.drawing.polygon(placed, fill=fill)
         if width:
             self.drawing.line(placed + placed[:2], fill=self.outline_colour, width=width, joint="curve")
@@ -144,8 +153,8 @@ class Pen:
         self.polygon(circle(28) * [x_radius, y_radius] + [x, y], fill, outline)
 
     def line(self, points: Sequence, colour: Colour, width: float) -> None:
-        self.drawing.line(self._place(points), fill=colour, width=round(width), joint="curve")
+        self.drawing.line(self._place(points), fill=colour, width=round(self.enlarged * width), joint="curve")
 
     def pixels(self) -> np.ndarray:
-        """The drawing at its final size, uint8 (32, 32, 3)."""
+        """The drawing at its final size, uint8 (64, 64, 3)."""
         return np.asarray(self.image.resize((SIZE, SIZE), Image.Resampling.BOX))
