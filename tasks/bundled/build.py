@@ -1,6 +1,6 @@
 """Pretrain one part of the bundled bases: `python -m tasks.bundled.build PART`.
 
-Each recipe prints its expected time, between 4 and 47 minutes on one or two CPU cores. An interrupted build resumes
+Each recipe prints its expected time, between 4 and 100 minutes on one or two CPU cores. An interrupted build resumes
 from its last checkpoint.
 """
 
@@ -28,7 +28,8 @@ RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
     CLASSIFIER.name: "classifier",
     LANGUAGE_MODEL: "gpt_mini",
 }
-NEEDED = {"unet": ("vae", "text_encoder")}  # folders of the bundled Stable Diffusion
+# folders that a part needs, to train and to measure its samples
+NEEDED = {"unet": (f"{STABLE_DIFFUSION}/vae", f"{STABLE_DIFFUSION}/text_encoder", SCORER.name, CLASSIFIER.name)}
 
 
 def build(part: str, work: Path, target: Path = HERE) -> None:
@@ -50,7 +51,7 @@ class BuildOptions:
     """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
 
     part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
-    """The part to build: text-encoder, vae, unet (which needs those two), scorer, classifier or gpt-mini."""
+    """The part to build: text-encoder, vae, scorer, classifier, unet (which needs those four) or gpt-mini."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE
@@ -59,7 +60,7 @@ class BuildOptions:
 
 def main() -> None:
     options = parse_options(BuildOptions, sys.argv[1:], "python -m tasks.bundled.build")
-    missing = [part for part in NEEDED.get(options.part, ()) if not (options.target / STABLE_DIFFUSION / part).is_dir()]
+    missing = [part for part in NEEDED.get(options.part, ()) if not (options.target / part).is_dir()]
     if missing:
         stop(f"{options.part} needs {' and '.join(missing)} in {options.target}: build them first")
     build(options.part, options.work, options.target)

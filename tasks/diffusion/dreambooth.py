@@ -21,6 +21,7 @@ from tasks.diffusion.evaluation.metrics.vendi import VendiScore
 from tasks.diffusion.evaluation.prompt_kinds import KINDS, in_styles, named, repeated
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, OPTION_HINTS, DiffusionSettings, value_of
+from tasks.diffusion.worlds import REVISION
 from tasks.errors import TaskError
 from tasks.pretrained.settings import LARGEST_ITEMS
 
@@ -194,7 +195,7 @@ class DreamBooth(DiffusionSettings, Task, name="sd-dreambooth"):
         from tasks.file_digests import named_digest
 
         if self.is_drawn:
-            return None
+            return REVISION
         folder = Path(self.data)
         return named_digest(folder, subject_files(folder, self.held_out))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adapters.bounds import bounded
 from tasks.base import Metric, Task, declare
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
+from tasks.diffusion.worlds import REVISION
 from tasks.planted.recovered import DISTANCE, RECOVERED
 from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
@@ -76,5 +77,5 @@ class PlantedDenoiser(TeacherSettings, PretrainedSettings, Task, name="sd-plante
 
         return revision_of(self.base, self.allow_pickle)
 
-    def data_digest(self) -> None:
-        """The creatures are drawn."""
+    def data_digest(self) -> str:
+        return REVISION

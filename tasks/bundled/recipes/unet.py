@@ -1,7 +1,6 @@
-"""The bundled UNet: diffusers' UNet2DConditionModel on latents of objects and icons, v-prediction, caption dropout, EMA.
+"""The bundled UNet: diffusers' UNet2DConditionModel on latents of objects and icons; v-prediction, caption dropout.
 
-`python -m tasks.bundled.build unet`, 30 to 34 minutes on two cores; build the VAE and the text encoder first. It runs
-two single-thread processes with gradient all-reduce, which is faster on two cores than two threads of one process.
+`python -m tasks.bundled.build unet`, 75 to 100 minutes on two cores; build all other parts of pictures first.
 """
 
 import json
@@ -127,7 +126,7 @@ def diffusion_loss(unet: nn.Module, scheduler, moments: Tensor, text: Tensor) ->
 
 
 def _encoded(mini: Path, real: pictures.PictureSet) -> tuple[Tensor, Tensor]:
-    """In half precision: moments of the latents (n, 2, 16, 16, 16); text states (n + 1, 32, 128), the empty caption's last."""
+    """In fp16: moments of the latents (n, 2, 16, 16, 16); text states (n + 1, 32, 128), the last of an empty caption."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from tasks.diffusion.model.encoding import encode_captions

@@ -16,9 +16,9 @@ from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.icons import icon_pictures
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
 
-RECIPE = Recipe(steps=2800, learning_rate=1.5e-3, weight_decay=0.0)
+RECIPE = Recipe(steps=4000, learning_rate=1.5e-3, weight_decay=0.0)
 EXPECTED = "55 to 100 minutes on two cores"
-BATCH = (14, 5, 13)  # creatures, objects and icons of one process
+BATCH = (6, 2, 4)  # creatures, objects and icons of one process
 KL_WEIGHT = 2e-4
 LATENT_CHANNELS = 16
 

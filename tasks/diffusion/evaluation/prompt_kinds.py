@@ -17,7 +17,7 @@ KINDS: Mapping[str, str] = {
     "style": "altered style",
 }
 STYLES = ("an oil painting of", "a watercolour of", "a pencil sketch of", "pixel art of")
-BUNDLED_STYLES = ("a drawing of",)  # the one wording of its pretraining that training does not use
+BUNDLED_STYLES = ("a drawing of", "a flat picture of", "a shaded picture of")  # of its pretraining, not of training
 
 
 def repeated(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
@@ -26,7 +26,7 @@ def repeated(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def in_styles(prompts: Sequence[Prompt], base: str) -> list[Prompt]:
-    """The prompts in other styles in turn; the bundled base knows words of one other style only."""
+    """The prompts in other styles in turn; the bundled base knows words for its own styles only."""
     styles = BUNDLED_STYLES if base == STABLE_DIFFUSION else STYLES
     return [_in_style(prompt, styles[i % len(styles)]) for i, prompt in enumerate(prompts)]
 

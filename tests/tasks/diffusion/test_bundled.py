@@ -18,6 +18,6 @@ def test_diffusers_loads_and_samples_the_bundled_folder_without_options(monkeypa
     names: dict[str, Any] = {}
     exec(example.replace("num_inference_steps=12", "num_inference_steps=4"), names)
     picture = np.asarray(names["picture"], float)
-    assert picture.shape == (32, 32, 3)
+    assert picture.shape == (64, 64, 3)
     assert picture.std() > 10
     assert FOLDERS[STABLE_DIFFUSION] == ROOT / "tasks/bundled/mini"
