@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.bundled import pictures
-from tasks.bundled.bundled_bases import CLASSIFIER, SCORER, STABLE_DIFFUSION
-from tasks.bundled.icons import captions_of, icon_pictures, icons
+from tasks.bundled import base_samples, pictures
+from tasks.bundled.bundled_bases import STABLE_DIFFUSION
+from tasks.bundled.icons import icon_pictures
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
-from tasks.diffusion.worlds.objects import Objects
+from tasks.file_digests import file_digest
 
 RECIPE = Recipe(steps=9000, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
 EXPECTED = "75 to 100 minutes on two cores"
@@ -33,15 +33,16 @@ def build(target: Path, work: Path) -> dict:
         "icons": icon_pictures(pictures.PROBE_SEED).part(slice(None, None, 10)),
         "held_out_icons": icon_pictures(pictures.PROBE_SEED, held_out=True),
     }
-    file = work / "encoded.pt"
+    mini = target / STABLE_DIFFUSION
+    parts = sorted(mini.glob("vae/*.safetensors")) + sorted(mini.glob("text_encoder/*.safetensors"))
+    file = work / f"encoded-{'-'.join(file_digest(part)[:8] for part in parts)}.pt"
     if not file.exists():
-        mini = target / STABLE_DIFFUSION
         torch.save((_encoded(mini, sum(seen[1:], seen[0])), {k: _encoded(mini, v) for k, v in held.items()}), file)
     (latents, states), held_encoded = torch.load(file)
     shared = [tensor.share_memory_() for tensor in (latents, states)]
     on_processes(_train, *shared, [len(each) for each in seen], held_encoded, target, work)
     file.unlink()
-    return json.loads((work / "figures.json").read_text()) | figures(target / STABLE_DIFFUSION)
+    return json.loads((work / "figures.json").read_text()) | base_samples.figures(target)
 
 
 def _train(
@@ -126,7 +127,7 @@ def diffusion_loss(unet: nn.Module, scheduler, moments: Tensor, text: Tensor) ->
 
 
 def _encoded(mini: Path, real: pictures.PictureSet) -> tuple[Tensor, Tensor]:
-    """In fp16: moments of the latents (n, 2, 16, 16, 16); text states (n + 1, 32, 128), the last of an empty caption."""
+    """In fp16: moments of the latents (n, 2, 16, 16, 16); text states (n + 1, 32, 128), the empty caption last."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from tasks.diffusion.model.encoding import encode_captions
@@ -151,39 +152,3 @@ def _moments(mini: Path, pixels: Tensor) -> Tensor:
 
 def _parts(captions: list[str], size: int) -> list[list[str]]:
     return [captions[start : start + size] for start in range(0, len(captions), size)]
-
-
-def figures(mini: Path) -> dict[str, float]:
-    """What the base's own samples show, at the card's settings of sampling.
-
-    Of 500 objects the attributes that the classifier finds, and the KID; of 100 names of icons, R@1 by the scorer.
-    """
-    from tasks.bundled.recipes.contrastive import recall_at_1
-    from tasks.bundled.recipes.vae import kid
-    from tasks.diffusion.evaluation.attributes import AttributeClassifier
-    from tasks.diffusion.evaluation.clip_scorer import ClipScorer
-    from tasks.diffusion.model import bases
-    from tasks.diffusion.model.sampling import Sampling, sample
-
-    base = bases.load(str(mini), torch.device("cpu"))
-    sampling = Sampling(**base.card["sampling"])
-    real = pictures.drawn(Objects(), 500, pictures.PROBE_SEED, full_caption=True)
-    drawn = sample(base, real.captions, sampling)
-    seen = AttributeClassifier.load(mini.parent / CLASSIFIER.name).predict(drawn, "objects")
-    results = {
-        f"alignment_{name}": sum(a[name] == b[name] for a, b in zip(seen, real.attributes, strict=True)) / len(real)
-        for name in real.attributes[0]
-    }
-    results["kid_samples_x1000"] = kid(drawn, pictures.objects(500, pictures.PROBE_SEED + 1).pixels)
-    scorer = ClipScorer(str(mini.parent / SCORER.name), SCORER.name, torch.device("cpu"))
-    for name, held_out in (("icons", False), ("held_out_icons", True)):
-        captions = icon_names(100, held_out)
-        scores = scorer.embeddings(sample(base, captions, sampling)), scorer.caption_embeddings(captions)
-        results[f"recall_at_1_of_100_{name}"] = recall_at_1(*scores, captions, 100)
-    return results
-
-
-def icon_names(count: int, held_out: bool) -> list[str]:
-    """Captions that say the name alone, evenly spaced in the alphabet."""
-    names = sorted({captions_of(icon.name, icon.style, "white")[0] for icon in icons() if icon.held_out == held_out})
-    return names[:: len(names) // count][:count]
