@@ -29,7 +29,7 @@ def execute(tmp_path: Path, program: str) -> str:
 def test_the_readme_example_runs_on_less_data(tmp_path):
     """The same lines; a smaller task and fewer steps keep it to seconds."""
     (program,) = python_blocks("README.md")
-    small = "Pokemon(train_items=8, validation_items=2, test_items=12, drift_items=2)"
+    small = "Pokemon(train_items=8, validation_items=2, test_items=12, drift_items=2, num_inference_steps=2)"
     for whole, less in {
         "Pokemon()": small,
         "steps=100": "steps=1",

@@ -1,9 +1,8 @@
-"""Pictures by artists to pretrain on: six icon sets with names, from npm (`npm` is needed to build, never to run).
+"""Six icon sets by artists, with names, to pretrain on: from npm (`npm` is needed to build, never to run).
 
 OpenMoji is not among them: it is the real art that no bundled part has seen.
 """
 
-import io
 import json
 import re
 import subprocess
@@ -11,16 +10,11 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import Pool
 from pathlib import Path
 from zlib import crc32
 
-import numpy as np
-import torch
-from PIL import Image
-
-from tasks.bundled.pictures import PictureSet
-from tasks.diffusion.worlds.drawing import BACKGROUNDS, SIZE, Colour, with_article
+from experiments.cli.errors import stop
+from tasks.language.data.templates import words
 
 PACKAGES = Path("build/icons")
 # version, and the drawing style that captions name
@@ -32,137 +26,124 @@ SETS = {
     "fxemoji": ("1.2.2", "soft"),
     "flat-color-icons": ("1.2.3", "simple"),
 }
-DULL = re.compile(
-    r"skin|tone|flag|letter|arrow|clock(?! face)|oclock|thirty|button|keycap|regional|squared|latin|sign|symbol"
-    r"|^\w$|^\d+$|\d\d|family|kiss-|couple-with|people-holding|men-holding|women-holding"
-)
-SHADES: dict[str, Colour] = BACKGROUNDS | {
-    "blue": (120, 160, 235),
-    "green": (130, 200, 130),
-    "yellow": (250, 232, 130),
-    "pink": (250, 200, 220),
-    "purple": (190, 160, 225),
-    "gray": (205, 205, 210),
-    "black": (44, 44, 50),
-}
-SKIN_TONE = re.compile(r"-(medium-)?(light|dark)$|-medium$")
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-DRAWN_AT = 2 * SIZE
+# keys of icons that are no pictures of a thing, and the word by which captions name the drawn creatures
+DULL = re.compile(
+    r"\bskin\b|\btone\d?\b|\bflags?\b|letter|arrow|clock(?! face)|thirty|button|keycap|regional|squared|latin|\bsign\b"
+    r"|symbol|^\w$|^\d+$|\d\d|\bdigit\b|^(no|do-not|not)-|^(up|down|left|right)(-|\d|$)|zodiac|creature"
+    r"|\b(family|kiss|couple|holding-hands)\b"
+    r"|^(about|approve|disapprove|answers|external|internal|undo|redo|next|previous|info|rules|plus|minus|mms|sms|nook)$"
+)
+SKIN_TONE = re.compile(r"(?<!car)-(medium-)?(light|dark)$|-medium$")
+# words that tell pictures of one thing apart
+VARIANTS = words(
+    "a the of with face person man woman men women people facing right left pointing tilted heavy large medium small "
+    "red orange yellow green blue purple black white brown pink grey gray"
+)
+PLURAL = re.compile(r"(?<=ss)es$|(?<=\w\w[^s])s$")
+TWINS = {
+    "left luggage": "luggage",
+    "egg": "cooking",
+    "cricket game": "cricket",
+    "spouting whale": "whale",
+    "telephone": "phone",
+}
 
 
 @dataclass(frozen=True)
 class Icon:
-    """An icon's name in plain words, its set, and its SVG."""
+    """An icon: the set that it is from, its name in plain words, its other names in that set, and its SVG."""
 
+    icon_set: str
     name: str
-    of: str
     svg: str
+    aliases: tuple[str, ...] = ()
 
     @property
     def style(self) -> str:
-        return SETS[self.of][1]
+        return SETS[self.icon_set][1]
 
-    @property
-    def held_out(self) -> bool:
-        """Every tenth name, in all sets: the same words in another order or number are the same name."""
-        words = sorted(word.rstrip("s") for word in self.name.split() if word not in ("face", "with", "of", "the"))
-        return crc32(" ".join(words).encode()) % 10 == 0
+    def marks(self) -> set[str]:
+        """What another picture of the same thing shares: a name without variants, or the longest outline."""
+        outlines = re.findall(r' d="([^"]{60,})"', self.svg)
+        longest = {max(outlines, key=len)} if outlines else set()
+        return {thing_of(name) for name in (self.name, *self.aliases)} | longest
+
+
+def thing_of(name: str) -> str:
+    """The words of a name that say what the thing is, in a fixed order, in the singular: one key for its variants."""
+    name = TWINS.get(name, name)
+    kept = [word for word in name.split() if word not in VARIANTS and not word.isdigit()] or name.split()
+    return "".join(sorted(PLURAL.sub("", word) for word in kept))
 
 
 @cache
 def icons() -> list[Icon]:
     """The icons of all sets that show a thing, with words for names, in a fixed order."""
-    found = [
-        Icon(key.replace("-", " "), name, svg) for name in SETS for key, svg in _svgs(name) if not DULL.search(key)
-    ]
+    rows = [icon for name in SETS for icon in _icons_of(name)]
     # fxemoji writes its names in one word: those that another set spells out are kept
-    spelt = {icon.name.replace(" ", ""): icon.name for icon in found if icon.of != "fxemoji"}
-    known = [
-        Icon(spelt[icon.name], icon.of, icon.svg) if icon.of == "fxemoji" else icon
-        for icon in found
-        if icon.of != "fxemoji" or icon.name in spelt
+    spelt = {icon.name.replace(" ", ""): icon.name for icon in rows if icon.icon_set != "fxemoji"}
+    return [
+        Icon(icon.icon_set, spelt[icon.name.replace(" ", "")], icon.svg, icon.aliases)
+        for icon in rows
+        if icon.name.replace(" ", "") in spelt
     ]
-    return known
 
 
-def _svgs(name: str) -> Iterator[tuple[str, str]]:
-    """The key and the SVG of each icon of a set, whose package is fetched if it is not in PACKAGES."""
+@cache
+def held_out_names() -> frozenset[str]:
+    """Names that are kept from all training, with all pictures of the same things: about one in fifteen.
+
+    A tenth of the names, by a hash, without those whose thing is also in a picture of another name.
+    """
+    chosen = {icon.name for icon in icons() if _is_chosen(icon.name)}
+    while True:
+        trained = set().union(*(icon.marks() for icon in icons() if icon.name not in chosen))
+        released = {icon.name for icon in icons() if icon.name in chosen and icon.marks() & trained}
+        if not released:
+            return frozenset(chosen)
+        chosen -= released
+
+
+def _is_chosen(name: str) -> bool:
+    kept = sorted(word.rstrip("s") for word in name.split() if word not in ("face", "with", "of", "the"))
+    return crc32(" ".join(kept).encode()) % 10 == 0
+
+
+def _icons_of(name: str) -> Iterator[Icon]:
+    data = json.loads(_package(name))
+    aliases: dict[str, list[str]] = {}
+    for alias, target in data.get("aliases", {}).items():
+        aliases.setdefault(target["parent"], []).append(_words(alias))
+    for key, icon in data["icons"].items():
+        person = SKIN_TONE.sub("", key)
+        if DULL.search(key) or icon.get("hidden") or (person != key and person in data["icons"]):
+            continue
+        sides = {side: icon.get(side, data.get(side, 0)) for side in ("left", "top", "width", "height")}
+        box = "{left} {top} {width} {height}".format(**sides)
+        svg = f'<svg {NAMESPACES} viewBox="{box}">{icon["body"]}</svg>'
+        yield Icon(name, _words(key), svg, tuple(aliases.get(key, ())))
+
+
+def _words(key: str) -> str:
+    """A key as words: "woman-red-hair" as "woman with red hair", "man-bald" as "bald man"."""
+    name = key.replace("-", " ")
+    name = re.sub(r"^(man|woman|person) (bald|deaf)$", r"\2 \1", name)
+    return re.sub(r"^(man|woman|person) (red|white|blonde|blond|curly) hair(ed)?$", r"\1 with \2 hair", name)
+
+
+def _package(name: str) -> bytes:
+    """The set's icons.json, from its package, which is fetched if it is not in PACKAGES."""
     version, _ = SETS[name]
     file = PACKAGES / f"iconify-json-{name}-{version}.tgz"
     if not file.exists():
         PACKAGES.mkdir(parents=True, exist_ok=True)
         package = f"@iconify-json/{name}@{version}"
-        subprocess.run(["npm", "pack", package, "--silent", "--pack-destination", str(PACKAGES)], check=True)
+        try:
+            subprocess.run(["npm", "pack", package, "--silent", "--pack-destination", str(PACKAGES)], check=True)
+        except (OSError, subprocess.CalledProcessError) as failed:
+            stop(f"the icons come from npm: `npm pack {package}` failed ({failed}); install npm, or put {file} there")
     with tarfile.open(file) as package:
-        data = json.load(package.extractfile("package/icons.json"))  # pyright: ignore[reportArgumentType]
-    for key, icon in data["icons"].items():
-        if SKIN_TONE.sub("", key) != key and SKIN_TONE.sub("", key) in data["icons"]:
-            continue  # a person in another colour
-        sides = {side: icon.get(side, data.get(side, 0)) for side in ("left", "top", "width", "height")}
-        box = "{left} {top} {width} {height}".format(**sides)
-        yield key, f'<svg {NAMESPACES} viewBox="{box}">{icon["body"]}</svg>'
-
-
-@cache
-def _rasters() -> list[np.ndarray]:
-    """Every icon, uint8 (128, 128, 4) with transparency."""
-    with Pool(2) as pool:
-        return pool.map(_raster, [icon.svg for icon in icons()], chunksize=100)
-
-
-def _raster(svg: str) -> np.ndarray:
-    import resvg_py
-
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=DRAWN_AT, height=DRAWN_AT)
-    picture = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    square = Image.new("RGBA", (DRAWN_AT, DRAWN_AT))
-    square.paste(picture, ((DRAWN_AT - picture.width) // 2, (DRAWN_AT - picture.height) // 2))
-    return np.asarray(square)
-
-
-def icon_pictures(seed: int, held_out: bool = False, each: int = 1, named: bool = False) -> PictureSet:
-    """`each` pictures of every icon whose name is (not) held out: on a coloured ground, mirrored, turned and scaled.
-
-    `named`: captions of one wording that say the name alone.
-    """
-    chosen = [i for i, icon in enumerate(icons()) if icon.held_out == held_out]
-    rasters = _rasters()
-    pixels, captions = [], []
-    for number in range(each):
-        for i in chosen:
-            rng = np.random.default_rng([seed, number, i])
-            shade = "white" if rng.random() < 0.3 else str(rng.choice([*SHADES]))
-            pixels.append(_placed(rasters[i], SHADES[shade], rng))
-            wordings = captions_of(icons()[i].name, icons()[i].style, shade)
-            captions.append(wordings[0] if named else wordings[rng.integers(len(wordings))])
-    return PictureSet(
-        torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), captions, [{}] * len(captions)
-    )
-
-
-def captions_of(name: str, style: str, shade: str) -> list[str]:
-    """Captions in several wordings, in the grammar of the drawn worlds; the first one says the name alone."""
-    thing, ground = with_article(name), f"{with_article(shade)} background"
-    return [
-        f"a picture of {thing}",
-        f"a picture of {thing} on {ground}",
-        f"a picture of {thing}, on {ground}",
-        f"a {style} picture of {thing}, {shade} background",
-        f"{thing} on {ground}",
-        f"a picture of {name}",
-        name,
-    ]
-
-
-def _placed(raster: np.ndarray, ground: Colour, rng: np.random.Generator) -> np.ndarray:
-    """The icon on a ground, uint8 (64, 64, 3)."""
-    picture = Image.fromarray(raster)
-    if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    side = round(SIZE * rng.uniform(0.74, 0.98))
-    picture = picture.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.BOX)
-    shift = tuple(round(v) for v in (SIZE - side) / 2 + rng.uniform(-3, 3, 2))
-    shaded = np.clip(np.array(ground) + rng.integers(-5, 6, 3), 0, 255)
-    canvas = Image.new("RGB", (SIZE, SIZE), tuple(int(v) for v in shaded))
-    canvas.paste(picture, shift, picture)
-    return np.asarray(canvas)
+        member = package.extractfile("package/icons.json")
+        assert member is not None, "the file is regular"
+        return member.read()

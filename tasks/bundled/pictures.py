@@ -1,9 +1,10 @@
 """The pictures that the bundled models are pretrained and tested on, drawn once per process."""
 
+import functools
 import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing import Pool
 
 import numpy as np
@@ -58,21 +59,21 @@ def drawn(
     return PictureSet(pixels, [drawing.caption for drawing in drawings], [drawing.attributes for drawing in drawings])
 
 
-@cache
+@functools.cache
 def objects(count: int, seed: int = TRAIN_SEED) -> PictureSet:
     return drawn(Objects(), count, seed)
 
 
-@cache
+@functools.cache
 def creatures(count: int, seed: int = TRAIN_SEED, held_out: bool | None = False) -> PictureSet:
     return drawn(Creatures(), count, seed, held_out)
 
 
-@cache
+@functools.cache
 def openmoji_pictures(count: int) -> PictureSet:
     """Emoji of OpenMoji, evenly spaced in the list: none of the bundled parts has seen any."""
     names = openmoji.names()
-    codes = [*names][:: len(names) // count][:count]
+    codes = spaced([*names], count)
     pixels = np.stack([openmoji.rasterise(code, SIZE) for code in codes])
     captions = [f"a picture of {names[code]}" for code in codes]
     return PictureSet(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), captions, [{} for _ in codes])
@@ -83,8 +84,21 @@ def batch_indices(step: int, count: int, batch: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([7, step]).integers(0, count, batch))
 
 
-def mixed_indices(step: int, counts: Sequence[int], batch: Sequence[int]) -> Tensor:
-    """The picture numbers of one step in the sum of several sets of `counts` pictures, of which each gives `batch`."""
-    starts = itertools.accumulate(counts, initial=0)
-    sets = zip(starts, counts, batch, strict=False)
-    return torch.cat([start + batch_indices(step, count, share) for start, count, share in sets])
+def mixed_indices(step: int, counts: Sequence[int], shares: Sequence[int]) -> Tensor:
+    """The picture numbers of one step in several sets of `counts` pictures in a row, of which each gives its share."""
+    starts = itertools.accumulate(counts[:-1], initial=0)
+    indices = []
+    for number, (start, count, share) in enumerate(zip(starts, counts, shares, strict=True)):
+        rng = np.random.default_rng([7, step, number])
+        indices.append(start + torch.from_numpy(rng.integers(0, count, share)))
+    return torch.cat(indices)
+
+
+def concatenated(sets: Sequence[PictureSet]) -> PictureSet:
+    return functools.reduce(operator.add, sets)
+
+
+def spaced(items: list, count: int) -> list:
+    """`count` items, evenly spaced; all if there are not so many."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]

@@ -21,7 +21,7 @@ from experiments.training.callbacks import Callback
 from experiments.training.loop import Trainer
 from tasks.diffusion.pokemon import Pokemon
 
-TASK = Pokemon(train_items=40, test_items=12, drift_items=10, num_inference_steps=2)
+TASK = Pokemon(train_items=16, validation_items=8, test_items=12, drift_items=10, num_inference_steps=2)
 SETTINGS = Train(steps=4, batch_size=4, device="cpu", checkpointing_steps=2)
 
 

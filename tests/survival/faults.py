@@ -150,7 +150,7 @@ def main_job(runner: Any) -> dict[str, Any]:
 
     runs, log = runner.folder / "main", runner.folder / "main.log"
     words = ["lora", "sd-pokemon", "--runs", str(runs), "--train.steps", "2", "--train.batch-size", "2"]
-    for name, value in {"train": 20, "test": 10, "drift": 10}.items():
+    for name, value in {"train": 8, "validation": 4, "test": 10, "drift": 4}.items():
         words += [f"--task.{name}-items", str(value)]
     words += ["--task.num-inference-steps", "2"]
     return _row(runs, log, exit_status(in_child(lambda: run_command(words), log)))

@@ -11,6 +11,7 @@ import tasks.__main__ as program
 from experiments.cli.errors import command
 from tasks.bundled.bundled_bases import FOLDERS, LANGUAGE_MODEL
 from tasks.diffusion.model import stable_diffusion
+from tasks.diffusion.worlds.drawing import SIZE
 from tasks.language.model import bases
 from tasks.pretrained import hub
 from tasks.pretrained.hub import Snapshot
@@ -51,7 +52,8 @@ def test_a_good_folder(check, tmp_path):
     status, printed = check("sd-pokemon", "--task.data", str(write_folder(tmp_path / "p", 20)), "--output", str(grid))
     assert status == 0
     for words in (
-        "14 for training, 2 for the validation loss, 4 for the test, 0 for the floor, at 32 x 32 pixels",
+        "14 for training, 2 for the validation loss, 4 for the test, 0 for the floor, "
+        f"at {SIZE} x {SIZE} pixels",  # those of the bundled base
         "duplicates                0 groups of the same or nearly the same pictures, each in one split",
         "left out                  nothing",
         "50 pixels wide, 40 high",
@@ -106,9 +108,10 @@ def test_a_folder_with_every_fault(check, tmp_path):
     add(folder, "small.png", Image.new("RGB", (16, 40)), "a small thing " * 30)
     add(folder, "copy.png", Image.open(folder / "0.png"), "a copy")
     Image.new("RGB", (64, 64)).save(folder / "unlisted.png")
-    status, printed = check("sd-pokemon", "--task.data", str(folder))
+    words = ("sd-pokemon", "--task.data", str(folder), "--task.resolution", "32")
+    status, printed = check(*words)
     assert status == 1
-    for words in (
+    for line in (
         "pictures with too many pixels: 1 (bomb.png)",
         "pictures without a line in metadata.jsonl: 1 (unlisted.png)",
         "enlarged, because the shorter side is below 32: 1",
@@ -119,8 +122,8 @@ def test_a_folder_with_every_fault(check, tmp_path):
         "2 groups of the same or nearly the same pictures (0.png = copy.png, turned.jpg = small.png)",
         "fault: a run stops at pictures with too many pixels; --task.on-bad-item skip leaves them out",
     ):
-        assert words in printed, words
-    assert check("sd-pokemon", "--task.data", str(folder), "--task.on-bad-item", "skip")[0] == 0
+        assert line in printed, line
+    assert check(*words, "--task.on-bad-item", "skip")[0] == 0
 
 
 def test_modes_are_those_of_the_pictures_that_are_used(check, tmp_path):

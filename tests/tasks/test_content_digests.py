@@ -11,7 +11,9 @@ import pytest
 
 from tasks import file_digests
 from tasks.diffusion.dreambooth import DreamBooth
+from tasks.diffusion.planted import PlantedDenoiser
 from tasks.diffusion.pokemon import Pokemon
+from tasks.diffusion.worlds import REVISION
 from tasks.language.e2e import EndToEnd
 from tasks.language.style import Style
 from tests.tasks.diffusion.data.test_data import write_folder
@@ -79,8 +81,11 @@ def test_a_digest_is_the_recorded_revision(tmp_path):
     assert task.content_digests()["data"] == e2e_data.load(task.data, 1, 2).revision
 
 
-def test_drawn_data_are_identified_by_their_settings():
-    assert Pokemon().content_digests().keys() == {"base"}
+def test_drawn_data_are_identified_by_their_settings_and_pictures_by_the_revision_of_the_drawings():
+    for task in (Pokemon(), DreamBooth(), PlantedDenoiser()):
+        digests = task.content_digests()
+        assert digests.keys() == {"data", "base"}
+        assert digests["data"] == REVISION
     assert EndToEnd().content_digests().keys() == {"base"}
 
 
@@ -152,7 +157,7 @@ def test_a_base_of_the_hub_is_identified_by_its_commit(monkeypatch):
 
     folder = FOLDERS[STABLE_DIFFUSION]
     monkeypatch.setattr(bases.hub, "fetch", lambda option, name, *_: Snapshot(folder, name, "the commit"))
-    assert Pokemon(base="someone/a-model-of-theirs").content_digests() == {"base": "the commit"}
+    assert Pokemon(base="someone/a-model-of-theirs").content_digests() == {"data": REVISION, "base": "the commit"}
 
 
 def test_files_that_are_not_data_do_not_count(tmp_path):

@@ -4,14 +4,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from tasks.bundled import icons
-from tasks.bundled.icons import SETS, Icon, captions_of
+from tasks.bundled import icon_pictures, icons
+from tasks.bundled.icons import SETS, Icon, held_out_names, thing_of
 
 CARD = Path(__file__).parents[2] / "tasks/bundled/CARD.md"
-RECIPES = CARD.parent / "recipes"
-NAMES = [f"{thing} {number}" for thing in ("koala", "spoon", "train") for number in ("one", "two", "three", "four")]
-SVG = '<rect width="4" height="4" fill="#ff0000"/>'
+NAMES = [f"{colour} {thing}" for thing in ("koala", "spoon", "train") for colour in ("old", "new", "wet", "dry")]
+SVG = f'<svg {icons.NAMESPACES} viewBox="0 0 4 4"><rect width="4" height="4" fill="#ff0000"/></svg>'
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A few red squares instead of the icons, which come from npm."""
+    pytest.importorskip("resvg_py")
+    rows = [Icon("noto", name, SVG) for name in NAMES]
+    for module in (icons, icon_pictures):
+        monkeypatch.setattr(module, "icons", lambda: rows)
+    monkeypatch.setattr(icon_pictures, "_rasters", lambda: [icon_pictures.raster(SVG) for _ in rows])
+    held_out_names.cache_clear()
+    yield rows
+    held_out_names.cache_clear()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -22,42 +35,79 @@ def test_the_card_names_every_set_with_its_version_and_licence(name):
     assert cells[3] in ("Apache-2.0", "MIT", "CC BY 4.0")
 
 
-def test_no_recipe_trains_on_openmoji():
-    users = [file.name for file in RECIPES.glob("*.py") if "openmoji" in file.read_text()]
-    assert users == ["vae.py"]  # its figures
-    training = (RECIPES / "vae.py").read_text().split("def build")[1].split("def make_vae")[0]
-    assert "openmoji" not in training
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("cat face", "cat"), ("clinking glasses", "clinking glass"), ("man running", "woman running"),
+     ("red heart", "blue heart"), ("diploma 1", "diploma 2"), ("glass", "glasses"), ("house", "houses")],
+)  # fmt: skip
+def test_variants_of_a_thing_have_one_key(first, second):
+    assert thing_of(first) == thing_of(second)
 
 
-def test_the_same_words_are_held_out_together():
-    for first, second in (
-        ("cat face", "cat"),
-        ("heart with arrow", "arrow heart"),
-        ("clinking glass", "clinking glasses"),
-    ):
-        assert Icon(first, "noto", "").held_out == Icon(second, "twemoji", "").held_out
-    share = np.mean([Icon(f"{name} {i}", "noto", "").held_out for name in NAMES for i in range(100)])
-    assert share == pytest.approx(0.1, abs=0.03)
+def test_no_other_picture_of_a_held_out_thing_is_trained(monkeypatch):
+    outline = f'<path d="M0 0{" 1 2 3" * 20}"/>'
+    rows = [Icon("noto", f"{thing} {i}", "") for thing in ("cat", "dog", "owl") for i in ("abc", "def", "ghi", "jkl")]
+    chosen = {icon.name for icon in rows if icons._is_chosen(icon.name)} or {rows[0].name}
+    monkeypatch.setattr(icons, "_is_chosen", chosen.__contains__)
+
+    def held_out_with(*others):
+        monkeypatch.setattr(icons, "icons", lambda: [*rows, *others])
+        held_out_names.cache_clear()
+        return held_out_names()
+
+    name = min(chosen)
+    assert name in held_out_with()
+    assert name not in held_out_with(Icon("twemoji", f"red {name}", ""))
+    assert name not in held_out_with(Icon("twemoji", "another name", "", aliases=(name,)))
+    same = [Icon("twemoji", "first", outline), Icon("twemoji", name, outline)]
+    assert name not in held_out_with(*same)
+    held_out_names.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("koala", "a koala"), ("unicorn", "a unicorn"), ("apple", "an apple"), ("hourglass done", "an hourglass done"),
+     ("grapes", "grapes"), ("two hearts", "two hearts"), ("bus", "a bus"), ("money with wings", "a money with wings"),
+     ("busts in silhouette", "busts in silhouette"), ("people hugging", "people hugging")],
+)  # fmt: skip
+def test_articles(name, words):
+    pytest.importorskip("inflect")
+    assert icon_pictures.article_and(name) == words
 
 
 def test_captions_share_the_grammar_of_the_drawn_worlds():
-    first, *others = captions_of("unicorn", "flat", "sky")
-    assert first == "a picture of a unicorn"
-    assert "a picture of a unicorn on a sky background" in others
-    assert "a flat picture of a unicorn, sky background" in others
-    assert captions_of("apple", "flat", "sky")[0] == "a picture of an apple"
+    pytest.importorskip("inflect")
+    first, *others = icon_pictures.captions_of(Icon("twemoji", "koala", ""), "sky")
+    assert first == "a picture of a koala"
+    assert "a picture of a koala on a sky background" in others
+    assert "a flat picture of a koala, sky background" in others
 
 
-def test_pictures_show_the_icon_on_its_ground(monkeypatch):
-    pytest.importorskip("resvg_py")
-    drawn = [Icon(name, "noto", f'<svg {icons.NAMESPACES} viewBox="0 0 4 4">{SVG}</svg>') for name in NAMES]
-    monkeypatch.setattr(icons, "icons", lambda: drawn)
-    monkeypatch.setattr(icons, "_rasters", lambda: [icons._raster(icon.svg) for icon in drawn])
-    seen, kept = (icons.icon_pictures(5, held_out, each=3, named=True) for held_out in (False, True))
-    assert len(seen) + len(kept) == 3 * len(NAMES)
-    assert not {*seen.captions} & {*kept.captions}
-    assert seen.pixels.shape[1:] == (3, 64, 64)
-    assert (seen.pixels[:, :, 32, 32].float().mean(dim=0) - icons.torch.tensor([255.0, 0, 0])).abs().max() < 3
-    again = icons.icon_pictures(5, each=3)
-    assert icons.torch.equal(again.pixels, seen.pixels)
-    assert len(seen.pixels[:, :, 0, 0].unique(dim=0)) > 5  # grounds
+def test_pictures_show_the_icon_on_its_background(drawn, monkeypatch):
+    pytest.importorskip("inflect")
+    monkeypatch.setattr(icons, "_is_chosen", lambda name: name.endswith("koala"))
+    train, test = (icon_pictures.icon_pictures(5, held_out, copies=3, named=True) for held_out in (False, True))
+    assert (len(train), len(test)) == (24, 12)
+    assert not {*train.captions} & {*test.captions}
+    assert train.pixels.shape[1:] == (3, 64, 64)
+    middle = train.pixels[:, :, 32, 32].float().mean(dim=0)
+    assert np.allclose(middle, [255, 0, 0], atol=3)
+    assert torch.equal(icon_pictures.icon_pictures(5, copies=3).pixels, train.pixels)
+    assert len(train.pixels[:, :, 0, 0].unique(dim=0)) > 5
+
+
+def test_training_does_not_read_openmoji(drawn, monkeypatch):
+    pytest.importorskip("inflect")
+    from tasks.bundled import pictures
+    from tasks.bundled.recipes import contrastive
+    from tasks.diffusion.data import openmoji
+
+    def refuse(*_):
+        raise AssertionError("OpenMoji in training")
+
+    monkeypatch.setattr(openmoji, "names", refuse)
+    monkeypatch.setattr(openmoji, "rasterise", refuse)
+    few = {world: getattr(pictures, world)(2) for world in ("objects", "creatures")}
+    for world, drawings in few.items():
+        monkeypatch.setattr(pictures, world, lambda *_, drawings=drawings, **__: drawings)
+    assert [len(each) for each in contrastive.training_sets()][:2] == [2, 2]

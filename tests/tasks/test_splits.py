@@ -18,6 +18,7 @@ from tasks.diffusion.dreambooth import DreamBooth
 from tasks.diffusion.evaluation.intervals import GROUPS
 from tasks.diffusion.evaluation.metrics.image_metric import FEWEST_PICTURES
 from tasks.diffusion.pokemon import Pokemon
+from tasks.diffusion.worlds import drawing
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.errors import TaskError
 from tasks.language.data import e2e_data, style_data
@@ -220,7 +221,7 @@ def test_a_subjects_few_pictures_train(count, sizes, tmp_path):
 
 
 def test_creatures_of_training_and_test_share_no_combination_and_no_drawing():
-    sets = splits.creatures(300, 100, 100, 32)
+    sets = splits.creatures(300, 100, 100, drawing.SIZE)
     held = [[Creatures().held_out(each) for each in part.attributes] for part in parts_of(sets).values()]
     assert [set(part) for part in held] == [{False}, {False}, {True}, {True}]
     digests = [tensor_digest(each) for part in parts_of(sets).values() for each in part.pixels]

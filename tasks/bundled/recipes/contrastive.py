@@ -1,11 +1,13 @@
 """Contrastive pretraining of captions and pictures (CLIP, Radford et al. 2021): loss, evaluation, tokenizer."""
 
+import string
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.bundled import pictures
-from tasks.bundled.icons import icon_pictures
+from tasks.bundled.icon_pictures import icon_pictures
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.objects import Objects
 
@@ -15,16 +17,20 @@ POSITIONS = 32
 
 def training_sets() -> list[pictures.PictureSet]:
     """Objects, creatures and icons."""
-    icons = icon_pictures(pictures.TRAIN_SEED, each=4)
+    icons = icon_pictures(pictures.TRAIN_SEED, copies=4)
     return [pictures.objects(12_000), pictures.creatures(12_000, held_out=None), icons]
 
 
 def train_tokenizer(captions: list[str]):
-    """A CLIPTokenizer (byte-pair encoding, end-of-word suffix) of `VOCABULARY` entries."""
+    """A CLIPTokenizer (byte-pair encoding, end-of-word suffix) of `VOCABULARY` entries, with all digits and signs.
+
+    An unknown sign would be read as the end of the caption.
+    """
     from transformers import CLIPTokenizer
 
+    signs = string.punctuation + string.digits
     empty = CLIPTokenizer(model_max_length=POSITIONS)
-    trained = empty.train_new_from_iterator(captions, VOCABULARY, initial_alphabet=[])
+    trained = empty.train_new_from_iterator([*captions, *signs], VOCABULARY, initial_alphabet=[])
     trained.model_max_length = POSITIONS
     return trained
 
@@ -43,23 +49,27 @@ def contrastive_loss(picture: Tensor, text: Tensor, scale: Tensor, captions: lis
 
 
 def probe_sets() -> dict[str, pictures.PictureSet]:
-    """1,000 pictures per world with captions that state every attribute; the creatures are held-out combinations.
+    """New pictures: 1,000 per world with captions that state every attribute, and icons with their names alone.
 
-    And a new picture of every icon with its name: of those that training saw with other grounds, and of the others.
+    Training saw the icons on other backgrounds, and nothing of the held-out ones.
     """
     return {
         "objects": pictures.drawn(Objects(), 1000, pictures.PROBE_SEED, full_caption=True),
-        "held_out_creatures": pictures.drawn(Creatures(), 1000, pictures.PROBE_SEED, True, full_caption=True),
+        "creatures": pictures.drawn(Creatures(), 1000, pictures.PROBE_SEED, True, full_caption=True),
         "icons": icon_pictures(pictures.PROBE_SEED, named=True).part(slice(None, None, 5)),
         "held_out_icons": icon_pictures(pictures.PROBE_SEED, held_out=True, named=True),
     }
 
 
 def recall_at_1(picture: Tensor, text: Tensor, captions: list[str], candidates: int = 200) -> float:
-    """Share of pictures whose own caption scores highest among `candidates`; equal captions count as its own."""
+    """Share of pictures whose own caption scores highest among `candidates`; equal captions count as its own.
+
+    The candidates are random parts of all captions; a last part of fewer is left out.
+    """
+    order = torch.randperm(len(captions), generator=torch.Generator().manual_seed(0))
+    parts = [part for part in order.split(candidates) if len(part) == candidates]
     hits = 0
-    for start in range(0, len(captions), candidates):
-        part = slice(start, start + candidates)
+    for part in parts:
         best = (F.normalize(picture[part], dim=-1) @ F.normalize(text[part], dim=-1).T).argmax(dim=1)
-        hits += sum(captions[start + chosen] == captions[start + i] for i, chosen in enumerate(best.tolist()))
-    return round(hits / len(captions), 4)
+        hits += sum(captions[i] == captions[j] for i, j in zip(part.tolist(), part[best].tolist(), strict=True))
+    return round(hits / (candidates * len(parts)), 4)

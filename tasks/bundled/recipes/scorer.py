@@ -23,7 +23,7 @@ def build(target: Path, work: Path) -> dict:
 
     torch.manual_seed(1)
     sets = contrastive.training_sets()
-    drawn = sum(sets[1:], sets[0])
+    drawn = pictures.concatenated(sets)
     tokenizer = contrastive.train_tokenizer(drawn.captions)
     text = dict(hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4)
     text |= dict(max_position_embeddings=contrastive.POSITIONS, vocab_size=len(tokenizer))

@@ -55,7 +55,7 @@ def build(target: Path, work: Path) -> dict:
 
     torch.manual_seed(0)
     sets = contrastive.training_sets()
-    drawn = sum(sets[1:], sets[0])
+    drawn = pictures.concatenated(sets)
     tokenizer = contrastive.train_tokenizer(drawn.captions)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),

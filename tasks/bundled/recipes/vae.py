@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
-from tasks.bundled.icons import icon_pictures
+from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
 
 RECIPE = Recipe(steps=4000, learning_rate=1.5e-3, weight_decay=0.0)
@@ -25,7 +25,7 @@ LATENT_CHANNELS = 16
 
 def build(target: Path, work: Path) -> dict:
     """Train on creatures, objects and icons; write `target` and return the figures of the card."""
-    sets = (pictures.creatures(15_000), pictures.objects(6_000), icon_pictures(pictures.TRAIN_SEED, each=3))
+    sets = (pictures.creatures(15_000), pictures.objects(6_000), icon_pictures(pictures.TRAIN_SEED, copies=3))
     pixels = torch.cat([each.pixels for each in sets]).share_memory_()
     on_processes(_train, pixels, [len(each) for each in sets], target, work)
     from diffusers import AutoencoderKL
@@ -51,7 +51,7 @@ def make_vae() -> Any:
         scaling_factor=1.0,
     )
     for module in vae.modules():
-        if type(module).__name__ == "ResnetBlock2D":  # begins as the identity, and learns twice as fast
+        if type(module).__name__ == "ResnetBlock2D":  # the identity at first: it learns faster
             nn.init.zeros_(module.conv2.weight)
             nn.init.zeros_(module.conv2.bias)
     return channels_last(vae)
@@ -72,8 +72,7 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
 
     probes = {"objects": pictures.objects(200, pictures.PROBE_SEED), "openmoji": pictures.openmoji_pictures(200)}
     probes["creatures"] = pictures.creatures(200, pictures.PROBE_SEED, True)
-    probe = {} if rank else probes
-    seconds = pretrain(vae, loss_of_step, RECIPE, work, lambda: psnr(vae, probe), average_gradients, writes=rank == 0)
+    seconds = pretrain(vae, loss_of_step, RECIPE, work, lambda: psnr(vae, probes), average_gradients, writes=rank == 0)
     if rank == 0:
         vae.eval()
         _fold_statistics(vae, drawn)

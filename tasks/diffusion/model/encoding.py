@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasks.distributed import map_across_ranks
 
-PIXELS = 128 * 32 * 32  # that the VAE takes at once: 128 small pictures, or a single one of 512 pixels a side
+PIXELS = 32 * 64 * 64  # that the VAE takes at once: 32 small pictures, or part of a single one of 512 pixels a side
 
 
 def latent_factor(vae: Any) -> int:

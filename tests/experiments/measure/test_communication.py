@@ -30,7 +30,8 @@ def test_two_processes_reduce_four_bytes_per_trained_parameter(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_command_counts_the_bundled_base(tmp_path, method):
-    small = ["--task.train-items", "40", "--task.test-items", "12", "--task.drift-items", "10"]
+    sizes = {"train": 8, "validation": 2, "test": 2, "drift": 2}
+    small = [word for name, size in sizes.items() for word in (f"--task.{name}-items", str(size))]
     settings = ["--train.steps", "2", "--train.batch-size", "1", "--train.device", "cpu"]
     settings += ["--output", str(tmp_path / "result.json")]
     torchrun("-m", "experiments.measure.communication", method, "sd-pokemon", *small, *settings)

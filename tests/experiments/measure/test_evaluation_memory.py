@@ -38,12 +38,13 @@ def test_sampling_and_decoding_with_the_pipeline():
     from tasks.diffusion.model.loaded_base import LoadedStableDiffusion
     from tasks.diffusion.model.sampling import Sampling, sample
 
-    task = Pokemon(test_items=40, drift_items=0).filled()
+    count = 10
+    task = Pokemon(test_items=count, drift_items=0).filled()
     base = LoadedStableDiffusion(task.base, CPU).base
     sampling = Sampling(2, task.guidance_scale or 1.0, batch=100)
     parts = (base.unet, base.vae, base.text_encoder)
-    measured = tracked(parts, lambda: sample(base, ["a red creature"] * 40, sampling))
-    sampled = predicted("full", task, "sampling of 40")
+    measured = tracked(parts, lambda: sample(base, ["a red creature"] * count, sampling))
+    sampled = predicted("full", task, f"sampling of {count} ")
     decoded = predicted("full", task, "decoding")
     assert max(sampled, decoded) == pytest.approx(measured, rel=0.05)
 

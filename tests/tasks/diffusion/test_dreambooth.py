@@ -17,6 +17,7 @@ from tasks.diffusion.dreambooth import DreamBooth
 from tasks.diffusion.evaluation.metrics.similarity import mean_cosine
 from tasks.diffusion.model.noising import NoisyBatch
 from tasks.diffusion.worlds.character import Character
+from tasks.diffusion.worlds.drawing import SIZE
 from tasks.errors import TaskError
 
 CPU = torch.device("cpu")
@@ -35,7 +36,7 @@ def folder_of(tmp_path, count):
 
 
 def test_the_character_is_one_and_training_misses_some_backgrounds():
-    sets = splits.character(12, 24, 32, "a picture of sks mushroom", {"kind": "mushroom"})
+    sets = splits.character(12, 24, SIZE, "a picture of sks mushroom", {"kind": "mushroom"})
     assert {each["background"] for each in sets.train.attributes} <= {"white", "sand"}
     assert {each["background"] for each in sets.test.attributes} == set(Character.attributes["background"])
     assert set(sets.train.captions) == {"a picture of sks mushroom"}

@@ -14,11 +14,12 @@ from tasks.bundled.bundled_bases import FOLDERS, STABLE_DIFFUSION
 from tasks.diffusion.model.latents import CachedLatents
 from tasks.diffusion.model.sampling import noise_seed, sample
 from tasks.diffusion.pokemon import Pokemon
+from tasks.diffusion.worlds.drawing import SIZE
 from tasks.errors import TaskError
 from tests.tasks.diffusion.tiny_base import write_pictures
 
 CPU = torch.device("cpu")
-SMALL = Pokemon(train_items=10, test_items=10, drift_items=10, num_inference_steps=2)
+SMALL = Pokemon(train_items=10, validation_items=4, test_items=2, drift_items=0, num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def first_batch(prepared):
 def test_training_holds_the_unet_alone_and_sampling_reads_the_rest_again(cached):
     first_batch(cached)
     assert not {"vae", "text_encoder"} & vars(cached.base).keys()
-    assert sample(cached.base, ["a star"], cached.sampling).shape == (1, 3, 32, 32)
+    assert sample(cached.base, ["a star"], cached.sampling).shape == (1, 3, SIZE, SIZE)
 
 
 def test_without_flips_and_crops_encoding_on_the_fly_gives_the_same_batches(cached):
@@ -123,7 +124,7 @@ def test_pictures_are_read_before_the_base(tmp_path, monkeypatch):
 
 def test_captions_that_are_cut_are_counted_and_said(tmp_path, capsys):
     folder = write_pictures(tmp_path / "p", 10)
-    long = "a small red star " * 18  # 74 tokens with start and end; the text encoder reads 32
+    long = "a small red star " * 18  # at least a token a word; the text encoder reads 32
     lines = [json.dumps({"file_name": f"{i}.png", "text": f"{long}{i}" if i < 6 else "short"}) for i in range(10)]
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     prepared = Pokemon(data=str(folder), drift_items=0, test_items=2, validation_items=2).prepare(CPU)

@@ -31,7 +31,7 @@ def write_base(folder: Path) -> Path:
     torch.manual_seed(0)
     vae = tiny_vae()
     text = CLIPTextConfig(
-        vocab_size=434,
+        vocab_size=vocabulary(),
         hidden_size=24,
         intermediate_size=48,
         num_hidden_layers=1,
@@ -50,8 +50,8 @@ def write_base(folder: Path) -> Path:
 def write_xl_base(folder: Path) -> Path:
     """The same as a Stable Diffusion XL, whose second tokenizer pads with another token."""
     torch.manual_seed(0)
-    first = tiny.clip(vocab_size=434, positions=32)
-    second = tiny.clip(vocab_size=434, hidden_size=16, projection_dim=12, positions=32)
+    first = tiny.clip(vocab_size=vocabulary(), positions=32)
+    second = tiny.clip(vocab_size=vocabulary(), hidden_size=16, projection_dim=12, positions=32)
     _save(folder, {"unet": tiny.unet_xl(), "vae": tiny_vae(), "text_encoder": first, "text_encoder_2": second})
     second_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", pad_token="a")
     second_tokenizer.save_pretrained(folder / "tokenizer_2")
@@ -62,6 +62,11 @@ def write_xl_base(folder: Path) -> Path:
         index.pop(name, None)
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def vocabulary() -> int:
+    """The number of tokens of the bundled tokenizer."""
+    return len(CLIPTokenizer.from_pretrained(FOLDERS[STABLE_DIFFUSION] / "tokenizer"))
 
 
 def tiny_vae() -> Any:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tasks.diffusion.data import captioned, held_out, splits
 from tasks.diffusion.pokemon import Pokemon
+from tasks.diffusion.worlds.drawing import SIZE
 from tasks.errors import TaskError
 from tasks.pretrained.hub import Snapshot
 
@@ -152,7 +153,7 @@ def test_the_training_split_of_a_published_dataset(parquet):
 def test_splits_have_the_requested_sizes(tmp_path):
     sets = read(write_folder(tmp_path / "p", 30), validation_items=1, test_items=2)
     assert (len(sets.train), len(sets.validation), len(sets.test)) == (27, 1, 2)
-    drawn = splits.creatures(3, 2, 0, 32)
+    drawn = splits.creatures(3, 2, 0, SIZE)
     assert (len(drawn.train), len(drawn.validation), len(drawn.test)) == (3, 2, 0)
 
 

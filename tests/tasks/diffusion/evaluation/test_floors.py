@@ -21,6 +21,7 @@ from tasks.diffusion.evaluation.metrics.fid_infinity import ExtrapolatedFrechetD
 from tasks.diffusion.evaluation.metrics.kid import KernelDistance, kernel_distance
 from tasks.diffusion.pokemon import Pokemon
 from tasks.diffusion.worlds.creatures import Creatures
+from tasks.diffusion.worlds.drawing import SIZE
 from tests.tasks.diffusion.evaluation.jackknife import jackknife
 from tests.tasks.diffusion.tiny_base import write_base, write_pictures
 
@@ -41,7 +42,7 @@ def prepared():
 
 
 @pytest.mark.parametrize(
-    "splits", [creatures(1, 1, 12, 32), character(2, 12, 32, "a picture of sks mushroom", {"kind": "mushroom"})]
+    "splits", [creatures(1, 1, 12, SIZE), character(2, 12, SIZE, "a picture of sks mushroom", {"kind": "mushroom"})]
 )
 def test_the_floor_of_drawn_data_has_the_captions_of_the_test_and_other_pictures(splits):
     assert splits.floor.captions == splits.test.captions
