@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.cache import digest, tensor_digest
 from tasks.diffusion.data import openmoji
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, Drawing, DrawnWorld
@@ -30,6 +31,11 @@ class PictureSet:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @property
+    def digest(self) -> str:
+        """Of pixels and captions."""
+        return digest(f"{tensor_digest(self.pixels)} {self.captions}".encode())
 
     def scaled(self, index: Tensor | slice) -> Tensor:
         """Pictures in [-1, 1], channels last in memory."""

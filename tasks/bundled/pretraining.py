@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from experiments.cli.errors import stop
 from tasks.atomic import replacing
 
 PROCESSES = 2  # for long trainings: on two cores they are faster than two threads of one process
@@ -40,6 +41,7 @@ def pretrain(
     model: nn.Module,
     loss_of_step: Callable[[int], Tensor],
     recipe: Recipe,
+    inputs: str,
     folder: Path,
     probe: Callable[[], dict[str, float]] | None = None,
     averager: Callable[[nn.Module], None] | None = None,
@@ -48,12 +50,13 @@ def pretrain(
     """Train `model` in place and leave the averaged weights in it. Returns the seconds spent in all sessions.
 
     `loss_of_step(step)` draws its data from the step's number alone, so that a resumed build sees the same data as an
-    uninterrupted one. `probe` returns figures for the log. `averager` averages gradients over processes, of which one
-    `writes` the checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported,
-    and `folder/log.jsonl`.
+    uninterrupted one; `inputs` is a digest of all data: a checkpoint of other data or of another recipe is refused.
+    `probe` returns figures for the log. `averager` averages gradients over processes, of which one `writes` the
+    checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported, and
+    `folder/log.jsonl`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    training = _Training(model, recipe)
+    training = _Training(model, recipe, inputs)
     start, spent = training.resume(folder / "checkpoint.pt")
     if start == 0 and writes:
         (folder / "log.jsonl").unlink(missing_ok=True)
@@ -72,10 +75,11 @@ def pretrain(
 class _Training:
     """A model with its optimizer, learning-rate schedule and moving average, which are saved and resumed together."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe):
+    def __init__(self, model: nn.Module, recipe: Recipe, inputs: str):
         from diffusers.training_utils import EMAModel
 
         self.model, self.recipe = model, recipe
+        self.identity = {"recipe": asdict(recipe), "inputs": inputs}
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
         )
@@ -116,13 +120,15 @@ class _Training:
     def save(self, file: Path, step: int, seconds: float) -> None:
         states = {name: part.state_dict() for name, part in self.parts.items()}
         with replacing(file) as temporary:
-            torch.save({"step": step, "seconds": seconds, **states}, temporary)
+            torch.save({"step": step, "seconds": seconds, "identity": self.identity, **states}, temporary)
 
     def resume(self, file: Path) -> tuple[int, float]:
         """Load a checkpoint, if there is one; the number of steps already taken, and the seconds that they took."""
         if not file.exists():
             return 0, 0.0
         saved = torch.load(file, weights_only=True)
+        if saved["identity"] != self.identity:
+            stop(f"{file} is of another recipe or of other data: remove it to begin anew")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         return saved["step"], saved["seconds"]

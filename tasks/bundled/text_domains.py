@@ -1,6 +1,7 @@
 """What `gpt-mini` learned to describe: hotels, films, pets, weather, people, ... but no restaurants.
 
-It knows how to describe things, but not the domain of `e2e`, just as `mini` knows objects but no creatures.
+It knows how to describe things, but not the domain of `e2e`, just as `mini` knows objects and icons but no such
+creatures.
 """
 
 from random import Random

@@ -50,7 +50,8 @@ def build(target: Path, work: Path) -> dict:
                 results[f"accuracy_{world}_{name}"] = right / len(real)
         return results
 
-    seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
+    inputs = pictures.concatenated([*worlds.values()]).digest
+    seconds = pretrain(model, loss_of_step, RECIPE, inputs, work, probe)
     model.eval()
     folder = target / CLASSIFIER.name
     folder.mkdir(parents=True, exist_ok=True)

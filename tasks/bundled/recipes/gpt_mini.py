@@ -16,6 +16,7 @@ from torch import Tensor
 from tasks.bundled import text
 from tasks.bundled.bundled_bases import LANGUAGE_MODEL
 from tasks.bundled.pretraining import Recipe, pretrain
+from tasks.cache import digest
 from tasks.language.data.templates import format_meaning
 
 RECIPE = Recipe(steps=6000, learning_rate=1.5e-3, weight_decay=0.05, warmup_steps=300, checkpointing_steps=300)
@@ -55,7 +56,8 @@ def build(target: Path, work: Path) -> dict:
         results = {f"loss_{name}": held_out_loss(model, stream) for name, stream in probes.items()}
         return results | {"names_copied": names_copied(model, tokenizer)}
 
-    seconds = pretrain(model, loss_of_step, RECIPE, work, probe)
+    inputs = digest(np.concatenate([stream.tokens for stream in streams]).tobytes())
+    seconds = pretrain(model, loss_of_step, RECIPE, inputs, work, probe)
     model.eval()
     with torch.no_grad():
         figures = probe()

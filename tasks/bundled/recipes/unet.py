@@ -15,6 +15,7 @@ from tasks.bundled import base_samples, pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
+from tasks.cache import tensor_digest
 
 RECIPE = Recipe(steps=9000, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
 EXPECTED = "75 to 100 minutes on two cores"
@@ -35,12 +36,20 @@ def build(target: Path, work: Path) -> dict:
     mini = target / STABLE_DIFFUSION
     latents, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
     encoded_probes = {name: _encoded(mini, real) for name, real in probes.items()}
-    on_processes(_train, latents, states, [len(each) for each in sets], encoded_probes, target, work)
+    inputs = tensor_digest(latents) + tensor_digest(states)
+    on_processes(_train, latents, states, inputs, [len(each) for each in sets], encoded_probes, target, work)
     return json.loads((work / "figures.json").read_text()) | base_samples.figures(target)
 
 
 def _train(
-    rank: int, moments: Tensor, states: Tensor, counts: list[int], probes: dict[str, Any], target: Path, work: Path
+    rank: int,
+    moments: Tensor,
+    states: Tensor,
+    inputs: str,
+    counts: list[int],
+    probes: dict[str, Any],
+    target: Path,
+    work: Path,
 ) -> None:
     from diffusers import DDPMScheduler
 
@@ -66,7 +75,7 @@ def _train(
             results[f"loss_{name}"] = round(sum(losses) / len(losses), 5)
         return results
 
-    seconds = pretrain(unet, loss_of_step, RECIPE, work, probe, average_gradients, writes=rank == 0)
+    seconds = pretrain(unet, loss_of_step, RECIPE, inputs, work, probe, average_gradients, writes=rank == 0)
     if rank == 0:
         unet.half().save_pretrained(target / STABLE_DIFFUSION / "unet")
         scheduler.save_pretrained(target / STABLE_DIFFUSION / "scheduler")

@@ -72,7 +72,16 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
 
     probes = {"objects": pictures.objects(200, pictures.PROBE_SEED), "openmoji": pictures.openmoji_pictures(200)}
     probes["creatures"] = pictures.creatures(200, pictures.PROBE_SEED, True)
-    seconds = pretrain(vae, loss_of_step, RECIPE, work, lambda: psnr(vae, probes), average_gradients, writes=rank == 0)
+    seconds = pretrain(
+        vae,
+        loss_of_step,
+        RECIPE,
+        drawn.digest,
+        work,
+        lambda: psnr(vae, probes),
+        average_gradients,
+        writes=rank == 0,
+    )
     if rank == 0:
         vae.eval()
         _fold_statistics(vae, drawn)

@@ -1,0 +1,45 @@
+"""The training loop of the bundled parts: it resumes exactly, and only the training that it stopped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.bundled.pretraining import Recipe, pretrain
+
+RECIPE = Recipe(steps=12, learning_rate=1e-2, warmup_steps=2, checkpointing_steps=4, bf16=False)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train(folder, recipe=RECIPE, inputs="data", until=None):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+
+    def loss_of_step(step):
+        if step == until:
+            raise Interrupted
+        rows = torch.randn(8, 3)  # `pretrain` seeds each step
+        return (model(rows) - rows.sum(dim=1, keepdim=True)).square().mean()
+
+    pretrain(model, loss_of_step, recipe, inputs, folder)
+    return model.weight.detach()
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", until=6)
+    assert torch.equal(train(tmp_path / "parts"), whole)
+    assert (tmp_path / "whole/log.jsonl").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize("change", [{"recipe": replace(RECIPE, steps=20)}, {"inputs": "other data"}])
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, capsys):
+    with pytest.raises(Interrupted):
+        train(tmp_path, until=6)
+    with pytest.raises(SystemExit):
+        train(tmp_path, **change)
+    assert "of another recipe or of other data: remove it" in capsys.readouterr().err
