@@ -17,7 +17,7 @@ from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
 from tasks.cache import tensor_digest
 
-RECIPE = Recipe(steps=9000, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
+RECIPE = Recipe(steps=7600, learning_rate=1e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
 EXPECTED = "75 to 100 minutes on two cores"
 BATCH = (11, 21)  # objects and icons of one process
 CAPTION_DROPOUT = 0.1
@@ -27,7 +27,7 @@ SCHEDULER |= {"timestep_spacing": "trailing"}  # samples begin at the last step,
 
 
 def build(target: Path, work: Path) -> dict:
-    sets = [pictures.objects(10_000), icon_pictures(pictures.TRAIN_SEED, copies=5)]
+    sets = [pictures.objects(8_000), icon_pictures(pictures.TRAIN_SEED, copies=4)]
     probes = {
         "objects": pictures.objects(512, pictures.PROBE_SEED),
         "icons": icon_pictures(pictures.PROBE_SEED).part(slice(None, None, 10)),
