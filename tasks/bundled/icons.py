@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-from experiments.cli.errors import stop
+from tasks.errors import TaskError
 from tasks.language.data.templates import words
 
 PACKAGES = Path("build/icons")
@@ -142,7 +142,9 @@ def _package(name: str) -> bytes:
         try:
             subprocess.run(["npm", "pack", package, "--silent", "--pack-destination", str(PACKAGES)], check=True)
         except (OSError, subprocess.CalledProcessError) as failed:
-            stop(f"the icons come from npm: `npm pack {package}` failed ({failed}); install npm, or put {file} there")
+            raise TaskError(
+                f"the icons come from npm: `npm pack {package}` failed ({failed}); install npm, or put {file} there"
+            ) from None
     with tarfile.open(file) as package:
         member = package.extractfile("package/icons.json")
         assert member is not None, "the file is regular"

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from experiments.cli.errors import stop
 from tasks.atomic import replacing
+from tasks.errors import TaskError
 
 PROCESSES = 2  # for long trainings: on two cores they are faster than two threads of one process
 
@@ -128,7 +128,7 @@ class _Training:
             return 0, 0.0
         saved = torch.load(file, weights_only=True)
         if saved["identity"] != self.identity:
-            stop(f"{file} is of another recipe or of other data: remove it to begin anew")
+            raise TaskError(f"{file} is of another recipe or of other data: remove it to begin anew")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         return saved["step"], saved["seconds"]

@@ -71,7 +71,9 @@ class Judges:
         self.combinations = [
             dict(zip(names, values, strict=True)) for values in itertools.product(*world.attributes.values())
         ]
-        self.captions = self.scorer.caption_embeddings([world.captions(each)[0] for each in self.combinations])
+        self.captions = self.scorer.caption_embeddings(
+            [world.captions(attributes)[0] for attributes in self.combinations]
+        )
         self.extractor = EfficientNetLite0()
         self.neighbours = pictures.objects(NEIGHBOURS, pictures.PROBE_SEED + 1)
         self.features = features_of(self.extractor, self.neighbours.pixels, CPU)

@@ -1,6 +1,6 @@
 """The bundled CLIPModel for the CLIP score, independent of the text encoder that conditions the UNet.
 
-`python -m tasks.bundled.build scorer`, 15 to 21 minutes on one core.
+`python -m tasks.bundled.build scorer`, 50 to 70 minutes on one core.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ from tasks.bundled.bundled_bases import SCORER
 from tasks.bundled.pretraining import Recipe, pretrain
 from tasks.bundled.recipes import contrastive
 
-RECIPE = Recipe(steps=2600, learning_rate=1e-3, weight_decay=0.05)
-EXPECTED = "15 to 21 minutes on one core"
+RECIPE = Recipe(steps=6000, learning_rate=1e-3, weight_decay=0.05)
+EXPECTED = "50 to 70 minutes on one core"
 BATCH = (28, 28, 40)  # objects, creatures, icons
 
 
@@ -35,7 +35,7 @@ def build(target: Path, work: Path) -> dict:
     probes = contrastive.probe_sets()
 
     def loss_of_step(step: int) -> Tensor:
-        index = pictures.mixed_indices(step, [len(each) for each in sets], BATCH)
+        index = pictures.mixed_indices(step, [len(part) for part in sets], BATCH)
         output = model(pixel_values=drawn.scaled(index), **{name: value[index] for name, value in tokens.items()})
         captions = [drawn.captions[i] for i in index.tolist()]
         return contrastive.contrastive_loss(output.image_embeds, output.text_embeds, model.logit_scale, captions)

@@ -74,7 +74,7 @@ def build(target: Path, work: Path) -> dict:
     probes = contrastive.probe_sets()
 
     def loss_of_step(step: int) -> Tensor:
-        index = pictures.mixed_indices(step, [len(each) for each in sets], BATCH)
+        index = pictures.mixed_indices(step, [len(part) for part in sets], BATCH)
         text = model.text_features({name: value[index] for name, value in tokens.items()})
         captions = [drawn.captions[i] for i in index.tolist()]
         return contrastive.contrastive_loss(model.pictures(drawn.scaled(index)), text, model.scale, captions)

@@ -37,7 +37,7 @@ def build(target: Path, work: Path) -> dict:
     latents, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
     encoded_probes = {name: _encoded(mini, real) for name, real in probes.items()}
     inputs = tensor_digest(latents) + tensor_digest(states)
-    on_processes(_train, latents, states, inputs, [len(each) for each in sets], encoded_probes, target, work)
+    on_processes(_train, latents, states, inputs, [len(part) for part in sets], encoded_probes, target, work)
     return json.loads((work / "figures.json").read_text()) | base_samples.figures(target)
 
 
@@ -59,9 +59,9 @@ def _train(
     empty = states[-1].float()  # the caption that dropout leaves
 
     def loss_of_step(step: int) -> Tensor:
-        own = step * PROCESSES + rank
-        index = pictures.mixed_indices(own, counts, BATCH)
-        torch.manual_seed(own)
+        seed = step * PROCESSES + rank
+        index = pictures.mixed_indices(seed, counts, BATCH)
+        torch.manual_seed(seed)
         text = states[index].float()
         text[torch.rand(len(index)) < CAPTION_DROPOUT] = empty
         return diffusion_loss(unet, scheduler, moments[index].float(), text)
@@ -71,8 +71,8 @@ def _train(
         for name, (latents, text) in probes.items():
             torch.manual_seed(0)
             parts = zip(latents.float().split(128), text[:-1].float().split(128), strict=True)
-            losses = [diffusion_loss(unet, scheduler, *part).item() for part in parts]
-            results[f"loss_{name}"] = round(sum(losses) / len(losses), 5)
+            losses = [diffusion_loss(unet, scheduler, *part).item() * len(part[0]) for part in parts]
+            results[f"loss_{name}"] = round(sum(losses) / len(latents), 5)
         return results
 
     seconds = pretrain(unet, loss_of_step, RECIPE, inputs, work, probe, average_gradients, writes=rank == 0)

@@ -26,8 +26,8 @@ LATENT_CHANNELS = 16
 def build(target: Path, work: Path) -> dict:
     """Train on creatures, objects and icons; write `target` and return the figures of the card."""
     sets = (pictures.creatures(15_000), pictures.objects(6_000), icon_pictures(pictures.TRAIN_SEED, copies=3))
-    pixels = torch.cat([each.pixels for each in sets]).share_memory_()
-    on_processes(_train, pixels, [len(each) for each in sets], target, work)
+    pixels = torch.cat([part.pixels for part in sets]).share_memory_()
+    on_processes(_train, pixels, [len(part) for part in sets], target, work)
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(target / STABLE_DIFFUSION / "vae", torch_dtype=torch.float32).eval()
@@ -62,9 +62,9 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
     drawn = pictures.PictureSet(pixels, [], [])
 
     def loss_of_step(step: int) -> Tensor:
-        own = step * PROCESSES + rank
-        torch.manual_seed(own)
-        real = _augment(drawn.scaled(pictures.mixed_indices(own, counts, BATCH)), step)
+        seed = step * PROCESSES + rank
+        torch.manual_seed(seed)
+        real = _augment(drawn.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
         posterior = vae.encode(real).latent_dist
         decoded = vae.decode(posterior.sample()).sample.float()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
