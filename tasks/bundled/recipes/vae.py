@@ -1,4 +1,4 @@
-"""The bundled VAE: diffusers' AutoencoderKL, 64 px to latents of 16 x 16 x 16, scaled so that scaling_factor is 1.
+"""The bundled VAE: diffusers' AutoencoderKL, 64 px to latents of 16 x 16 x 8, scaled so that scaling_factor is 1.
 
 `python -m tasks.bundled.build vae`, 55 to 100 minutes on two cores.
 """
@@ -20,7 +20,7 @@ RECIPE = Recipe(steps=4000, learning_rate=1.5e-3, weight_decay=0.0)
 EXPECTED = "55 to 100 minutes on two cores"
 BATCH = (6, 2, 4)  # creatures, objects and icons of one process
 KL_WEIGHT = 2e-4
-LATENT_CHANNELS = 16
+TRAINED_CHANNELS, LATENT_CHANNELS = 16, 8  # half of them hold nearly everything that the decoder reads
 
 
 def build(target: Path, work: Path) -> dict:
@@ -44,7 +44,7 @@ def make_vae() -> Any:
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(32, 64, 128),
         layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=TRAINED_CHANNELS,
         norm_num_groups=8,
         sample_size=64,
         mid_block_add_attention=False,
@@ -83,8 +83,7 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
         writes=rank == 0,
     )
     if rank == 0:
-        vae.eval()
-        _fold_statistics(vae, drawn)
+        vae = principal_latents(vae.eval(), drawn.scaled(torch.arange(0, len(pixels), 20)), LATENT_CHANNELS)
         vae.half().save_pretrained(target / STABLE_DIFFUSION / "vae")
         results = {"seconds": round(seconds), "parameters": sum(p.numel() for p in vae.parameters())}
         (work / "figures.json").write_text(json.dumps(results))
@@ -103,19 +102,74 @@ def _reconstruction_loss(decoded: Tensor, real: Tensor) -> Tensor:
     return loss
 
 
+def principal_latents(vae: Any, scaled: Tensor, channels: int) -> Any:
+    """The VAE with the `channels` directions of its latents that the decoder reads most, estimated on pictures [-1, 1].
+
+    A direction's importance is its variance times the decoder's mean squared sensitivity to it, that is its share of
+    the pictures' variance, to first order. Its new variance is in proportion to the square root of the importance, 1 in
+    the mean: a UNet learns what is seen before what is hardly seen. The projections are folded into the convolutions
+    beside the bottleneck.
+    """
+    from diffusers import AutoencoderKL
+
+    mean, covariance, variances = _moments(vae, scaled)
+    factor = torch.linalg.cholesky(covariance)
+    importance, directions = torch.linalg.eigh(factor.T @ _sensitivity(vae, scaled) @ factor)  # ascending
+    importance, directions = importance[-channels:].flip(0), directions[:, -channels:].flip(1)
+    scales = importance.clamp_min(1e-12) ** 0.25
+    scales /= scales.square().mean().sqrt()
+    into = scales[:, None] * (directions.T @ torch.linalg.inv(factor))  # (channels, old channels)
+    back = factor @ directions / scales
+
+    reduced: Any = AutoencoderKL.from_config({**vae.config, "latent_channels": channels}).eval()
+    old, weights = vae.state_dict(), reduced.state_dict()
+    weights |= {name: old[name] for name in weights if old[name].shape == weights[name].shape}
+    old_channels = len(mean)
+    quant, quant_bias = old["quant_conv.weight"][:old_channels, :, 0, 0], old["quant_conv.bias"][:old_channels]
+    constant = torch.zeros(channels, *old["encoder.conv_out.weight"].shape[1:])  # of the log-variances
+    means = torch.einsum("ci,iohw->cohw", into @ quant, old["encoder.conv_out.weight"])
+    weights["encoder.conv_out.weight"] = torch.cat([means, constant])
+    means_bias = into @ (quant @ old["encoder.conv_out.bias"] + quant_bias - mean)
+    weights["encoder.conv_out.bias"] = torch.cat([means_bias, (into.square() @ variances).log()])
+    weights["quant_conv.weight"] = torch.eye(2 * channels)[:, :, None, None]
+    weights["quant_conv.bias"] = torch.zeros(2 * channels)
+    post = old["post_quant_conv.weight"][:, :, 0, 0]
+    centre = post @ mean + old["post_quant_conv.bias"]
+    # as far as the channels can hold the centre, it is added before the next convolution pads with zeros
+    shift = torch.linalg.lstsq(post @ back, centre).solution
+    rest = centre - post @ back @ shift
+    weights["post_quant_conv.weight"] = torch.eye(channels)[:, :, None, None]
+    weights["post_quant_conv.bias"] = shift
+    next_weight = old["decoder.conv_in.weight"]
+    weights["decoder.conv_in.weight"] = torch.einsum("oihw,ic->ochw", next_weight, post @ back)
+    weights["decoder.conv_in.bias"] = old["decoder.conv_in.bias"] + torch.einsum("oihw,i->o", next_weight, rest)
+    reduced.load_state_dict(weights)
+    return reduced
+
+
 @torch.no_grad()
-def _fold_statistics(vae, drawn: pictures.PictureSet) -> None:
-    """Fold the latents' channel means and deviations into the quant convolutions: latents of mean 0, deviation 1."""
-    index = torch.arange(0, len(drawn.pixels), 20)
-    mean = torch.cat([vae.encode(drawn.scaled(part)).latent_dist.mean for part in index.split(100)])
-    centre, spread = mean.mean(dim=(0, 2, 3)), mean.std(dim=(0, 2, 3)).clamp_min(1e-3)
-    quant, post = vae.quant_conv, vae.post_quant_conv
-    channels = len(centre)
-    quant.weight[:channels] /= spread[:, None, None, None]
-    quant.bias[:channels] = (quant.bias[:channels] - centre) / spread
-    quant.bias[channels:] -= 2 * spread.log()  # the log-variance half
-    post.bias += (post.weight[:, :, 0, 0] * centre).sum(dim=1)
-    post.weight *= spread[None, :, None, None]
+def _moments(vae: Any, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and covariance of the latents' channels, and the mean variance of their posteriors."""
+    latents = [vae.encode(part).latent_dist for part in scaled.split(100)]
+    means = torch.cat([part.mean for part in latents]).movedim(1, 3).flatten(0, 2)
+    variances = torch.cat([part.var for part in latents]).mean(dim=(0, 2, 3))
+    return means.mean(dim=0), torch.cov(means.T) + 1e-6 * torch.eye(len(variances)), variances
+
+
+def _sensitivity(vae: Any, scaled: Tensor, pictures_used: int = 48, probes: int = 16) -> Tensor:
+    """The decoder's mean J^T J over positions, (channels, channels), from random vectors (Hutchinson's estimator)."""
+    with torch.no_grad():
+        latents = vae.encode(scaled[:: max(1, len(scaled) // pictures_used)]).latent_dist.mean
+    latents.requires_grad_(True)
+    random = torch.Generator().manual_seed(0)
+    gram = torch.zeros(latents.shape[1], latents.shape[1])
+    for _ in range(probes):
+        decoded = vae.decode(latents).sample
+        direction = torch.randn(decoded.shape, generator=random)
+        (gradient,) = torch.autograd.grad((decoded * direction).sum(), latents)
+        rows = gradient.movedim(1, 3).flatten(0, 2)
+        gram += rows.T @ rows / (len(rows) * probes)
+    return gram
 
 
 @torch.no_grad()

@@ -1,0 +1,29 @@
+"""The bundled VAE's latents are turned and scaled without changing what it reconstructs."""
+
+import torch
+from diffusers import AutoencoderKL
+
+from tasks.bundled.recipes.vae import principal_latents
+
+
+def tiny_vae():
+    torch.manual_seed(0)
+    vae = AutoencoderKL(block_out_channels=(8,), latent_channels=6, norm_num_groups=4, sample_size=16)
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return vae.eval()
+
+
+def test_all_directions_reconstruct_as_before():
+    vae, scaled = tiny_vae(), torch.rand(40, 3, 16, 16) * 2 - 1
+    turned = principal_latents(vae, scaled, 6)
+    with torch.no_grad():
+        before = vae.decode(vae.encode(scaled).latent_dist.mean).sample
+        latents = turned.encode(scaled).latent_dist.mean
+        assert torch.allclose(turned.decode(latents).sample, before, atol=1e-3)
+    covariance = torch.cov(latents.movedim(1, 3).flatten(0, 2).T)
+    variances = covariance.diagonal()
+    assert torch.allclose(covariance, variances.diag(), atol=1e-2)
+    assert abs(variances.mean() - 1) < 1e-2
+    assert (variances.diff() <= 1e-3).all()
