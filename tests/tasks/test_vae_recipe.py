@@ -1,14 +1,16 @@
 """The bundled VAE's latents are turned and scaled without changing what it reconstructs."""
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL
 
 from tasks.bundled.recipes.vae import principal_latents
 
 
-def tiny_vae():
+def tiny_vae() -> Any:
     torch.manual_seed(0)
-    vae = AutoencoderKL(block_out_channels=(8,), latent_channels=6, norm_num_groups=4, sample_size=16)
+    vae: Any = AutoencoderKL(block_out_channels=(8,), latent_channels=6, norm_num_groups=4, sample_size=16)
     with torch.no_grad():
         for parameter in vae.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

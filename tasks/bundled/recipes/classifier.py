@@ -1,6 +1,6 @@
 """The bundled attribute classifier, trained on both drawn worlds with the blur and noise of generated pictures.
 
-`python -m tasks.bundled.build classifier`, 7 to 10 minutes on one core.
+`python -m tasks.bundled.build classifier`, 7 to 12 minutes on one core.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasks.diffusion.evaluation.attributes import HEADS, AttributeClassifier
 from tasks.diffusion.worlds.drawing import SIZE
 
 RECIPE = Recipe(steps=1500, learning_rate=2e-3)
-EXPECTED = "7 to 10 minutes on one core"
+EXPECTED = "7 to 12 minutes on one core"
 BATCH = 64  # of each world
 
 
