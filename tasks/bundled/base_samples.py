@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import CLASSIFIER, SCORER, STABLE_DIFFUSION
-from tasks.bundled.icon_pictures import icon_pictures
+from tasks.bundled.icon_pictures import pictures_of
+from tasks.bundled.icons import drawn_names, held_out_names
 from tasks.bundled.recipes.contrastive import recall_at_1
 from tasks.diffusion.evaluation.attributes import AttributeClassifier
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
@@ -65,7 +66,7 @@ def samples(base: StableDiffusion, captions: list[str]) -> Tensor:
 
 def named_icons(count: int, held_out: bool) -> pictures.PictureSet:
     """New pictures of `count` names, evenly spaced in the alphabet, with captions that say the name alone."""
-    drawn = icon_pictures(pictures.PROBE_SEED, held_out, named=True)
+    drawn = pictures_of(held_out_names() if held_out else drawn_names(), pictures.PROBE_SEED, named=True)
     numbers = {caption: i for i, caption in enumerate(drawn.captions)}  # one picture of each name
     chosen = [numbers[caption] for caption in pictures.spaced(sorted(numbers), count)]
     return pictures.PictureSet(drawn.pixels[chosen], [drawn.captions[i] for i in chosen], [{}] * count)

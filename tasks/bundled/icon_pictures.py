@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Container
 from functools import cache
 from multiprocessing import Pool
 from zlib import crc32
@@ -32,7 +33,13 @@ def icon_pictures(seed: int, held_out: bool = False, copies: int = 1, named: boo
 
     `named`: captions of one wording that say the name alone.
     """
-    chosen = [i for i, icon in enumerate(icons()) if (icon.name in held_out_names()) == held_out]
+    names = held_out_names() if held_out else {icon.name for icon in icons()} - held_out_names()
+    return pictures_of(names, seed, copies, named)
+
+
+def pictures_of(names: Container[str], seed: int, copies: int = 1, named: bool = False) -> PictureSet:
+    """`copies` pictures of every icon of these names, with captions as in `icon_pictures`."""
+    chosen = [i for i, icon in enumerate(icons()) if icon.name in names]
     rasters = _rasters()
     pixels, captions = [], []
     for copy in range(copies):

@@ -21,6 +21,7 @@ from tasks.atomic import replacing
 from tasks.errors import TaskError
 
 PROCESSES = 2  # for long trainings: on two cores they are faster than two threads of one process
+REFUSAL = "refusal.txt"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class _Training:
         self.model, self.recipe = model, recipe
         self.identity = {"recipe": asdict(recipe), "inputs": inputs}
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99), fused=True
         )
         self.schedule = _warmup_then_cosine(self.optimizer, recipe)
         self.ema = EMAModel(model.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3 / 4)
@@ -135,15 +136,24 @@ class _Training:
 
 
 def on_processes(work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(rank, *arguments)` in two processes of one thread each, which can average their gradients."""
+    """Call `work(rank, *arguments)` in two processes of one thread each, which can average their gradients.
+
+    Raises the TaskError with which they refuse to work.
+    """
     with tempfile.TemporaryDirectory() as meeting:
         torch.multiprocessing.spawn(_process, (work, meeting, arguments), nprocs=PROCESSES)
+        refusal = Path(meeting) / REFUSAL
+        if refusal.exists():
+            raise TaskError(refusal.read_text())
 
 
 def _process(rank: int, work: Callable[..., None], meeting: str, arguments: tuple) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=PROCESSES)
-    work(rank, *arguments)
+    try:
+        work(rank, *arguments)
+    except TaskError as error:  # both processes read the same checkpoint, so that both refuse it
+        (Path(meeting) / REFUSAL).write_text(str(error))
     dist.destroy_process_group()
 
 

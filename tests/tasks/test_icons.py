@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tasks.bundled import icon_pictures, icons
-from tasks.bundled.icons import SETS, Icon, held_out_names, thing_of
+from tasks.bundled.icons import SETS, Icon, drawn_names, held_out_names, thing_of
 
 CARD = Path(__file__).parents[2] / "tasks/bundled/CARD.md"
 NAMES = [f"{colour} {thing}" for thing in ("koala", "spoon", "train") for colour in ("old", "new", "wet", "dry")]
@@ -62,6 +62,14 @@ def test_no_other_picture_of_a_held_out_thing_is_trained(monkeypatch):
     same = [Icon("twemoji", "first", outline), Icon("twemoji", name, outline)]
     assert name not in held_out_with(*same)
     held_out_names.cache_clear()
+
+
+def test_the_unet_draws_what_two_sets_show(monkeypatch):
+    shared = ["koala", "woman", "spoon", "man cook", "person running facing right"]
+    rows = [Icon(icon_set, name, "") for icon_set in ("noto", "twemoji") for name in shared]
+    monkeypatch.setattr(icons, "icons", lambda: [*rows, Icon("noto", "chart", ""), Icon("noto", "chart", "")])
+    monkeypatch.setattr(icons, "held_out_names", lambda: frozenset(["spoon"]))
+    assert drawn_names.__wrapped__() == {"koala", "woman"}
 
 
 @pytest.mark.parametrize(

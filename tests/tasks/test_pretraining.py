@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.bundled.pretraining import Recipe, pretrain
+from tasks.bundled.pretraining import Recipe, on_processes, pretrain
 from tasks.errors import TaskError
 
 RECIPE = Recipe(steps=12, learning_rate=1e-2, warmup_steps=2, checkpointing_steps=4, bf16=False)
@@ -43,3 +43,12 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
         train(tmp_path, until=6)
     with pytest.raises(TaskError, match="of another recipe or of other data: remove it"):
         train(tmp_path, **change)
+
+
+def refuse(rank, word):
+    raise TaskError(f"no {word}")
+
+
+def test_a_refusal_of_the_processes_is_one_sentence():
+    with pytest.raises(TaskError, match=r"^no checkpoint$"):
+        on_processes(refuse, "checkpoint")

@@ -1,6 +1,6 @@
 """The bundled UNet: diffusers' UNet2DConditionModel on latents of objects and icons; v-prediction, caption dropout.
 
-`python -m tasks.bundled.build unet`, 110 to 150 minutes on two cores; build all other parts of pictures first.
+`python -m tasks.bundled.build unet`, 3 hours on two cores; build all other parts of pictures first.
 """
 
 import json
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from tasks.bundled import base_samples, pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
-from tasks.bundled.icon_pictures import icon_pictures
+from tasks.bundled.icon_pictures import pictures_of
+from tasks.bundled.icons import drawn_names, held_out_names
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
 from tasks.cache import tensor_digest
 
-RECIPE = Recipe(steps=6000, learning_rate=1.2e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
-EXPECTED = "110 to 150 minutes on two cores"
-BATCH = (18, 46)  # objects and icons of one process
+RECIPE = Recipe(steps=9000, learning_rate=1.2e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
+EXPECTED = "3 hours on two cores"
+BATCH = (14, 50)  # objects and icons of one process
 CAPTION_DROPOUT = 0.1
 SCHEDULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SCHEDULER |= {"prediction_type": "v_prediction", "clip_sample": False, "steps_offset": 1}
@@ -27,11 +28,11 @@ SCHEDULER |= {"timestep_spacing": "trailing"}  # samples begin at the last step,
 
 
 def build(target: Path, work: Path) -> dict:
-    sets = [pictures.objects(8_000), icon_pictures(pictures.TRAIN_SEED, copies=4)]
+    sets = [pictures.objects(8_000), pictures_of(drawn_names(), pictures.TRAIN_SEED, copies=4)]
     probes = {
         "objects": pictures.objects(512, pictures.PROBE_SEED),
-        "icons": icon_pictures(pictures.PROBE_SEED).part(slice(None, None, 10)),
-        "held_out_icons": icon_pictures(pictures.PROBE_SEED, held_out=True),
+        "icons": pictures_of(drawn_names(), pictures.PROBE_SEED).part(slice(None, None, 8)),
+        "held_out_icons": pictures_of(held_out_names(), pictures.PROBE_SEED),
     }
     mini = target / STABLE_DIFFUSION
     latents, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
