@@ -1,6 +1,6 @@
 """Pretrain one part of the bundled bases: `python -m tasks.bundled.build PART`.
 
-Each recipe prints its expected time, between 4 minutes and 4 hours on one or two CPU cores. An interrupted build resumes
+Each recipe prints its expected time, minutes to hours on one or two CPU cores. An interrupted build resumes
 from its last checkpoint.
 """
 
