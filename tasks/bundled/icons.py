@@ -42,7 +42,7 @@ VARIANTS = words(
     "red orange yellow green blue purple black white brown pink grey gray"
 )
 PLURAL = re.compile(r"(?<=ss)es$|(?<=\w\w[^s])s$")
-OF_ONE_SEX = re.compile(r"\b(man|woman|men|women) \w|facing right$")  # whose thing another name shows too
+SEX_OR_DIRECTION = re.compile(r"\b(man|woman|men|women) \w|facing right$")  # whose thing another name shows too
 TWINS = {
     "left luggage": "luggage",
     "egg": "cooking",
@@ -111,7 +111,7 @@ def held_out_names() -> frozenset[str]:
 def drawn_names() -> frozenset[str]:
     """The names that the UNet learns to draw: not held out, in two sets at least, without men, women and directions."""
     sets = Counter(name for name, _ in {(icon.name, icon.icon_set) for icon in icons()})
-    shared = {name for name, count in sets.items() if count > 1 and not OF_ONE_SEX.search(name)}
+    shared = {name for name, count in sets.items() if count > 1 and not SEX_OR_DIRECTION.search(name)}
     return frozenset(shared - held_out_names())
 
 

@@ -1,6 +1,6 @@
 """The bundled UNet: diffusers' UNet2DConditionModel on latents of objects and icons; v-prediction, caption dropout.
 
-`python -m tasks.bundled.build unet`, 3 hours on two cores; build all other parts of pictures first.
+`python -m tasks.bundled.build unet`, 3 to 4 hours on two cores; build all other parts of pictures first.
 """
 
 import json
@@ -19,7 +19,7 @@ from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, chan
 from tasks.cache import tensor_digest
 
 RECIPE = Recipe(steps=9000, learning_rate=1.2e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
-EXPECTED = "3 hours on two cores"
+EXPECTED = "3 to 4 hours on two cores"
 BATCH = (14, 50)  # objects and icons of one process
 CAPTION_DROPOUT = 0.1
 SCHEDULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
