@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from reports.errors import ReportError
 from reports.records import collect, first_line
-from reports.run_groups import RunGroup, group_runs, value_text
+from reports.run_groups import CONTENT, RunGroup, group_runs, value_text
 from reports.schema import Name, SearchRecord
 from reports.text.format import one_line
 
@@ -92,7 +92,8 @@ def _of_runs(folder: Path) -> Iterator[SavedSearch]:
 
 def _of_group(group: RunGroup) -> Iterator[SavedSearch]:
     """The searches of runs that differ in the seed: mostly one, which all of them share."""
-    settings = {name.split(".", 1)[1]: v for name, v in group.settings.items() if name != "train.learning_rate"}
+    others = {name: v for name, v in group.settings.items() if not name.startswith(("train.learning_rate", CONTENT))}
+    settings = {name.split(".", 1)[1]: v for name, v in others.items()}
     for run in (*group.finished, *group.failed):
         if run.record.search is not None:
             content = run.record.content.get("task")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.records import Run
-from reports.run_groups import RunGroup, differing_settings, settings_of, settings_text
+from reports.run_groups import CONTENT, RunGroup, differing_settings, settings_of, settings_text
 from reports.schema import REFERENCES
 
 ROUNDING = 1e-6  # relative; machines differ by less
@@ -60,10 +60,8 @@ def _measured(run: Run, metric: str, kind: str) -> Iterator[tuple[float, dict[st
     value = own.value if figure is None and own else getattr(figure, kind, None)
     measured = figure or own
     if value is not None and measured is not None:
-        settings = {name: setting for name, setting in settings_of(run).items() if name.startswith("task.")}
-        content = record.content.get("task", {})
-        digests = {f"content.{name}": str(digest)[:8] for name, digest in content.items()} if content else {}
-        yield value, settings | digests | {"figure.extractor": measured.extractor, "figure.n": measured.n}
+        settings = {name: each for name, each in settings_of(run).items() if name.startswith(("task.", CONTENT))}
+        yield value, settings | {"figure.extractor": measured.extractor, "figure.n": measured.n}
 
 
 def _settings_text(evaluations: Sequence[Mapping[str, Any]], shown: set[str]) -> str:

@@ -23,6 +23,8 @@ WITHOUT_EFFECT = tuple(
     f"train.{name}" for name in ("checkpointing_steps", "log_every", "report_to", "evaluate_every", "evaluate_share")
 )
 
+CONTENT = "content."  # before the settings that name a digest
+
 
 @dataclass(frozen=True)
 class RunGroup:
@@ -100,7 +102,7 @@ def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunG
     """The groups of one task's runs, ordered by method, size and settings.
 
     If a run was repeated with the same settings and seed (by another release, for example), the newest counts.
-    Figures of different extractors share no group.
+    Figures of different extractors share no group, nor do runs whose base or data differ under one name.
     """
     finished, failed = [*finished], [*failed]
     settings = {run.folder: settings_of(run) for run in [*finished, *failed]}
@@ -164,9 +166,9 @@ def distinct_label(group: RunGroup, groups: Iterable[RunGroup]) -> str:
 def settings_of(run: Run) -> dict[str, Any]:
     """All settings of a run by dotted name, without those that identify it in its group or change no figure.
 
-    Each option of a method of peft is a setting. A setting that did not exist when the run was made has the value that
-    reproduces the run. Frozen weights in the
-    dtype of the computation are the default, also beside a method that has none and is stored in fp32.
+    Each option of a method of peft is a setting, and so is the content of the base and of the data. A setting that did
+    not exist when the run was made has the value that reproduces the run. Frozen weights in the dtype of the
+    computation are the default, also beside a method that has none and is stored in fp32.
     """
     record = run.record
     flat = dict(ADDED_SETTINGS) | {
@@ -183,7 +185,13 @@ def settings_of(run: Run) -> dict[str, Any]:
     size = f"adapter.{record.size.field}" if record.size else ""
     for name in ("adapter.name", "task.name", "train.seed", size, *WITHOUT_EFFECT):
         flat.pop(name, None)
-    return flat | {"record.source": record.source}
+    return flat | {"record.source": record.source} | content_of(run)
+
+
+def content_of(run: Run) -> dict[str, str]:
+    """The first digits of the digests of what the task's settings name (base, data, ...), by dotted name."""
+    digests = run.record.content.get("task") or {}
+    return {f"{CONTENT}{name}": str(digest)[:8] for name, digest in digests.items()}
 
 
 def _extractors(runs: Sequence[Run]) -> dict[Path, str]:

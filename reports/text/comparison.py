@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.comparison import Comparison, ItemComparison, MethodComparison
 from reports.records import Run
-from reports.run_groups import settings_of, value_text
+from reports.run_groups import CONTENT, settings_of, value_text
 from reports.schema import FigureRecord
 from reports.text import notes, verdicts
 from reports.text.format import decimals, interval_text
@@ -37,7 +37,7 @@ def _head(runs: tuple[Run, Run]) -> list[str]:
         other_method = name.startswith("adapter.") and runs[0].record.method != runs[1].record.method
         if a.get(name) != b.get(name) and not other_method:
             shown = [value_text(values[name]) if name in values else "not set" for values in (a, b)]
-            warning = "Warning: the evaluation may differ: " if name.startswith("task.") else ""
+            warning = "Warning: the evaluation may differ: " if name.startswith(("task.", CONTENT)) else ""
             lines.append(f"{warning}{name}: A {shown[0]}, B {shown[1]}")
     return lines
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.records import Collection, Run
 from reports.references import Reference, references
-from reports.run_groups import RunGroup, settings_of
+from reports.run_groups import RunGroup, content_of, settings_of, settings_text
 from reports.schema import FigureRecord
 from reports.tables import Table
 from reports.text import variances, verdicts
@@ -149,6 +149,7 @@ def _task_settings(run: Run) -> str:
 MUST_AGREE = {
     "commits": _commit,
     "base models": lambda run: run.record.config.task.get("base"),
+    "versions of the base or of the data": lambda run: settings_text(content_of(run)) or None,
     "task settings": _task_settings,
     "devices (times and memory are not comparable)": lambda run: run.record.device,
     "sources": lambda run: run.record.source,

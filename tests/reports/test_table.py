@@ -213,6 +213,17 @@ def test_figures_of_different_extractors_share_no_row(tmp_path, capsys):
     assert "100.5" in rows[0]
 
 
+def test_contents_under_one_name_share_no_row(tmp_path, capsys):
+    for seed, base in enumerate(("aaaaaaaaaa", "aaaaaaaaaa", "bbbbbbbbbb")):
+        content = {"adapter": {}, "task": {"base": base}}
+        write(tmp_path, record(seed=seed, content=content, metrics={"kid": figure(100.0 + seed)}))
+    text = run(capsys, "table", "drawings", "--runs", tmp_path)
+    rows = [line for line in text.splitlines() if "base aaaa" in line or "base bbbb" in line]
+    assert [("aaaaaaaa" in row, "bbbbbbbb" in row) for row in rows[:2]] == [(True, False), (False, True)]
+    assert "100.5" in rows[0]
+    assert "mixes 2 versions of the base or of the data" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
