@@ -46,7 +46,7 @@ def rank(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     Time: not yet measured
     Outcome: not yet measured at tuned rates; with alpha = rank and one rate for all ranks: sd-pokemon, KID x1000 by
     rank 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds); e2e, BLEU by rank 44.1 54.9 62.6 64.8
-    66.8, full 67.3 (untuned 12.6; 60 items, three seeds)
+    66.8, full 67.3 (untuned 12.6; 60 items, three seeds). The base of sd-pokemon then drew at 32 pixels
     """
     ranks = (1, 2, 4, 8, 16)
     return crossed(BUNDLED, seeds or SEEDS, [*(Lora(rank=rank) for rank in ranks), FullFinetuning()])

@@ -9,15 +9,17 @@ from torch import Tensor
 
 from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import CLASSIFIER, SCORER, STABLE_DIFFUSION
-from tasks.bundled.icon_pictures import pictures_of
-from tasks.bundled.icons import drawn_names, held_out_names
+from tasks.bundled.icon_pictures import icon_pictures
+from tasks.bundled.icons import held_out_names, unet_names
 from tasks.bundled.recipes.contrastive import recall_at_1
-from tasks.diffusion.evaluation.attributes import AttributeClassifier
+from tasks.bundled.recipes.vae import kid
+from tasks.diffusion.evaluation.attributes import AttributeClassifier, agreement
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
 from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, sample
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
 from tasks.diffusion.worlds.objects import Objects
+from tasks.language.data.style_data import evenly_spaced
 
 CPU = torch.device("cpu")
 SHEET = "samples.png"
@@ -30,32 +32,29 @@ def figures(target: Path) -> dict[str, Any]:
     Attributes that the classifier finds in 500 objects, and their KID; R@1 by the scorer of 100 names of icons, beside
     that of real pictures of the same names.
     """
-    from tasks.bundled.recipes.vae import kid
-
     base = bases.load(str(target / STABLE_DIFFUSION), CPU)
     write_sheet(base, target / SHEET)
     real = pictures.drawn(Objects(), 500, pictures.PROBE_SEED, full_caption=True)
     sampled = samples(base, real.captions)
     found = AttributeClassifier.load(target / CLASSIFIER.name).predict(sampled, "objects")
+    shares = agreement(found, real.attributes)
     results: dict[str, Any] = {"sampling": base.card["sampling"]}
-    for name in real.attributes[0]:
-        right = sum(a[name] == b[name] for a, b in zip(found, real.attributes, strict=True))
-        results[f"alignment_{name}"] = round(right / len(real), 4)
+    results |= {f"alignment_{name}": share for name, share in shares.items()}
     results["kid_samples_x1000"] = kid(sampled, pictures.objects(500, pictures.PROBE_SEED + 1).pixels)
     scorer = ClipScorer(str(target / SCORER.name), SCORER.name, CPU)
     for name, held_out in (("icons", False), ("held_out_icons", True)):
-        drawn = named_icons(NAMES, held_out)
-        text = scorer.caption_embeddings(drawn.captions)
-        for kind, pixels in (("samples", samples(base, drawn.captions)), ("real", drawn.pixels)):
-            recall = recall_at_1(scorer.embeddings(pixels), text, drawn.captions, NAMES)
+        icons = named_icons(NAMES, held_out)
+        text = scorer.caption_embeddings(icons.captions)
+        for kind, pixels in (("samples", samples(base, icons.captions)), ("real", icons.pixels)):
+            recall = recall_at_1(scorer.embeddings(pixels), text, icons.captions, NAMES)
             results[f"recall_at_1_of_{NAMES}_{kind}_{name}"] = recall
     return results
 
 
 def write_sheet(base: StableDiffusion, file: Path) -> None:
     """8 x 8 samples: three rows of objects, four of icons' names, one of names held out from training."""
-    drawn = pictures.drawn(Objects(), 24, pictures.PROBE_SEED, full_caption=True)
-    sheet = samples(base, [*drawn.captions, *named_icons(32, False).captions, *named_icons(8, True).captions])
+    objects = pictures.drawn(Objects(), 24, pictures.PROBE_SEED, full_caption=True)
+    sheet = samples(base, [*objects.captions, *named_icons(32, False).captions, *named_icons(8, True).captions])
     rows = torch.cat([torch.cat([*row], dim=2) for row in sheet.split(8)], dim=1)
     Image.fromarray(rows.permute(1, 2, 0).numpy()).save(file)
 
@@ -66,7 +65,7 @@ def samples(base: StableDiffusion, captions: list[str]) -> Tensor:
 
 def named_icons(count: int, held_out: bool) -> pictures.PictureSet:
     """New pictures of `count` names, evenly spaced in the alphabet, with captions that say the name alone."""
-    drawn = pictures_of(held_out_names() if held_out else drawn_names(), pictures.PROBE_SEED, named=True)
-    numbers = {caption: i for i, caption in enumerate(drawn.captions)}  # one picture of each name
-    chosen = [numbers[caption] for caption in pictures.spaced(sorted(numbers), count)]
-    return pictures.PictureSet(drawn.pixels[chosen], [drawn.captions[i] for i in chosen], [{}] * count)
+    every = icon_pictures(held_out_names() if held_out else unet_names(), pictures.PROBE_SEED, named=True)
+    numbers = {caption: i for i, caption in enumerate(every.captions)}  # one picture of each name
+    chosen = [numbers[caption] for caption in evenly_spaced(sorted(numbers), count)]
+    return pictures.PictureSet(every.pixels[chosen], [every.captions[i] for i in chosen], [{}] * count)

@@ -28,8 +28,14 @@ RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
     CLASSIFIER.name: "classifier",
     LANGUAGE_MODEL: "gpt_mini",
 }
-# folders that a part needs, to train and to measure its samples
-NEEDED = {"unet": (f"{STABLE_DIFFUSION}/vae", f"{STABLE_DIFFUSION}/text_encoder", SCORER.name, CLASSIFIER.name)}
+NEEDED = {  # by part: the parts that it needs, to train and to measure its samples, and their folders
+    "unet": {
+        "text-encoder": f"{STABLE_DIFFUSION}/text_encoder",
+        "vae": f"{STABLE_DIFFUSION}/vae",
+        SCORER.name: SCORER.name,
+        CLASSIFIER.name: CLASSIFIER.name,
+    }
+}
 
 
 def build(part: str, work: Path, target: Path = HERE) -> None:
@@ -61,7 +67,8 @@ class BuildOptions:
 
 def main() -> None:
     options = parse_options(BuildOptions, sys.argv[1:], "python -m tasks.bundled.build")
-    missing = [part for part in NEEDED.get(options.part, ()) if not (options.target / part).is_dir()]
+    needed = NEEDED.get(options.part, {})
+    missing = [part for part, folder in needed.items() if not (options.target / folder).is_dir()]
     if missing:
         stop(f"{options.part} needs {' and '.join(missing)} in {options.target}: build them first")
     build(options.part, options.work, options.target)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks.bundled.icons import Icon, held_out_names, icons
+from tasks.bundled.icons import Icon, icons
 from tasks.bundled.pictures import PictureSet
 from tasks.diffusion.worlds.drawing import BACKGROUNDS, SIZE, Colour
 
-COLOURS: dict[str, Colour] = BACKGROUNDS | {
+ICON_BACKGROUNDS: dict[str, Colour] = BACKGROUNDS | {
     "blue": (120, 160, 235),
     "green": (130, 200, 130),
     "yellow": (250, 232, 130),
@@ -28,17 +28,8 @@ DRAWN_AT = 2 * SIZE
 SEVERAL = ("two", "multiple", "people", "men", "women", "speaking")
 
 
-def icon_pictures(seed: int, held_out: bool = False, copies: int = 1, named: bool = False) -> PictureSet:
-    """`copies` pictures of every icon whose name is (not) held out.
-
-    `named`: captions of one wording that say the name alone.
-    """
-    names = held_out_names() if held_out else {icon.name for icon in icons()} - held_out_names()
-    return pictures_of(names, seed, copies, named)
-
-
-def pictures_of(names: Container[str], seed: int, copies: int = 1, named: bool = False) -> PictureSet:
-    """`copies` pictures of every icon of these names, with captions as in `icon_pictures`."""
+def icon_pictures(names: Container[str], seed: int, copies: int = 1, named: bool = False) -> PictureSet:
+    """`copies` pictures of every icon of these names. `named`: captions of one wording that say the name alone."""
     chosen = [i for i, icon in enumerate(icons()) if icon.name in names]
     rasters = _rasters()
     pixels, captions = [], []
@@ -46,8 +37,8 @@ def pictures_of(names: Container[str], seed: int, copies: int = 1, named: bool =
         for i in chosen:
             icon = icons()[i]
             rng = np.random.default_rng([seed, copy, crc32(f"{icon.icon_set}/{icon.name}".encode())])
-            background = "white" if rng.random() < 0.3 else str(rng.choice([*COLOURS]))
-            pixels.append(_picture(rasters[i], COLOURS[background], rng))
+            background = "white" if rng.random() < 0.3 else str(rng.choice([*ICON_BACKGROUNDS]))
+            pixels.append(_picture(rasters[i], ICON_BACKGROUNDS[background], rng))
             wordings = captions_of(icon, background)
             captions.append(wordings[0] if named else wordings[rng.integers(len(wordings))])
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
@@ -56,7 +47,7 @@ def pictures_of(names: Container[str], seed: int, copies: int = 1, named: bool =
 
 def captions_of(icon: Icon, background: str) -> list[str]:
     """Captions in several wordings, in the grammar of the drawn worlds; the first one says the name alone."""
-    thing, behind = article_and(icon.name), f"{article_and(background)} background"
+    thing, behind = noun_phrase(icon.name), f"{noun_phrase(background)} background"
     return [
         f"a picture of {thing}",
         f"a picture of {thing} on {behind}",
@@ -69,7 +60,7 @@ def captions_of(icon: Icon, background: str) -> list[str]:
 
 
 @cache
-def article_and(name: str) -> str:
+def noun_phrase(name: str) -> str:
     """The name after its article, if it takes one: "a koala", "an hourglass", "grapes"."""
     head = re.split(r" (?:with|in|of|on|over|behind|and) ", name)[0].split()[-1]
     several = head.endswith("s") and not head.endswith(("us", "ss", "is")) and _english().singular_noun(head)

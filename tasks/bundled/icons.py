@@ -7,30 +7,40 @@ import json
 import re
 import subprocess
 import tarfile
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
+from tasks.cache import cache_folder
 from tasks.errors import TaskError
 from tasks.language.data.templates import words
 
-PACKAGES = Path("build/icons")
-# version, and the drawing style that captions name
+
+class IconSet(NamedTuple):
+    """A package's version, the drawing style that captions name, and the licence, as the package states it (SPDX)."""
+
+    version: str
+    style: str
+    licence: str
+
+
 SETS = {
-    "noto": ("1.2.9", "shaded"),
-    "fluent-emoji-flat": ("1.2.6", "flat"),
-    "twemoji": ("1.2.5", "flat"),
-    "emojione": ("1.2.3", "shaded"),
-    "fxemoji": ("1.2.2", "soft"),
-    "flat-color-icons": ("1.2.3", "simple"),
+    "noto": IconSet("1.2.9", "shaded", "Apache-2.0"),
+    "fluent-emoji-flat": IconSet("1.2.6", "flat", "MIT"),
+    "twemoji": IconSet("1.2.5", "flat", "CC-BY-4.0"),
+    "emojione": IconSet("1.2.3", "shaded", "CC-BY-4.0"),
+    "fxemoji": IconSet("1.2.2", "soft", "Apache-2.0"),
+    "flat-color-icons": IconSet("1.2.3", "simple", "MIT"),
 }
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-# keys of icons that are no pictures of a thing, and the word by which captions name the drawn creatures
-DULL = re.compile(
-    r"\bskin\b|\btone\d?\b|\bflags?\b|letter|arrow|clock(?! face)|thirty|button|keycap|regional|squared|latin|\bsign\b"
+# keys of icons that are left out: nearly all of them show no thing; and the word by which captions name the creatures
+EXCLUDED = re.compile(
+    r"\bskin\b|\btone\d?\b|\bflags?\b|letter|arrow|clock|thirty|button|keycap|regional|squared|latin|\bsign\b"
     r"|symbol|^\w$|^\d+$|\d\d|\bdigit\b|^(no|do-not|not)-|^(up|down|left|right)(-|\d|$)|zodiac|creature"
     r"|\b(family|kiss|couple|holding-hands)\b"
     r"|^(about|approve|disapprove|answers|external|internal|undo|redo|next|previous|info|rules|plus|minus|mms|sms|nook)$"
@@ -42,9 +52,8 @@ VARIANTS = words(
     "red orange yellow green blue purple black white brown pink grey gray"
 )
 PLURAL = re.compile(r"(?<=ss)es$|(?<=\w\w[^s])s$")
-SEX_OR_DIRECTION = re.compile(r"\b(man|woman|men|women) \w|facing right$")  # whose thing another name shows too
-TWINS = {
-    "left luggage": "luggage",
+SEX_OR_DIRECTION = re.compile(r"\b(man|woman|men|women) \w|facing right$")  # variants of other names' things
+SYNONYMS = {
     "egg": "cooking",
     "cricket game": "cricket",
     "spouting whale": "whale",
@@ -63,9 +72,9 @@ class Icon:
 
     @property
     def style(self) -> str:
-        return SETS[self.icon_set][1]
+        return SETS[self.icon_set].style
 
-    def marks(self) -> set[str]:
+    def things(self) -> set[str]:
         """What another picture of the same thing shares: a name without variants, or the longest outline."""
         outlines = re.findall(r' d="([^"]{60,})"', self.svg)
         longest = {max(outlines, key=len)} if outlines else set()
@@ -74,7 +83,7 @@ class Icon:
 
 def thing_of(name: str) -> str:
     """The words of a name that say what the thing is, in a fixed order, in the singular: one key for its variants."""
-    name = TWINS.get(name, name)
+    name = SYNONYMS.get(name, name)
     kept = [word for word in name.split() if word not in VARIANTS and not word.isdigit()] or name.split()
     return "".join(sorted(PLURAL.sub("", word) for word in kept))
 
@@ -100,19 +109,25 @@ def held_out_names() -> frozenset[str]:
     """
     chosen = {icon.name for icon in icons() if _is_chosen(icon.name)}
     while True:
-        trained = set().union(*(icon.marks() for icon in icons() if icon.name not in chosen))
-        released = {icon.name for icon in icons() if icon.name in chosen and icon.marks() & trained}
+        trained = set().union(*(icon.things() for icon in icons() if icon.name not in chosen))
+        released = {icon.name for icon in icons() if icon.name in chosen and icon.things() & trained}
         if not released:
             return frozenset(chosen)
         chosen -= released
 
 
 @cache
-def drawn_names() -> frozenset[str]:
+def trained_names() -> frozenset[str]:
+    """All names but the held-out ones."""
+    return frozenset(icon.name for icon in icons()) - held_out_names()
+
+
+@cache
+def unet_names() -> frozenset[str]:
     """The names that the UNet learns to draw: not held out, in two sets at least, without men, women and directions."""
     sets = Counter(name for name, _ in {(icon.name, icon.icon_set) for icon in icons()})
     shared = {name for name, count in sets.items() if count > 1 and not SEX_OR_DIRECTION.search(name)}
-    return frozenset(shared - held_out_names())
+    return trained_names() & shared
 
 
 def _is_chosen(name: str) -> bool:
@@ -127,7 +142,7 @@ def _icons_of(name: str) -> Iterator[Icon]:
         aliases.setdefault(target["parent"], []).append(_words(alias))
     for key, icon in data["icons"].items():
         person = SKIN_TONE.sub("", key)
-        if DULL.search(key) or icon.get("hidden") or (person != key and person in data["icons"]):
+        if EXCLUDED.search(key) or icon.get("hidden") or (person != key and person in data["icons"]):
             continue
         sides = {side: icon.get(side, data.get(side, 0)) for side in ("left", "top", "width", "height")}
         box = "{left} {top} {width} {height}".format(**sides)
@@ -143,19 +158,36 @@ def _words(key: str) -> str:
 
 
 def _package(name: str) -> bytes:
-    """The set's icons.json, from its package, which is fetched if it is not in PACKAGES."""
-    version, _ = SETS[name]
-    file = PACKAGES / f"iconify-json-{name}-{version}.tgz"
-    if not file.exists():
-        PACKAGES.mkdir(parents=True, exist_ok=True)
-        package = f"@iconify-json/{name}@{version}"
-        try:
-            subprocess.run(["npm", "pack", package, "--silent", "--pack-destination", str(PACKAGES)], check=True)
-        except (OSError, subprocess.CalledProcessError) as failed:
-            raise TaskError(
-                f"the icons come from npm: `npm pack {package}` failed ({failed}); install npm, or put {file} there"
-            ) from None
+    """The set's icons.json, from its package, which is fetched once. Raises TaskError if its licence is another one."""
+    file = _fetched(f"@iconify-json/{name}", SETS[name].version)
     with tarfile.open(file) as package:
-        member = package.extractfile("package/icons.json")
-        assert member is not None, "the file is regular"
-        return member.read()
+        info, drawings = (_content(package, f"package/{part}.json") for part in ("info", "icons"))
+    licence = json.loads(info)["license"]["spdx"]
+    if licence != SETS[name].licence:
+        raise TaskError(f"{file} is under {licence}, not under {SETS[name].licence} as the card says")
+    return drawings
+
+
+def _content(package: tarfile.TarFile, name: str) -> bytes:
+    member = package.extractfile(name)
+    assert member is not None, "the file is regular"
+    return member.read()
+
+
+def _fetched(package: str, version: str) -> Path:
+    """The npm package's archive, in the cache."""
+    folder = cache_folder() / "icons"
+    file = folder / f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            command = ["npm", "pack", f"{package}@{version}", "--silent", "--pack-destination", temporary]
+            try:
+                subprocess.run(command, check=True)
+            except (OSError, subprocess.CalledProcessError) as failed:
+                raise TaskError(
+                    f"the icons come from npm: `npm pack {package}@{version}` failed ({failed}); install npm, or put "
+                    f"{file} there"
+                ) from None
+            (Path(temporary) / file.name).replace(file)
+    return file

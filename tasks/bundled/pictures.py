@@ -16,6 +16,7 @@ from tasks.diffusion.data import openmoji
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, Drawing, DrawnWorld
 from tasks.diffusion.worlds.objects import Objects
+from tasks.language.data.style_data import evenly_spaced
 
 # Seeds of drawings. Tasks use others (tasks/diffusion/data/splits.py): no bundled model has seen their pictures.
 TRAIN_SEED, PROBE_SEED = 101, 102
@@ -79,7 +80,7 @@ def creatures(count: int, seed: int = TRAIN_SEED, held_out: bool | None = False)
 def openmoji_pictures(count: int) -> PictureSet:
     """Emoji of OpenMoji, evenly spaced in the list: none of the bundled parts has seen any."""
     names = openmoji.names()
-    codes = spaced([*names], count)
+    codes = evenly_spaced([*names], count)
     pixels = np.stack([openmoji.rasterise(code, SIZE) for code in codes])
     captions = [f"a picture of {names[code]}" for code in codes]
     return PictureSet(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), captions, [{} for _ in codes])
@@ -102,9 +103,3 @@ def mixed_indices(step: int, counts: Sequence[int], shares: Sequence[int]) -> Te
 
 def concatenated(sets: Sequence[PictureSet]) -> PictureSet:
     return functools.reduce(operator.add, sets)
-
-
-def spaced(items: list, count: int) -> list:
-    """`count` items, evenly spaced; all if there are not so many."""
-    count = min(count, len(items))
-    return [items[i * len(items) // count] for i in range(count)]

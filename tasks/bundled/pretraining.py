@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tasks.atomic import replacing
 from tasks.errors import TaskError
 
 PROCESSES = 2  # for long trainings: on two cores they are faster than two threads of one process
-REFUSAL = "refusal.txt"
+RESULT, ERROR = "result.json", "error.txt"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def pretrain(
     """Train `model` in place and leave the averaged weights in it. Returns the seconds spent in all sessions.
 
     `loss_of_step(step)` draws its data from the step's number alone, so that a resumed build sees the same data as an
-    uninterrupted one; `inputs` is a digest of all data: a checkpoint of other data or of another recipe is refused.
+    uninterrupted one; `inputs` is a digest of all data: a checkpoint of other data or of another `Recipe` is refused.
     `probe` returns figures for the log. `averager` averages gradients over processes, of which one `writes` the
     checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported, and
     `folder/log.jsonl`.
@@ -80,7 +80,7 @@ class _Training:
         from diffusers.training_utils import EMAModel
 
         self.model, self.recipe = model, recipe
-        self.identity = {"recipe": asdict(recipe), "inputs": inputs}
+        self.identity = {"recipe": asdict(replace(recipe, checkpointing_steps=0)), "inputs": inputs}
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99), fused=True
         )
@@ -129,31 +129,35 @@ class _Training:
             return 0, 0.0
         saved = torch.load(file, weights_only=True)
         if saved["identity"] != self.identity:
-            raise TaskError(f"{file} is of another recipe or of other data: remove it to begin anew")
+            raise TaskError(f"{file} is of another recipe or of other data: remove it to start again")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         return saved["step"], saved["seconds"]
 
 
-def on_processes(work: Callable[..., None], *arguments: Any) -> None:
+def on_processes(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Call `work(rank, *arguments)` in two processes of one thread each, which can average their gradients.
 
-    Raises the TaskError with which they refuse to work.
+    Returns what `work` returned at rank 0. Raises a TaskError that `work` raised at both ranks.
     """
-    with tempfile.TemporaryDirectory() as meeting:
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = Path(folder)
         torch.multiprocessing.spawn(_process, (work, meeting, arguments), nprocs=PROCESSES)
-        refusal = Path(meeting) / REFUSAL
-        if refusal.exists():
-            raise TaskError(refusal.read_text())
+        if (meeting / ERROR).exists():
+            raise TaskError((meeting / ERROR).read_text())
+        return json.loads((meeting / RESULT).read_text())
 
 
-def _process(rank: int, work: Callable[..., None], meeting: str, arguments: tuple) -> None:
+def _process(rank: int, work: Callable[..., dict[str, Any]], meeting: Path, arguments: tuple) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=PROCESSES)
+    file, text = RESULT, ""
     try:
-        work(rank, *arguments)
+        text = json.dumps(work(rank, *arguments))
     except TaskError as error:  # both processes read the same checkpoint, so that both refuse it
-        (Path(meeting) / REFUSAL).write_text(str(error))
+        file, text = ERROR, str(error)
+    if rank == 0:
+        (meeting / file).write_text(text)
     dist.destroy_process_group()
 
 

@@ -9,7 +9,6 @@ through the VAE or on the base's samples. What the extractor does not find, KID 
 import itertools
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from experiments.cli.errors import command, stop
 from experiments.cli.parser import parse_options
 from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import CLASSIFIER, SCORER, STABLE_DIFFUSION
-from tasks.diffusion.evaluation.attributes import AttributeClassifier
+from tasks.diffusion.evaluation.attributes import AttributeClassifier, agreement
 from tasks.diffusion.evaluation.clip_scorer import ClipScorer
 from tasks.diffusion.evaluation.features import EfficientNetLite0, features_of
 from tasks.diffusion.model import bases
@@ -53,8 +52,8 @@ def validate(target: Path, count: int) -> dict:
     judged = {kind: judges.attributes(pixels) for kind, pixels in kinds.items()}
     return {"n": count, "sampling": sampling} | {
         kind: {
-            "found": {judge: _agreement(seen, real.attributes) for judge, seen in views.items()},
-            "agreement": {judge: _agreement(views[judge], views["classifier"]) for judge in ("scorer", "extractor")},
+            "found": {judge: agreement(seen, real.attributes) for judge, seen in views.items()},
+            "agreement": {judge: agreement(views[judge], views["classifier"]) for judge in ("scorer", "extractor")},
         }
         for kind, views in judged.items()
     }
@@ -92,12 +91,6 @@ class Judges:
 def _nearest(features: Tensor, others: Tensor) -> list[int]:
     """The row of `others` (m, d) with the largest cosine to each row of `features` (n, d)."""
     return (normalize(features, dim=1) @ normalize(others, dim=1).T).argmax(dim=1).tolist()
-
-
-def _agreement(first: Sequence[Attributes], second: Sequence[Attributes]) -> dict[str, float]:
-    """The share of equal values, by attribute."""
-    pairs = [*zip(first, second, strict=True)]
-    return {name: round(sum(a[name] == b[name] for a, b in pairs) / len(pairs), 4) for name in first[0]}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The icons that the bundled parts are pretrained on: names, captions, and what is kept from training."""
 
+import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,32 +9,37 @@ import pytest
 import torch
 
 from tasks.bundled import icon_pictures, icons
-from tasks.bundled.icons import SETS, Icon, drawn_names, held_out_names, thing_of
+from tasks.bundled.icons import SETS, Icon, held_out_names, thing_of, trained_names, unet_names
 
 CARD = Path(__file__).parents[2] / "tasks/bundled/CARD.md"
 NAMES = [f"{colour} {thing}" for thing in ("koala", "spoon", "train") for colour in ("old", "new", "wet", "dry")]
-SVG = f'<svg {icons.NAMESPACES} viewBox="0 0 4 4"><rect width="4" height="4" fill="#ff0000"/></svg>'
+SVG = f'<svg {icons.NAMESPACES} viewBox="0 0 4 4"><rect x="1" y="1" width="2" height="2" fill="#ff0000"/></svg>'
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def red_squares(monkeypatch):
     """A few red squares instead of the icons, which come from npm."""
     pytest.importorskip("resvg_py")
-    rows = [Icon("noto", name, SVG) for name in NAMES]
+    rows = [Icon(icon_set, name, SVG) for icon_set in ("noto", "twemoji") for name in NAMES]
     for module in (icons, icon_pictures):
         monkeypatch.setattr(module, "icons", lambda: rows)
     monkeypatch.setattr(icon_pictures, "_rasters", lambda: [icon_pictures.raster(SVG) for _ in rows])
-    held_out_names.cache_clear()
+    forget_names()
     yield rows
-    held_out_names.cache_clear()
+    forget_names()
+
+
+def forget_names():
+    for names in (held_out_names, trained_names, unet_names):
+        names.cache_clear()
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_the_card_names_every_set_with_its_version_and_licence(name):
     (row,) = [line for line in CARD.read_text().splitlines() if line.startswith(f"| `@iconify-json/{name}`")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1] == SETS[name][0]
-    assert cells[3] in ("Apache-2.0", "MIT", "CC BY 4.0")
+    assert cells[1] == SETS[name].version
+    assert cells[3].replace(" ", "-") == SETS[name].licence
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def test_no_other_picture_of_a_held_out_thing_is_trained(monkeypatch):
 
     def held_out_with(*others):
         monkeypatch.setattr(icons, "icons", lambda: [*rows, *others])
-        held_out_names.cache_clear()
+        forget_names()
         return held_out_names()
 
     name = min(chosen)
@@ -61,7 +68,7 @@ def test_no_other_picture_of_a_held_out_thing_is_trained(monkeypatch):
     assert name not in held_out_with(Icon("twemoji", "another name", "", aliases=(name,)))
     same = [Icon("twemoji", "first", outline), Icon("twemoji", name, outline)]
     assert name not in held_out_with(*same)
-    held_out_names.cache_clear()
+    forget_names()
 
 
 def test_the_unet_draws_what_two_sets_show(monkeypatch):
@@ -69,7 +76,9 @@ def test_the_unet_draws_what_two_sets_show(monkeypatch):
     rows = [Icon(icon_set, name, "") for icon_set in ("noto", "twemoji") for name in shared]
     monkeypatch.setattr(icons, "icons", lambda: [*rows, Icon("noto", "chart", ""), Icon("noto", "chart", "")])
     monkeypatch.setattr(icons, "held_out_names", lambda: frozenset(["spoon"]))
-    assert drawn_names.__wrapped__() == {"koala", "woman"}
+    forget_names()
+    assert unet_names() == {"koala", "woman"}
+    forget_names()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,7 @@ def test_the_unet_draws_what_two_sets_show(monkeypatch):
 )  # fmt: skip
 def test_articles(name, words):
     pytest.importorskip("inflect")
-    assert icon_pictures.article_and(name) == words
+    assert icon_pictures.noun_phrase(name) == words
 
 
 def test_captions_share_the_grammar_of_the_drawn_worlds():
@@ -91,24 +100,35 @@ def test_captions_share_the_grammar_of_the_drawn_worlds():
     assert "a flat picture of a koala, sky background" in others
 
 
-def test_pictures_show_the_icon_on_its_background(drawn, monkeypatch):
+def test_pictures_of_held_out_names_are_apart(red_squares, monkeypatch):
     pytest.importorskip("inflect")
     monkeypatch.setattr(icons, "_is_chosen", lambda name: name.endswith("koala"))
-    train, test = (icon_pictures.icon_pictures(5, held_out, copies=3, named=True) for held_out in (False, True))
-    assert (len(train), len(test)) == (24, 12)
-    assert not {*train.captions} & {*test.captions}
-    assert train.pixels.shape[1:] == (3, 64, 64)
-    middle = train.pixels[:, :, 32, 32].float().mean(dim=0)
-    assert np.allclose(middle, [255, 0, 0], atol=3)
-    assert torch.equal(icon_pictures.icon_pictures(5, copies=3).pixels, train.pixels)
-    assert len(train.pixels[:, :, 0, 0].unique(dim=0)) > 5
+    train, test = (icon_pictures.icon_pictures(names(), 5, copies=3) for names in (trained_names, held_out_names))
+    assert (len(train), len(test)) == (48, 24)
+    assert not any("koala" in caption for caption in train.captions)
+    assert all("koala" in caption for caption in test.captions)
 
 
-def test_training_does_not_read_openmoji(drawn, monkeypatch):
+def test_pictures_show_the_icon_on_the_background_of_the_caption(red_squares):
+    pytest.importorskip("inflect")
+    drawn = icon_pictures.icon_pictures({*NAMES}, 5, copies=8)
+    assert drawn.pixels.shape[1:] == (3, 64, 64)
+    assert np.allclose(drawn.pixels[:, :, 32, 32].float().mean(dim=0), [255, 0, 0], atol=3)
+    assert torch.equal(icon_pictures.icon_pictures({*NAMES}, 5, copies=8).pixels, drawn.pixels)
+    said = [re.search(r"(\w+) background$", caption) for caption in drawn.captions]
+    named = [(match[1], corner) for match, corner in zip(said, drawn.pixels[:, :, 0, 0], strict=True) if match]
+    assert len({background for background, _ in named}) > 5
+    for background, corner in named:
+        assert np.allclose(corner, icon_pictures.ICON_BACKGROUNDS[background], atol=5)
+
+
+@pytest.mark.parametrize("recipe", ["contrastive", "vae", "unet"])
+def test_training_does_not_read_openmoji(red_squares, monkeypatch, recipe):
     pytest.importorskip("inflect")
     from tasks.bundled import pictures
-    from tasks.bundled.recipes import contrastive
     from tasks.diffusion.data import openmoji
+
+    module = importlib.import_module(f"tasks.bundled.recipes.{recipe}")
 
     def refuse(*_):
         raise AssertionError("OpenMoji in training")
@@ -118,4 +138,5 @@ def test_training_does_not_read_openmoji(drawn, monkeypatch):
     few = {world: getattr(pictures, world)(2) for world in ("objects", "creatures")}
     for world, drawings in few.items():
         monkeypatch.setattr(pictures, world, lambda *_, drawings=drawings, **__: drawings)
-    assert [len(each) for each in contrastive.training_sets()][:2] == [2, 2]
+    captions = [caption for part in module.training_sets() for caption in part.captions]
+    assert any("spoon" in caption for caption in captions)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tasks.bundled.pictures import mixed_indices
 from tasks.bundled.pretraining import Recipe, on_processes, pretrain
 from tasks.errors import TaskError
 
@@ -45,8 +46,32 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
         train(tmp_path, **change)
 
 
+def test_saving_more_often_is_the_same_training(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path, until=6)
+    train(tmp_path, replace(RECIPE, checkpointing_steps=2))
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == 1 + 4
+
+
+def test_a_batch_has_its_share_of_every_set():
+    index = mixed_indices(3, [10, 1000, 20], [5, 0, 4])
+    assert len(index) == 9
+    assert (index[:5] < 10).all()
+    assert ((index[5:] >= 1010) & (index[5:] < 1030)).all()
+    assert torch.equal(index, mixed_indices(3, [10, 1000, 20], [5, 0, 4]))
+    assert not torch.equal(index, mixed_indices(4, [10, 1000, 20], [5, 0, 4]))
+
+
 def refuse(rank, word):
     raise TaskError(f"no {word}")
+
+
+def rank_of(rank):
+    return {"rank": rank}
+
+
+def test_the_first_process_answers():
+    assert on_processes(rank_of) == {"rank": 0}
 
 
 def test_a_refusal_of_the_processes_is_one_sentence():

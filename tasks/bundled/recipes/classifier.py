@@ -12,7 +12,7 @@ from torch import Tensor
 from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import CLASSIFIER
 from tasks.bundled.pretraining import Recipe, channels_last, pretrain
-from tasks.diffusion.evaluation.attributes import HEADS, AttributeClassifier
+from tasks.diffusion.evaluation.attributes import HEADS, AttributeClassifier, agreement
 from tasks.diffusion.worlds.drawing import SIZE
 
 RECIPE = Recipe(steps=1500, learning_rate=2e-3)
@@ -44,10 +44,8 @@ def build(target: Path, work: Path) -> dict:
     def probe() -> dict[str, float]:
         results = {}
         for world, real in probes.items():
-            seen = model.predict(real.pixels, world)
-            for name in real.attributes[0]:
-                right = sum(a[name] == b[name] for a, b in zip(seen, real.attributes, strict=True))
-                results[f"accuracy_{world}_{name}"] = right / len(real)
+            shares = agreement(model.predict(real.pixels, world), real.attributes)
+            results |= {f"accuracy_{world}_{name}": share for name, share in shares.items()}
         return results
 
     inputs = pictures.concatenated([*worlds.values()]).digest

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tasks.bundled import pictures
 from tasks.bundled.icon_pictures import icon_pictures
+from tasks.bundled.icons import held_out_names, trained_names
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.objects import Objects
 
@@ -17,7 +18,7 @@ POSITIONS = 32
 
 def training_sets() -> list[pictures.PictureSet]:
     """Objects, creatures and icons."""
-    icons = icon_pictures(pictures.TRAIN_SEED, copies=4)
+    icons = icon_pictures(trained_names(), pictures.TRAIN_SEED, copies=4)
     return [pictures.objects(12_000), pictures.creatures(12_000, held_out=None), icons]
 
 
@@ -56,8 +57,8 @@ def probe_sets() -> dict[str, pictures.PictureSet]:
     return {
         "objects": pictures.drawn(Objects(), 1000, pictures.PROBE_SEED, full_caption=True),
         "creatures": pictures.drawn(Creatures(), 1000, pictures.PROBE_SEED, True, full_caption=True),
-        "icons": icon_pictures(pictures.PROBE_SEED, named=True).part(slice(None, None, 5)),
-        "held_out_icons": icon_pictures(pictures.PROBE_SEED, held_out=True, named=True),
+        "icons": icon_pictures(trained_names(), pictures.PROBE_SEED, named=True).part(slice(None, None, 5)),
+        "held_out_icons": icon_pictures(held_out_names(), pictures.PROBE_SEED, named=True),
     }
 
 

@@ -23,21 +23,21 @@ def build(target: Path, work: Path) -> dict:
 
     torch.manual_seed(1)
     sets = contrastive.training_sets()
-    drawn = pictures.concatenated(sets)
-    tokenizer = contrastive.train_tokenizer(drawn.captions)
+    training = pictures.concatenated(sets)
+    tokenizer = contrastive.train_tokenizer(training.captions)
     text = dict(hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4)
     text |= dict(max_position_embeddings=contrastive.POSITIONS, vocab_size=len(tokenizer))
     text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vision = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=4)
     vision |= dict(image_size=64, patch_size=8)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
-    tokens = contrastive.tokens_of(tokenizer, drawn.captions)
+    tokens = contrastive.tokens_of(tokenizer, training.captions)
     probes = contrastive.probe_sets()
 
     def loss_of_step(step: int) -> Tensor:
         index = pictures.mixed_indices(step, [len(part) for part in sets], BATCH)
-        output = model(pixel_values=drawn.scaled(index), **{name: value[index] for name, value in tokens.items()})
-        captions = [drawn.captions[i] for i in index.tolist()]
+        output = model(pixel_values=training.scaled(index), **{name: value[index] for name, value in tokens.items()})
+        captions = [training.captions[i] for i in index.tolist()]
         return contrastive.contrastive_loss(output.image_embeds, output.text_embeds, model.logit_scale, captions)
 
     def probe() -> dict[str, float]:
@@ -50,7 +50,7 @@ def build(target: Path, work: Path) -> dict:
             )
         return results
 
-    seconds = pretrain(model, loss_of_step, RECIPE, drawn.digest, work, probe)
+    seconds = pretrain(model, loss_of_step, RECIPE, training.digest, work, probe)
     model.eval()
     with torch.no_grad():
         figures = probe()

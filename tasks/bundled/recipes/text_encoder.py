@@ -55,8 +55,8 @@ def build(target: Path, work: Path) -> dict:
 
     torch.manual_seed(0)
     sets = contrastive.training_sets()
-    drawn = pictures.concatenated(sets)
-    tokenizer = contrastive.train_tokenizer(drawn.captions)
+    training = pictures.concatenated(sets)
+    tokenizer = contrastive.train_tokenizer(training.captions)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -70,14 +70,14 @@ def build(target: Path, work: Path) -> dict:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = TextWithPictures(CLIPTextModel(config))
-    tokens = contrastive.tokens_of(tokenizer, drawn.captions)
+    tokens = contrastive.tokens_of(tokenizer, training.captions)
     probes = contrastive.probe_sets()
 
     def loss_of_step(step: int) -> Tensor:
         index = pictures.mixed_indices(step, [len(part) for part in sets], BATCH)
         text = model.text_features({name: value[index] for name, value in tokens.items()})
-        captions = [drawn.captions[i] for i in index.tolist()]
-        return contrastive.contrastive_loss(model.pictures(drawn.scaled(index)), text, model.scale, captions)
+        captions = [training.captions[i] for i in index.tolist()]
+        return contrastive.contrastive_loss(model.pictures(training.scaled(index)), text, model.scale, captions)
 
     def probe() -> dict[str, float]:
         results = {}
@@ -88,7 +88,7 @@ def build(target: Path, work: Path) -> dict:
             )
         return results
 
-    seconds = pretrain(model, loss_of_step, RECIPE, drawn.digest, work, probe)
+    seconds = pretrain(model, loss_of_step, RECIPE, training.digest, work, probe)
     model.eval()
     with torch.no_grad():
         figures = probe()

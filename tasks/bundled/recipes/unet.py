@@ -1,9 +1,10 @@
 """The bundled UNet: diffusers' UNet2DConditionModel on latents of objects and icons; v-prediction, caption dropout.
 
-`python -m tasks.bundled.build unet`, 3 to 4 hours on two cores; build all other parts of pictures first.
+`python -m tasks.bundled.build unet`, 3 to 4 hours on two cores after text-encoder, vae, scorer and classifier.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 
 from tasks.bundled import base_samples, pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
-from tasks.bundled.icon_pictures import pictures_of
-from tasks.bundled.icons import drawn_names, held_out_names
+from tasks.bundled.icon_pictures import icon_pictures
+from tasks.bundled.icons import held_out_names, unet_names
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
-from tasks.cache import tensor_digest
+from tasks.pretrained.revision import folder_revision
 
 RECIPE = Recipe(steps=9000, learning_rate=1.2e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
 EXPECTED = "3 to 4 hours on two cores"
@@ -28,18 +29,24 @@ SCHEDULER |= {"timestep_spacing": "trailing"}  # samples begin at the last step,
 
 
 def build(target: Path, work: Path) -> dict:
-    sets = [pictures.objects(8_000), pictures_of(drawn_names(), pictures.TRAIN_SEED, copies=4)]
+    sets = training_sets()
     probes = {
         "objects": pictures.objects(512, pictures.PROBE_SEED),
-        "icons": pictures_of(drawn_names(), pictures.PROBE_SEED).part(slice(None, None, 8)),
-        "held_out_icons": pictures_of(held_out_names(), pictures.PROBE_SEED),
+        "icons": icon_pictures(unet_names(), pictures.PROBE_SEED).part(slice(None, None, 8)),
+        "held_out_icons": icon_pictures(held_out_names(), pictures.PROBE_SEED),
     }
-    mini = target / STABLE_DIFFUSION
-    latents, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
+    mini, counts = target / STABLE_DIFFUSION, [len(part) for part in sets]
+    encoders = [folder_revision(mini / part) for part in ("vae", "text_encoder", "tokenizer")]
+    inputs = " ".join([*encoders, *(part.digest for part in sets)])
+    moments, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
     encoded_probes = {name: _encoded(mini, real) for name, real in probes.items()}
-    inputs = tensor_digest(latents) + tensor_digest(states)
-    on_processes(_train, latents, states, inputs, [len(part) for part in sets], encoded_probes, target, work)
-    return json.loads((work / "figures.json").read_text()) | base_samples.figures(target)
+    trained = on_processes(_train, moments, states, inputs, counts, encoded_probes, target, work)
+    return trained | base_samples.figures(target)
+
+
+def training_sets() -> list[pictures.PictureSet]:
+    """Objects and icons."""
+    return [pictures.objects(8_000), icon_pictures(unet_names(), pictures.TRAIN_SEED, copies=4)]
 
 
 def _train(
@@ -48,10 +55,10 @@ def _train(
     states: Tensor,
     inputs: str,
     counts: list[int],
-    probes: dict[str, Any],
+    probes: Mapping[str, tuple[Tensor, Tensor]],
     target: Path,
     work: Path,
-) -> None:
+) -> dict[str, Any]:
     from diffusers import DDPMScheduler
 
     torch.manual_seed(0)
@@ -69,11 +76,11 @@ def _train(
 
     def probe() -> dict[str, float]:
         results = {}
-        for name, (latents, text) in probes.items():
+        for name, (encoded, text) in probes.items():
             torch.manual_seed(0)
-            parts = zip(latents.float().split(128), text[:-1].float().split(128), strict=True)
+            parts = zip(encoded.float().split(128), text[:-1].float().split(128), strict=True)
             losses = [diffusion_loss(unet, scheduler, *part).item() * len(part[0]) for part in parts]
-            results[f"loss_{name}"] = round(sum(losses) / len(latents), 5)
+            results[f"loss_{name}"] = round(sum(losses) / len(encoded), 5)
         return results
 
     seconds = pretrain(unet, loss_of_step, RECIPE, inputs, work, probe, average_gradients, writes=rank == 0)
@@ -81,8 +88,7 @@ def _train(
         unet.half().save_pretrained(target / STABLE_DIFFUSION / "unet")
         scheduler.save_pretrained(target / STABLE_DIFFUSION / "scheduler")
         (target / STABLE_DIFFUSION / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
-        results = {"seconds": round(seconds), "parameters": sum(p.numel() for p in unet.parameters())}
-        (work / "figures.json").write_text(json.dumps(results))
+    return {"seconds": round(seconds), "parameters": sum(p.numel() for p in unet.parameters())}
 
 
 MODEL_INDEX = {

@@ -3,7 +3,6 @@
 `python -m tasks.bundled.build vae`, 55 to 100 minutes on two cores.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.icon_pictures import icon_pictures
+from tasks.bundled.icons import held_out_names, trained_names
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
+from tasks.bundled.recipes.principal_latents import principal_latents
 
 RECIPE = Recipe(steps=4000, learning_rate=1.5e-3, weight_decay=0.0)
 EXPECTED = "55 to 100 minutes on two cores"
@@ -24,14 +25,19 @@ TRAINED_CHANNELS, LATENT_CHANNELS = 16, 8  # half of them hold nearly everything
 
 
 def build(target: Path, work: Path) -> dict:
-    """Train on creatures, objects and icons; write `target` and return the figures of the card."""
-    sets = (pictures.creatures(15_000), pictures.objects(6_000), icon_pictures(pictures.TRAIN_SEED, copies=3))
+    sets = training_sets()
     pixels = torch.cat([part.pixels for part in sets]).share_memory_()
-    on_processes(_train, pixels, [len(part) for part in sets], target, work)
+    trained = on_processes(_train, pixels, [len(part) for part in sets], target, work)
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(target / STABLE_DIFFUSION / "vae", torch_dtype=torch.float32).eval()
-    return json.loads((work / "figures.json").read_text()) | figures(vae)
+    return trained | figures(vae)
+
+
+def training_sets() -> list[pictures.PictureSet]:
+    """Creatures, objects and icons."""
+    icons = icon_pictures(trained_names(), pictures.TRAIN_SEED, copies=3)
+    return [pictures.creatures(15_000), pictures.objects(6_000), icons]
 
 
 def make_vae() -> Any:
@@ -57,14 +63,14 @@ def make_vae() -> Any:
     return channels_last(vae)
 
 
-def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Path) -> None:
+def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Path) -> dict[str, Any]:
     vae = make_vae()
-    drawn = pictures.PictureSet(pixels, [], [])
+    training = pictures.PictureSet(pixels, [], [])
 
     def loss_of_step(step: int) -> Tensor:
         seed = step * PROCESSES + rank
         torch.manual_seed(seed)
-        real = _augment(drawn.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
+        real = _augment(training.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
         posterior = vae.encode(real).latent_dist
         decoded = vae.decode(posterior.sample()).sample.float()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
@@ -76,17 +82,16 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
         vae,
         loss_of_step,
         RECIPE,
-        drawn.digest,
+        training.digest,
         work,
         lambda: psnr(vae, probes),
         average_gradients,
         writes=rank == 0,
     )
     if rank == 0:
-        vae = principal_latents(vae.eval(), drawn.scaled(torch.arange(0, len(pixels), 20)), LATENT_CHANNELS)
+        vae = principal_latents(vae.eval(), training.scaled(torch.arange(0, len(pixels), 20)), LATENT_CHANNELS)
         vae.half().save_pretrained(target / STABLE_DIFFUSION / "vae")
-        results = {"seconds": round(seconds), "parameters": sum(p.numel() for p in vae.parameters())}
-        (work / "figures.json").write_text(json.dumps(results))
+    return {"seconds": round(seconds), "parameters": sum(p.numel() for p in vae.parameters())}
 
 
 def _augment(real: Tensor, step: int) -> Tensor:
@@ -100,84 +105,6 @@ def _reconstruction_loss(decoded: Tensor, real: Tensor) -> Tensor:
     for axis in (2, 3):
         loss = loss + 0.5 * F.l1_loss(decoded.diff(dim=axis), real.diff(dim=axis))
     return loss
-
-
-def principal_latents(vae: Any, scaled: Tensor, channels: int) -> Any:
-    """The VAE with the `channels` directions of its latents that the decoder reads most, estimated on pictures [-1, 1].
-
-    A direction's importance is its variance times the decoder's mean squared sensitivity to it, that is its share of
-    the pictures' variance, to first order. Its new variance is in proportion to the square root of the importance, 1 in
-    the mean: a UNet learns what is seen before what is hardly seen.
-    """
-    mean, covariance, posterior = _channel_statistics(vae, scaled)
-    factor = torch.linalg.cholesky(covariance)
-    importance, directions = torch.linalg.eigh(factor.T @ _sensitivity(vae, scaled) @ factor)  # ascending
-    importance, directions = importance[-channels:].flip(0), directions[:, -channels:].flip(1)
-    scales = importance.clamp_min(1e-12) ** 0.25
-    scales /= scales.square().mean().sqrt()
-    into = scales[:, None] * (directions.T @ torch.linalg.inv(factor))
-    return _folded(vae, into, factor @ directions / scales, mean, into.square() @ posterior)
-
-
-def _folded(vae: Any, into: Tensor, back: Tensor, mean: Tensor, variances: Tensor) -> Any:
-    """The VAE with latents into @ (old - mean) of constant posterior variances, read as back @ latents + mean.
-
-    `into` is (channels, old channels), `back` its right inverse. The quant convolutions become the identity, the second
-    one with a shift.
-    """
-    from diffusers import AutoencoderKL
-
-    channels, old_channels = into.shape
-    kind: Any = AutoencoderKL
-    folded = kind.from_config({**vae.config, "latent_channels": channels}).eval()
-    old, new = vae.state_dict(), folded.state_dict()
-    new |= {name: old[name] for name in new if old[name].shape == new[name].shape}
-
-    quant, quant_bias = old["quant_conv.weight"][:old_channels, :, 0, 0], old["quant_conv.bias"][:old_channels]
-    means = torch.einsum("ci,iohw->cohw", into @ quant, old["encoder.conv_out.weight"])
-    means_bias = into @ (quant @ old["encoder.conv_out.bias"] + quant_bias - mean)
-    new["encoder.conv_out.weight"] = torch.cat([means, torch.zeros_like(means)])  # means, log-variances
-    new["encoder.conv_out.bias"] = torch.cat([means_bias, variances.log()])
-    new["quant_conv.weight"] = torch.eye(2 * channels)[:, :, None, None]
-    new["quant_conv.bias"] = torch.zeros(2 * channels)
-
-    post = old["post_quant_conv.weight"][:, :, 0, 0]
-    centre = post @ mean + old["post_quant_conv.bias"]
-    # as far as the channels can hold the centre, it is added before the next convolution pads with zeros
-    shift = torch.linalg.lstsq(post @ back, centre).solution
-    rest = centre - post @ back @ shift
-    new["post_quant_conv.weight"] = torch.eye(channels)[:, :, None, None]
-    new["post_quant_conv.bias"] = shift
-    next_weight = old["decoder.conv_in.weight"]
-    new["decoder.conv_in.weight"] = torch.einsum("oihw,ic->ochw", next_weight, post @ back)
-    new["decoder.conv_in.bias"] = old["decoder.conv_in.bias"] + torch.einsum("oihw,i->o", next_weight, rest)
-    folded.load_state_dict(new)
-    return folded
-
-
-@torch.no_grad()
-def _channel_statistics(vae: Any, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and covariance of the latents' channels, and the mean variance of their posteriors."""
-    latents = [vae.encode(part).latent_dist for part in scaled.split(100)]
-    means = torch.cat([part.mean for part in latents]).movedim(1, 3).flatten(0, 2)
-    posterior = torch.cat([part.var for part in latents]).mean(dim=(0, 2, 3))
-    return means.mean(dim=0), torch.cov(means.T) + 1e-6 * torch.eye(means.shape[1]), posterior
-
-
-def _sensitivity(vae: Any, scaled: Tensor, pictures_used: int = 48, probes: int = 16) -> Tensor:
-    """The decoder's mean J^T J over positions, (channels, channels), from random vectors (Hutchinson's estimator)."""
-    with torch.no_grad():
-        latents = vae.encode(scaled[:: max(1, len(scaled) // pictures_used)]).latent_dist.mean
-    latents.requires_grad_(True)
-    random = torch.Generator().manual_seed(0)
-    gram = torch.zeros(latents.shape[1], latents.shape[1])
-    for _ in range(probes):
-        decoded = vae.decode(latents).sample
-        direction = torch.randn(decoded.shape, generator=random)
-        (gradient,) = torch.autograd.grad((decoded * direction).sum(), latents)
-        rows = gradient.movedim(1, 3).flatten(0, 2)
-        gram += rows.T @ rows / (len(rows) * probes)
-    return gram
 
 
 @torch.no_grad()
@@ -204,7 +131,7 @@ def figures(vae) -> dict[str, float]:
     emoji = pictures.openmoji_pictures(2000)
     halves = {"creatures": creatures, "openmoji": [emoji.part(slice(i, None, 2)) for i in (0, 1)]}
     sets = {"objects": pictures.objects(500, pictures.PROBE_SEED), "creatures": creatures[0], "openmoji": emoji}
-    sets["held_out_icons"] = icon_pictures(pictures.PROBE_SEED, held_out=True)
+    sets["held_out_icons"] = icon_pictures(held_out_names(), pictures.PROBE_SEED)
     results = psnr(vae, sets)
     for name, (real, other) in halves.items():
         decoded = reconstruct(vae, real.scaled(slice(None)))

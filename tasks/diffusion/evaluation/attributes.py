@@ -1,6 +1,7 @@
 """A classifier of the drawn worlds' attributes, to check whether a picture shows what its prompt says."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -57,3 +58,9 @@ class AttributeClassifier(nn.Module):
         classifier = cls()
         classifier.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         return classifier.eval().requires_grad_(False)
+
+
+def agreement(first: Sequence[Attributes], second: Sequence[Attributes]) -> dict[str, float]:
+    """The share of equal values, by attribute."""
+    pairs = [*zip(first, second, strict=True)]
+    return {name: round(sum(a[name] == b[name] for a, b in pairs) / len(pairs), 4) for name in first[0]}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasks.distributed import map_across_ranks
 
-PIXELS = 32 * 64 * 64  # that the VAE takes at once: 32 small pictures, or part of a single one of 512 pixels a side
+PIXELS = 32 * 64 * 64  # that the VAE takes at once: 32 pictures of 64 pixels a side; at least one picture
 
 
 def latent_factor(vae: Any) -> int:

@@ -106,9 +106,7 @@ def circle(points: int = 40, start: float = 0.0, end: float = 2 * math.pi) -> np
 
 
 def with_article(words: str) -> str:
-    """`words` after "a" or "an", by the first letter but for the words that begin as "you" or "one" do."""
-    vowel = words[0] in "aeiou" and not words.startswith(("uni", "use", "eu", "one", "once"))
-    return ("an " if vowel else "a ") + words
+    return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 class Pen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tasks.bad_items import numbered
 from tasks.cache import digest
@@ -15,6 +15,8 @@ from tasks.language.data.kept_apart import SharedItems, beyond, normalised
 PART = 1000  # minimum characters; parts end at line ends
 RUN = 4  # neighbouring parts that go to the same split
 RUNS = 10  # one run in this many goes to validation, and one to test
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def cut_into_parts(text: str) -> list[str]:
     return [*parts, "".join(lines)] if lines else parts
 
 
-def evenly_spaced(parts: Sequence[str], count: int) -> list[str]:
-    """At most `count` parts, evenly spaced."""
-    if len(parts) <= count:
-        return list(parts)
-    return [parts[i * len(parts) // count] for i in range(count)]
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` items, evenly spaced."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]

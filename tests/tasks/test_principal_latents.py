@@ -1,11 +1,11 @@
-"""The bundled VAE's latents are turned and scaled without changing what it reconstructs."""
+"""The bundled VAE's latents are turned, scaled and reduced without changing what it reconstructs."""
 
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 
-from tasks.bundled.recipes.vae import principal_latents
+from tasks.bundled.recipes.principal_latents import principal_latents
 
 
 def tiny_vae() -> Any:
@@ -29,3 +29,16 @@ def test_all_directions_reconstruct_as_before():
     assert torch.allclose(covariance, variances.diag(), atol=1e-2)
     assert abs(variances.mean() - 1) < 1e-2
     assert (variances.diff() <= 1e-3).all()
+
+
+def test_fewer_directions_are_those_that_the_decoder_reads():
+    vae, scaled = tiny_vae(), torch.rand(40, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        vae.post_quant_conv.weight[:, 4:] = 0  # the decoder reads four of six channels
+        vae.post_quant_conv.bias.zero_()  # so that no part of the centre is outside of them
+        before = vae.decode(vae.encode(scaled).latent_dist.mean).sample
+    turned = principal_latents(vae, scaled, 4)
+    with torch.no_grad():
+        latents = turned.encode(scaled).latent_dist.mean
+        assert latents.shape[1] == 4
+        assert torch.allclose(turned.decode(latents).sample, before, atol=2e-2)
