@@ -70,11 +70,11 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
     def loss_of_step(step: int) -> Tensor:
         seed = step * PROCESSES + rank
         torch.manual_seed(seed)
-        real = _augment(training.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
+        real = mirrored(training.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
         posterior = vae.encode(real).latent_dist
         decoded = vae.decode(posterior.sample()).sample.float()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return _reconstruction_loss(decoded, real) + KL_WEIGHT * kl
+        return reconstruction_loss(decoded, real) + KL_WEIGHT * kl
 
     probes = {"objects": pictures.objects(200, pictures.PROBE_SEED), "openmoji": pictures.openmoji_pictures(200)}
     probes["creatures"] = pictures.creatures(200, pictures.PROBE_SEED, True)
@@ -94,12 +94,12 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
     return {"seconds": round(seconds), "parameters": sum(p.numel() for p in vae.parameters())}
 
 
-def _augment(real: Tensor, step: int) -> Tensor:
-    """Mirror every other step, so that the decoder learns edges instead of positions."""
+def mirrored(real: Tensor, step: int) -> Tensor:
+    """Mirrored every other step, so that the decoder learns edges instead of positions."""
     return real.flip(3) if step % 2 else real
 
 
-def _reconstruction_loss(decoded: Tensor, real: Tensor) -> Tensor:
+def reconstruction_loss(decoded: Tensor, real: Tensor) -> Tensor:
     """L1 + MSE + L1 of the differences between neighbours, which keeps edges sharp."""
     loss = F.l1_loss(decoded, real) + F.mse_loss(decoded, real)
     for axis in (2, 3):
