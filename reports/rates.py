@@ -92,8 +92,11 @@ def _of_runs(folder: Path) -> Iterator[SavedSearch]:
 
 def _of_group(group: RunGroup) -> Iterator[SavedSearch]:
     """The searches of runs that differ in the seed: mostly one, which all of them share."""
-    others = {name: v for name, v in group.settings.items() if not name.startswith(("train.learning_rate", CONTENT))}
-    settings = {name.split(".", 1)[1]: v for name, v in others.items()}
+    settings = {
+        name.split(".", 1)[1]: value
+        for name, value in group.settings.items()
+        if name != "train.learning_rate" and not name.startswith(CONTENT)
+    }
     for run in (*group.finished, *group.failed):
         if run.record.search is not None:
             content = run.record.content.get("task")

@@ -60,8 +60,8 @@ class BuildOptions:
     """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
 
     part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
-    """The part to build: text-encoder, vae, vae-decoder (which needs the vae), scorer, classifier, unet (which needs
-    those five) or gpt-mini."""
+    """The part to build: text-encoder, vae, vae-decoder (which needs vae), scorer, classifier, unet (which needs
+    text-encoder, vae, scorer and classifier) or gpt-mini."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE
