@@ -1,7 +1,7 @@
 """The bundled VAE's decoder, trained further on noisy latents: what a UNet gets slightly wrong, it shall not show.
 
-`python -m tasks.bundled.build vae-decoder`, 15 to 35 minutes on two cores, after vae. The encoder stays, and with it what
-a UNet learned.
+`python -m tasks.bundled.build vae-decoder`, 15 to 35 minutes on two cores, after vae. The encoder stays, and with it
+what a UNet learned.
 """
 
 from pathlib import Path
