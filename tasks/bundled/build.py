@@ -19,24 +19,23 @@ from experiments.cli.parser import parse_options
 from tasks.bundled.bundled_bases import CLASSIFIER, LANGUAGE_MODEL, SCORER, STABLE_DIFFUSION
 
 HERE = Path(__file__).parent
-Part = Literal["text-encoder", "vae", "vae-decoder", "unet", "scorer", "classifier", "gpt-mini"]
+Part = Literal["text-encoder", "vae", "unet", "scorer", "classifier", "vae-decoder", "gpt-mini"]
 RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
     "text-encoder": "text_encoder",
     "vae": "vae",
-    "vae-decoder": "vae_decoder",
     "unet": "unet",
+    "vae-decoder": "vae_decoder",
     SCORER.name: "scorer",
     CLASSIFIER.name: "classifier",
     LANGUAGE_MODEL: "gpt_mini",
 }
-NEEDED = {  # by part: the parts that it needs, to train and to measure its samples, and their folders
-    "vae-decoder": {"vae": f"{STABLE_DIFFUSION}/vae"},
-    "unet": {
-        "text-encoder": f"{STABLE_DIFFUSION}/text_encoder",
-        "vae": f"{STABLE_DIFFUSION}/vae",
-        SCORER.name: SCORER.name,
-        CLASSIFIER.name: CLASSIFIER.name,
-    },
+NEEDED = {  # by part: the parts that it needs, to train and to measure samples, and their folders
+    "unet": {"text-encoder": f"{STABLE_DIFFUSION}/text_encoder", "vae": f"{STABLE_DIFFUSION}/vae"},
+}
+NEEDED["vae-decoder"] = NEEDED["unet"] | {
+    "unet": f"{STABLE_DIFFUSION}/unet",
+    SCORER.name: SCORER.name,
+    CLASSIFIER.name: CLASSIFIER.name,
 }
 
 
@@ -60,8 +59,8 @@ class BuildOptions:
     """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
 
     part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
-    """The part to build: text-encoder, vae, vae-decoder (which needs vae), scorer, classifier, unet (which needs
-    text-encoder, vae, scorer and classifier) or gpt-mini."""
+    """The part to build: text-encoder, vae, scorer, classifier, unet (which needs text-encoder and vae), vae-decoder
+    (which needs all of these) or gpt-mini."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE

@@ -14,11 +14,7 @@ from tasks.pretrained.published import write
         (build, ["scheduler"], "not 'scheduler'"),
         (build, [], "missing required arguments: PART"),
         (build, ["vae", "--wrok", "x"], "--wrok"),
-        (
-            build,
-            ["unet", "--target", "nowhere"],
-            "mini/text_encoder and scorer and classifier in nowhere: build them",
-        ),
+        (build, ["unet", "--target", "nowhere"], "unet needs text-encoder and vae in nowhere: build them"),
         (write, ["gpt3", "x"], "unknown base 'gpt3'"),
         (write, ["gpt2", "x", "--seed", "one"], "--seed must be an integer, not 'one'"),
         (write, ["gpt2", __file__], "is a file; expected a folder"),

@@ -1,6 +1,6 @@
 """The bundled UNet: diffusers' UNet2DConditionModel on latents of objects and icons; v-prediction, caption dropout.
 
-`python -m tasks.bundled.build unet`, 3 to 4 hours on two cores after text-encoder, vae, scorer and classifier.
+`python -m tasks.bundled.build unet`, 3 to 4 hours on two cores after text-encoder and vae.
 """
 
 import json
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.bundled import base_samples, pictures
+from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.icons import held_out_names, unet_names
@@ -40,8 +40,7 @@ def build(target: Path, work: Path) -> dict:
     inputs = " ".join([*encoders, *(part.digest for part in sets)])
     moments, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
     encoded_probes = {name: _encoded(mini, real) for name, real in probes.items()}
-    trained = on_processes(_train, moments, states, inputs, counts, encoded_probes, target, work)
-    return trained | base_samples.figures(target)
+    return on_processes(_train, moments, states, inputs, counts, encoded_probes, target, work)
 
 
 def training_sets() -> list[pictures.PictureSet]:
