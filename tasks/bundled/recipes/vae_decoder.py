@@ -79,7 +79,7 @@ class LastSteps:
 
         unet: Any = UNet2DConditionModel.from_pretrained(mini / "unet", torch_dtype=torch.float32)
         self.unet = channels_last(unet).eval().requires_grad_(False)
-        self.solver = DPMSolverMultistepScheduler.from_pretrained(mini / "scheduler")
+        self.solver: Any = DPMSolverMultistepScheduler.from_pretrained(mini / "scheduler")
         text_encoder = CLIPTextModel.from_pretrained(mini / "text_encoder", dtype=torch.float32).eval()
         self.empty = encode_captions(text_encoder, CLIPTokenizer.from_pretrained(mini / "tokenizer"), [""]).float()
 
