@@ -29,13 +29,11 @@ RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
     CLASSIFIER.name: "classifier",
     LANGUAGE_MODEL: "gpt_mini",
 }
+ENCODERS = {"text-encoder": f"{STABLE_DIFFUSION}/text_encoder", "vae": f"{STABLE_DIFFUSION}/vae"}
+JUDGES = {SCORER.name: SCORER.name, CLASSIFIER.name: CLASSIFIER.name}
 NEEDED = {  # by part: the parts that it needs, to train and to measure samples, and their folders
-    "unet": {"text-encoder": f"{STABLE_DIFFUSION}/text_encoder", "vae": f"{STABLE_DIFFUSION}/vae"},
-}
-NEEDED["vae-decoder"] = NEEDED["unet"] | {
-    "unet": f"{STABLE_DIFFUSION}/unet",
-    SCORER.name: SCORER.name,
-    CLASSIFIER.name: CLASSIFIER.name,
+    "unet": ENCODERS,
+    "vae-decoder": ENCODERS | {"unet": f"{STABLE_DIFFUSION}/unet"} | JUDGES,
 }
 
 

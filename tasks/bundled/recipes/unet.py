@@ -135,16 +135,20 @@ def diffusion_loss(unet: nn.Module, scheduler, moments: Tensor, text: Tensor) ->
 
 def _encoded(mini: Path, real: pictures.PictureSet) -> tuple[Tensor, Tensor]:
     """In fp16: moments of the latents (n, 2, 8, 16, 16); text states (n + 1, 32, 128), the empty caption last."""
+    with torch.multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        moments = pool.starmap(_moments, [(mini, pixels) for pixels in real.pixels.chunk(PROCESSES)])
+    return torch.cat(moments), text_states(mini, [*real.captions, ""])
+
+
+def text_states(mini: Path, captions: list[str]) -> Tensor:
+    """What the UNet attends to, (n, 32, 128) in fp16."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from tasks.diffusion.model.encoding import encode_captions
 
     text_encoder = CLIPTextModel.from_pretrained(mini / "text_encoder", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(mini / "tokenizer")
-    states = [encode_captions(text_encoder, tokenizer, part).half() for part in _parts([*real.captions, ""], 1000)]
-    with torch.multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        moments = pool.starmap(_moments, [(mini, pixels) for pixels in real.pixels.chunk(PROCESSES)])
-    return torch.cat(moments), torch.cat(states)
+    return torch.cat([encode_captions(text_encoder, tokenizer, part).half() for part in _parts(captions, 1000)])
 
 
 def _moments(mini: Path, pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The bundled VAE's decoder, trained further on latents as the UNet leaves them: its small errors shall not show.
 
-`python -m tasks.bundled.build vae-decoder`, 20 to 50 minutes on two cores, after all other parts of mini. The encoder
-stays, and with it what the UNet learned.
+`python -m tasks.bundled.build vae-decoder`, 15 to 60 minutes on two cores, after all other parts of pictures. The
+encoder stays, and with it what the UNet learned.
 """
 
 from pathlib import Path
@@ -13,11 +13,12 @@ from torch import Tensor
 from tasks.bundled import base_samples, pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
+from tasks.bundled.recipes.unet import text_states
 from tasks.bundled.recipes.vae import BATCH, figures, mirrored, reconstruction_loss, training_sets
 from tasks.pretrained.revision import folder_revision
 
 RECIPE = Recipe(steps=1200, learning_rate=6e-4, weight_decay=0.0)
-EXPECTED = "20 to 50 minutes on two cores"
+EXPECTED = "15 to 60 minutes on two cores"
 NOISE = 0.5  # largest standard deviation; that of a latent channel is between .3 and 2
 SAMPLING_STEPS, LAST = 12, 5  # solver steps from noise to a picture, of which the UNet takes 1 to LAST
 
@@ -73,15 +74,11 @@ class LastSteps:
 
     def __init__(self, mini: Path):
         from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        from tasks.diffusion.model.encoding import encode_captions
 
         unet: Any = UNet2DConditionModel.from_pretrained(mini / "unet", torch_dtype=torch.float32)
         self.unet = channels_last(unet).eval().requires_grad_(False)
         self.solver: Any = DPMSolverMultistepScheduler.from_pretrained(mini / "scheduler")
-        text_encoder = CLIPTextModel.from_pretrained(mini / "text_encoder", dtype=torch.float32).eval()
-        self.empty = encode_captions(text_encoder, CLIPTokenizer.from_pretrained(mini / "tokenizer"), [""]).float()
+        self.empty = text_states(mini, [""]).float()
 
     def __call__(self, latents: Tensor, count: int) -> Tensor:
         self.solver.set_timesteps(SAMPLING_STEPS)
