@@ -19,11 +19,12 @@ from experiments.cli.parser import parse_options
 from tasks.bundled.bundled_bases import CLASSIFIER, LANGUAGE_MODEL, SCORER, STABLE_DIFFUSION
 
 HERE = Path(__file__).parent
-Part = Literal["text-encoder", "vae", "unet", "scorer", "classifier", "vae-decoder", "gpt-mini"]
+Part = Literal["text-encoder", "vae", "unet", "unet-min-snr", "scorer", "classifier", "vae-decoder", "gpt-mini"]
 RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
     "text-encoder": "text_encoder",
     "vae": "vae",
     "unet": "unet",
+    "unet-min-snr": "unet_min_snr",
     "vae-decoder": "vae_decoder",
     SCORER.name: "scorer",
     CLASSIFIER.name: "classifier",
@@ -31,9 +32,11 @@ RECIPES: dict[str, str] = {  # module in tasks/bundled/recipes
 }
 ENCODERS = {"text-encoder": f"{STABLE_DIFFUSION}/text_encoder", "vae": f"{STABLE_DIFFUSION}/vae"}
 JUDGES = {SCORER.name: SCORER.name, CLASSIFIER.name: CLASSIFIER.name}
+UNET = {"unet": f"{STABLE_DIFFUSION}/unet"}
 NEEDED = {  # by part: the parts that it needs, to train and to measure samples, and their folders
     "unet": ENCODERS,
-    "vae-decoder": ENCODERS | {"unet": f"{STABLE_DIFFUSION}/unet"} | JUDGES,
+    "unet-min-snr": ENCODERS | UNET,
+    "vae-decoder": ENCODERS | UNET | JUDGES,
 }
 
 
@@ -57,8 +60,8 @@ class BuildOptions:
     """Pretrain one part of the bundled bases, resuming from its last checkpoint."""
 
     part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
-    """The part to build: text-encoder, vae, scorer, classifier, unet (which needs text-encoder and vae), vae-decoder
-    (which needs all of these) or gpt-mini."""
+    """The part to build: text-encoder, vae, scorer, classifier, unet (which needs text-encoder and vae), unet-min-snr
+    (which trains that further), vae-decoder (which needs all of these) or gpt-mini."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,33 @@ from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.icons import held_out_names, unet_names
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
+from tasks.diffusion.model.noising import min_snr_weight, signal_to_noise
 from tasks.pretrained.revision import folder_revision
 
-RECIPE = Recipe(steps=9000, learning_rate=1.2e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250)
 EXPECTED = "3 to 4 hours on two cores"
-BATCH = (14, 50)  # objects and icons of one process
 CAPTION_DROPOUT = 0.1
 SCHEDULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SCHEDULER |= {"prediction_type": "v_prediction", "clip_sample": False, "steps_offset": 1}
 SCHEDULER |= {"timestep_spacing": "trailing"}  # samples begin at the last step, where least of the picture is left
 
 
-def build(target: Path, work: Path) -> dict:
+@dataclass(frozen=True)
+class Phase:
+    """A part of the UNet's training: `batch` counts the objects and the icons of one process."""
+
+    recipe: Recipe
+    batch: tuple[int, int]
+    snr_gamma: float | None = None
+    further: bool = False  # from the weights that are there
+
+
+FIRST = Phase(
+    Recipe(steps=9000, learning_rate=1.2e-3, warmup_steps=200, ema_decay=0.9995, checkpointing_steps=250),
+    batch=(14, 50),
+)
+
+
+def build(target: Path, work: Path, phase: Phase = FIRST) -> dict:
     sets = training_sets()
     probes = {
         "objects": pictures.objects(512, pictures.PROBE_SEED),
@@ -36,11 +52,11 @@ def build(target: Path, work: Path) -> dict:
         "held_out_icons": icon_pictures(held_out_names(), pictures.PROBE_SEED),
     }
     mini, counts = target / STABLE_DIFFUSION, [len(part) for part in sets]
-    encoders = [folder_revision(mini / part) for part in ("vae", "text_encoder", "tokenizer")]
-    inputs = " ".join([*encoders, *(part.digest for part in sets)])
+    needed = ["vae", "text_encoder", "tokenizer", *(["unet"] if phase.further else [])]
+    inputs = " ".join([*(folder_revision(mini / part) for part in needed), *(part.digest for part in sets)])
     moments, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
     encoded_probes = {name: _encoded(mini, real) for name, real in probes.items()}
-    return on_processes(_train, moments, states, inputs, counts, encoded_probes, target, work)
+    return on_processes(_train, phase, moments, states, inputs, counts, encoded_probes, mini, work)
 
 
 def training_sets() -> list[pictures.PictureSet]:
@@ -50,28 +66,29 @@ def training_sets() -> list[pictures.PictureSet]:
 
 def _train(
     rank: int,
+    phase: Phase,
     moments: Tensor,
     states: Tensor,
     inputs: str,
     counts: list[int],
     probes: Mapping[str, tuple[Tensor, Tensor]],
-    target: Path,
+    mini: Path,
     work: Path,
 ) -> dict[str, Any]:
     from diffusers import DDPMScheduler
 
     torch.manual_seed(0)
-    unet = make_unet()
+    unet = load_unet(mini) if phase.further else make_unet()
     scheduler = DDPMScheduler(**SCHEDULER)
     empty = states[-1].float()  # the caption that dropout leaves
 
     def loss_of_step(step: int) -> Tensor:
         seed = step * PROCESSES + rank
-        index = pictures.mixed_indices(seed, counts, BATCH)
+        index = pictures.mixed_indices(seed, counts, phase.batch)
         torch.manual_seed(seed)
         text = states[index].float()
         text[torch.rand(len(index)) < CAPTION_DROPOUT] = empty
-        return diffusion_loss(unet, scheduler, moments[index].float(), text)
+        return diffusion_loss(unet, scheduler, moments[index].float(), text, phase.snr_gamma)
 
     def probe() -> dict[str, float]:
         results = {}
@@ -82,11 +99,12 @@ def _train(
             results[f"loss_{name}"] = round(sum(losses) / len(encoded), 5)
         return results
 
-    seconds = pretrain(unet, loss_of_step, RECIPE, inputs, work, probe, average_gradients, writes=rank == 0)
+    seconds = pretrain(unet, loss_of_step, phase.recipe, inputs, work, probe, average_gradients, writes=rank == 0)
     if rank == 0:
-        unet.half().save_pretrained(target / STABLE_DIFFUSION / "unet")
-        scheduler.save_pretrained(target / STABLE_DIFFUSION / "scheduler")
-        (target / STABLE_DIFFUSION / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
+        unet.register_to_config(_name_or_path=STABLE_DIFFUSION)  # not the path that it was loaded from
+        unet.half().save_pretrained(mini / "unet")
+        scheduler.save_pretrained(mini / "scheduler")
+        (mini / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
     return {"seconds": round(seconds), "parameters": sum(p.numel() for p in unet.parameters())}
 
 
@@ -123,14 +141,26 @@ def make_unet() -> Any:
     return channels_last(unet)
 
 
-def diffusion_loss(unet: nn.Module, scheduler, moments: Tensor, text: Tensor) -> Tensor:
-    """Mean squared error of the predicted velocity (Salimans & Ho 2022, section 4)."""
+def load_unet(mini: Path) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    unet: Any = UNet2DConditionModel.from_pretrained(mini / "unet", torch_dtype=torch.float32)
+    return channels_last(unet).train()
+
+
+def diffusion_loss(unet: nn.Module, scheduler, moments: Tensor, text: Tensor, snr_gamma: float | None = None) -> Tensor:
+    """Mean squared error of the predicted velocity (Salimans & Ho 2022, section 4), with min-SNR weights if asked."""
     latents = moments[:, 0] + moments[:, 1] * torch.randn_like(moments[:, 1])
     noise = torch.randn_like(latents)
     step = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
     noisy = scheduler.add_noise(latents, noise, step).to(memory_format=torch.channels_last)
     predicted = unet(noisy, step, text).sample
-    return F.mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, step))
+    target = scheduler.get_velocity(latents, noise, step)
+    if snr_gamma is None:
+        return F.mse_loss(predicted.float(), target)
+    ratio = signal_to_noise(scheduler.alphas_cumprod[step])
+    weights = min_snr_weight(ratio, snr_gamma, scheduler.config.prediction_type)
+    return (weights * (predicted.float() - target).square().mean(dim=(1, 2, 3))).mean()
 
 
 def _encoded(mini: Path, real: pictures.PictureSet) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """The bundled VAE's decoder, trained further on latents as the UNet leaves them: its small errors shall not show.
 
 `python -m tasks.bundled.build vae-decoder`, 15 to 60 minutes on two cores, after all other parts of pictures. The
-encoder stays, and with it what the UNet learned.
+encoder stays, and with it what the UNet learned. A second build trains the decoder further: the bundled one was built
+after unet and again after unet-min-snr.
 """
 
 from pathlib import Path
@@ -13,13 +14,13 @@ from torch import Tensor
 from tasks.bundled import base_samples, pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
-from tasks.bundled.recipes.unet import text_states
+from tasks.bundled.recipes.unet import load_unet, text_states
 from tasks.bundled.recipes.vae import BATCH, figures, mirrored, reconstruction_loss, training_sets
 from tasks.pretrained.revision import folder_revision
 
 RECIPE = Recipe(steps=1200, learning_rate=6e-4, weight_decay=0.0)
 EXPECTED = "15 to 60 minutes on two cores"
-NOISE = 0.5  # largest standard deviation; that of a latent channel is between .3 and 2
+NOISE = 0.5  # largest standard deviation, mostly much less; that of a latent channel is between .3 and 2
 SAMPLING_STEPS, LAST = 12, 5  # solver steps from noise to a picture, of which the UNet takes 1 to LAST
 
 
@@ -52,7 +53,7 @@ def _train(rank: int, pixels: Tensor, counts: list[int], inputs: str, mini: Path
         real = mirrored(training.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
         with torch.no_grad():
             latents = vae.encode(real).latent_dist.mean.float()
-            noise = NOISE * torch.rand(len(real), 1, 1, 1) * torch.randn_like(latents)
+            noise = NOISE * torch.rand(len(real), 1, 1, 1).square() * torch.randn_like(latents)
             sampled = sampler(latents[::2], 1 + step % LAST)
         noisy = latents + noise
         noisy[::2] = sampled
@@ -73,10 +74,9 @@ class LastSteps:
     """
 
     def __init__(self, mini: Path):
-        from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+        from diffusers import DPMSolverMultistepScheduler
 
-        unet: Any = UNet2DConditionModel.from_pretrained(mini / "unet", torch_dtype=torch.float32)
-        self.unet = channels_last(unet).eval().requires_grad_(False)
+        self.unet = load_unet(mini).eval().requires_grad_(False)
         self.solver: Any = DPMSolverMultistepScheduler.from_pretrained(mini / "scheduler")
         self.empty = text_states(mini, [""]).float()
 
