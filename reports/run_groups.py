@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,8 @@ WITHOUT_EFFECT = tuple(
     f"train.{name}" for name in ("checkpointing_steps", "log_every", "report_to", "evaluate_every", "evaluate_share")
 )
 
-CONTENT = "content."  # before the settings that name a digest
+CONTENT = "content."  # prefix of the settings that are digests or revisions
+DIGEST = re.compile(r"^([0-9a-f]{8})[0-9a-f]{8,}$")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def group_runs(finished: Iterable[Run], failed: Iterable[Run] = ()) -> list[RunG
     settings = {run.folder: settings_of(run) for run in [*finished, *failed]}
     for folder, extractors in _extractors(finished).items():
         settings[folder]["record.extractors"] = extractors
+    _drop_named_contents(settings.values())
     shown = _settings_shown([*finished, *failed], settings)
     runs_by_key: dict[tuple, tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     settings_by_key: dict[tuple, dict[str, Any]] = {}
@@ -189,9 +192,19 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def content_of(run: Run) -> dict[str, str]:
-    """The first digits of the digests of what the task's settings name (base, data, ...), by dotted name."""
-    digests = run.record.content.get("task") or {}
-    return {f"{CONTENT}{name}": str(digest)[:8] for name, digest in digests.items()}
+    """Revisions, or a digest's first digits, of what the task's settings name (base, data, ...), by dotted name."""
+    contents = run.record.content.get("task") or {}
+    return {f"{CONTENT}{name}": DIGEST.sub(r"\1", str(content)) for name, content in contents.items()}
+
+
+def _drop_named_contents(settings: Collection[dict[str, Any]]) -> None:
+    """Remove the digests that their names tell apart as well: where each base (data, ...) has one content."""
+    for content in {name for each in settings for name in each if name.startswith(CONTENT)}:
+        named = f"task.{content.removeprefix(CONTENT)}"
+        pairs = {(_text(each.get(named)), _text(each.get(content))) for each in settings}
+        if len(pairs) == len({name for name, _ in pairs}):
+            for each in settings:
+                each.pop(content, None)
 
 
 def _extractors(runs: Sequence[Run]) -> dict[Path, str]:
@@ -300,7 +313,12 @@ def _sizes_are_unique(groups: Sequence[RunGroup]) -> bool:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.split('.', 1)[1]} {value_text(value)}" for name, value in settings.items())
+    return ", ".join(f"{_shown_name(name)} {value_text(value)}" for name, value in settings.items())
+
+
+def _shown_name(name: str) -> str:
+    """Without the part of the configuration: `task.base` is "base", `content.base` the base's "version"."""
+    return f"{name.removeprefix(CONTENT)} version" if name.startswith(CONTENT) else name.split(".", 1)[1]
 
 
 def _text(value: Any) -> str:

@@ -38,7 +38,7 @@ Study = Callable[[Sequence[int] | None], list[RunConfig]]
 def rank(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """How high must the rank be? LoRA at ranks 1, 2, 4, 8 and 16 against full fine-tuning, on both bundled bases.
 
-    Alpha is 16 at every rank; --set lora.alpha=rank asks the same of the other convention. Rates are those that a
+    Alpha is 16 at every rank; --set lora.alpha=rank repeats it with the other convention. Rates are those that a
     search on the base has found, or --search-lr 5 finds.
 
     Command: python -m experiments.sweep --study rank --search-lr 5 --jobs 2

@@ -9,7 +9,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from reports.errors import ReportError
-from reports.run_groups import RunGroup, by_method, size_text, split_by_settings, splitting_settings, value_text
+from reports.run_groups import (
+    CONTENT,
+    RunGroup,
+    by_method,
+    size_text,
+    split_by_settings,
+    splitting_settings,
+    value_text,
+)
 from reports.schema import Size
 
 RATE = "train.learning_rate"
@@ -41,14 +49,17 @@ def size_name(size: Size) -> str:
 
 
 def varied(groups: Iterable[RunGroup]) -> dict[str, list[Any]]:
-    """The settings with several values within one method, by dotted name: all of their values, in order."""
+    """The settings with several values within one method, by dotted name: all of their values, in order.
+
+    Versions of a base or of data are no settings that anyone varied.
+    """
     by_name: dict[str, list[Any]] = defaultdict(list)
     methods: dict[str, list[RunGroup]] = defaultdict(list)
     for group in groups:
         methods[group.method].append(group)
     for own in methods.values():
         settings = [settings_with_size(group) for group in own]
-        for name in {name for each in settings for name in each}:
+        for name in {name for each in settings for name in each if not name.startswith(CONTENT)}:
             values = in_order(each[name] for each in settings if name in each)
             if len(values) > 1:
                 by_name[name] += values

@@ -19,7 +19,7 @@ from tasks.diffusion.model import bases
 from tasks.diffusion.model.sampling import Sampling, sample
 from tasks.diffusion.model.stable_diffusion import StableDiffusion
 from tasks.diffusion.worlds.objects import Objects
-from tasks.language.data.style_data import evenly_spaced
+from tasks.evenly_spaced import evenly_spaced
 
 CPU = torch.device("cpu")
 SHEET = "samples.png"
@@ -27,13 +27,12 @@ NAMES = 100  # of icons, among which the scorer chooses
 
 
 def figures(target: Path) -> dict[str, Any]:
-    """What samples show, at the card's settings; `target` is the folder of all parts, where SHEET is written.
+    """What samples show, at the card's settings; `target` is the folder of all parts.
 
     Attributes that the classifier finds in 500 objects, and their KID; R@1 by the scorer of 100 names of icons, beside
     that of real pictures of the same names.
     """
     base = bases.load(str(target / STABLE_DIFFUSION), CPU)
-    write_sheet(base, target / SHEET)
     real = pictures.drawn(Objects(), 500, pictures.PROBE_SEED, full_caption=True)
     sampled = samples(base, real.captions)
     found = AttributeClassifier.load(target / CLASSIFIER.name).predict(sampled, "objects")
@@ -51,12 +50,13 @@ def figures(target: Path) -> dict[str, Any]:
     return results
 
 
-def write_sheet(base: StableDiffusion, file: Path) -> None:
-    """8 x 8 samples: three rows of objects, four of icons' names, one of names held out from training."""
+def write_sheet(target: Path) -> None:
+    """SHEET, 8 x 8 samples: three rows of objects, four of icons' names, one of names held out from training."""
+    base = bases.load(str(target / STABLE_DIFFUSION), CPU)
     objects = pictures.drawn(Objects(), 24, pictures.PROBE_SEED, full_caption=True)
     sheet = samples(base, [*objects.captions, *named_icons(32, False).captions, *named_icons(8, True).captions])
     rows = torch.cat([torch.cat([*row], dim=2) for row in sheet.split(8)], dim=1)
-    Image.fromarray(rows.permute(1, 2, 0).numpy()).save(file)
+    Image.fromarray(rows.permute(1, 2, 0).numpy()).save(target / SHEET)
 
 
 def samples(base: StableDiffusion, captions: list[str]) -> Tensor:

@@ -51,7 +51,7 @@ def build(part: str, work: Path, target: Path = HERE) -> None:
     file.write_text(json.dumps(all_figures, indent=2, sort_keys=True) + "\n")
     (target / "logs").mkdir(exist_ok=True)
     shutil.copy(work / part / "log.jsonl", target / "logs" / f"{part}.jsonl")
-    (work / part / "checkpoint.pt").unlink()
+    shutil.rmtree(work / part)
     print(json.dumps(figures, indent=2))
 
 

@@ -25,7 +25,7 @@ ICON_BACKGROUNDS: dict[str, Colour] = BACKGROUNDS | {
     "black": (44, 44, 50),
 }
 DRAWN_AT = 2 * SIZE
-SEVERAL = ("two", "multiple", "people", "men", "women", "speaking")
+SEVERAL = ("two", "multiple", "people", "men", "women", "speaking")  # first words of names that take no article
 
 
 def icon_pictures(names: Container[str], seed: int, copies: int = 1, named: bool = False) -> PictureSet:

@@ -16,7 +16,7 @@ from tasks.diffusion.data import openmoji
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE, Attributes, Drawing, DrawnWorld
 from tasks.diffusion.worlds.objects import Objects
-from tasks.language.data.style_data import evenly_spaced
+from tasks.evenly_spaced import evenly_spaced
 
 # Seeds of drawings. Tasks use others (tasks/diffusion/data/splits.py): no bundled model has seen their pictures.
 TRAIN_SEED, PROBE_SEED = 101, 102
@@ -39,9 +39,7 @@ class PictureSet:
         return digest(f"{tensor_digest(self.pixels)} {self.captions}".encode())
 
     def scaled(self, index: Tensor | slice) -> Tensor:
-        """Pictures in [-1, 1], channels last in memory."""
-        pictures = self.pixels[index].float() / 127.5 - 1
-        return pictures.to(memory_format=torch.channels_last)
+        return scaled(self.pixels[index])
 
     def part(self, index: slice) -> "PictureSet":
         return PictureSet(self.pixels[index], self.captions[index], self.attributes[index])
@@ -49,6 +47,11 @@ class PictureSet:
     def __add__(self, other: "PictureSet") -> "PictureSet":
         pixels = torch.cat([self.pixels, other.pixels])
         return PictureSet(pixels, self.captions + other.captions, self.attributes + other.attributes)
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """Pictures in [-1, 1], channels last in memory."""
+    return (pixels.float() / 127.5 - 1).to(memory_format=torch.channels_last)
 
 
 def _draw(job: tuple[DrawnWorld, int, int, bool | None, bool]) -> Drawing:

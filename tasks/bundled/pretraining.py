@@ -4,6 +4,7 @@ It is separate from `experiments/training`, which trains adapters: users run tha
 """
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -54,7 +55,8 @@ def pretrain(
     """Train `model` in place and leave the averaged weights in it. Returns the seconds spent in all sessions.
 
     `loss_of_step(step)` draws its data from the step's number alone, so that a resumed build sees the same data as an
-    uninterrupted one; `inputs` is a digest of all data: a checkpoint of other data or of another `Recipe` is refused.
+    uninterrupted one; `inputs` names all else that the loss depends on, such as a digest of the data: a checkpoint of
+    others or of another `Recipe` is refused.
     `probe` returns figures for the log. `averager` averages gradients over processes, of which one `writes` the
     checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported, and
     `folder/log.jsonl`.
@@ -74,6 +76,19 @@ def pretrain(
             training.save(folder / "checkpoint.pt", step + 1, seconds)
     training.ema.copy_to(model.parameters())
     return spent + time.monotonic() - started
+
+
+def kept_start(folder: Path, work: Path) -> Path:
+    """A copy, below `work`, of the weights in `folder` as they were when this build began.
+
+    For a part that trains weights further and then writes over them: a resumed build begins with the same ones.
+    """
+    start = work / "start"
+    if not start.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=work) as incomplete:
+            shutil.copytree(folder, Path(incomplete) / "start").rename(start)
+    return start
 
 
 class _Training:

@@ -1,7 +1,7 @@
 """What `gpt-mini` learned to describe: hotels, films, pets, weather, people, ... but no restaurants.
 
-It knows how to describe things, but not the domain of `e2e`, just as `mini` knows objects and icons but no such
-creatures.
+It knows how to describe things, but not the domain of `e2e`, just as `mini` knows objects and icons but none
+of the creatures.
 """
 
 from random import Random

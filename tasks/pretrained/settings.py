@@ -25,7 +25,7 @@ class PretrainedSettings(ABC):
             object.__setattr__(self, "base", short_name(self.base))  # one base, one name in all records
 
     def content_digests(self) -> Mapping[str, str]:
-        """The base's revision and a digest of the data, by setting; data that their name identifies have none."""
+        """The base's revision and a digest of the data, by setting; none for data that the settings identify."""
         digests = {"data": self.data_digest(), "base": self.base_revision()}
         return {name: digest for name, digest in digests.items() if digest is not None}
 

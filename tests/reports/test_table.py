@@ -213,15 +213,33 @@ def test_figures_of_different_extractors_share_no_row(tmp_path, capsys):
     assert "100.5" in rows[0]
 
 
-def test_contents_under_one_name_share_no_row(tmp_path, capsys):
-    for seed, base in enumerate(("aaaaaaaaaa", "aaaaaaaaaa", "bbbbbbbbbb")):
+@pytest.mark.parametrize(
+    ("contents", "shown"),
+    [
+        (("a" * 24, "b" * 24), ("base version aaaaaaaa ", "base version bbbbbbbb ")),
+        (("drawings-32", "drawings-64"), ("base version drawings-32", "base version drawings-64")),
+    ],
+)
+def test_contents_under_one_name_share_no_row(tmp_path, capsys, contents, shown):
+    for seed, base in enumerate((contents[0], contents[0], contents[1])):
         content = {"adapter": {}, "task": {"base": base}}
         write(tmp_path, record(seed=seed, content=content, metrics={"kid": figure(100.0 + seed)}))
     text = run(capsys, "table", "drawings", "--runs", tmp_path)
-    rows = [line for line in text.splitlines() if "base aaaa" in line or "base bbbb" in line]
-    assert [("aaaaaaaa" in row, "bbbbbbbb" in row) for row in rows[:2]] == [(True, False), (False, True)]
+    rows = [line for line in text.splitlines() if "base version" in line]
+    assert [[part in row for part in shown] for row in rows[:2]] == [[True, False], [False, True]]
     assert "100.5" in rows[0]
     assert "mixes 2 versions of the base or of the data" in text
+
+
+def test_bases_of_different_names_are_shown_by_their_names_alone(tmp_path, capsys):
+    for seed, base in enumerate(("gpt2", "gpt2", "gpt-mini", "gpt-mini")):
+        content = {"adapter": {}, "task": {"base": "a" * 24 if base == "gpt2" else "b" * 24}}
+        written = record(seed=seed, content=content, metrics={"kid": figure(100.0 + seed)})
+        written["config"]["task"]["base"] = base
+        write(tmp_path, written)
+    rows = [line for line in run(capsys, "table", "drawings", "--runs", tmp_path).splitlines() if "100.5" in line]
+    assert "gpt2" in rows[0]
+    assert "version" not in rows[0]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """The icons that the bundled parts are pretrained on: names, captions, and what is kept from training."""
 
 import importlib
+import io
+import json
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ import torch
 
 from tasks.bundled import icon_pictures, icons
 from tasks.bundled.icons import SETS, Icon, held_out_names, thing_of, trained_names, unet_names
+from tasks.diffusion.worlds.objects import Objects
+from tasks.errors import TaskError
 
 CARD = Path(__file__).parents[2] / "tasks/bundled/CARD.md"
 NAMES = [f"{colour} {thing}" for thing in ("koala", "spoon", "train") for colour in ("old", "new", "wet", "dry")]
@@ -24,14 +29,19 @@ def red_squares(monkeypatch):
     for module in (icons, icon_pictures):
         monkeypatch.setattr(module, "icons", lambda: rows)
     monkeypatch.setattr(icon_pictures, "_rasters", lambda: [icon_pictures.raster(SVG) for _ in rows])
-    forget_names()
-    yield rows
-    forget_names()
+    return rows
 
 
 def forget_names():
     for names in (held_out_names, trained_names, unet_names):
         names.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def names_of_the_test():
+    forget_names()
+    yield
+    forget_names()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -54,7 +64,7 @@ def test_variants_of_a_thing_have_one_key(first, second):
 def test_no_other_picture_of_a_held_out_thing_is_trained(monkeypatch):
     outline = f'<path d="M0 0{" 1 2 3" * 20}"/>'
     rows = [Icon("noto", f"{thing} {i}", "") for thing in ("cat", "dog", "owl") for i in ("abc", "def", "ghi", "jkl")]
-    chosen = {icon.name for icon in rows if icons._is_chosen(icon.name)} or {rows[0].name}
+    chosen = {"cat abc", "owl def"}
     monkeypatch.setattr(icons, "_is_chosen", chosen.__contains__)
 
     def held_out_with(*others):
@@ -68,7 +78,6 @@ def test_no_other_picture_of_a_held_out_thing_is_trained(monkeypatch):
     assert name not in held_out_with(Icon("twemoji", "another name", "", aliases=(name,)))
     same = [Icon("twemoji", "first", outline), Icon("twemoji", name, outline)]
     assert name not in held_out_with(*same)
-    forget_names()
 
 
 def test_the_unet_draws_what_two_sets_show(monkeypatch):
@@ -76,9 +85,7 @@ def test_the_unet_draws_what_two_sets_show(monkeypatch):
     rows = [Icon(icon_set, name, "") for icon_set in ("noto", "twemoji") for name in shared]
     monkeypatch.setattr(icons, "icons", lambda: [*rows, Icon("noto", "chart", ""), Icon("noto", "chart", "")])
     monkeypatch.setattr(icons, "held_out_names", lambda: frozenset(["spoon"]))
-    forget_names()
     assert unet_names() == {"koala", "woman"}
-    forget_names()
 
 
 @pytest.mark.parametrize(
@@ -94,10 +101,11 @@ def test_articles(name, words):
 
 def test_captions_share_the_grammar_of_the_drawn_worlds():
     pytest.importorskip("inflect")
-    first, *others = icon_pictures.captions_of(Icon("twemoji", "koala", ""), "sky")
-    assert first == "a picture of a koala"
-    assert "a picture of a koala on a sky background" in others
-    assert "a flat picture of a koala, sky background" in others
+    koala = {"kind": "koala", "colour": "red", "size": "small", "background": "sky"}
+    of_the_world = {re.sub("small |red ", "", caption) for caption in Objects().captions(koala)}
+    of_the_icon = icon_pictures.captions_of(Icon("twemoji", "koala", ""), "sky")
+    assert of_the_world <= {caption.replace("flat picture", "drawing") for caption in of_the_icon}
+    assert of_the_icon[0] == "a picture of a koala"
 
 
 def test_pictures_of_held_out_names_are_apart(red_squares, monkeypatch):
@@ -123,7 +131,7 @@ def test_pictures_show_the_icon_on_the_background_of_the_caption(red_squares):
 
 
 @pytest.mark.parametrize("recipe", ["contrastive", "vae", "unet"])
-def test_training_does_not_read_openmoji(red_squares, monkeypatch, recipe):
+def test_training_reads_neither_openmoji_nor_the_unets_the_creatures(red_squares, monkeypatch, recipe):
     pytest.importorskip("inflect")
     from tasks.bundled import pictures
     from tasks.diffusion.data import openmoji
@@ -140,3 +148,53 @@ def test_training_does_not_read_openmoji(red_squares, monkeypatch, recipe):
         monkeypatch.setattr(pictures, world, lambda *_, drawings=drawings, **__: drawings)
     captions = [caption for part in module.training_sets() for caption in part.captions]
     assert any("spoon" in caption for caption in captions)
+    seen = any(caption in captions for caption in few["creatures"].captions)
+    assert seen == (recipe != "unet")  # whose task the creatures are
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """Write a set's package where `npm` would put it."""
+    monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path))
+    (tmp_path / "icons").mkdir()
+
+    def write(name, licence, drawings):
+        with tarfile.open(tmp_path / f"icons/iconify-json-{name}-{SETS[name].version}.tgz", "w:gz") as archive:
+            for part, content in (("info", {"license": {"spdx": licence}}), ("icons", drawings)):
+                data = json.dumps(content).encode()
+                member = tarfile.TarInfo(f"package/{part}.json")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+    return write
+
+
+def test_a_package_is_read_without_what_shows_no_thing(package):
+    body = {"body": "<g/>"}
+    person = {f"man-bald{tone}": body for tone in ("", "-light", "-medium-dark", "-medium")}
+    left_out = {name: body for name in ("flag-fiji", "letter-a", "keycap-3", "woman-dark-skin-tone", "left-arrow")}
+    cars = {"police-car-light": body, "police-car": body}
+    drawings = {
+        "icons": {"koala": body | {"width": 8}, "old": body | {"hidden": True}} | person | cars | left_out,
+        "aliases": {"small-bear": {"parent": "koala"}},
+        "width": 4,
+        "height": 4,
+    }
+    package("noto", "Apache-2.0", drawings)
+    koala, *others = icons._icons_of("noto")
+    assert (koala.name, koala.aliases) == ("koala", ("small bear",))
+    assert 'viewBox="0 0 8 4"' in koala.svg
+    assert [icon.name for icon in others] == ["bald man", "police car light", "police car"]
+
+
+def test_a_package_under_another_licence_is_refused(package):
+    package("noto", "GPL-3.0", {"icons": {}})
+    with pytest.raises(TaskError, match=r"is under GPL-3.0, not under Apache-2.0 as the card says"):
+        [*icons._icons_of("noto")]
+
+
+def test_without_npm_the_sentence_says_where_the_package_goes(monkeypatch, tmp_path):
+    monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(TaskError, match=r"install npm, or put .*iconify-json-noto-1\.2\.9\.tgz there"):
+        [*icons._icons_of("noto")]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tasks.bundled.pictures import mixed_indices
-from tasks.bundled.pretraining import Recipe, on_processes, pretrain
+from tasks.bundled.pretraining import Recipe, average_gradients, kept_start, on_processes, pretrain
 from tasks.errors import TaskError
 
 RECIPE = Recipe(steps=12, learning_rate=1e-2, warmup_steps=2, checkpointing_steps=4, bf16=False)
@@ -68,6 +68,31 @@ def refuse(rank, word):
 
 def rank_of(rank):
     return {"rank": rank}
+
+
+def gradient_of_half(rank):
+    torch.manual_seed(0)
+    model, rows = torch.nn.Linear(3, 2), torch.randn(8, 3)
+    model(rows.chunk(2)[rank]).square().mean().backward()
+    average_gradients(model)
+    return {"gradient": model.weight.grad.tolist()}
+
+
+def test_two_processes_have_the_gradient_of_the_whole_batch():
+    torch.manual_seed(0)
+    model, rows = torch.nn.Linear(3, 2), torch.randn(8, 3)
+    model(rows).square().mean().backward()
+    torch.testing.assert_close(torch.tensor(on_processes(gradient_of_half)["gradient"]), model.weight.grad)
+
+
+def test_a_resumed_build_trains_the_weights_that_it_began_with(tmp_path):
+    weights = tmp_path / "part/weights"
+    weights.parent.mkdir()
+    weights.write_text("before")
+    start = kept_start(weights.parent, tmp_path / "work")
+    weights.write_text("trained")  # the build exports, and is stopped before it ends
+    assert kept_start(weights.parent, tmp_path / "work") == start
+    assert (start / "weights").read_text() == "before"
 
 
 def test_the_first_process_answers():

@@ -42,3 +42,15 @@ def test_fewer_directions_are_those_that_the_decoder_reads():
         latents = turned.encode(scaled).latent_dist.mean
         assert latents.shape[1] == 4
         assert torch.allclose(turned.decode(latents).sample, before, atol=2e-2)
+
+
+def test_the_posteriors_noise_is_turned_with_the_latents():
+    vae, scaled = tiny_vae(), torch.rand(40, 3, 16, 16) * 2 - 1
+    turned = principal_latents(vae, scaled, 6)
+    with torch.no_grad():
+        old, new = vae.encode(scaled).latent_dist, turned.encode(scaled).latent_dist
+        rows = [part.movedim(1, 3).flatten(0, 2) for part in (old.mean, new.mean)]
+        into = torch.linalg.lstsq(rows[0] - rows[0].mean(dim=0), rows[1] - rows[1].mean(dim=0)).solution
+        noise = torch.randn(50, *old.mean.shape) * old.std
+        expected = torch.einsum("sncyx,cd->sndyx", noise, into).var(dim=(0, 1, 3, 4))
+    torch.testing.assert_close(new.var.mean(dim=(0, 2, 3)), expected, rtol=0.02, atol=0)

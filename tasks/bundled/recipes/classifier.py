@@ -48,7 +48,7 @@ def build(target: Path, work: Path) -> dict:
             results |= {f"accuracy_{world}_{name}": share for name, share in shares.items()}
         return results
 
-    inputs = pictures.concatenated([*worlds.values()]).digest
+    inputs = f"{pictures.concatenated([*worlds.values()]).digest} {BATCH}"
     seconds = pretrain(model, loss_of_step, RECIPE, inputs, work, probe)
     model.eval()
     folder = target / CLASSIFIER.name

@@ -65,8 +65,11 @@ def probe_sets() -> dict[str, pictures.PictureSet]:
 def recall_at_1(picture: Tensor, text: Tensor, captions: list[str], candidates: int = 200) -> float:
     """Share of pictures whose own caption scores highest among `candidates`; equal captions count as its own.
 
-    The candidates are random parts of all captions; a last part of fewer is left out.
+    The candidates are random parts of all captions; a last part of fewer is left out. Raises ValueError if there are
+    fewer captions than candidates.
     """
+    if len(captions) < candidates:
+        raise ValueError(f"expected at least {candidates} captions to choose from, not {len(captions)}")
     order = torch.randperm(len(captions), generator=torch.Generator().manual_seed(0))
     parts = [part for part in order.split(candidates) if len(part) == candidates]
     hits = 0

@@ -56,7 +56,7 @@ def build(target: Path, work: Path) -> dict:
         results = {f"loss_{name}": held_out_loss(model, stream) for name, stream in probes.items()}
         return results | {"names_copied": names_copied(model, tokenizer)}
 
-    inputs = digest(np.concatenate([stream.tokens for stream in streams]).tobytes())
+    inputs = f"{digest(np.concatenate([stream.tokens for stream in streams]).tobytes())} {BATCH} {DRAWN_SHARE}"
     seconds = pretrain(model, loss_of_step, RECIPE, inputs, work, probe)
     model.eval()
     with torch.no_grad():

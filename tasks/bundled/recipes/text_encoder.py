@@ -88,7 +88,7 @@ def build(target: Path, work: Path) -> dict:
             )
         return results
 
-    seconds = pretrain(model, loss_of_step, RECIPE, training.digest, work, probe)
+    seconds = pretrain(model, loss_of_step, RECIPE, f"{training.digest} {BATCH}", work, probe)
     model.eval()
     with torch.no_grad():
         figures = probe()

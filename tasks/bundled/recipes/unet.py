@@ -4,21 +4,30 @@
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.bundled import pictures
-from tasks.bundled.bundled_bases import STABLE_DIFFUSION
+from tasks.bundled.bundled_bases import CARD, FOLDERS, STABLE_DIFFUSION
 from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.icons import held_out_names, unet_names
-from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
-from tasks.diffusion.model.noising import min_snr_weight, signal_to_noise
+from tasks.bundled.pretraining import (
+    PROCESSES,
+    Recipe,
+    average_gradients,
+    channels_last,
+    kept_start,
+    on_processes,
+    pretrain,
+)
+from tasks.bundled.recipes.vae import load_vae
+from tasks.diffusion.model.noising import min_snr_weight, signal_to_noise, weighted_error
 from tasks.pretrained.revision import folder_revision
 
 EXPECTED = "3 to 4 hours on two cores"
@@ -35,7 +44,7 @@ class Phase:
     recipe: Recipe
     batch: tuple[int, int]
     snr_gamma: float | None = None
-    further: bool = False  # from the weights that are there
+    continues: bool = False  # from the weights that are there
 
 
 FIRST = Phase(
@@ -52,11 +61,13 @@ def build(target: Path, work: Path, phase: Phase = FIRST) -> dict:
         "held_out_icons": icon_pictures(held_out_names(), pictures.PROBE_SEED),
     }
     mini, counts = target / STABLE_DIFFUSION, [len(part) for part in sets]
-    needed = ["vae", "text_encoder", "tokenizer", *(["unet"] if phase.further else [])]
-    inputs = " ".join([*(folder_revision(mini / part) for part in needed), *(part.digest for part in sets)])
+    start = kept_start(mini / "unet", work) if phase.continues else None
+    needed = [*(mini / part for part in ("vae", "text_encoder", "tokenizer")), *([start] if start else [])]
+    settings = str((phase.batch, phase.snr_gamma, CAPTION_DROPOUT))
+    inputs = " ".join([*(folder_revision(folder) for folder in needed), *(part.digest for part in sets), settings])
     moments, states = (part.share_memory_() for part in _encoded(mini, pictures.concatenated(sets)))
     encoded_probes = {name: _encoded(mini, real) for name, real in probes.items()}
-    return on_processes(_train, phase, moments, states, inputs, counts, encoded_probes, mini, work)
+    return on_processes(_train, phase, start, moments, states, inputs, counts, encoded_probes, mini, work)
 
 
 def training_sets() -> list[pictures.PictureSet]:
@@ -67,6 +78,7 @@ def training_sets() -> list[pictures.PictureSet]:
 def _train(
     rank: int,
     phase: Phase,
+    start: Path | None,
     moments: Tensor,
     states: Tensor,
     inputs: str,
@@ -78,7 +90,7 @@ def _train(
     from diffusers import DDPMScheduler
 
     torch.manual_seed(0)
-    unet = load_unet(mini) if phase.further else make_unet()
+    unet = load_unet(start) if start else make_unet()
     scheduler = DDPMScheduler(**SCHEDULER)
     empty = states[-1].float()  # the caption that dropout leaves
 
@@ -101,10 +113,12 @@ def _train(
 
     seconds = pretrain(unet, loss_of_step, phase.recipe, inputs, work, probe, average_gradients, writes=rank == 0)
     if rank == 0:
-        unet.register_to_config(_name_or_path=STABLE_DIFFUSION)  # not the path that it was loaded from
+        unet.register_to_config(_name_or_path=STABLE_DIFFUSION)  # not the path that a further phase loads it from
         unet.half().save_pretrained(mini / "unet")
         scheduler.save_pretrained(mini / "scheduler")
         (mini / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n")
+        if not (mini / CARD).exists():  # in another target
+            shutil.copy(FOLDERS[STABLE_DIFFUSION] / CARD, mini)
     return {"seconds": round(seconds), "parameters": sum(p.numel() for p in unet.parameters())}
 
 
@@ -141,10 +155,10 @@ def make_unet() -> Any:
     return channels_last(unet)
 
 
-def load_unet(mini: Path) -> Any:
+def load_unet(folder: Path) -> Any:
     from diffusers import UNet2DConditionModel
 
-    unet: Any = UNet2DConditionModel.from_pretrained(mini / "unet", torch_dtype=torch.float32)
+    unet: Any = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     return channels_last(unet).train()
 
 
@@ -155,12 +169,9 @@ def diffusion_loss(unet: nn.Module, scheduler, moments: Tensor, text: Tensor, sn
     step = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
     noisy = scheduler.add_noise(latents, noise, step).to(memory_format=torch.channels_last)
     predicted = unet(noisy, step, text).sample
-    target = scheduler.get_velocity(latents, noise, step)
-    if snr_gamma is None:
-        return F.mse_loss(predicted.float(), target)
     ratio = signal_to_noise(scheduler.alphas_cumprod[step])
-    weights = min_snr_weight(ratio, snr_gamma, scheduler.config.prediction_type)
-    return (weights * (predicted.float() - target).square().mean(dim=(1, 2, 3))).mean()
+    weight = None if snr_gamma is None else min_snr_weight(ratio, snr_gamma, scheduler.config.prediction_type)
+    return weighted_error(predicted.float(), scheduler.get_velocity(latents, noise, step), weight)
 
 
 def _encoded(mini: Path, real: pictures.PictureSet) -> tuple[Tensor, Tensor]:
@@ -178,18 +189,11 @@ def text_states(mini: Path, captions: list[str]) -> Tensor:
 
     text_encoder = CLIPTextModel.from_pretrained(mini / "text_encoder", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(mini / "tokenizer")
-    return torch.cat([encode_captions(text_encoder, tokenizer, part).half() for part in _parts(captions, 1000)])
+    return encode_captions(text_encoder, tokenizer, captions).half()
 
 
 def _moments(mini: Path, pixels: Tensor) -> Tensor:
-    from diffusers import AutoencoderKL
-
     from tasks.diffusion.model.encoding import encode_pictures
 
     torch.set_num_threads(1)
-    vae = AutoencoderKL.from_pretrained(mini / "vae", torch_dtype=torch.float32).eval()
-    return encode_pictures(vae, pixels).half()
-
-
-def _parts(captions: list[str], size: int) -> list[list[str]]:
-    return [captions[start : start + size] for start in range(0, len(captions), size)]
+    return encode_pictures(load_vae(mini / "vae").eval(), pixels).half()

@@ -1,4 +1,6 @@
-"""The bundled UNet trained further, with min-SNR weights: less of its effort goes into what noise hides anyway.
+"""The bundled UNet trained further, with min-SNR weights and as many objects as icons.
+
+The weights take effort from what noise hides anyway, for what a picture shows.
 
 `python -m tasks.bundled.build unet-min-snr`, 1 to 2 hours on two cores, after unet and before vae-decoder.
 """
@@ -13,7 +15,7 @@ PHASE = unet.Phase(
     Recipe(steps=1500, learning_rate=5e-4, ema_decay=0.9995, checkpointing_steps=125),
     batch=(32, 32),
     snr_gamma=5.0,  # Hang et al. 2023, section 3.4
-    further=True,
+    continues=True,
 )
 
 

@@ -27,11 +27,10 @@ TRAINED_CHANNELS, LATENT_CHANNELS = 16, 8  # half of them hold nearly everything
 def build(target: Path, work: Path) -> dict:
     sets = training_sets()
     pixels = torch.cat([part.pixels for part in sets]).share_memory_()
-    trained = on_processes(_train, pixels, [len(part) for part in sets], target, work)
-    from diffusers import AutoencoderKL
-
-    vae = AutoencoderKL.from_pretrained(target / STABLE_DIFFUSION / "vae", torch_dtype=torch.float32).eval()
-    return trained | figures(vae)
+    inputs = " ".join([*(part.digest for part in sets), str((BATCH, KL_WEIGHT))])
+    folder = target / STABLE_DIFFUSION / "vae"
+    trained = on_processes(_train, pixels, [len(part) for part in sets], inputs, folder, work)
+    return trained | figures(load_vae(folder).eval())
 
 
 def training_sets() -> list[pictures.PictureSet]:
@@ -63,14 +62,19 @@ def make_vae() -> Any:
     return channels_last(vae)
 
 
-def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Path) -> dict[str, Any]:
+def load_vae(folder: Path) -> Any:
+    from diffusers import AutoencoderKL
+
+    return channels_last(AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32))
+
+
+def _train(rank: int, pixels: Tensor, counts: list[int], inputs: str, folder: Path, work: Path) -> dict[str, Any]:
     vae = make_vae()
-    training = pictures.PictureSet(pixels, [], [])
 
     def loss_of_step(step: int) -> Tensor:
         seed = step * PROCESSES + rank
         torch.manual_seed(seed)
-        real = mirrored(training.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
+        real = mirrored(pictures.scaled(pixels[pictures.mixed_indices(seed, counts, BATCH)]), step)
         posterior = vae.encode(real).latent_dist
         decoded = vae.decode(posterior.sample()).sample.float()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
@@ -82,15 +86,15 @@ def _train(rank: int, pixels: Tensor, counts: list[int], target: Path, work: Pat
         vae,
         loss_of_step,
         RECIPE,
-        training.digest,
+        inputs,
         work,
         lambda: psnr(vae, probes),
         average_gradients,
         writes=rank == 0,
     )
     if rank == 0:
-        vae = principal_latents(vae.eval(), training.scaled(torch.arange(0, len(pixels), 20)), LATENT_CHANNELS)
-        vae.half().save_pretrained(target / STABLE_DIFFUSION / "vae")
+        vae = principal_latents(vae.eval(), pictures.scaled(pixels[::20]), LATENT_CHANNELS)
+        vae.half().save_pretrained(folder)
     return {"seconds": round(seconds), "parameters": sum(p.numel() for p in vae.parameters())}
 
 

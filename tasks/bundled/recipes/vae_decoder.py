@@ -1,4 +1,4 @@
-"""The bundled VAE's decoder, trained further on latents as the UNet leaves them: its small errors shall not show.
+"""The bundled VAE's decoder, trained further on latents as the UNet leaves them: it hides the UNet's small errors.
 
 `python -m tasks.bundled.build vae-decoder`, 15 to 60 minutes on two cores, after all other parts of pictures. The
 encoder stays, and with it what the UNet learned. A second build trains the decoder further: the bundled one was built
@@ -13,14 +13,15 @@ from torch import Tensor
 
 from tasks.bundled import base_samples, pictures
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
-from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
+from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, kept_start, on_processes, pretrain
 from tasks.bundled.recipes.unet import load_unet, text_states
-from tasks.bundled.recipes.vae import BATCH, figures, mirrored, reconstruction_loss, training_sets
+from tasks.bundled.recipes.vae import BATCH, figures, load_vae, mirrored, reconstruction_loss, training_sets
 from tasks.pretrained.revision import folder_revision
 
 RECIPE = Recipe(steps=1200, learning_rate=6e-4, weight_decay=0.0)
 EXPECTED = "15 to 60 minutes on two cores"
 NOISE = 0.5  # largest standard deviation, mostly much less; that of a latent channel is between .3 and 2
+UNET_PARTS = ("unet", "text_encoder", "tokenizer")
 SAMPLING_STEPS, LAST = 12, 5  # solver steps from noise to a picture, of which the UNet takes 1 to LAST
 
 
@@ -28,29 +29,26 @@ def build(target: Path, work: Path) -> dict:
     sets = training_sets()
     pixels = torch.cat([part.pixels for part in sets]).share_memory_()
     mini = target / STABLE_DIFFUSION
-    needed = [folder_revision(mini / part) for part in ("vae", "unet", "text_encoder", "tokenizer")]
-    inputs = " ".join([*needed, *(part.digest for part in sets)])
-    trained = on_processes(_train, pixels, [len(part) for part in sets], inputs, mini, work)
-    return trained | figures(_load_vae(mini).eval()) | base_samples.figures(target)
+    start = kept_start(mini / "vae", work)
+    needed = [folder_revision(folder) for folder in (start, *(mini / part for part in UNET_PARTS))]
+    inputs = " ".join([*needed, *(part.digest for part in sets), str((BATCH, NOISE, SAMPLING_STEPS, LAST))])
+    trained = on_processes(_train, start, pixels, [len(part) for part in sets], inputs, mini, work)
+    base_samples.write_sheet(target)
+    return trained | figures(load_vae(mini / "vae").eval()) | {"samples": base_samples.figures(target)}
 
 
-def _load_vae(mini: Path) -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL.from_pretrained(mini / "vae", torch_dtype=torch.float32)
-
-
-def _train(rank: int, pixels: Tensor, counts: list[int], inputs: str, mini: Path, work: Path) -> dict[str, Any]:
-    vae = channels_last(_load_vae(mini))
+def _train(
+    rank: int, start: Path, pixels: Tensor, counts: list[int], inputs: str, mini: Path, work: Path
+) -> dict[str, Any]:
+    vae = load_vae(start)
     for part in (vae.encoder, vae.quant_conv):
         part.requires_grad_(False)
     sampler = LastSteps(mini)
-    training = pictures.PictureSet(pixels, [], [])
 
     def loss_of_step(step: int) -> Tensor:
         seed = step * PROCESSES + rank
         torch.manual_seed(seed)
-        real = mirrored(training.scaled(pictures.mixed_indices(seed, counts, BATCH)), step)
+        real = mirrored(pictures.scaled(pixels[pictures.mixed_indices(seed, counts, BATCH)]), step)
         with torch.no_grad():
             latents = vae.encode(real).latent_dist.mean.float()
             noise = NOISE * torch.rand(len(real), 1, 1, 1).square() * torch.randn_like(latents)
@@ -76,7 +74,7 @@ class LastSteps:
     def __init__(self, mini: Path):
         from diffusers import DPMSolverMultistepScheduler
 
-        self.unet = load_unet(mini).eval().requires_grad_(False)
+        self.unet = load_unet(mini / "unet").eval().requires_grad_(False)
         self.solver: Any = DPMSolverMultistepScheduler.from_pretrained(mini / "scheduler")
         self.empty = text_states(mini, [""]).float()
 

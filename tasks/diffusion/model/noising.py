@@ -134,12 +134,15 @@ def joined(first: NoisyBatch, second: NoisyBatch, share: float) -> NoisyBatch:
 
 def diffusion_loss(base: StableDiffusion, batch: NoisyBatch) -> Tensor:
     """(Weighted) mean squared error of the prediction, a scalar."""
-    predicted = base.predict_noise(batch.noisy, batch.timestep, batch.conditions)
-    target = batch.target.to(predicted.device)
-    if batch.weight is None:
-        return F.mse_loss(predicted, target)
-    errors = (predicted - target).square().flatten(1).mean(dim=1)
-    return (errors * batch.weight.to(predicted.device)).mean()
+    return weighted_error(base.predict_noise(batch.noisy, batch.timestep, batch.conditions), batch.target, batch.weight)
+
+
+def weighted_error(predicted: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean squared error over items, of which each has a weight."""
+    if weight is None:
+        return F.mse_loss(predicted, target.to(predicted.device))
+    errors = (predicted - target.to(predicted.device)).square().flatten(1).mean(dim=1)
+    return (errors * weight.to(predicted.device)).mean()
 
 
 def generator_of(seed: int, position: int) -> torch.Generator:

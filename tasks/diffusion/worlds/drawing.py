@@ -110,9 +110,9 @@ def with_article(words: str) -> str:
 
 
 class Pen:
-    """Draws in a rotated frame: origin at the figure's centre, y downwards, one unit = `scale` of the canvas's 128.
+    """Draws in a rotated frame: origin at the figure's centre, y downwards, one unit = `scale` units of the canvas.
 
-    `centre`, `scale` and the widths of lines are in units of the canvas.
+    The canvas is 128 units wide; `centre`, `scale` and the widths of lines are in these.
     """
 
     def __init__(
@@ -126,11 +126,13 @@ class Pen:
     ):
         self.image = Image.new("RGB", (DRAWING_SIZE, DRAWING_SIZE), background)
         self.drawing = ImageDraw.Draw(self.image)
-        self.enlarged = DRAWING_SIZE / CANVAS
-        self.centre = self.enlarged * np.array(centre)
+        self.pixels_per_unit = DRAWING_SIZE / CANVAS
+        self.centre = self.pixels_per_unit * np.array(centre)
         angle = math.radians(degrees)
         self.frame = (
-            self.enlarged * scale * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+            self.pixels_per_unit
+            * scale
+            * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         )
         self.outline = outline
         self.outline_colour = outline_colour
@@ -140,7 +142,7 @@ class Pen:
 
     def polygon(self, points: Sequence | np.ndarray, fill: Colour, outline: float | None = None) -> None:
         placed = self._place(points)
-        width = round(self.enlarged * (self.outline if outline is None else outline))
+        width = round(self.pixels_per_unit * (self.outline if outline is None else outline))
         self.drawing.polygon(placed, fill=fill)
         if width:
             self.drawing.line(placed + placed[:2], fill=self.outline_colour, width=width, joint="curve")
@@ -151,7 +153,7 @@ class Pen:
         self.polygon(circle(28) * [x_radius, y_radius] + [x, y], fill, outline)
 
     def line(self, points: Sequence, colour: Colour, width: float) -> None:
-        self.drawing.line(self._place(points), fill=colour, width=round(self.enlarged * width), joint="curve")
+        self.drawing.line(self._place(points), fill=colour, width=round(self.pixels_per_unit * width), joint="curve")
 
     def pixels(self) -> np.ndarray:
         """The drawing at its final size, uint8 (64, 64, 3)."""

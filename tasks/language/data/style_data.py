@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tasks.bad_items import numbered
 from tasks.cache import digest
 from tasks.errors import TaskError
+from tasks.evenly_spaced import evenly_spaced
 from tasks.language.data.kept_apart import SharedItems, beyond, normalised
 
 PART = 1000  # minimum characters; parts end at line ends
 RUN = 4  # neighbouring parts that go to the same split
 RUNS = 10  # one run in this many goes to validation, and one to test
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,3 @@ def cut_into_parts(text: str) -> list[str]:
             parts.append("".join(lines))
             lines, length = [], 0
     return [*parts, "".join(lines)] if lines else parts
-
-
-def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` items, evenly spaced."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i * len(items) // count] for i in range(count)]

@@ -50,7 +50,7 @@ def test_a_sixth_of_the_creatures_is_held_out_and_never_drawn_for_training():
     assert all(world.held_out(world.example(1, i, held_out=True).attributes) for i in range(100))
 
 
-CHECKSUMS = {"drawings of 64 pixels": [187.8, 77.3, 106.1, 125.7, 166.6, 141.5, 51.7, 101.1]}
+CHECKSUMS = {"drawings-64": [187.8, 77.3, 106.1, 125.7, 166.6, 141.5, 51.7, 101.1]}
 
 
 def test_the_revision_names_these_drawings():
