@@ -52,39 +52,6 @@ VARIANTS = words(
     "a the of with face person man woman men women people facing right left pointing tilted heavy large medium small "
     "red orange yellow green blue purple black white brown pink grey gray"
 )
-    "a",
-    "the",
-    "of",
-    "with",
-    "face",
-    "person",
-    "man",
-    "woman",
-    "men",
-    "women",
-    "people",
-    "facing",
-    "right",
-    "left",
-    "pointing",
-    "tilted",
-    "heavy",
-    "large",
-    "medium",
-    "small",
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "black",
-    "white",
-    "brown",
-    "pink",
-    "grey",
-    "gray",
-]
 PLURAL = re.compile(r"(?<=ss)es$|(?<=\w\w[^s])s$")
 SEX_OR_DIRECTION = re.compile(r"\b(man|woman|men|women) \w|facing right$")  # variants of other names' things
 SYNONYMS = {  # one thing under two names

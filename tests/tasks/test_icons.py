@@ -190,11 +190,11 @@ def test_a_package_is_read_without_what_shows_no_thing(package):
 def test_a_package_under_another_licence_is_refused(package):
     package("noto", "GPL-3.0", {"icons": {}})
     with pytest.raises(TaskError, match=r"is under GPL-3.0, not under Apache-2.0 as the card says"):
-        [*icons._icons_of("noto")]
+        list(icons._icons_of("noto"))
 
 
 def test_without_npm_the_sentence_says_where_the_package_goes(monkeypatch, tmp_path):
     monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(TaskError, match=r"install npm, or put .*iconify-json-noto-1\.2\.9\.tgz there"):
-        [*icons._icons_of("noto")]
+        list(icons._icons_of("noto"))

@@ -75,6 +75,7 @@ def gradient_of_half(rank):
     model, rows = torch.nn.Linear(3, 2), torch.randn(8, 3)
     model(rows.chunk(2)[rank]).square().mean().backward()
     average_gradients(model)
+    assert model.weight.grad is not None
     return {"gradient": model.weight.grad.tolist()}
 
 

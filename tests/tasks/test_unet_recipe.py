@@ -1,6 +1,7 @@
 """The loss that the bundled UNet is pretrained with."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def test_without_weights_it_is_the_error_of_the_velocity(moments):
 
 
 def test_min_snr_weighs_the_error_of_the_picture_itself(moments):
-    scheduler, guess = DDPMScheduler(**SCHEDULER), Guess()
+    scheduler: Any = DDPMScheduler(**SCHEDULER)
+    guess = Guess()
     loss = loss_of(guess, moments, GAMMA)
     errors = [
         (scheduler.step(noisy / 10, int(step), noisy).pred_original_sample - latent).square().mean()

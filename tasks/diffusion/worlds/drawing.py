@@ -129,11 +129,8 @@ class Pen:
         self.pixels_per_unit = DRAWING_SIZE / CANVAS
         self.centre = self.pixels_per_unit * np.array(centre)
         angle = math.radians(degrees)
-        self.frame = (
-            self.pixels_per_unit
-            * scale
-            * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        )
+        turned = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        self.frame = self.pixels_per_unit * scale * turned
         self.outline = outline
         self.outline_colour = outline_colour
 
