@@ -17,8 +17,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from tasks.cache import cache_folder
+from tasks.english import words
 from tasks.errors import TaskError
-from tasks.language.data.templates import words
 
 
 class IconSet(NamedTuple):

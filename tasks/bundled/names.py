@@ -2,7 +2,7 @@
 
 from random import Random
 
-from tasks.language.data.templates import words
+from tasks.english import words
 
 FIRST = words(
     "Anna Ben Clara David Ella Frank Grace Henry Iris Jack Kate Liam Mary Noah Olive Peter Rosa Sam Tom Una "

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tasks.bundled.text_domains import KINDS
-from tasks.language.data.templates import capitalised, describe, format_meaning
+from tasks.english import capitalised
+from tasks.language.data.templates import describe, format_meaning
 
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 END_OF_TEXT = "<|endoftext|>"

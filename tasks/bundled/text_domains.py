@@ -7,7 +7,8 @@ of the creatures.
 from random import Random
 
 from tasks.bundled import names
-from tasks.language.data.templates import Kind, Phrases, Slot, words
+from tasks.english import words
+from tasks.language.data.templates import Kind, Phrases, Slot
 
 COLOURS = words("red blue green yellow black white brown grey orange purple pink golden silver")
 _DRAWN = Random(20)  # fixed lists: the generated text is the same everywhere

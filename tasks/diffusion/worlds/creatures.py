@@ -15,8 +15,8 @@ from tasks.diffusion.worlds.drawing import (
     circle,
     jitter,
     mix,
-    with_article,
 )
+from tasks.english import with_article
 
 INK = (26, 24, 32)
 WHITE = (255, 255, 255)

@@ -105,10 +105,6 @@ def circle(points: int = 40, start: float = 0.0, end: float = 2 * math.pi) -> np
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def with_article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
 class Pen:
     """Draws in a rotated frame: origin at the figure's centre, y downwards, one unit = `scale` units of the canvas.
 

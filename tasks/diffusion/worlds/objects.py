@@ -15,8 +15,8 @@ from tasks.diffusion.worlds.drawing import (
     circle,
     jitter,
     mix,
-    with_article,
 )
+from tasks.english import with_article
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tasks.english import capitalised, with_article
+
 Meaning = Mapping[str, str]  # slot to value, in order, including "name"
 Opening = Callable[["Parts", Random], str]
 
@@ -85,24 +87,9 @@ class Parts:
         return " ".join([self.phrase, *self.after])
 
 
-def words(text: str) -> list[str]:
-    """Split a line into words, for tables of one-word values."""
-    return text.split()
-
-
 def format_meaning(meaning: Meaning) -> str:
     """`{"name": "The Mill", "food": "Thai"}` as "name[The Mill], food[Thai]"."""
     return ", ".join(f"{slot}[{value}]" for slot, value in meaning.items())
-
-
-def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an"."""
-    vowel = phrase[:1].lower() in "aeiou8" and not phrase.lower().startswith(("one", "uni", "eu"))
-    return f"{'an' if vowel else 'a'} {phrase}"
-
-
-def capitalised(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def joined(parts: Sequence[str]) -> str:
