@@ -10,7 +10,7 @@ import pytest
 from experiments.process import openmp
 from experiments.process.malloc import SETTINGS, keep_freed_memory
 from experiments.process.openmp import POLICY, busy_processes, choose_wait_policy
-from experiments.process.start import prepare_process
+from experiments.process.start import BAR_SECONDS, prepare_process
 
 
 @pytest.fixture
@@ -92,6 +92,20 @@ print(resident() - before)
     assert kept == str(setting is None)
     assert (int(resident) > 2**25) == (setting is None)
     assert int(returned) < 2**22
+
+
+@pytest.mark.parametrize(("own", "seconds"), [(None, 10.0), ("3", 3.0)])
+def test_a_log_has_few_lines_of_progress(own, seconds):
+    program = """
+from experiments.process.start import prepare_process
+prepare_process()
+from tqdm import tqdm
+print(tqdm([]).mininterval)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != BAR_SECONDS}
+    environment |= {BAR_SECONDS: own} if own else {}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert float(run.stdout) == seconds
 
 
 def test_every_command_prepares_its_process_before_it_imports_torch():
