@@ -84,7 +84,7 @@ print(resident() - before)
 return_freed_memory()
 print(resident() - before)
 """
-    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    environment = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, "GLIBC_TUNABLES")}
     if setting is not None:
         environment[setting] = "" if setting == "LD_PRELOAD" else "131072"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
