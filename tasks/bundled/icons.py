@@ -55,7 +55,7 @@ VARIANTS = words(
 PLURAL = re.compile(r"(?<=ss)es$|(?<=\w\w[^s])s$")
 SEX_OR_DIRECTION = re.compile(r"\b(man|woman|men|women) \w|facing right$")  # variants of other names' things
 SYNONYMS = {  # one thing under two names
-    "egg": "cooking",  # sets draw both as an egg in a pan
+    "egg": "cooking",
     "cricket game": "cricket",
     "spouting whale": "whale",
     "telephone": "phone",
