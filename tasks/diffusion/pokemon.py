@@ -90,7 +90,7 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     test_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts to sample and of real pictures to compare with; data that are not drawn give a fifth.
     KID and FID need 10; 0 samples none.
-    Default: 500 (published base on a CPU, which takes minutes per picture: 0)."""
+    Default: 500 (mini: 250; published base on a CPU, which takes minutes per picture: 0)."""
     drift_items: int | None = bounded(None, at_least=0, at_most=LARGEST_ITEMS)
     """Maximum number of prompts of the base's pretraining domain for drift; 0 leaves drift out. Default: 100
     (published base on a CPU: 0)."""
