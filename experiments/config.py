@@ -145,7 +145,7 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """What identifies this run's settings: its size, and every setting that can change the result and is not at its
-        default.
+        default, or that the base's card decides.
 
         The run's fingerprint is its hash, with the content of files in place of their paths. Settings at their first
         defaults are omitted, so that a setting added or a default changed by a later release renames no finished run.
@@ -161,6 +161,7 @@ class RunConfig:
             }
             for part, settings in self.as_record().items()
         }
+        identity["task"] |= self.task.settings_of_card()
         if self.train.warmup_steps is None and any(getattr(self.train, length) is not None for length in LENGTHS):
             card = _with_length(self._card())  # it decides the warmup (`for_items`)
             identity["train"]["warmup_steps"] = {name: card[name] for name in ("warmup_steps", *LENGTHS)}

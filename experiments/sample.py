@@ -43,9 +43,9 @@ class SampleOptions:
     num_images_per_prompt: int = bounded(4, at_least=1, at_most=1000)
     """Pictures per prompt and run."""
     num_inference_steps: int | None = bounded(None, at_least=1, at_most=1000)
-    """Sampling steps of DPM-Solver++. Default: what the base's card recommends."""
+    """Sampling steps of DPM-Solver++. Default: that of the first run's evaluation."""
     guidance_scale: float | None = bounded(None, at_least=0, at_most=1000)
-    """Classifier-free guidance scale. Default: what the base's card recommends."""
+    """Classifier-free guidance scale. Default: that of the first run's evaluation."""
     seed: int = bounded(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of the initial noise."""
     scale: float = bounded(1.0, at_least=-LARGEST_SCALE, at_most=LARGEST_SCALE)
@@ -112,7 +112,7 @@ def sample(
     scale: float = 1.0,
     with_base: bool = False,
 ) -> Samples:
-    """Sample every prompt with every run; settings left at None come from the card of the first run's base.
+    """Sample every prompt with every run; settings left at None are those of the first run's evaluation.
 
     Raises UsageError for a number out of bounds, for a folder that is not a finished run, and for a run that generates
     no pictures; nothing is loaded before.
@@ -124,10 +124,10 @@ def sample(
     rows: dict[str, Tensor] = {}
     facts: list[dict[str, Any]] = []
     for model in load_models(runs, scale, with_base, "pictures"):
-        card = model.base.sampling
+        own = {**model.base.sampling, **model.sampling}
         settings = settings or {
             "seed": seed,
-            **{name: card.get(name) if value is None else value for name, value in requested.items()},
+            **{name: own[name] if value is None else value for name, value in requested.items()},
         }
         label = model.label if model.label not in rows else f"{model.label} ({len(rows)})"
         if not rows:

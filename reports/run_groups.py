@@ -197,6 +197,11 @@ def content_of(run: Run) -> dict[str, str]:
     return {f"{CONTENT}{name}": DIGEST.sub(r"\1", str(content)) for name, content in contents.items()}
 
 
+def versions_of(group: RunGroup) -> dict[str, Any]:
+    """The versions of the base and of the data that tell the group from others, by dotted name."""
+    return {name: value for name, value in group.settings.items() if name.startswith(CONTENT)}
+
+
 def _drop_named_contents(settings: Collection[dict[str, Any]]) -> None:
     """Remove the digests that their names tell apart as well: where each base (data, ...) has one content."""
     for content in {name for each in settings for name in each if name.startswith(CONTENT)}:

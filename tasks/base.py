@@ -184,6 +184,10 @@ class Task(ABC):
         """These settings for a run on a CPU: a card may recommend fewer items where a GPU's number would take days."""
         return self
 
+    def settings_of_card(self) -> Mapping[str, Any]:
+        """Of the settings that the user left out, those that the base's own card decides; they identify a run."""
+        return {}
+
     def check_settings(self) -> None:
         """Raise TaskError for settings that cannot work: all that can be checked without the data and the base.
 

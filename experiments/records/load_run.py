@@ -149,6 +149,7 @@ class LabelledModel:
     label: str
     base: LoadedBase
     facts: Mapping[str, Any]
+    sampling: Mapping[str, Any]  # of the run's evaluation
 
 
 def load_models(
@@ -170,13 +171,14 @@ def load_models(
     for path in runs:
         run = load_run(path)
         facts = {"base": run.record["facts"].get("base"), "base_revision": run.base.revision}
+        sampling = run.record["facts"].get("sampling", {})
         if with_base and run.base.revision not in bases:
             bases.add(run.base.revision)
             with run.attachment.disabled():
-                yield LabelledModel("base", run.base, facts)
+                yield LabelledModel("base", run.base, facts, sampling)
         if scale != 1:
             run.attachment.rescale(scale)
         if run.config.adapter.mergeable and merges_exactly(run.model):
             run.attachment.merge()  # the same output, faster
         names = {"method": run.config.adapter.name, "fingerprint": run.record["fingerprint"], "scale": scale}
-        yield LabelledModel(run.label, run.base, {"run": str(path), **names, **facts})
+        yield LabelledModel(run.label, run.base, {"run": str(path), **names, **facts}, sampling)

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from reports.records import Run
-from reports.run_groups import RunGroup
+from reports.run_groups import RunGroup, versions_of
 from reports.statistics.gains import moved_by_gain
 from reports.statistics.power import detectable_difference, levels_in_use
 from reports.statistics.seeds import LEVEL, Estimate, difference, holm
@@ -78,7 +78,7 @@ class Verdicts:
         self.planned = next((i for i, group in self.groups.items() if group is planned), None)
 
     def of(self, group: int, reference: int) -> Verdict | None:
-        """None if a group lacks the metric."""
+        """None if a group lacks the metric, or if the planned reference has another version of the base or the data."""
         family = self._contrasts if self.planned in (group, reference) else self._other_pairs
         if (group, reference) in family:
             return family[group, reference]
@@ -88,7 +88,9 @@ class Verdicts:
     def _contrasts(self) -> dict[Pair, Verdict]:
         if self.planned is None:
             return {}
-        verdicts = self._family([(i, self.planned) for i in self.groups if i != self.planned])
+        versions = versions_of(self.groups[self.planned])
+        same = [i for i, group in self.groups.items() if i != self.planned and versions_of(group) == versions]
+        verdicts = self._family([(i, self.planned) for i in same])
         equivalent = holm([self._p_not_equivalent(pair) for pair in verdicts])
         return {
             pair: replace(verdict, equivalent=None if p is None else p < 1 - LEVEL)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports.errors import ReportError
-from reports.run_groups import RunGroup, value_text
+from reports.run_groups import RunGroup, settings_text, value_text, versions_of
 from reports.statistics.gains import is_perplexity
 from reports.sweeps.axes import differences_text, in_order, is_number, settings_with_size, varied
 from reports.tables import Table
@@ -74,6 +74,11 @@ def main_effects(table: Table, metric: str | None = None) -> list[Model]:
     name = metric or table.primary_metric
     if name is None:
         raise ReportError(f"no run of '{table.task}' has a metric")
+    if len({settings_text(versions_of(group)) for group in table.rows}) > 1:
+        raise ReportError(
+            f"the runs of '{table.task}' have several versions of the base or of the data, whose effect would be taken "
+            "for that of other settings: give --runs a folder with the runs of one version"
+        )
     methods = {group.method: [other for other in table.rows if other.method == group.method] for group in table.rows}
     models = [model for groups in methods.values() if (model := _model(groups, name))]
     if not models:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.run_groups import RunGroup, at_best_rates, plot_lines, size_text
+from reports.run_groups import RunGroup, at_best_rates, plot_lines, size_text, versions_of
 from reports.statistics.gains import gain
 from reports.statistics.verdicts import MARGIN, MARGIN_TEXT, Verdict
 from reports.tables import Table
@@ -22,7 +22,8 @@ def rank_sentences(table: Table) -> list[str]:
     metric, reference = table.primary_metric, table.planned
     if metric is None or reference is None or not reference.values(metric):
         return []
-    sized, _ = at_best_rates([g for g in table.rows if g.size and g.values(metric) and g is not reference])
+    comparable = [g for g in table.rows if versions_of(g) == versions_of(reference) and g is not reference]
+    sized, _ = at_best_rates([g for g in comparable if g.size and g.values(metric)])
     return [
         one_line(_sentence(table, metric, reference, name, line))
         for field in sorted({group.size.field for group in sized if group.size})

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.records import Collection, Run
 from reports.references import Reference, references
-from reports.run_groups import RunGroup, content_of, settings_of, settings_text
+from reports.run_groups import RunGroup, settings_of, settings_text, versions_of
 from reports.schema import FigureRecord
 from reports.tables import Table
 from reports.text import variances, verdicts
@@ -123,6 +123,8 @@ def warnings(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
     """One sentence for everything that differs between runs but must agree for a fair comparison."""
     runs = [run for group in groups for run in group.finished]
     lines = [line for what, read in MUST_AGREE.items() if (line := mixture_warning(what, [read(run) for run in runs]))]
+    versions = [settings_text(versions_of(group)) or None for group in groups for _ in group.finished]
+    lines += [line for line in [mixture_warning("versions of the base or of the data", versions)] if line]
     dirty = sum(bool(run.record.git and run.record.git.dirty) for run in runs)
     if dirty:
         lines.append(f"Warning: {dirty} of {len(runs)} runs were made with uncommitted changes.")
@@ -149,7 +151,6 @@ def _task_settings(run: Run) -> str:
 MUST_AGREE = {
     "commits": _commit,
     "base models": lambda run: run.record.config.task.get("base"),
-    "versions of the base or of the data": lambda run: settings_text(content_of(run)) or None,
     "task settings": _task_settings,
     "devices (times and memory are not comparable)": lambda run: run.record.device,
     "sources": lambda run: run.record.source,

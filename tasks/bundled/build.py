@@ -42,6 +42,8 @@ NEEDED = {  # by part: the parts that it needs, to train and to measure samples,
 
 def build(part: str, work: Path, target: Path = HERE) -> None:
     """Pretrain one part with checkpoints below `work`, and write it and its figures to `target`."""
+    from tasks.bundled.pretraining import LOG, remove_checkpoint
+
     recipe = importlib.import_module(f"tasks.bundled.recipes.{RECIPES[part]}")
     print(f"{part}: expected {recipe.EXPECTED}")
     figures = recipe.build(target, work / part)
@@ -50,8 +52,8 @@ def build(part: str, work: Path, target: Path = HERE) -> None:
     all_figures[part] = figures
     file.write_text(json.dumps(all_figures, indent=2, sort_keys=True) + "\n")
     (target / "logs").mkdir(exist_ok=True)
-    shutil.copy(work / part / "log.jsonl", target / "logs" / f"{part}.jsonl")
-    shutil.rmtree(work / part)
+    shutil.copy(work / part / LOG, target / "logs" / f"{part}.jsonl")
+    remove_checkpoint(work / part)
     print(json.dumps(figures, indent=2))
 
 
@@ -61,7 +63,8 @@ class BuildOptions:
 
     part: Annotated[Part, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
     """The part to build: text-encoder, vae, scorer, classifier, unet (which needs text-encoder and vae), unet-min-snr
-    (which trains that further), vae-decoder (which needs all of these) or gpt-mini."""
+    (which continues training the UNet), vae-decoder (which needs text-encoder, vae, unet, scorer and classifier) or
+    gpt-mini."""
     work: Path = Path("build")
     """Folder for checkpoints and logs."""
     target: Path = HERE

@@ -23,6 +23,7 @@ from tasks.errors import TaskError
 
 PROCESSES = 2  # for long trainings: on two cores they are faster than two threads of one process
 RESULT, ERROR = "result.json", "error.txt"
+CHECKPOINT, LOG, START = "checkpoint.pt", "log.jsonl", "start"
 
 
 @dataclass(frozen=True)
@@ -56,24 +57,24 @@ def pretrain(
 
     `loss_of_step(step)` draws its data from the step's number alone, so that a resumed build sees the same data as an
     uninterrupted one; `inputs` names all else that the loss depends on, such as a digest of the data: a checkpoint of
-    others or of another `Recipe` is refused.
+    other inputs or of another `Recipe` is refused.
     `probe` returns figures for the log. `averager` averages gradients over processes, of which one `writes` the
     checkpoint and the log: `folder/checkpoint.pt`, which the caller removes once the part is exported, and
     `folder/log.jsonl`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     training = _Training(model, recipe, inputs)
-    start, spent = training.resume(folder / "checkpoint.pt")
+    start, spent = training.resume(folder / CHECKPOINT)
     if start == 0 and writes:
-        (folder / "log.jsonl").unlink(missing_ok=True)
+        (folder / LOG).unlink(missing_ok=True)
     started = time.monotonic()
     steps = range(start, recipe.steps)
     for step in tqdm(steps, folder.name, initial=start, total=recipe.steps, mininterval=5, disable=not writes):
         loss = training.take_step(step, loss_of_step, averager)
         if writes and ((step + 1) % recipe.checkpointing_steps == 0 or step + 1 == recipe.steps):
             seconds = spent + time.monotonic() - started
-            _log(folder / "log.jsonl", step + 1, loss, seconds, training.probe_average(probe))
-            training.save(folder / "checkpoint.pt", step + 1, seconds)
+            _log(folder / LOG, step + 1, loss, seconds, training.probe_average(probe))
+            training.save(folder / CHECKPOINT, step + 1, seconds)
     training.ema.copy_to(model.parameters())
     return spent + time.monotonic() - started
 
@@ -83,12 +84,23 @@ def kept_start(folder: Path, work: Path) -> Path:
 
     For a part that trains weights further and then writes over them: a resumed build begins with the same ones.
     """
-    start = work / "start"
+    start = work / START
+    if start.exists() and not (work / CHECKPOINT).exists():  # nothing was trained from it, and `folder` may be newer
+        shutil.rmtree(start)
     if not start.exists():
         work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=work) as incomplete:
-            shutil.copytree(folder, Path(incomplete) / "start").rename(start)
+            shutil.copytree(folder, Path(incomplete) / START).rename(start)
     return start
+
+
+def remove_checkpoint(work: Path) -> None:
+    """Remove what a finished build leaves below `work`, and nothing else that may be there."""
+    for name in (CHECKPOINT, LOG):
+        (work / name).unlink(missing_ok=True)
+    shutil.rmtree(work / START, ignore_errors=True)
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 class _Training:
@@ -147,8 +159,8 @@ class _Training:
         if not file.exists():
             return 0, 0.0
         saved = torch.load(file, weights_only=True)
-        if saved["identity"] != self.identity:
-            raise TaskError(f"{file} is of another recipe or of other data: remove it to start again")
+        if saved.get("identity") != self.identity:
+            raise TaskError(f"{file} is of another recipe or of other data: remove '{file.parent}' to start again")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         return saved["step"], saved["seconds"]

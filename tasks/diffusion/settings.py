@@ -33,7 +33,8 @@ OPTION_HINTS = {  # options of diffusers' training scripts that have another nam
     "validation_prompt": "--task.validation-prompts takes one or several",
     "max_train_samples": "it is called --task.train-items here",
 }
-DEFAULTS = {"crop": "center", "random_flip": False, "caption_dropout": 0.1}  # where neither user nor card sets them
+# where neither user nor card sets them
+DEFAULTS = {"crop": "center", "random_flip": False, "caption_dropout": 0.1, "snr_gamma": "none"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ class DiffusionSettings(PretrainedSettings, ABC):
     """Share of training captions replaced by the empty one, for classifier-free guidance. Default: the base's card."""
     noise_offset: float = bounded(0.0, at_least=0, at_most=100)
     """Scale of noise that is constant over each channel, for darker and brighter pictures; usually 0.05 to 0.1."""
-    snr_gamma: float | None = bounded(None, above=0, at_most=LARGEST_ITEMS)
-    """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556). Default: no weights."""
+    snr_gamma: float | Literal["none"] | None = bounded(None, above=0, at_most=LARGEST_ITEMS, words=("none",))
+    """Weight the loss by min(SNR, gamma); 5 in the paper (Hang et al. 2023, arXiv 2303.09556); "none" weights nothing.
+    Default: the base's card, else none."""
     train_text_encoder: bool = False
     """Also adapt the text encoder (SDXL: both); text states are then computed in every training step."""
     validation_prompts: tuple[str, ...] = ()
@@ -207,6 +209,11 @@ class DiffusionSettings(PretrainedSettings, ABC):
         sampling = card_of(self.base).get("sampling", {})
         return self._with({**self.defaults, **sampling, **recommended(self.base, self.name, "task")})
 
+    def settings_of_card(self) -> Mapping[str, Any]:
+        from tasks.diffusion.model.cards import settings_of_own_card
+
+        return self._open(settings_of_own_card(self.base, self.name))
+
     def on_cpu(self) -> Self:
         from tasks.diffusion.model.cards import recommended
 
@@ -214,8 +221,12 @@ class DiffusionSettings(PretrainedSettings, ABC):
 
     def _with(self, values: Mapping[str, Any]) -> Self:
         """These settings with `values` for fields that are None."""
+        return replace(self, **self._open(values))
+
+    def _open(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Of `values`, those for fields that are None."""
         known = {f.name for f in fields(self)}
-        return replace(self, **{k: v for k, v in values.items() if k in known and getattr(self, k) is None})
+        return {name: value for name, value in values.items() if name in known and getattr(self, name) is None}
 
     def check_base(self) -> None:
         from tasks.diffusion.model.bases import check_name

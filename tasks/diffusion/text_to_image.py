@@ -83,6 +83,7 @@ class TextToImage(PreparedTask):
                 "guidance_scale": sampling.guidance_scale,
             },
             "prediction_type": self.base.prediction_type,
+            "snr_gamma": task.snr_gamma,
             "augmentation": {
                 "crop": task.crop,
                 "random_flip": task.random_flip,
@@ -130,7 +131,7 @@ class TextToImage(PreparedTask):
             plain,
             caption_dropout=value_of(task.caption_dropout),
             noise_offset=task.noise_offset,
-            snr_gamma=task.snr_gamma,
+            snr_gamma=None if task.snr_gamma == "none" else task.snr_gamma,
         )
 
     def batches(self, seed: int, start: int, size: int) -> Iterator[NoisyBatch]:

@@ -15,14 +15,14 @@ NOT_OF_THE_MODEL = (
     "learning_rates.json",
     "held_out.json",
     "figures.json",
-)  # their settings are in records
+)  # a run's fingerprint and its record have the settings that it takes from them
 
 
 def folder_revision(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:
     """Digest of the names and contents of the files that a library may load from a base's folder.
 
-    `patterns` select the files that it does load. The base's card is excluded: the settings that it recommends are part
-    of a run's configuration. Hidden files and folders never count.
+    `patterns` select the files that it does load. The base's card is excluded: a run's identity has the settings that
+    come from it. Hidden files and folders never count.
     """
     files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     return named_digest(folder, (file for file in files if _is_of_the_model(file, folder)))

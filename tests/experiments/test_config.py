@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -75,10 +75,10 @@ def test_a_searched_rate_comes_before_the_cards(monkeypatch, searched, card, giv
     assert (config.train.learning_rate, config.learning_rate_source) == (rate, source)
 
 
-@pytest.mark.parametrize(("steps", "warmup_steps"), [(100, 5), (400, 20), (4000, 20)])
+@pytest.mark.parametrize(("steps", "warmup_steps"), [(100, 5), (600, 30), (4000, 30)])
 def test_a_short_training_has_a_short_warmup(steps, warmup_steps):
     card = Pokemon().recommended("lora")
-    assert (card["steps"], card["warmup_steps"]) == (400, 20)
+    assert (card["steps"], card["warmup_steps"]) == (600, 30)
     assert RunConfig(Lora(), Pokemon(), Train(steps=steps)).resolved().train.warmup_steps == warmup_steps
     assert RunConfig(Lora(), Pokemon(), Train(steps=steps, warmup_steps=50)).resolved().train.warmup_steps == 50
 
@@ -92,7 +92,8 @@ def test_the_fingerprint_distinguishes_settings():
 
 
 def test_settings_added_later_do_not_rename_finished_runs(monkeypatch):
-    monkeypatch.setattr(Pokemon, "content_digests", lambda self: {})  # the settings alone, whatever the base holds
+    for what in ("content_digests", "settings_of_card"):  # the settings alone, whatever the base and its card hold
+        monkeypatch.setattr(Pokemon, what, lambda self: {})
     task = Pokemon(train_items=40, test_items=12, drift_items=10, num_inference_steps=2)
     train = Train(steps=4, batch_size=4, device="cpu", learning_rate=0.006, weight_decay=0.01)
     config = RunConfig(Lora(rank=2, alpha="rank"), task, train).resolved()
@@ -113,6 +114,22 @@ def test_a_default_that_a_later_release_changed_is_no_earlier_runs_value():
 
 def test_the_identity_has_the_size_even_at_its_default():
     assert RunConfig(Lora(alpha="rank"), Pokemon()).identity()["adapter"] == {"name": "lora", "rank": Lora().rank}
+
+
+def test_the_identity_has_what_the_bases_own_card_decides(tmp_path):
+    def identity(**settings: Any) -> dict[str, Any]:
+        return RunConfig(Lora(), Pokemon(base=str(tmp_path), **settings)).identity()["task"]
+
+    def recommend(**task: Any) -> None:
+        card = {"sampling": {"guidance_scale": 3.0}, "sd-pokemon": {"task": task}}
+        (tmp_path / "card.json").write_text(json.dumps(card))
+
+    assert set(identity()) == {"name", "base"}
+    recommend(test_items=40)
+    assert {"test_items": 40, "guidance_scale": 3.0}.items() <= identity().items()
+    given = identity(test_items=41)
+    recommend(test_items=41)
+    assert identity() == given
 
 
 def test_a_published_base_has_fewer_items_on_a_cpu(tmp_path):

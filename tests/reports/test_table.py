@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -237,9 +238,22 @@ def test_bases_of_different_names_are_shown_by_their_names_alone(tmp_path, capsy
         written = record(seed=seed, content=content, metrics={"kid": figure(100.0 + seed)})
         written["config"]["task"]["base"] = base
         write(tmp_path, written)
-    rows = [line for line in run(capsys, "table", "drawings", "--runs", tmp_path).splitlines() if "100.5" in line]
+    text = run(capsys, "table", "drawings", "--runs", tmp_path)
+    rows = [line for line in text.splitlines() if "100.5" in line]
     assert "gpt2" in rows[0]
-    assert "version" not in rows[0]
+    assert "version" not in text
+
+
+def test_a_version_of_the_base_is_compared_with_full_on_the_same_version(tmp_path, capsys):
+    for base, method, seed in product("ab", ("lora", "full"), range(3)):
+        if (base, method) != ("a", "full"):
+            content = {"adapter": {}, "task": {"base": base * 24}}
+            size, kid = (8, 300.0) if method == "lora" else (None, 200.0)
+            name = f"{base}-{method}-{seed}"
+            write(tmp_path, record(method, size, seed, kid + seed, content=content, fingerprint=name))
+    rows = [line for line in run(capsys, "table", "drawings", "--runs", tmp_path).splitlines() if "lora" in line]
+    assert ["worse" in row for row in rows[:2]] == ["bbbbbbbb" in row for row in rows[:2]]
+    assert any("bbbbbbbb" in row for row in rows[:2])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tasks.bundled.pictures import mixed_indices
-from tasks.bundled.pretraining import Recipe, average_gradients, kept_start, on_processes, pretrain
+from tasks.bundled.pretraining import Recipe, average_gradients, kept_start, on_processes, pretrain, remove_checkpoint
 from tasks.errors import TaskError
 
 RECIPE = Recipe(steps=12, learning_rate=1e-2, warmup_steps=2, checkpointing_steps=4, bf16=False)
@@ -42,7 +42,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
     with pytest.raises(Interrupted):
         train(tmp_path, until=6)
-    with pytest.raises(TaskError, match="of another recipe or of other data: remove it"):
+    with pytest.raises(TaskError, match="of another recipe or of other data: remove"):
         train(tmp_path, **change)
 
 
@@ -91,9 +91,27 @@ def test_a_resumed_build_trains_the_weights_that_it_began_with(tmp_path):
     weights.parent.mkdir()
     weights.write_text("before")
     start = kept_start(weights.parent, tmp_path / "work")
+    train(tmp_path / "work")
     weights.write_text("trained")  # the build exports, and is stopped before it ends
     assert kept_start(weights.parent, tmp_path / "work") == start
     assert (start / "weights").read_text() == "before"
+
+
+def test_weights_that_no_step_was_taken_from_are_copied_again(tmp_path):
+    weights = tmp_path / "part/weights"
+    weights.parent.mkdir()
+    weights.write_text("before")
+    start = kept_start(weights.parent, tmp_path / "work")
+    weights.write_text("built anew")
+    assert kept_start(weights.parent, tmp_path / "work") == start
+    assert (start / "weights").read_text() == "built anew"
+
+
+def test_a_finished_build_leaves_only_what_it_did_not_write(tmp_path):
+    train(tmp_path / "part")
+    (tmp_path / "part/model.safetensors").write_text("of another build")
+    remove_checkpoint(tmp_path / "part")
+    assert [file.name for file in (tmp_path / "part").iterdir()] == ["model.safetensors"]
 
 
 def test_the_first_process_answers():

@@ -12,6 +12,7 @@ from tasks.bundled import pictures
 from tasks.bundled.bundled_bases import SCORER
 from tasks.bundled.pretraining import Recipe, pretrain
 from tasks.bundled.recipes import contrastive
+from tasks.diffusion.worlds.drawing import SIZE
 
 RECIPE = Recipe(steps=6000, learning_rate=1e-3, weight_decay=0.05)
 EXPECTED = "50 to 70 minutes on one core"
@@ -29,7 +30,7 @@ def build(target: Path, work: Path) -> dict:
     text |= dict(max_position_embeddings=contrastive.POSITIONS, vocab_size=len(tokenizer))
     text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vision = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=4)
-    vision |= dict(image_size=64, patch_size=8)
+    vision |= dict(image_size=SIZE, patch_size=8)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
     tokens = contrastive.tokens_of(tokenizer, training.captions)
     probes = contrastive.probe_sets()
@@ -55,7 +56,7 @@ def build(target: Path, work: Path) -> dict:
     with torch.no_grad():
         figures = probe()
     processor = CLIPImageProcessorPil(
-        size={"height": 64, "width": 64}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"height": SIZE, "width": SIZE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     model.half().save_pretrained(target / SCORER.name)
     CLIPProcessor(processor, tokenizer).save_pretrained(target / SCORER.name)

@@ -103,6 +103,7 @@ def _train(
         return diffusion_loss(unet, scheduler, moments[index].float(), text, phase.snr_gamma)
 
     def probe() -> dict[str, float]:
+        """Losses without weights, which compare with those of every phase."""
         results = {}
         for name, (encoded, text) in probes.items():
             torch.manual_seed(0)

@@ -2,7 +2,7 @@
 
 The weights take effort from what noise hides anyway, for what a picture shows.
 
-`python -m tasks.bundled.build unet-min-snr`, 1 to 2 hours on two cores, after unet and before vae-decoder.
+`python -m tasks.bundled.build unet-min-snr`, 1 to 2 hours on two cores, after unet; build vae-decoder after it.
 """
 
 from pathlib import Path

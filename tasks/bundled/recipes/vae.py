@@ -16,6 +16,7 @@ from tasks.bundled.icon_pictures import icon_pictures
 from tasks.bundled.icons import held_out_names, trained_names
 from tasks.bundled.pretraining import PROCESSES, Recipe, average_gradients, channels_last, on_processes, pretrain
 from tasks.bundled.recipes.principal_latents import principal_latents
+from tasks.diffusion.worlds.drawing import SIZE
 
 RECIPE = Recipe(steps=4000, learning_rate=1.5e-3, weight_decay=0.0)
 EXPECTED = "55 to 100 minutes on two cores"
@@ -51,7 +52,7 @@ def make_vae() -> Any:
         layers_per_block=1,
         latent_channels=TRAINED_CHANNELS,
         norm_num_groups=8,
-        sample_size=64,
+        sample_size=SIZE,
         mid_block_add_attention=False,
         scaling_factor=1.0,
     )

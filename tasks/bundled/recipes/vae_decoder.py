@@ -1,6 +1,6 @@
 """The bundled VAE's decoder, trained further on latents as the UNet leaves them: it hides the UNet's small errors.
 
-`python -m tasks.bundled.build vae-decoder`, 15 to 60 minutes on two cores, after all other parts of pictures. The
+`python -m tasks.bundled.build vae-decoder`, 15 to 60 minutes on two cores, after the UNet, scorer and classifier. The
 encoder stays, and with it what the UNet learned. A second build trains the decoder further: the bundled one was built
 after unet and again after unet-min-snr.
 """

@@ -85,6 +85,12 @@ def card_of(base: str) -> dict[str, Any]:
     return read_card(file) if file.is_file() else published_card(base)
 
 
+def settings_of_own_card(base: str, task: str) -> dict[str, Any]:
+    """The task settings in the base's own `card.json`; none for a base that takes the published recipes."""
+    file = bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
+    return card_of(base).get("sampling", {}) | recommended(base, task, "task") if file.is_file() else {}
+
+
 def published_card(base: str) -> dict[str, Any]:
     """The card of the base's kind."""
     return CARDS.get(pipeline_of(base), PUBLISHED_CARD)

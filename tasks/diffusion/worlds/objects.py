@@ -1,4 +1,4 @@
-"""The drawn world on which the bundled Stable Diffusion is pretrained: everyday objects."""
+"""The drawn world on which, beside icons, the bundled Stable Diffusion is pretrained: everyday objects."""
 
 import math
 from typing import ClassVar

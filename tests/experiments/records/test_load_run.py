@@ -73,10 +73,10 @@ def test_a_grid_with_its_settings(pictures, monkeypatch, tmp_path, capsys):
     run_command(monkeypatch, sample.main, *words, "--output", tmp_path / "a.png")
     assert capsys.readouterr().out.strip() == str(tmp_path / "a.png")
     facts = json.loads(Image.open(tmp_path / "a.png").text[sample.METADATA])  # type: ignore[attr-defined]
-    card = load_run(pictures.path).base.sampling
+    evaluated = load_run(pictures.path).record["facts"]["sampling"]
     assert facts["prompts"] == [PROMPT]
     assert (facts["seed"], facts["num_inference_steps"]) == (3, 2)
-    assert facts["guidance_scale"] == card["guidance_scale"]
+    assert facts["guidance_scale"] == evaluated["guidance_scale"]
     base, tuned = facts["rows"]
     assert base["label"] == "base"
     assert (tuned["run"], tuned["scale"]) == (str(pictures.path), 1.0)

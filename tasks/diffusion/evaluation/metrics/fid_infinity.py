@@ -31,7 +31,7 @@ def extrapolated_frechet_distance(first: Tensor, second: Tensor) -> float:
 
     Both sets shrink by the same share: here the real pictures are as few as the generated ones, and the bias of either
     falls as 1/n. Sets of one size shrink by the same rows, whose pictures may have the same caption. The bias is linear
-    in 1/n once n is well above d: of 500 pictures in 1,280 features, a fifth to a third of it is left.
+    in 1/n once n is well above d: of 500 pictures in 1,280 features a third of it is left, of 250 a half.
     """
     import numpy as np
     import torch

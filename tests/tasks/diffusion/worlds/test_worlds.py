@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.diffusion.worlds import REVISION
+from tasks.diffusion.worlds.character import Character
 from tasks.diffusion.worlds.creatures import Creatures
 from tasks.diffusion.worlds.drawing import SIZE
 from tasks.diffusion.worlds.objects import Objects
@@ -50,12 +51,13 @@ def test_a_sixth_of_the_creatures_is_held_out_and_never_drawn_for_training():
     assert all(world.held_out(world.example(1, i, held_out=True).attributes) for i in range(100))
 
 
-CHECKSUMS = {"drawings-64": [187.8, 77.3, 106.1, 125.7, 166.6, 141.5, 51.7, 101.1]}
+CHECKSUMS = {"drawings-64": [187.8, 77.3, 106.1, 125.7, 166.6, 141.5, 51.7, 101.1, 179.7, 146.8, 157.1, 13.9]}
 
 
 def test_the_revision_names_these_drawings():
     """If drawings changed on purpose, change `REVISION` too: records of others keep apart."""
-    drawn = np.stack([world.example(0, index).pixels for world in WORLDS for index in range(4)]).reshape(8, -1)
+    drawn = np.stack([world.example(0, index).pixels for world in (*WORLDS, Character()) for index in range(4)])
+    drawn = drawn.reshape(len(drawn), -1)
     projection = np.random.default_rng(0).standard_normal(drawn.shape[1]) / np.sqrt(drawn.shape[1])
     # ten changed pixels change it by about 5, other rounding of all edges by less than 0.5
     np.testing.assert_allclose(drawn @ projection, CHECKSUMS[REVISION], atol=1)
