@@ -55,7 +55,8 @@ def test_runs_of_one_evaluation_are_averaged(tmp_path):
 def test_changed_data_under_one_name_is_another_evaluation(tmp_path):
     for seed, base in enumerate((1000.0, 2000.0)):
         run(tmp_path, "birds", seed, base, content={"data": f"digest-{seed}"})
-    assert [(each.value, each.settings) for each in of(tmp_path)] == [(1000, "data digest-0"), (2000, "data digest-1")]
+    expected = [(1000, "data version digest-0"), (2000, "data version digest-1")]
+    assert [(each.value, each.settings) for each in of(tmp_path)] == expected
 
 
 def test_all_views_show_each_value_and_no_mean(two_data, tmp_path, capsys):

@@ -133,6 +133,6 @@ def test_a_plan_of_a_base_on_the_hub_fetches_no_weights(monkeypatch):
         return Snapshot(bundled_bases.FOLDERS[bundled_bases.STABLE_DIFFUSION], name, "revision")
 
     monkeypatch.setattr("tasks.pretrained.hub.fetch", fetch)
-    assert configurations("someone/some-model")["unet"]["in_channels"] == 16
+    assert configurations("someone/some-model")["unet"]["in_channels"] == 8
     assert requested
     assert not any(file.endswith((".safetensors", ".bin")) for file in requested)
