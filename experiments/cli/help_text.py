@@ -43,7 +43,10 @@ def _is_empty(value: Any) -> bool:
 
 def _metavar(hint: Any) -> str:
     """How help names the values of `hint`, a union with None."""
-    (kind,) = [each for each in get_args(hint) if each is not type(None)]
+    return "|".join(_kind_text(kind) for kind in get_args(hint) if kind is not type(None))
+
+
+def _kind_text(kind: Any) -> str:
     if kind is bool or get_origin(kind) is Literal:
         return "{" + ",".join(map(str, get_args(kind) or (True, False))) + "}"
     if get_origin(kind) is tuple:

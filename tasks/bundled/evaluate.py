@@ -23,7 +23,7 @@ BUNDLED = ("sd-pokemon", "sd-dreambooth", "e2e", "style", "sft")
 class EvaluateOptions:
     """Measure the untuned base of tasks at their default settings, on the CPU, and write the files that are shipped.
 
-    About 3 minutes for sd-pokemon on two quiet cores, 1 minute for each of the others.
+    About 2 minutes for sd-pokemon on two quiet cores, 1 minute for each of the others.
     """
 
     tasks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[TASK ...]")] = BUNDLED
