@@ -161,7 +161,7 @@ class RunConfig:
             }
             for part, settings in self.as_record().items()
         }
-        identity["task"] |= self.task.settings_of_card()
+        identity["task"].update(self.task.settings_of_card())
         if self.train.warmup_steps is None and any(getattr(self.train, length) is not None for length in LENGTHS):
             card = _with_length(self._card())  # it decides the warmup (`for_items`)
             identity["train"]["warmup_steps"] = {name: card[name] for name in ("warmup_steps", *LENGTHS)}
