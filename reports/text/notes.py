@@ -122,9 +122,10 @@ INTERVALS = {
 def warnings(groups: Sequence[RunGroup], metrics: Iterable[str]) -> list[str]:
     """One sentence for everything that differs between runs but must agree for a fair comparison."""
     runs = [run for group in groups for run in group.finished]
-    lines = [line for what, read in MUST_AGREE.items() if (line := mixture_warning(what, [read(run) for run in runs]))]
+    must_agree = {what: [read(run) for run in runs] for what, read in MUST_AGREE.items()}
     versions = [settings_text(versions_of(group)) or None for group in groups for _ in group.finished]
-    lines += [line for line in [mixture_warning("versions of the base or of the data", versions)] if line]
+    must_agree["versions of the base or of the data"] = versions
+    lines = [line for what, values in must_agree.items() if (line := mixture_warning(what, values))]
     dirty = sum(bool(run.record.git and run.record.git.dirty) for run in runs)
     if dirty:
         lines.append(f"Warning: {dirty} of {len(runs)} runs were made with uncommitted changes.")

@@ -26,13 +26,17 @@ SHEET = "samples.png"
 NAMES = 100  # of icons, among which the scorer chooses
 
 
-def figures(target: Path) -> dict[str, Any]:
-    """What samples show, at the card's settings; `target` is the folder of all parts.
+def load_base(target: Path) -> StableDiffusion:
+    """The base in `target`, the folder of all parts."""
+    return bases.load(str(target / STABLE_DIFFUSION), CPU)
+
+
+def figures(base: StableDiffusion, target: Path) -> dict[str, Any]:
+    """What samples show, at the card's settings, to the scorer and the classifier in `target`.
 
     Attributes that the classifier finds in 500 objects, and their KID; R@1 by the scorer of 100 names of icons, beside
     that of real pictures of the same names.
     """
-    base = bases.load(str(target / STABLE_DIFFUSION), CPU)
     real = pictures.drawn(Objects(), 500, pictures.PROBE_SEED, full_caption=True)
     sampled = samples(base, real.captions)
     found = AttributeClassifier.load(target / CLASSIFIER.name).predict(sampled, "objects")
@@ -50,9 +54,8 @@ def figures(target: Path) -> dict[str, Any]:
     return results
 
 
-def write_sheet(target: Path) -> None:
+def write_sheet(base: StableDiffusion, target: Path) -> None:
     """SHEET, 8 x 8 samples: three rows of objects, four of icons' names, one of names held out from training."""
-    base = bases.load(str(target / STABLE_DIFFUSION), CPU)
     objects = pictures.drawn(Objects(), 24, pictures.PROBE_SEED, full_caption=True)
     sheet = samples(base, [*objects.captions, *named_icons(32, False).captions, *named_icons(8, True).captions])
     rows = torch.cat([torch.cat([*row], dim=2) for row in sheet.split(8)], dim=1)

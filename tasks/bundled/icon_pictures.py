@@ -13,6 +13,7 @@ from PIL import Image
 
 from tasks.bundled.icons import Icon, icons
 from tasks.bundled.pictures import PictureSet
+from tasks.bundled.pretraining import PROCESSES
 from tasks.diffusion.worlds.drawing import BACKGROUNDS, SIZE, Colour
 
 ICON_BACKGROUNDS: dict[str, Colour] = BACKGROUNDS | {
@@ -77,7 +78,7 @@ def _english():
 @cache
 def _rasters() -> list[np.ndarray]:
     """Every icon, uint8 (128, 128, 4) with transparency."""
-    with Pool(2) as pool:
+    with Pool(PROCESSES) as pool:
         return pool.map(raster, [icon.svg for icon in icons()], chunksize=100)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.bundled.pretraining import PROCESSES
 from tasks.cache import digest, tensor_digest
 from tasks.diffusion.data import openmoji
 from tasks.diffusion.worlds.creatures import Creatures
@@ -63,7 +64,7 @@ def drawn(
     world: DrawnWorld, count: int, seed: int, held_out: bool | None = None, full_caption: bool = False
 ) -> PictureSet:
     jobs = [(world, seed, index, held_out, full_caption) for index in range(count)]
-    with Pool(2) as pool:
+    with Pool(PROCESSES) as pool:
         drawings = pool.map(_draw, jobs, chunksize=500)
     pixels = torch.from_numpy(np.stack([drawing.pixels for drawing in drawings])).permute(0, 3, 1, 2).contiguous()
     return PictureSet(pixels, [drawing.caption for drawing in drawings], [drawing.attributes for drawing in drawings])

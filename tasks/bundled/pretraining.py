@@ -69,7 +69,7 @@ def pretrain(
         (folder / LOG).unlink(missing_ok=True)
     started = time.monotonic()
     steps = range(start, recipe.steps)
-    for step in tqdm(steps, folder.name, initial=start, total=recipe.steps, mininterval=5, disable=not writes):
+    for step in tqdm(steps, folder.name, initial=start, total=recipe.steps, disable=not writes):
         loss = training.take_step(step, loss_of_step, averager)
         if writes and ((step + 1) % recipe.checkpointing_steps == 0 or step + 1 == recipe.steps):
             seconds = spent + time.monotonic() - started

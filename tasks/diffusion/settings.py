@@ -204,15 +204,14 @@ class DiffusionSettings(PretrainedSettings, ABC):
 
     def filled(self) -> Self:
         """These settings with the card's values for fields that the user left out."""
-        from tasks.diffusion.model.cards import card_of, recommended
+        from tasks.diffusion.model.cards import task_settings
 
-        sampling = card_of(self.base).get("sampling", {})
-        return self._with({**self.defaults, **sampling, **recommended(self.base, self.name, "task")})
+        return self._with({**self.defaults, **task_settings(self.base, self.name)})
 
     def settings_of_card(self) -> Mapping[str, Any]:
-        from tasks.diffusion.model.cards import settings_of_own_card
+        from tasks.diffusion.model.cards import own_card, task_settings
 
-        return self._open(settings_of_own_card(self.base, self.name))
+        return self._for_open_fields(task_settings(self.base, self.name)) if own_card(self.base).is_file() else {}
 
     def on_cpu(self) -> Self:
         from tasks.diffusion.model.cards import recommended
@@ -221,9 +220,9 @@ class DiffusionSettings(PretrainedSettings, ABC):
 
     def _with(self, values: Mapping[str, Any]) -> Self:
         """These settings with `values` for fields that are None."""
-        return replace(self, **self._open(values))
+        return replace(self, **self._for_open_fields(values))
 
-    def _open(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _for_open_fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Of `values`, those for fields that are None."""
         known = {f.name for f in fields(self)}
         return {name: value for name, value in values.items() if name in known and getattr(self, name) is None}

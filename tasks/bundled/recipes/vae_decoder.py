@@ -33,8 +33,9 @@ def build(target: Path, work: Path) -> dict:
     needed = [folder_revision(folder) for folder in (start, *(mini / part for part in UNET_PARTS))]
     inputs = " ".join([*needed, *(part.digest for part in sets), str((BATCH, NOISE, SAMPLING_STEPS, LAST))])
     trained = on_processes(_train, start, pixels, [len(part) for part in sets], inputs, mini, work)
-    base_samples.write_sheet(target)
-    return trained | figures(load_vae(mini / "vae").eval()) | {"samples": base_samples.figures(target)}
+    base = base_samples.load_base(target)
+    base_samples.write_sheet(base, target)
+    return trained | figures(load_vae(mini / "vae").eval()) | {"samples": base_samples.figures(base, target)}
 
 
 def _train(

@@ -81,14 +81,18 @@ def recommended(base: str, task: str, part: str) -> dict[str, Any]:
 
 def card_of(base: str) -> dict[str, Any]:
     """What the base recommends: its own `card.json`, or the card of its kind if it has none."""
-    file = bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
+    file = own_card(base)
     return read_card(file) if file.is_file() else published_card(base)
 
 
-def settings_of_own_card(base: str, task: str) -> dict[str, Any]:
-    """The task settings in the base's own `card.json`; none for a base that takes the published recipes."""
-    file = bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
-    return card_of(base).get("sampling", {}) | recommended(base, task, "task") if file.is_file() else {}
+def own_card(base: str) -> Path:
+    """The base's own card, if there is such a file."""
+    return bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
+
+
+def task_settings(base: str, task: str) -> dict[str, Any]:
+    """What the base's card recommends for sampling and for a task."""
+    return card_of(base).get("sampling", {}) | recommended(base, task, "task")
 
 
 def published_card(base: str) -> dict[str, Any]:

@@ -51,6 +51,14 @@ def test_known_effects_are_found(sweep):
     assert alpha.p > 0.05
 
 
+def test_versions_of_the_base_are_not_fitted_together(tmp_path):
+    for rank, rate, base in itertools.product(RANKS, RATES, "ab"):
+        content = {"adapter": {}, "task": {"base": base * 24}}
+        write(tmp_path, grid_record(rank, rate, 20.0 + rank, content=content, fingerprint=f"{rank}-{rate}-{base}"))
+    with pytest.raises(ReportError, match="several versions of the base or of the data"):
+        main_effects(build(collect(tmp_path), "drawings"))
+
+
 def test_shares_are_those_of_the_variance(sweep):
     """The effects are balanced, so each has its own variance: 6 of the rate, .5 of the rank, .09 of the noise."""
     shares = {effect.setting: effect.share for effect in model_of(sweep).effects}
