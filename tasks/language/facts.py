@@ -39,13 +39,13 @@ class Facts(LanguageSettings, Task, name="facts"):
         "seed": "--task.facts-seed draws the pairs, --train.seed initialisation and order",
     }
 
-    pairs: int = bounded(1000, at_least=2, at_most=LARGEST_ITEMS)
+    pairs: int = bounded(500, at_least=2, at_most=LARGEST_ITEMS)
     """N, the number of pairs. Bits recalled grow with it until the adapter is full."""
     key_tokens: int = bounded(3, at_least=1, at_most=1000)
     """Length of a key: random tokens of the base's vocabulary."""
     value_tokens: int = bounded(8, at_least=1, at_most=1000)
     """Length of a value."""
-    symbols: int = bounded(64, at_least=2, at_most=LARGEST_ITEMS)
+    symbols: int = bounded(1024, at_least=2, at_most=LARGEST_ITEMS)
     """Number of different tokens in values. A value has value-tokens * log2(symbols) bits."""
     facts_seed: int = bounded(0, at_least=0, at_most=2**32)
     """Seed of the pairs, which all runs share."""

@@ -23,6 +23,7 @@ from tasks.diffusion.pokemon import Pokemon
 from tasks.errors import TaskError
 from tasks.language.style import Style
 from tests.tasks.diffusion.tiny_base import CARD, write_base
+from tests.tasks.language.conftest import text_file, tiny_base  # noqa: F401  (fixtures)
 
 CPU = torch.device("cpu")
 SMALL: Any = {"test_items": 2, "drift_items": 2}
@@ -36,6 +37,12 @@ def base(tmp_path_factory) -> str:
     folder = write_base(tmp_path_factory.mktemp("base") / "tiny")
     (folder / "card.json").write_text(json.dumps(CARD))
     return str(folder)
+
+
+@pytest.fixture
+def texts(tiny_base, text_file) -> Style:  # noqa: F811
+    """Of a small base: on a CPU without instructions for bf16, a run of gpt-mini takes a minute and a half."""
+    return replace(STYLE, base=tiny_base, data=text_file)
 
 
 def resolved(task, method="lora", **train):
@@ -98,10 +105,10 @@ def test_quantised_bases_need_bitsandbytes_and_cuda(monkeypatch):
 
 @pytest.mark.parametrize("task", ["pictures", "texts"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_in_bf16(method, task, base, tmp_path):
+def test_a_run_in_bf16(method, task, base, texts, tmp_path):
     """Trained, evaluated and saved; the figures are those of fp32 within the dtype's rounding."""
     pictures = Pokemon(base=base, train_items=4, validation_items=2, **SMALL)
-    task = {"pictures": pictures, "texts": STYLE}[task]
+    task = {"pictures": pictures, "texts": texts}[task]
     adapter = adapter_registry()[method]()
     half, whole = (
         run(adapter, task, replace(BF16, mixed_precision=precision), runs=tmp_path) for precision in ("bf16", "no")
@@ -118,10 +125,10 @@ def test_a_run_in_bf16(method, task, base, tmp_path):
     half.load()  # onto the base in fp32
 
 
-def test_the_bases_figures_are_cached_by_precision():
-    prepared = replace(STYLE, base_precision="bf16").prepare(CPU)
+def test_the_bases_figures_are_cached_by_precision(texts):
+    prepared = replace(texts, base_precision="bf16").prepare(CPU)
     assert precision_key(prepared) == {"compute": "bf16", "weights": ["bfloat16"]}
-    whole = STYLE.prepare(CPU)
+    whole = texts.prepare(CPU)
     assert precision_key(whole) == {}
     figures = []
     with computing_in(whole, "bf16"):
@@ -132,13 +139,13 @@ def test_the_bases_figures_are_cached_by_precision():
     assert figures == pytest.approx([figures[-1]] * 3, rel=0.01)
 
 
-def test_a_sweep_in_bf16_gives_each_method_its_base(tmp_path):
+def test_a_sweep_in_bf16_gives_each_method_its_base(texts, tmp_path):
     """A prepared task is shared between runs: full fine-tuning's base is in fp32, LoRA's in bf16."""
     adapters = [Lora(), FullFinetuning(), Lora(rank=2)]
-    together = sweep(adapters, STYLE, train=BF16, runs=tmp_path / "together")
+    together = sweep(adapters, texts, train=BF16, runs=tmp_path / "together")
     assert [record.data["precision"]["base"] for record in together] == ["bf16", "fp32", "bf16"]
     for adapter, record in zip(adapters, together, strict=True):
-        alone = run(adapter, STYLE, BF16, runs=tmp_path / "alone")
+        alone = run(adapter, texts, BF16, runs=tmp_path / "alone")
         assert alone.figure("validation_loss").value == record.figure("validation_loss").value
 
 
@@ -150,10 +157,10 @@ def test_class_pictures_are_cached_by_precision(base):
     assert not torch.equal(half.class_pictures().pixels, whole.class_pictures().pixels)
 
 
-def test_truncations_of_a_run_in_bf16(tmp_path):
+def test_truncations_of_a_run_in_bf16(texts, tmp_path):
     from experiments.updates.truncation import truncate
 
-    record = run(Lora(rank=4), STYLE, replace(BF16, steps=6, learning_rate=1e-2), runs=tmp_path)
+    record = run(Lora(rank=4), texts, replace(BF16, steps=6, learning_rate=1e-2), runs=tmp_path)
     whole = next(iter(truncate(record.folder, [4])))
     assert whole.figure("validation_loss").value == pytest.approx(record.figure("validation_loss").value, rel=5e-3)
 
