@@ -1,1 +1,0 @@
-"""Published models: one JSON file each with hub repositories and configuration, read by `shapes`."""
