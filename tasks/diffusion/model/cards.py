@@ -86,7 +86,7 @@ def card_of(base: str) -> dict[str, Any]:
 
 
 def own_card(base: str) -> Path:
-    """The base's own card, if there is such a file."""
+    """Where the base's own card lies, if it has one."""
     return bundled_bases.FOLDERS.get(base, Path(base)) / bundled_bases.CARD
 
 

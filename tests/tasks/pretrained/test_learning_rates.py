@@ -114,7 +114,8 @@ def test_every_shipped_rate_is_better_than_close_neighbours_after_a_whole_run(ba
         losses = {trial["learning_rate"]: trial["validation_loss"] for trial in search["trials"]}
         known = [loss for loss in losses.values() if loss is not None]
         assert losses[search["chosen"]] == min(known)
+        assert min(losses) < search["chosen"] < max(losses)
         below = max(rate for rate in losses if rate < search["chosen"])
         above = min(rate for rate in losses if rate > search["chosen"])
         assert above / below < 3.01  # a factor of sqrt(3) to each side
-        assert search["share"] == 1
+        assert (len(losses) >= 5, search["share"]) == (True, 1)
