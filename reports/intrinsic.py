@@ -84,6 +84,7 @@ class GoalRecord(msgspec.Struct, frozen=True):
     n: int | None = None
     unit: str | None = None
     extractor: str | None = None
+    run: str | None = None  # None if the value is known without a run
 
 
 class SeedRecord(msgspec.Struct, frozen=True):
@@ -123,11 +124,13 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
     @property
     def _target(self) -> str:
         share = f"{100 * self.threshold:g} %"
+        of_a_run = any(seed.goal.run for seed in self.measured)
+        goal = f"the {self.goal} run of that seed" if of_a_run else self.goal
         if self.of == "performance":
-            return f"is {share} of the value of its {self.goal} run, as Aghajanyan et al. (2020) define d90."
+            return f"is {share} of the value of {goal}, as Aghajanyan et al. (2020) define d90."
         return (
-            f"lies {share} of the way from the untuned base to the {self.goal} run of that seed; the d90 of Aghajanyan "
-            "et al. (2020), a share of performance, is another figure (--of performance)."
+            f"lies {share} of the way from the untuned base to {goal}; the d90 of Aghajanyan et al. (2020), a share of "
+            "performance, is another figure (--of performance)."
         )
 
     @property

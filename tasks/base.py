@@ -73,7 +73,8 @@ class Metric:
 
     `needs` names the packages and programs that compute it (for example "nltk" or "java"). An `ImageMetric`'s needs
     name what an evaluation must provide instead (for example "10 pictures"). Raise `version` whenever the computation
-    changes: the base's cached evaluation is keyed by it, and by the releases of what is needed.
+    changes: the base's cached evaluation is keyed by it, and by the releases of what is needed. `perfect` is the value
+    of a model that has learned everything, with that model's name, where it is known: the task was planted.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Metric:
     meaning: str
     needs: tuple[str, ...] = ()
     version: int = 1
+    perfect: tuple[str, float] | None = None
 
     def figure(
         self, value: float, n: int, extractor: str, low: float | None = None, high: float | None = None, **more: Any

@@ -23,8 +23,11 @@ OF_TRAINING = ("memory", "flops", "throughput", "communication", "training")  # 
 
 
 def trained_before(config: RunConfig, folder: RunFolder) -> RunFolder | None:
-    """A finished run beside `folder` whose training is that of `config`, if `config` has another evaluation."""
-    if not config.task.evaluation_settings:
+    """A finished run beside `folder` whose training is that of `config`, if `config` has another evaluation.
+
+    There is none for a run that evaluates during training: its curve belongs to its evaluation.
+    """
+    if not config.task.evaluation_settings or config.train.evaluate_every is not None:
         return None
     files = [file for file in sorted(folder.path.parent.glob(f"*/{CONFIG}")) if file.parent != folder.path]
     others = (RunFolder(file.parent) for file in files if _has_training(file, config))

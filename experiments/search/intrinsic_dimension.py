@@ -21,7 +21,15 @@ from experiments.planning.expected_time import expected_time
 from experiments.precision import compute_of, computing_in
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
-from experiments.search.size_search import Goal, SizedMethod, SizeSearch, SizeSearches, run_goals, size_field
+from experiments.search.size_search import (
+    KnownGoal,
+    RunGoal,
+    SizedMethod,
+    SizeSearch,
+    SizeSearches,
+    run_goals,
+    size_field,
+)
 from experiments.sweeping.jobs import RunJob
 from experiments.training.settings import LARGEST_SEED
 
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from adapters.base import Adapter
     from experiments.sweeping.local_launcher import Launcher
 
+FULL = "full"
 GRID_FACTOR_OF_OTHERS = 4
 COUNTED_RANGE: dict[str, Any] = {"smallest": 10, "factor": 10.0, "resolution": 4.0}  # of a number of parameters
 SMALL_RANGE: dict[str, Any] = {"smallest": 1, "factor": 2.0, "resolution": 1.5}  # of a rank, a width, a length
@@ -71,8 +80,8 @@ class IntrinsicSettings:
     """Further methods to search for the smallest size with the same quality, over powers of 4."""
     other_largest: int = bounded(64, at_least=1, at_most=LARGEST_COUNT)
     """Upper end of the search range of --other-methods."""
-    goal: str = "full"
-    """The method that defines 100 %."""
+    goal: str | None = None
+    """The method that defines 100 %. Default: full; for the recovered effect of a planted task, the teacher."""
 
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
@@ -112,17 +121,19 @@ def intrinsic_dimension(
     settings = settings.for_method(config.adapter)
     config = replace(config, task=config.resolved().task)  # on a CPU the runs may use a smaller task
     metric = settings.metric or config.task.primary_metric
+    settings = replace(settings, goal=_goal_name(config, settings, metric))
     _check_performance(config, settings, metric)
-    methods, device = plan_searches(config, settings, metric)
-    most = len(settings.seeds) * (1 + sum(method.bisection.steps_left() for method in methods))
+    methods, base, device = plan_searches(config, settings, metric)
+    goals_to_run = 0 if settings.goal is None else 1
+    most = len(settings.seeds) * (goals_to_run + sum(method.bisection.steps_left() for method in methods))
     print(f"at most {most} runs in {len(settings.seeds)} seeds; runs that have finished before are reused", flush=True)
     if expected := expected_time(most * [config.resolved()], runs):
         print(f"one after the other they would take {expected}", flush=True)
-    goals = goals_of(config, settings, metric, runs)
-    run_goals(goals, launcher)
+    goals = goals_of(config, settings, metric, base, runs)
+    run_goals([goal for goal in goals if isinstance(goal, RunGoal)], launcher)
     seeds = {goal: goal.as_record() for goal in goals}
     searches = [
-        SizeSearch(method, goal, seeds[goal]["target"], method.bisection)
+        SizeSearch(method, goal, seeds[goal]["target"], runs, method.bisection)
         for goal in goals
         if "target" in seeds[goal]
         for method in methods
@@ -137,7 +148,7 @@ def intrinsic_dimension(
         "better": config.task.all_metrics()[metric].better,
         "threshold": settings.threshold,
         "of": settings.of,
-        "goal": settings.goal,
+        "goal": goals[0].name,
         "settings": config.identity() | {"options": settings.as_record()},
         "seeds": list(seeds.values()),
         "curves": [_combined(method, searches) for method in methods],
@@ -145,11 +156,26 @@ def intrinsic_dimension(
     }
 
 
-def goals_of(config: RunConfig, settings: IntrinsicSettings, metric: str, runs: Path) -> list[Goal]:
-    """The goal of each seed: a run of the goal's method, with the learning rate that the base recommends for it."""
-    method, train = registered(adapter_registry(), settings.goal, "method"), replace(config.train, learning_rate=None)
+def _goal_name(config: RunConfig, settings: IntrinsicSettings, metric: str) -> str | None:
+    """The method that defines 100 %; None if the metric's value for a model that has learned everything does."""
+    decides = config.task.all_metrics().get(metric)
+    known = decides is not None and decides.perfect is not None
+    return settings.goal or (None if known else FULL)
+
+
+def goals_of(
+    config: RunConfig, settings: IntrinsicSettings, metric: str, base: Figure, runs: Path
+) -> Sequence[RunGoal | KnownGoal]:
+    """The goal of each seed: a run of the goal's method, with the learning rate that the base recommends for it, or
+    the metric's value for a model that has learned everything. `base` is the untuned base's figure.
+    """
+    decides, alike = config.task.all_metrics()[metric], (settings.threshold, settings.of)
+    if settings.goal is None:
+        return [KnownGoal(decides, *alike, seed, base) for seed in settings.seeds]
+    method = registered(adapter_registry(), settings.goal, "method")
+    train = replace(config.train, learning_rate=None)
     configs = [RunConfig(method(), config.task, replace(train, seed=seed)).resolved() for seed in settings.seeds]
-    return [Goal(RunJob(goal, runs), metric, settings.threshold, settings.of) for goal in configs]
+    return [RunGoal(decides, *alike, goal.train.seed, RunJob(goal, runs)) for goal in configs]
 
 
 def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: str) -> None:
@@ -161,8 +187,10 @@ def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: s
         )
 
 
-def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -> tuple[list[SizedMethod], str]:
-    """What is searched, and the device of the runs. Raises UsageError if the task does not measure the metric."""
+def plan_searches(
+    config: RunConfig, settings: IntrinsicSettings, metric: str
+) -> tuple[list[SizedMethod], Figure, str]:
+    """What is searched, the untuned base's figure, and the device of the runs. Raises UsageError if the task does not measure the metric."""
     from experiments.process.device import device_of
     from experiments.session import base_evaluation
 
@@ -179,7 +207,7 @@ def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -
             f"these settings do not measure {metric}{did_you_mean(metric, figures)}, which decides: give more "
             f"--task.test-items, or --metric with one of {', '.join(sorted(figures))}"
         )
-    return methods, str(device)
+    return methods, figures[metric], str(device)
 
 
 def _variants_to_search(config: RunConfig, settings: IntrinsicSettings, backbone: Backbone) -> list[SizedMethod]:

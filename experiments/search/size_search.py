@@ -5,6 +5,7 @@ Every measured size is an ordinary run, so its record is reused by later searche
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,11 @@ from experiments.search.curve_shape import shape
 from experiments.sweeping.jobs import Job, RunJob
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adapters.base import Adapter
     from experiments.sweeping.local_launcher import Ended, Launcher
+    from tasks.base import Figure, Metric
 
 SEARCHED = {  # sources of a learning rate (`RunConfig.learning_rate_source`), in words
     "search": "at sizes that were searched",
@@ -85,28 +89,33 @@ def size_field(adapter: Adapter) -> str:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What the runs of one seed are compared with: a run of the goal's method, and the metric that decides."""
+class Goal(ABC):
+    """What the runs of one seed are compared with, and the metric that decides."""
 
-    run: RunJob
-    metric: str
+    metric: Metric
     threshold: float
-    of: str = "gain"  # or "performance"
+    of: str  # "gain" or "performance"
+    seed: int
 
     @property
-    def seed(self) -> int:
-        return self.run.config.train.seed
+    @abstractmethod
+    def name(self) -> str:
+        """Whose figure it is."""
+
+    @abstractmethod
+    def figure(self) -> dict[str, Any]:
+        """The figure that counts as 100 %, with the untuned base's; its value is None if there is none."""
 
     def as_record(self) -> dict[str, Any]:
-        """After its run: the figure, and either the `target` value or the `reason` why there is none."""
-        method, figure = self.run.config.adapter.name, figure_of(self.run, self.metric)
+        """The figure, and either the `target` value or the `reason` why there is none."""
+        method, figure = self.name, self.figure()
         record = {"seed": self.seed, "goal": figure}
         value, base = figure["value"], figure["base"]
         if value is None:
             return record | {"reason": f"{method} failed in seed {self.seed}: {figure['reason']}"}
         if not self.reaches(value, base) or value == base:
             reason = (
-                f"{method} does not beat the untuned base in seed {self.seed} ({self.metric} {value:.4g} on "
+                f"{method} does not beat the untuned base in seed {self.seed} ({self.metric.name} {value:.4g} on "
                 f"{figure['n']} items, the untuned base {base:.4g})"
             )
             return record | {"reason": reason}
@@ -114,19 +123,49 @@ class Goal:
         if self.reaches(base, target):
             reason = (
                 f"the untuned base already reaches {self.threshold:.0%} of the {self.of} of {method} in seed "
-                f"{self.seed} ({self.metric} {base:.4g} of {value:.4g})"
+                f"{self.seed} ({self.metric.name} {base:.4g} of {value:.4g})"
             )
             return record | {"reason": reason}
         return record | {"target": target}
 
     def share_of_gain(self, value: float) -> float:
         """How far `value` lies on the way from the untuned base (0) to the goal (1)."""
-        figure = figure_of(self.run, self.metric)
+        figure = self.figure()
         return (value - figure["base"]) / (figure["value"] - figure["base"])
 
     def reaches(self, value: float, target: float) -> bool:
-        higher_is_better = self.run.config.task.all_metrics()[self.metric].better == "higher"
-        return value >= target if higher_is_better else value <= target
+        return value >= target if self.metric.better == "higher" else value <= target
+
+
+@dataclass(frozen=True)
+class RunGoal(Goal):
+    """A run of another method, with the same seed."""
+
+    run: RunJob
+
+    @property
+    def name(self) -> str:
+        return self.run.config.adapter.name
+
+    def figure(self) -> dict[str, Any]:
+        return figure_of(self.run, self.metric.name)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownGoal(Goal):
+    """The metric's value for a model that has learned everything; `base` is the untuned base's figure."""
+
+    base: Figure
+
+    @property
+    def name(self) -> str:
+        assert self.metric.perfect is not None, "the goal is known"
+        return self.metric.perfect[0]
+
+    def figure(self) -> dict[str, Any]:
+        assert self.metric.perfect is not None, "the goal is known"
+        known = {"value": self.metric.perfect[1], "base": self.base.value}
+        return {name: known.get(name, getattr(self.base, name)) for name in FIGURE_FIELDS if name not in ("low", "high")}
 
 
 @dataclass(eq=False)
@@ -136,25 +175,26 @@ class SizeSearch:
     method: SizedMethod
     goal: Goal
     target: float
+    runs: Path
     bisection: Bisection
     points: list[dict[str, Any]] = field(default_factory=list)  # in the order measured
 
     def next_run(self) -> RunJob | None:
         """The run to do next, or None once the search is over."""
         size = self.bisection.next_size()
-        return None if size is None else RunJob(self.method.at(size, self.goal.seed), self.goal.run.root)
+        return None if size is None else RunJob(self.method.at(size, self.goal.seed), self.runs)
 
     def add_result(self, run: RunJob) -> str:
         """Continue with the result of a run, in which a failed run does not reach the target; returns it in words."""
         size = getattr(run.config.adapter, self.method.field)
-        point = {"size": size} | figure_of(run, self.goal.metric)
+        point = {"size": size} | figure_of(run, self.goal.metric.name)
         point["reached"] = point["value"] is not None and self.goal.reaches(point["value"], self.target)
         self.points.append(point)
         self.bisection = self.bisection.with_result(size, point["reached"])
         value = f"failed ({point['reason']})" if point["value"] is None else f"{point['value']:.4g}"
         verdict = "reaches" if point["reached"] else "does not reach"
         label = f"{self.method.name} {self.method.field} {size:,} seed {self.goal.seed}"
-        return f"{label}: {self.goal.metric} {value} {verdict} {self.target:.4g}"
+        return f"{label}: {self.goal.metric.name} {value} {verdict} {self.target:.4g}"
 
     def as_record(self) -> dict[str, Any]:
         """After the search: its points and its crossing."""
@@ -204,7 +244,7 @@ class SizeSearches:
         return [run for other in later for run in self.next_runs(other)]
 
 
-def run_goals(goals: Sequence[Goal], launcher: Launcher) -> None:
+def run_goals(goals: Sequence[RunGoal], launcher: Launcher) -> None:
     """Run the goals that have no record yet. Raises UsageError if one ends without a record."""
     from experiments.sweeping.display import run_jobs
 
@@ -213,7 +253,8 @@ def run_goals(goals: Sequence[Goal], launcher: Launcher) -> None:
         return ()
 
     missing = [goal.run for goal in goals if goal.run.folder.result() is None]
-    run_jobs(missing, launcher, f"runs of {goals[0].run.config.adapter.name}", check_record)
+    if missing:
+        run_jobs(missing, launcher, f"runs of {goals[0].name}", check_record)
 
 
 def recorded_job(ended: Ended) -> Job:

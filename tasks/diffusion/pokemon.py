@@ -63,6 +63,10 @@ class Pokemon(DiffusionSettings, Task, name="sd-pokemon"):
     input_size_field = "resolution"
     data_size_field = "train_items"
     other_names = ("pokemon", "text-to-image")
+    evaluation_settings: ClassVar = (
+        *DiffusionSettings.evaluation_settings,
+        *("num_inference_steps", "guidance_scale"),  # DreamBooth trains on pictures that the base samples with them
+    )
     defaults: ClassVar = DEFAULTS | {
         "train_items": 1500,
         "validation_items": 128,

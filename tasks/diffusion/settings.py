@@ -49,7 +49,7 @@ class DiffusionSettings(PretrainedSettings, ABC):
     metrics: ClassVar[Mapping[str, Metric]]
     defaults: ClassVar[Mapping[str, Any]] = DEFAULTS
     option_hints: ClassVar[Mapping[str, str]] = OPTION_HINTS
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluation_seeds", "prompt_kind_items")
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluation_seeds", "prompt_kind_items", "features", "scorer")
 
     base: str = STABLE_DIFFUSION
     """The Stable Diffusion: the bundled "mini", the published "sd-1-5", "sd-2-1", "sd-2-1-base" or "sdxl", a

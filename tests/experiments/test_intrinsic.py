@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from experiments.errors import UsageError
 from experiments.intrinsic import with_method
 from experiments.search.intrinsic_dimension import IntrinsicSettings, intrinsic_dimension, variants_of
 from experiments.search.outcome_text import outcome_text
-from experiments.search.size_search import Goal
+from experiments.search.size_search import Goal, RunGoal
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended, Started
 from reports.intrinsic import IntrinsicRecord
@@ -73,7 +74,8 @@ def test_a_point_reaches_the_target_if_it_gains_the_share(outcome):
 def test_the_share_of_performance_is_the_papers_definition(tmp_path, outcome):
     """`error` is lower is better, so the metric is turned around: 90 % of full's value, wherever the base stands."""
     config = RunConfig(Subspace(), TinyRegression(), SETTINGS)
-    goal = Goal(RunJob(config.resolved(), tmp_path), "error", 0.9, "performance")
+    error = TinyRegression.metrics["error"]
+    goal = RunGoal(error, 0.9, "performance", 0, RunJob(config.resolved(), tmp_path))
     with pytest.raises(UsageError, match="--of performance needs a metric of which higher is better, and lower error"):
         search(tmp_path, of="performance")
     assert not list(tmp_path.iterdir())
@@ -174,6 +176,25 @@ def test_rates_that_a_search_has_found_are_used_at_every_size(tmp_path, monkeypa
 def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="no gain to compare with: full does not beat the untuned base in seed 0"):
         search(tmp_path, TinyRegression(worse_when_tuned=True), seeds=(0,))
+
+
+def test_a_known_goal_needs_no_run_of_its_own(tmp_path, monkeypatch):
+    """90 % of the way to an error of 0 instead of 90 % of full fine-tuning's gain; --goal full asks for that."""
+    known = replace(TinyRegression.metrics["error"], perfect=("the truth", 0.0))
+    monkeypatch.setattr(TinyRegression, "metrics", TinyRegression.metrics | {"error": known})
+    changes: dict[str, Any] = {"seeds": (0,), "variants": ("DID",), "other_methods": ()}
+    outcome = search(tmp_path, **changes)
+    (seed,), (curve,) = outcome["seeds"], outcome["curves"]
+    assert seed["goal"]["value"] == 0
+    assert seed["target"] == pytest.approx(0.1 * seed["goal"]["base"])
+    assert {run.record.method for run in collect(tmp_path).finished} == {"subspace"}
+    assert "of the gain of the truth in error" in outcome_text(outcome)
+    for point in curve["seeds"][0]["points"]:
+        assert point["reached"] == (point["value"] <= seed["target"])
+    with_full = search(tmp_path, goal="full", **changes)
+    assert with_full["seeds"][0]["goal"]["run"].startswith("tiny-regression/full/")
+    assert with_full["settings"]["options"]["goal"] == "full"
+    assert outcome["settings"]["options"]["goal"] is None
 
 
 def test_settings_that_do_not_measure_the_metric_are_refused(tmp_path, monkeypatch):

@@ -137,7 +137,8 @@ def intrinsic_record(runs: Path, broken: bool = False) -> Path:
         crossing(1, None, 100_000, None, d100000=430),
     ]
     rank = [crossing(0, None, None, 1, d4=380, d1=415), crossing(1, None, None, 1, d4=385, d1=418)]
-    goals = [{"value": 300.0 + s, "base": 1486.0, "n": 500, "unit": "x1000", "extractor": "net-a"} for s in (0, 4)]
+    measured = {"base": 1486.0, "n": 500, "unit": "x1000", "extractor": "net-a"}
+    goals = [{"value": 300.0 + s, **measured, "run": f"drawings/full/{s}"} for s in (0, 4)]
     content = {
         "schema": 2,
         "task": "drawings",

@@ -33,7 +33,7 @@ NEEDS = {
     "10 prompts of each kind": "--task.prompt-kind-items 10 or more, for an interval",
     "validation pictures": "at least one validation picture",
 }
-LABELS = ("better", "unit", "meaning")  # fields that do not change the value
+LABELS = ("better", "unit", "meaning", "perfect")  # fields that do not change the value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class OfKind(ImageMetric):
     def of(cls, metric: ImageMetric, kind: str) -> OfKind:
         name, meaning = f"{kind}_{metric.name}", f"{metric.meaning}; {KINDS[kind]}"
         needs = ("prompt kinds", *(OF_KIND.get(need, need) for need in metric.needs))
-        return cls(name, metric.better, metric.unit, meaning, needs, metric.version, metric, kind)
+        return cls(name, metric.better, metric.unit, meaning, needs, metric.version, metric=metric, kind=kind)
 
     @property
     def measured(self) -> ImageMetric:

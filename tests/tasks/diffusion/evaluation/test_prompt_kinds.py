@@ -139,12 +139,28 @@ def test_diversity_needs_ten_prompts_of_a_kind(pokemon):
     assert "style_similarity" not in reasons
 
 
-def test_a_finished_run_is_only_evaluated(pokemon, tmp_path):
-    train: dict[str, Any] = {"train": Train(device="cpu", steps=2, batch_size=2), "runs": tmp_path}
-    first = run(Lora(rank=1), replace(pokemon, prompt_kind_items=0), **train)
-    second = run(Lora(rank=1), pokemon, **train)
+@pytest.mark.parametrize(
+    "evaluation", [{"prompt_kind_items": COUNT}, {"num_inference_steps": 1, "guidance_scale": 3.0}], ids=" ".join
+)
+def test_a_finished_run_is_only_evaluated(pokemon, tmp_path, evaluation):
+    """With the figures of a run that trains."""
+    train: dict[str, Any] = {"train": Train(device="cpu", steps=2, batch_size=2)}
+    plain = replace(pokemon, prompt_kind_items=0)
+    first = run(Lora(rank=1), plain, **train, runs=tmp_path / "runs")
+    second, trained = (
+        run(Lora(rank=1), replace(plain, **evaluation), **train, runs=tmp_path / folder) for folder in ("runs", "own")
+    )
     assert second.data["facts"]["trained_in"] == first.folder.name
-    assert "style_clip_score" in second.data["metrics"]
+    assert "trained_in" not in trained.data["facts"]
+    assert second.data["metrics"] == trained.data["metrics"] != first.data["metrics"]
+
+
+def test_a_run_with_a_curve_trains_with_its_own_evaluation(pokemon, tmp_path):
+    train = Train(device="cpu", steps=2, batch_size=2, evaluate_every=1, evaluate_share=1)
+    plain = replace(pokemon, prompt_kind_items=0)
+    run(Lora(rank=1), plain, train=train, runs=tmp_path)
+    other = run(Lora(rank=1), replace(plain, guidance_scale=3.0), train=train, runs=tmp_path)
+    assert "trained_in" not in other.data["facts"]
 
 
 def test_a_plan_counts_the_pictures_of_every_kind(pokemon):
