@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from adapters.backbone import Backbone
     from adapters.base import Adapter
     from experiments.sweeping.local_launcher import Launcher
+    from tasks.base import Figure
 
 FULL = "full"
 GRID_FACTOR_OF_OTHERS = 4
@@ -187,10 +188,11 @@ def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: s
         )
 
 
-def plan_searches(
-    config: RunConfig, settings: IntrinsicSettings, metric: str
-) -> tuple[list[SizedMethod], Figure, str]:
-    """What is searched, the untuned base's figure, and the device of the runs. Raises UsageError if the task does not measure the metric."""
+def plan_searches(config: RunConfig, settings: IntrinsicSettings, metric: str) -> tuple[list[SizedMethod], Figure, str]:
+    """What is searched, the untuned base's figure, and the device of the runs.
+
+    Raises UsageError if the task does not measure the metric.
+    """
     from experiments.process.device import device_of
     from experiments.session import base_evaluation
 

@@ -165,7 +165,7 @@ class KnownGoal(Goal):
     def figure(self) -> dict[str, Any]:
         assert self.metric.perfect is not None, "the goal is known"
         known = {"value": self.metric.perfect[1], "base": self.base.value}
-        return {name: known.get(name, getattr(self.base, name)) for name in FIGURE_FIELDS if name not in ("low", "high")}
+        return known | {name: getattr(self.base, name) for name in ("n", "unit", "extractor")}
 
 
 @dataclass(eq=False)
