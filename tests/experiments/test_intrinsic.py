@@ -181,7 +181,7 @@ def test_a_goal_that_gains_nothing_is_one_sentence(tmp_path):
 def test_a_known_goal_needs_no_run_of_its_own(tmp_path, monkeypatch):
     """90 % of the way to an error of 0 instead of 90 % of full fine-tuning's gain; --goal full asks for that."""
     known = replace(TinyRegression.metrics["error"], perfect=("the truth", 0.0))
-    monkeypatch.setattr(TinyRegression, "metrics", TinyRegression.metrics | {"error": known})
+    monkeypatch.setattr(TinyRegression, "metrics", {**TinyRegression.metrics, "error": known})
     changes: dict[str, Any] = {"seeds": (0,), "variants": ("DID",), "other_methods": ()}
     outcome = search(tmp_path, **changes)
     (seed,), (curve,) = outcome["seeds"], outcome["curves"]
