@@ -205,6 +205,7 @@ def _record_of(
         "seed": run.record["seed"],
         "size": update.size,
         "config": config,
+        "content": run.record.get("content", {}),
         "parameters": {"trainable": update.parameters, "total": run.record["parameters"]["total"]},
         **provenance(str(next(run.prepared.backbone.model.parameters()).device)),
     }

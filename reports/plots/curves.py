@@ -17,6 +17,7 @@ from reports.run_groups import RunGroup, at_best_rates, distinct_label, plot_lin
 from reports.text import notes
 
 DASHES = ("-", "--", ":", "-.")  # for the lines of one method
+APART = 1.5  # sizes whose ratio is larger have labels that do not touch
 
 
 def size_curves(groups: Sequence[RunGroup], metric: str) -> tuple[Figure, list[str]] | None:
@@ -78,6 +79,17 @@ def _panel(panel: Axes, groups: Sequence[RunGroup], metric: str, field: str) -> 
         _label_best(panel, sized, metric)
 
 
+def labelled_sizes(sizes: Sequence[float]) -> list[float]:
+    """The smallest, the largest, and those between whose labels do not touch; `sizes` ascend."""
+    shown = [sizes[0]]
+    for size in sizes[1:]:
+        if size / shown[-1] > APART:
+            shown.append(size)
+        elif size == sizes[-1]:
+            shown[1:] = [*shown[1:-1], size]
+    return shown
+
+
 def _label_best(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
     """Label the best group of the panel, for when there are too many methods for a legend."""
     lower = groups[0].figures(metric)[0].better == "lower"
@@ -91,8 +103,7 @@ def _label_best(panel: Axes, groups: Sequence[RunGroup], metric: str) -> None:
 
 def _size_axis(panel: Axes, sizes: Sequence[float]) -> None:
     panel.set_xscale("log", base=2)
-    shown = [s for i, s in enumerate(sizes) if i in (0, len(sizes) - 1) or s / sizes[i - 1] > 1.5]
-    panel.xaxis.set_major_locator(FixedLocator(shown))
+    panel.xaxis.set_major_locator(FixedLocator(labelled_sizes(sizes)))
     panel.xaxis.set_minor_locator(NullLocator())
     short = EngFormatter(sep="\N{NARROW NO-BREAK SPACE}")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1000 else short(value)))

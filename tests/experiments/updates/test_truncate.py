@@ -118,6 +118,7 @@ def test_each_rank_is_a_record_beside_the_trained_runs(lora, runs):
     assert run.record.size is not None
     assert (run.record.size.field, run.record.size.value) == ("rank", 2)
     assert run.record.config.adapter["trained_rank"] == 3
+    assert run.record.content == lora.record["content"]  # the same base and data: no table warns of two versions
     assert list(run.items().columns) == ["error"]
 
 

@@ -19,7 +19,7 @@ import reports
 from reports.__main__ import main
 from reports.errors import ReportError
 from reports.page.gallery import gallery_rows
-from reports.plots.curves import size_curves
+from reports.plots.curves import labelled_sizes, size_curves
 from reports.plots.loss import loss_curves
 from reports.plots.pareto import forgetting, front
 from reports.plots.point_labels import label_key
@@ -33,6 +33,19 @@ from reports.text import verdicts
 from tests.reports.synthetic import curve, figure, record, samples, steps, write, write_items
 
 numbers = st.floats(-100, 100)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labelled"),
+    [
+        ([1, 2, 3, 4, 6, 8, 16], [1, 2, 4, 8, 16]),
+        ([1, 2, 3, 4, 6, 8, 10], [1, 2, 4, 10]),
+        ([10, 11], [10, 11]),
+        ([7], [7]),
+    ],
+)
+def test_sizes_between_are_labelled_where_there_is_room(sizes, labelled):
+    assert labelled_sizes(sizes) == labelled
 
 
 def test_front_by_hand():
