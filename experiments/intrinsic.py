@@ -27,8 +27,9 @@ METHOD = "subspace"  # the default METHOD
 class IntrinsicOptions(IntrinsicSettings):
     """Find the smallest size at which METHOD (default: subspace) reaches 90 % of full fine-tuning's gain, over seeds.
 
-    Every measured size is an ordinary run; finished runs are reused. --train.learning-rate and --adapter.* apply to
-    METHOD only; the other methods use what the base recommends. For example:
+    On the planted tasks it is 90 % of the teacher's effect. Every measured size is an ordinary run; finished runs are
+    reused. --train.learning-rate and --adapter.* apply to METHOD only; the other methods use what the base recommends.
+    For example:
     python -m experiments.intrinsic e2e --seeds 0 1 2
     python -m experiments.intrinsic lora planted
     """

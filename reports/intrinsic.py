@@ -127,7 +127,8 @@ class IntrinsicRecord(msgspec.Struct, frozen=True):
         of_a_run = any(seed.goal.run for seed in self.measured)
         goal = f"the {self.goal} run of that seed" if of_a_run else self.goal
         if self.of == "performance":
-            return f"is {share} of the value of {goal}, as Aghajanyan et al. (2020) define d90."
+            definition = ", as Aghajanyan et al. (2020) define d90" if of_a_run else ""
+            return f"is {share} of the value of {goal}{definition}."
         return (
             f"lies {share} of the way from the untuned base to {goal}; the d90 of Aghajanyan et al. (2020), a share of "
             "performance, is another figure (--of performance)."

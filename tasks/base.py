@@ -73,8 +73,8 @@ class Metric:
 
     `needs` names the packages and programs that compute it (for example "nltk" or "java"). An `ImageMetric`'s needs
     name what an evaluation must provide instead (for example "10 pictures"). Raise `version` whenever the computation
-    changes: the base's cached evaluation is keyed by it, and by the releases of what is needed. `perfect` is the value
-    of a model that has learned everything, with that model's name, where it is known: the task was planted.
+    changes: the base's cached evaluation is keyed by it, and by the releases of what is needed. `perfect` has the
+    name and the value of a model that has learned everything, where they are known (planted tasks).
     """
 
     name: str
@@ -161,6 +161,11 @@ class Task(ABC):
             raise ValueError(f"two tasks are called '{name}': {known.__module__} and {cls.__module__}")
         cls.name = name
         Task._registry[name] = cls
+
+    @property
+    def samples_in_training(self) -> bool:
+        """Whether training writes samples, which `evaluation_settings` change."""
+        return False
 
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings (fields of `experiments.config.Train`) that the base's card recommends for a method.

@@ -15,6 +15,7 @@ from experiments.records.replacement import has_finished
 from tasks.errors import TaskError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from adapters.base import Attachment
@@ -25,9 +26,10 @@ OF_TRAINING = ("memory", "flops", "throughput", "communication", "training")  # 
 def trained_before(config: RunConfig, folder: RunFolder) -> RunFolder | None:
     """A finished run beside `folder` whose training is that of `config`, if `config` has another evaluation.
 
-    There is none for a run that evaluates during training: its curve belongs to its evaluation.
+    There is none for a run that evaluates or samples during training: what that writes belongs to its evaluation.
     """
-    if not config.task.evaluation_settings or config.train.evaluate_every is not None:
+    during_training = config.train.evaluate_every is not None or config.task.samples_in_training
+    if not config.task.evaluation_settings or during_training:
         return None
     files = [file for file in sorted(folder.path.parent.glob(f"*/{CONFIG}")) if file.parent != folder.path]
     others = (RunFolder(file.parent) for file in files if _has_training(file, config))
@@ -38,9 +40,18 @@ def _has_training(file: Path, config: RunConfig) -> bool:
     """Whether a run's `config.json` has the training of `config`: every setting but the evaluation's, and the files."""
     try:
         other, content = read_config(file), json.loads(file.read_text()).get("content")
-        return content == config.content and _training_of(other) == _training_of(config)
+        return _content_of(other, content) == _content_of(config, config.content) and (
+            _training_of(other) == _training_of(config)
+        )
     except (UsageError, AdapterError, TaskError):  # of another release, or damaged
         return False
+
+
+def _content_of(config: RunConfig, content: Mapping[str, Mapping[str, str]] | None) -> dict[str, dict[str, str]]:
+    """The digests of the files that the training reads."""
+    without = config.task.evaluation_settings
+    parts = (content or {}).items()
+    return {part: {name: value for name, value in files.items() if name not in without} for part, files in parts}
 
 
 def _training_of(config: RunConfig) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Measure the intrinsic dimension: the smallest size of a method that comes close to full fine-tuning, over seeds.
+"""Measure the intrinsic dimension: the smallest size of a method that comes close to a goal, over seeds.
 
 By default that is the smallest d at which training in a random subspace (Li et al. 2018, arXiv 1804.08838) reaches 90 %
 of full fine-tuning's gain over the untuned base. The d90 of Aghajanyan et al. (2020, arXiv 2012.13255, section 3.2) is
-90 % of its performance, which an untuned base may have half of: `--of performance`.
+90 % of its performance, which an untuned base may have half of: `--of performance`. On planted tasks the goal is the
+teacher, whose effect is known, and full fine-tuning only if asked for.
 """
 
 from __future__ import annotations
@@ -21,15 +22,8 @@ from experiments.planning.expected_time import expected_time
 from experiments.precision import compute_of, computing_in
 from experiments.records.provenance import provenance
 from experiments.search.bisection import Bisection, Crossing, combine_seeds
-from experiments.search.size_search import (
-    KnownGoal,
-    RunGoal,
-    SizedMethod,
-    SizeSearch,
-    SizeSearches,
-    run_goals,
-    size_field,
-)
+from experiments.search.goals import KnownGoal, RunGoal, run_goals
+from experiments.search.size_search import SizedMethod, SizeSearch, SizeSearches, size_field
 from experiments.sweeping.jobs import RunJob
 from experiments.training.settings import LARGEST_SEED
 
@@ -50,7 +44,7 @@ class IntrinsicSettings:
     """What is searched, and what counts as close."""
 
     seeds: tuple[int, ...] = bounded((0, 1, 2), at_least=0, at_most=LARGEST_SEED)
-    """Seeds; each is compared with the goal's run of the same seed."""
+    """Seeds; each is compared with the goal of the same seed."""
     threshold: float = bounded(0.9, above=0, at_most=1)
     """Share of the goal's gain (or performance, see --of) that counts as close."""
     of: Literal["gain", "performance"] = "gain"
@@ -170,13 +164,14 @@ def goals_of(
     """The goal of each seed: a run of the goal's method, with the learning rate that the base recommends for it, or
     the metric's value for a model that has learned everything. `base` is the untuned base's figure.
     """
-    decides, alike = config.task.all_metrics()[metric], (settings.threshold, settings.of)
+    common = (config.task.all_metrics()[metric], settings.threshold, settings.of)
     if settings.goal is None:
-        return [KnownGoal(decides, *alike, seed, base) for seed in settings.seeds]
+        assert common[0].perfect is not None, "else `_goal_name` gave a method"
+        return [KnownGoal(*common, seed, *common[0].perfect, base) for seed in settings.seeds]
     method = registered(adapter_registry(), settings.goal, "method")
     train = replace(config.train, learning_rate=None)
     configs = [RunConfig(method(), config.task, replace(train, seed=seed)).resolved() for seed in settings.seeds]
-    return [RunGoal(decides, *alike, goal.train.seed, RunJob(goal, runs)) for goal in configs]
+    return [RunGoal(*common, goal.train.seed, RunJob(goal, runs)) for goal in configs]
 
 
 def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: str) -> None:

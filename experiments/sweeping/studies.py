@@ -30,6 +30,7 @@ from tasks.language.facts import Facts
 from tasks.language.planted import Planted
 
 BUNDLED: tuple[Task, ...] = (Pokemon(), EndToEnd())
+BATCH = 16  # of `facts` on gpt-mini, from its card
 PLANTED: tuple[Task, ...] = (PlantedDenoiser(), Planted())
 
 Study = Callable[[Sequence[int] | None], list[RunConfig]]
@@ -96,8 +97,8 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 
     Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often, 200
     times. LoRA adapts attention, as in its paper. The pairs of an adapter hold a quarter of a bit to one bit for each
-    of its parameters. Full fine-tuning has five hundred times the parameters and only 300 pairs, so that its figure
-    is a lower bound. `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the
+    of its parameters. Full fine-tuning has more than a hundred times the parameters and only 304 pairs, so that its
+    figure is a lower bound. `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the
     capacities. For scale: about 1 bit per parameter for knowledge seen 100 times and 2 bits for 1,000 times
     (Allen-Zhu & Li 2024), up to 3.6 for random strings (Morris et al. 2025), all of whole models.
 
@@ -111,14 +112,15 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     for adapter in adapters:
         tasks = [Facts(pairs=pairs_of_bits(adapter, backbone, bits)) for bits in (0.25, 0.5, 1)]
         configs += crossed(tasks, seeds or SEEDS, [adapter])
-    return configs + crossed([Facts(pairs=300)], seeds or SEEDS, [FullFinetuning()])
+    return configs + crossed([Facts(pairs=19 * BATCH)], seeds or SEEDS, [FullFinetuning()])
 
 
 def pairs_of_bits(adapter: Adapter, backbone: Backbone, bits: float) -> int:
-    """The number of pairs that hold so many bits for each parameter that the adapter trains, to two digits."""
+    """The number of pairs that hold about so many bits for each parameter that the adapter trains: of whole batches, so
+    that each pair is seen once in an epoch."""
     parameters = adapter.parameter_count(backbone)
     assert parameters is not None, "the study's adapters have a formula"
-    return int(float(f"{bits * parameters / Facts().facts.bits:.2g}"))
+    return BATCH * max(1, round(bits * parameters / Facts().facts.bits / BATCH))
 
 
 def placement(seeds: Sequence[int] | None = None) -> list[RunConfig]:

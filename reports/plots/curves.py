@@ -17,7 +17,7 @@ from reports.run_groups import RunGroup, at_best_rates, distinct_label, plot_lin
 from reports.text import notes
 
 DASHES = ("-", "--", ":", "-.")  # for the lines of one method
-APART = 1.5  # sizes whose ratio is larger have labels that do not touch
+LABEL_SPACING = 1.5  # sizes whose ratio is larger have labels that do not touch
 
 
 def size_curves(groups: Sequence[RunGroup], metric: str) -> tuple[Figure, list[str]] | None:
@@ -83,7 +83,7 @@ def labelled_sizes(sizes: Sequence[float]) -> list[float]:
     """The smallest, the largest, and those between whose labels do not touch; `sizes` ascend."""
     shown = [sizes[0]]
     for size in sizes[1:]:
-        if size / shown[-1] > APART:
+        if size / shown[-1] > LABEL_SPACING:
             shown.append(size)
         elif size == sizes[-1]:
             shown[1:] = [*shown[1:-1], size]

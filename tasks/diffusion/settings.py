@@ -82,9 +82,9 @@ class DiffusionSettings(PretrainedSettings, ABC):
     validation_prompts: tuple[str, ...] = ()
     """Prompts sampled during training, whenever the validation loss is measured; the pictures go to samples/."""
     num_inference_steps: int | None = bounded(None, at_least=1, at_most=1000)
-    """DPM-Solver++ steps in the evaluation. Default: the base's card."""
+    """DPM-Solver++ steps in the evaluation and for validation prompts. Default: the base's card."""
     guidance_scale: float | None = bounded(None, at_least=0, at_most=1000)
-    """Guidance scale in the evaluation. Default: the base's card."""
+    """Guidance scale in the evaluation and for validation prompts. Default: the base's card."""
     evaluation_seeds: int = bounded(1, at_least=1, at_most=1000)
     """Number of evaluations of a model, each from other noise. Figures are means over them; with several, reports tell
     the noise of the evaluation from that between trainings."""
@@ -99,6 +99,10 @@ class DiffusionSettings(PretrainedSettings, ABC):
     gives CMMD instead of KID and FID."""
     scorer: str = "bundled"
     """The CLIP of the CLIP score, never the one that conditions the UNet: "bundled", a folder or a hub name."""
+
+    @property
+    def samples_in_training(self) -> bool:
+        return bool(self.validation_prompts)
 
     @abstractmethod
     def splits(self, resolution: int) -> PictureSplits:

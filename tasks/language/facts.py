@@ -39,7 +39,7 @@ class Facts(LanguageSettings, Task, name="facts"):
         "seed": "--task.facts-seed draws the pairs, --train.seed initialisation and order",
     }
 
-    pairs: int = bounded(200, at_least=2, at_most=LARGEST_ITEMS)
+    pairs: int = bounded(208, at_least=2, at_most=LARGEST_ITEMS)
     """N, the number of pairs. Bits recalled grow with it until the adapter is full."""
     key_tokens: int = bounded(3, at_least=1, at_most=1000)
     """Length of a key: random tokens of the base's vocabulary."""

@@ -10,7 +10,7 @@ from tasks.base import Metric, Task, declare
 from tasks.errors import TaskError
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY
 from tasks.language.style import ROWS_PER_PART, Style
-from tasks.planted.recovered import DISTANCE, RECOVERED
+from tasks.planted.recovered import DISTANCE, RECOVERED, TEACHER
 from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.precision import QUANTISED
 from tasks.pretrained.settings import LARGEST_ITEMS
@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from tasks.language.planted_task import LearnedTeacher
 
 TEACHER_DISTANCE = Metric(
-    DISTANCE, "lower", "nats per token", "KL divergence of the student's from the teacher's next-token distribution"
+    DISTANCE,
+    "lower",
+    "nats per token",
+    "KL divergence of the student's from the teacher's next-token distribution",
+    perfect=(TEACHER, 0.0),
 )
-VALIDATION_LOSS = Metric("validation_loss", "lower", "nats per token", "teacher_distance on the validation parts")
+VALIDATION_LOSS = Metric(
+    "validation_loss", "lower", "nats per token", "teacher_distance on the validation parts", perfect=(TEACHER, 0.0)
+)
 
 
 @dataclass(frozen=True)

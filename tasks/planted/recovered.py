@@ -10,12 +10,13 @@ from tasks.bootstrap import bootstrap_interval
 if TYPE_CHECKING:
     import numpy as np
 
+TEACHER = "the teacher"
 RECOVERED = Metric(
     "recovered",
     "higher",
     "of the teacher's effect",
     "1 - (distance of the student to the teacher) / (distance of the untuned base to the teacher), on held-out inputs",
-    perfect=("the teacher", 1.0),
+    perfect=(TEACHER, 1.0),
 )
 DISTANCE = "teacher_distance"  # the name of a task's metric of the distance itself
 

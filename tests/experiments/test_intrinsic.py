@@ -12,9 +12,9 @@ from adapters.subspace import Subspace
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError
 from experiments.intrinsic import with_method
+from experiments.search.goals import Goal, RunGoal
 from experiments.search.intrinsic_dimension import IntrinsicSettings, intrinsic_dimension, variants_of
 from experiments.search.outcome_text import outcome_text
-from experiments.search.size_search import Goal, RunGoal
 from experiments.sweeping.jobs import RunJob
 from experiments.sweeping.local_launcher import Ended, Started
 from reports.intrinsic import IntrinsicRecord
@@ -81,7 +81,7 @@ def test_the_share_of_performance_is_the_papers_definition(tmp_path, outcome):
     assert not list(tmp_path.iterdir())
     figure = {"value": 80.0, "base": 60.0, "n": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.search.size_search.figure_of", lambda run, metric: figure)
+        patch.setattr("experiments.search.goals.figure_of", lambda run, metric: figure)
         patch.setattr(Goal, "reaches", lambda self, value, target: value >= target)
         assert goal.as_record()["target"] == 72
         assert replace(goal, of="gain").as_record()["target"] == 78

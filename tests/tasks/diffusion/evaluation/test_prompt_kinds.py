@@ -11,6 +11,7 @@ import torch
 from adapters.lora import Lora
 from experiments.config import RunConfig, Train
 from experiments.session import base_evaluation, run
+from tasks.bundled.bundled_bases import SCORER
 from tasks.diffusion.dreambooth import DreamBooth
 from tasks.diffusion.evaluation.evaluation import SHOWN
 from tasks.diffusion.evaluation.features import features_of
@@ -140,7 +141,13 @@ def test_diversity_needs_ten_prompts_of_a_kind(pokemon):
 
 
 @pytest.mark.parametrize(
-    "evaluation", [{"prompt_kind_items": COUNT}, {"num_inference_steps": 1, "guidance_scale": 3.0}], ids=" ".join
+    "evaluation",
+    [
+        {"prompt_kind_items": COUNT},
+        {"num_inference_steps": 1, "guidance_scale": 3.0},
+        {"scorer": str(SCORER), "evaluation_seeds": 2},  # a folder's files are no files of the training
+    ],
+    ids=" ".join,
 )
 def test_a_finished_run_is_only_evaluated(pokemon, tmp_path, evaluation):
     """With the figures of a run that trains."""
@@ -155,9 +162,12 @@ def test_a_finished_run_is_only_evaluated(pokemon, tmp_path, evaluation):
     assert second.data["metrics"] == trained.data["metrics"] != first.data["metrics"]
 
 
-def test_a_run_with_a_curve_trains_with_its_own_evaluation(pokemon, tmp_path):
-    train = Train(device="cpu", steps=2, batch_size=2, evaluate_every=1, evaluate_share=1)
-    plain = replace(pokemon, prompt_kind_items=0)
+@pytest.mark.parametrize(
+    ("curve", "prompts"), [({"evaluate_every": 1, "evaluate_share": 1}, ()), ({"validation_steps": 1}, ("a bird",))]
+)
+def test_what_training_writes_belongs_to_the_runs_own_evaluation(pokemon, tmp_path, curve, prompts):
+    train = Train(device="cpu", steps=2, batch_size=2, **curve)
+    plain = replace(pokemon, prompt_kind_items=0, validation_prompts=prompts)
     run(Lora(rank=1), plain, train=train, runs=tmp_path)
     other = run(Lora(rank=1), replace(plain, guidance_scale=3.0), train=train, runs=tmp_path)
     assert "trained_in" not in other.data["facts"]
