@@ -25,11 +25,7 @@ class Goal(ABC):
     threshold: float
     of: str  # "gain" or "performance"
     seed: int
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Whose figure it is."""
+    name: str  # whose figure it is
 
     @abstractmethod
     def figure(self) -> dict[str, Any]:
@@ -37,21 +33,21 @@ class Goal(ABC):
 
     def as_record(self) -> dict[str, Any]:
         """The figure, and either the `target` value or the `reason` why there is none."""
-        method, figure = self.name, self.figure()
+        figure = self.figure()
         record = {"seed": self.seed, "goal": figure}
         value, base = figure["value"], figure["base"]
         if value is None:
-            return record | {"reason": f"{method} failed in seed {self.seed}: {figure['reason']}"}
+            return record | {"reason": f"{self.name} failed in seed {self.seed}: {figure['reason']}"}
         if not self.reaches(value, base) or value == base:
             reason = (
-                f"{method} does not beat the untuned base in seed {self.seed} ({self.metric.name} {value:.4g} on "
+                f"{self.name} does not beat the untuned base in seed {self.seed} ({self.metric.name} {value:.4g} on "
                 f"{figure['n']} items, the untuned base {base:.4g})"
             )
             return record | {"reason": reason}
         target = self.threshold * value if self.of == "performance" else base + self.threshold * (value - base)
         if self.reaches(base, target):
             reason = (
-                f"the untuned base already reaches {self.threshold:.0%} of the {self.of} of {method} in seed "
+                f"the untuned base already reaches {self.threshold:.0%} of the {self.of} of {self.name} in seed "
                 f"{self.seed} ({self.metric.name} {base:.4g} of {value:.4g})"
             )
             return record | {"reason": reason}
@@ -72,10 +68,6 @@ class RunGoal(Goal):
 
     run: RunJob
 
-    @property
-    def name(self) -> str:
-        return self.run.config.adapter.name
-
     def figure(self) -> dict[str, Any]:
         return figure_of(self.run, self.metric.name)
 
@@ -84,13 +76,8 @@ class RunGoal(Goal):
 class KnownGoal(Goal):
     """The metric's value for a model that has learned everything; `base` is the untuned base's figure."""
 
-    learned: str
     value: float
     base: Figure = field(compare=False)  # it cannot be hashed
-
-    @property
-    def name(self) -> str:
-        return self.learned
 
     def figure(self) -> dict[str, Any]:
         known = {"value": self.value, "base": self.base.value}

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from experiments.sweeping.local_launcher import Launcher
     from tasks.base import Figure
 
-FULL = "full"
 GRID_FACTOR_OF_OTHERS = 4
 COUNTED_RANGE: dict[str, Any] = {"smallest": 10, "factor": 10.0, "resolution": 4.0}  # of a number of parameters
 SMALL_RANGE: dict[str, Any] = {"smallest": 1, "factor": 2.0, "resolution": 1.5}  # of a rank, a width, a length
@@ -76,7 +75,7 @@ class IntrinsicSettings:
     other_largest: int = bounded(64, at_least=1, at_most=LARGEST_COUNT)
     """Upper end of the search range of --other-methods."""
     goal: str | None = None
-    """The method that defines 100 %. Default: full; for the recovered effect of a planted task, the teacher."""
+    """The method that defines 100 %. Default: on planted tasks the teacher, else full."""
 
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
@@ -155,7 +154,7 @@ def _goal_name(config: RunConfig, settings: IntrinsicSettings, metric: str) -> s
     """The method that defines 100 %; None if the metric's value for a model that has learned everything does."""
     decides = config.task.all_metrics().get(metric)
     known = decides is not None and decides.perfect is not None
-    return settings.goal or (None if known else FULL)
+    return settings.goal or (None if known else "full")
 
 
 def goals_of(
@@ -171,7 +170,7 @@ def goals_of(
     method = registered(adapter_registry(), settings.goal, "method")
     train = replace(config.train, learning_rate=None)
     configs = [RunConfig(method(), config.task, replace(train, seed=seed)).resolved() for seed in settings.seeds]
-    return [RunGoal(*common, goal.train.seed, RunJob(goal, runs)) for goal in configs]
+    return [RunGoal(*common, goal.train.seed, settings.goal, RunJob(goal, runs)) for goal in configs]
 
 
 def _check_performance(config: RunConfig, settings: IntrinsicSettings, metric: str) -> None:

@@ -30,7 +30,6 @@ from tasks.language.facts import Facts
 from tasks.language.planted import Planted
 
 BUNDLED: tuple[Task, ...] = (Pokemon(), EndToEnd())
-BATCH = 16  # of `facts` on gpt-mini, from its card
 PLANTED: tuple[Task, ...] = (PlantedDenoiser(), Planted())
 
 Study = Callable[[Sequence[int] | None], list[RunConfig]]
@@ -113,7 +112,7 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     for adapter in adapters:
         tasks = [Facts(pairs=pairs_of_bits(adapter, backbone, bits)) for bits in (0.25, 0.5, 1)]
         configs += crossed(tasks, seeds or SEEDS, [adapter])
-    return configs + crossed([Facts(pairs=19 * BATCH)], seeds or SEEDS, [FullFinetuning()])
+    return configs + crossed([Facts(pairs=304)], seeds or SEEDS, [FullFinetuning()])
 
 
 def pairs_of_bits(adapter: Adapter, backbone: Backbone, bits: float) -> int:
@@ -121,7 +120,8 @@ def pairs_of_bits(adapter: Adapter, backbone: Backbone, bits: float) -> int:
     that each pair is seen once in an epoch."""
     parameters = adapter.parameter_count(backbone)
     assert parameters is not None, "the study's adapters have a formula"
-    return BATCH * max(1, round(bits * parameters / Facts().facts.bits / BATCH))
+    batch = Facts().recommended(adapter.name)["batch_size"]
+    return batch * max(1, round(bits * parameters / Facts().facts.bits / batch))
 
 
 def placement(seeds: Sequence[int] | None = None) -> list[RunConfig]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters.bounds import bounded
-from tasks.base import Metric, Task, declare
+from tasks.base import Task, declare
 from tasks.bundled.bundled_bases import STABLE_DIFFUSION
 from tasks.diffusion.worlds import REVISION
-from tasks.planted.recovered import DISTANCE, RECOVERED, TEACHER
+from tasks.planted.recovered import RECOVERED, distances
 from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.settings import LARGEST_ITEMS, PretrainedSettings
 
@@ -20,15 +20,8 @@ if TYPE_CHECKING:
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
     from tasks.diffusion.planted_task import LearnedDenoiser
 
-TEACHER_DISTANCE = Metric(
-    DISTANCE,
-    "lower",
-    "mean squared error",
-    "error of the student's against the teacher's prediction of the noise",
-    perfect=(TEACHER, 0.0),
-)
-VALIDATION_LOSS = Metric(
-    "validation_loss", "lower", "mean squared error", "teacher_distance on validation pictures", perfect=(TEACHER, 0.0)
+TEACHER_DISTANCE, VALIDATION_LOSS = distances(
+    "mean squared error", "error of the student's against the teacher's prediction of the noise", "validation pictures"
 )
 
 

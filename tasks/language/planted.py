@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from adapters.bounds import bounded
-from tasks.base import Metric, Task, declare
+from tasks.base import Task, declare
 from tasks.errors import TaskError
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY
 from tasks.language.style import ROWS_PER_PART, Style
-from tasks.planted.recovered import DISTANCE, RECOVERED, TEACHER
+from tasks.planted.recovered import RECOVERED, distances
 from tasks.planted.settings import TeacherSettings
 from tasks.pretrained.precision import QUANTISED
 from tasks.pretrained.settings import LARGEST_ITEMS
@@ -22,15 +22,10 @@ if TYPE_CHECKING:
     from tasks.language.model.meta_model import LanguageMetaModel
     from tasks.language.planted_task import LearnedTeacher
 
-TEACHER_DISTANCE = Metric(
-    DISTANCE,
-    "lower",
+TEACHER_DISTANCE, VALIDATION_LOSS = distances(
     "nats per token",
     "KL divergence of the student's from the teacher's next-token distribution",
-    perfect=(TEACHER, 0.0),
-)
-VALIDATION_LOSS = Metric(
-    "validation_loss", "lower", "nats per token", "teacher_distance on the validation parts", perfect=(TEACHER, 0.0)
+    "the validation parts",
 )
 
 

@@ -21,6 +21,15 @@ RECOVERED = Metric(
 DISTANCE = "teacher_distance"  # the name of a task's metric of the distance itself
 
 
+def distances(unit: str, meaning: str, validation_items: str) -> tuple[Metric, Metric]:
+    """The metric of the distance to the teacher on the test items, and on the validation items the loss."""
+    perfect = (TEACHER, 0.0)
+    return (
+        Metric(DISTANCE, "lower", unit, meaning, perfect=perfect),
+        Metric("validation_loss", "lower", unit, f"{DISTANCE} on {validation_items}", perfect=perfect),
+    )
+
+
 def recovered(distances: np.ndarray, effects: np.ndarray, extractor: str) -> Figure:
     """The share over all items, from distances (n,) of the student and `effects` (n,) of the untuned base.
 

@@ -75,7 +75,7 @@ def test_the_share_of_performance_is_the_papers_definition(tmp_path, outcome):
     """`error` is lower is better, so the metric is turned around: 90 % of full's value, wherever the base stands."""
     config = RunConfig(Subspace(), TinyRegression(), SETTINGS)
     error = TinyRegression.metrics["error"]
-    goal = RunGoal(error, 0.9, "performance", 0, RunJob(config.resolved(), tmp_path))
+    goal = RunGoal(error, 0.9, "performance", 0, "subspace", RunJob(config.resolved(), tmp_path))
     with pytest.raises(UsageError, match="--of performance needs a metric of which higher is better, and lower error"):
         search(tmp_path, of="performance")
     assert not list(tmp_path.iterdir())

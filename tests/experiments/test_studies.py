@@ -8,6 +8,7 @@ import torch
 from experiments.sweep import description
 from experiments.sweeping.studies import STUDIES
 from tasks.language.e2e import EndToEnd
+from tasks.language.facts import Facts
 
 # Hu et al. 2021, Table 3: millions of trained parameters, in the table's order (Adapter^H: the paper's formula counts
 # layer norms that Houlsby's form does not train here)
@@ -49,3 +50,11 @@ def test_the_paper_e2e_study_trains_the_printed_numbers_of_parameters(base):
         trained = sum(parameter.numel() for parameter in attachment.parameters().values()) / 1e6
         assert trained == pytest.approx(printed, rel=TOLERANCE.get(adapter.name, 0.006)), adapter
         attachment.detach()
+
+
+def test_every_pair_of_the_study_facts_is_seen_once_in_an_epoch():
+    configs = [config.resolved() for config in STUDIES["facts"]((0,))]
+    pairs = [config.task.pairs for config in configs if isinstance(config.task, Facts)]
+    assert len(pairs) == len(configs)
+    assert [count % config.train.batch_size for count, config in zip(pairs, configs, strict=True)] == [0] * len(pairs)
+    assert {config.train.epochs for config in configs} == {200}

@@ -55,7 +55,8 @@ def test_definition_and_shape_are_said(runs):
     assert "the d90 of Aghajanyan et al. (2020), a share of performance, is another figure" in result.notes[0]
     file.write_text(json.dumps(content | {"of": "performance"}))
     (result,) = collect(runs).intrinsic.values()
-    assert "is 90 % of the value of the full run of that seed, as Aghajanyan et al." in result.notes[0]
+    assert "is 90 % of the value of the full run of that seed, " in result.notes[0]
+    assert "as Aghajanyan et al. (2020) define d90" in result.notes[0]
     assert result.title.startswith("Smallest size that reaches 90 % of the performance of full")
     seeds = [{**seed, "goal": {**seed["goal"], "run": None}} for seed in content["seeds"]]
     file.write_text(json.dumps(content | {"goal": "the teacher", "seeds": seeds}))

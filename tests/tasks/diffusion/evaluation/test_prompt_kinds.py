@@ -145,7 +145,7 @@ def test_diversity_needs_ten_prompts_of_a_kind(pokemon):
     [
         {"prompt_kind_items": COUNT},
         {"num_inference_steps": 1, "guidance_scale": 3.0},
-        {"scorer": str(SCORER), "evaluation_seeds": 2},  # a folder's files are no files of the training
+        {"scorer": str(SCORER), "evaluation_seeds": 2},  # training does not read the scorer's files
     ],
     ids=" ".join,
 )
@@ -160,6 +160,7 @@ def test_a_finished_run_is_only_evaluated(pokemon, tmp_path, evaluation):
     assert second.data["facts"]["trained_in"] == first.folder.name
     assert "trained_in" not in trained.data["facts"]
     assert second.data["metrics"] == trained.data["metrics"] != first.data["metrics"]
+    assert ("style_clip_score" in second.data["metrics"]) == ("prompt_kind_items" in evaluation)
 
 
 @pytest.mark.parametrize(
