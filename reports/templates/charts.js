@@ -152,7 +152,8 @@ function curve(task, off, { x, y }) {
   });
   const across = shown.filter(({ group }) => group.field === null).map(({ group }) => ({ title: group.label, value: group.values[y][0] }));
   const range = frameOf([...points, ...across.map(({ value }) => ({ y: value, low: null, high: null }))]);
-  const sizes = [...new Set(points.map((p) => p.x))].sort((a, b) => a - b), apart = sizes.filter((s, i) => i === 0 || s / sizes[i - 1] > 1.4);
+  const sizes = [...new Set(points.map((p) => p.x))].sort((a, b) => a - b);
+  const apart = sizes.reduce((kept, size) => (size / kept.at(-1) <= 1.5 ? kept : [...kept, size]), []); // labels that do not touch
   const references = [...metric.references, ...across].filter((r) => r.value > range[0] && r.value < range[1]);
   return { traces: [...traces, cutMarks(points, range, task)], title: `${y} over ${x}`,
     layout: layoutOf(axis(x, { type: "log", tickvals: apart, ticktext: apart.map((s) => short(s)) }), axis(titleOf(metric), { range }), { shapes: levels(references) }) };
