@@ -84,8 +84,8 @@ def planted(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     Command: python -m experiments.sweep --study planted --search-lr 5 --jobs 2
     The bend alone: python -m experiments.intrinsic lora planted
     Time: 7 to 11 minutes a run of gpt-mini on one of two cores; sd-planted not yet measured
-    Outcome: gpt-mini: recovered .366 .633 .825 .998 .998 .998 .998 at ranks 1 2 3 4 6 8 16 (three seeds), full
-    .786 (one seed), the truncated rank-16 run .281 .526 .737 .998 at ranks 1 to 4; 48 parts of the test, gpt-mini's
+    Outcome: gpt-mini: recovered .366 .633 .825 .998 .998 .998 .998 at ranks 1 2 3 4 6 8 16, full .788 (three
+    seeds); the rank-16 run of one seed truncated to ranks 1 to 4 .281 .526 .737 .998; 48 parts of the test, gpt-mini's
     own tokens. sd-planted not yet measured
     """
     ranks = (1, 2, 3, 4, 6, 8, 16)
