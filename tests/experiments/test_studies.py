@@ -56,5 +56,6 @@ def test_every_pair_of_the_study_facts_is_seen_once_in_an_epoch():
     configs = [config.resolved() for config in STUDIES["facts"]((0,))]
     pairs = [config.task.pairs for config in configs if isinstance(config.task, Facts)]
     assert len(pairs) == len(configs)
-    assert [count % config.train.batch_size for count, config in zip(pairs, configs, strict=True)] == [0] * len(pairs)
+    batches = [config.train.batch_size for config in configs if config.train.batch_size is not None]
+    assert [count % batch for count, batch in zip(pairs, batches, strict=True)] == [0] * len(configs)
     assert {config.train.epochs for config in configs} == {200}
