@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -218,6 +218,15 @@ def count_roles(projections: Iterable[Projection]) -> dict[str, int]:
 
 def _expand(roles: Iterable[str], recommended: tuple[str, ...]) -> list[str]:
     return [word for role in roles for word in (recommended if role == "auto" else (role,))]
+
+
+def without_autocast(device: Any) -> AbstractContextManager[Any]:
+    """A context that computes in the tensors' own dtypes."""
+    import torch
+
+    if not torch.amp.is_autocast_available(device.type):  # the meta device
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def checkpoint_transformer(model: Any, on: bool) -> None:

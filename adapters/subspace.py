@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from adapters.backbone import without_autocast
 from adapters.base import Adapter, check_state
 from adapters.bounds import LARGEST_COUNT, bounded
 from adapters.errors import AdapterError
@@ -124,13 +125,11 @@ class Coordinates(HookedUpdate):
         return self.cached[2]
 
     def _project(self, theta: Tensor) -> dict[str, Tensor]:
-        import torch
-
         counts = [shape.numel() for shape in self.shapes.values()]
         if theta.device not in self.projections:
             kind = {"fastfood": Fastfood, "dense": DenseProjection}[self.kind]
             self.projections[theta.device] = kind(theta.numel(), sum(counts), self.seed, theta.device)
-        with torch.autocast(theta.device.type, enabled=False):
+        with without_autocast(theta.device):
             parts = self.projections[theta.device](theta).split(counts)
         changes = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
         if "scales" in self.names:

@@ -92,6 +92,13 @@ def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accu
     return StepFlops(accumulation * forward, accumulation * backward, adamw_flops(sum(p.numel() for p in trained)))
 
 
+def count(work: Callable[[], object]) -> int:
+    """FLOPs of the products, convolutions and attention that `work` computes."""
+    with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
+        work()
+    return counter.get_total_flops()
+
+
 def adamw_flops(parameters: int) -> int:
     """Elementwise operations of one AdamW step, by the formula `ADAMW`."""
     return parameters * sum(ADAMW.values())

@@ -43,7 +43,7 @@ def expected_time(configs: Sequence[RunConfig], runs: Path, at_once: int = 1, th
     """
     try:
         return _sentence(configs, list(_finished(runs)), at_once, threads or threads_here())
-    except Exception:  # a record of another program, or a step that cannot be computed with fake tensors
+    except Exception:  # a record of another program, or a step that cannot be computed without values
         return None
 
 
@@ -153,16 +153,15 @@ def _threads(host: Mapping[str, Any]) -> int:
 
 def _from_operations(config: RunConfig, threads: int) -> Expected | None:
     """From the FLOPs of the steps and of one or two evaluations, at the usual shares of the machine's rate."""
-    from experiments.planning.memory_plan import PlanSettings, plan
+    from experiments.planning.run_flops import run_flops
 
     rate = None if config.train.steps is None else _rate(config, threads)
     if config.train.steps is None or rate is None:
         return None
-    prediction = plan(config, PlanSettings(device="cuda" if uses_cuda(config.train) else "cpu")).prediction
-    evaluation = sum(phase.flops * phase.count for phase in prediction.phases if phase.when == "evaluation")
-    training, (owner, flops_per_second) = config.train.steps * prediction.training.flops, rate
-    low = (training + evaluation) / SHARES[1] / flops_per_second
-    high = (training + 2 * evaluation) / SHARES[0] / flops_per_second
+    flops, (owner, flops_per_second) = run_flops(config), rate
+    training = config.train.steps * flops.step
+    low = (training + flops.evaluation) / SHARES[1] / flops_per_second
+    high = (training + 2 * flops.evaluation) / SHARES[0] / flops_per_second
     source = f"estimated: {100 * SHARES[0]:.0f} to {100 * SHARES[1]:.0f} % of {owner} FLOP/s"
     return Expected(low, high, source)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adapters.backbone import without_autocast
 from tasks.distributed import map_across_ranks
 
 PIXELS = 32 * 64 * 64  # that the VAE takes at once: 32 pictures of 64 pixels a side; at least one picture
@@ -43,7 +43,7 @@ def encode_posterior(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def _posterior(vae: Any, pixels: Tensor) -> Tensor:
-    with without_autocast(vae.device):
+    with without_autocast(vae.device):  # the activations of SDXL's leave the range of fp16
         posterior = vae.encode(pixels.to(vae.device).float() / 127.5 - 1).latent_dist
     return torch.stack([posterior.mean, posterior.std], dim=1).cpu()
 
@@ -67,16 +67,14 @@ def slices(vae: Any, latents: Tensor) -> Sequence[Tensor]:
 
 def decoded(vae: Any, part: Tensor) -> Tensor:
     """One part of scaled latents as pictures uint8 in CPU memory."""
+    return decoded_on_device(vae, part).cpu()
+
+
+def decoded_on_device(vae: Any, part: Tensor) -> Tensor:
+    """The same, on the VAE's device."""
     with without_autocast(vae.device):
         pictures = vae.decode(part.to(vae.device, torch.float32) / vae.config.scaling_factor).sample
-    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """A context for the VAE, which computes in fp32: the activations of SDXL's leave the range of fp16."""
-    if not torch.amp.is_autocast_available(device.type):  # the meta device
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def batch_size(pictures: Tensor, factor: int = 1) -> int:

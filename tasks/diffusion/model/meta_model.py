@@ -12,7 +12,7 @@ from torch import Tensor
 from tasks.bad_items import numbered
 from tasks.base import EvaluationCall, MetaModel, When
 from tasks.diffusion.model import bases
-from tasks.diffusion.model.encoding import decoded, slices
+from tasks.diffusion.model.encoding import decoded_on_device, slices
 from tasks.diffusion.model.noising import NoisyBatch, diffusion_loss, joined
 from tasks.diffusion.model.sampling import pictures_at_once
 
@@ -125,7 +125,7 @@ class DiffusionMetaModel(MetaModel):
             ),
             EvaluationCall(
                 f"decoding of {numbered(len(part), 'picture')} at a time",
-                lambda: decoded(self.base.vae, part),
+                lambda: decoded_on_device(self.base.vae, part),
                 -(-sum(sets) // len(part)),
                 (when,),
                 others,
