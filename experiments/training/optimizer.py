@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.optimization import get_scheduler  # transformers' computes the same, and loads peft
 from torch import Tensor, nn
-from transformers import get_scheduler
 
 from experiments.config import ResolvedTrain
 
@@ -26,11 +26,11 @@ def optimizer_of(settings: ResolvedTrain, parameters: Iterable[nn.Parameter]) ->
 
 
 def schedule_of(settings: ResolvedTrain, optimizer: torch.optim.Optimizer) -> Any:
-    """The learning-rate schedule over the training's steps; transformers' "constant" has no warmup."""
+    """The learning-rate schedule over the training's steps; diffusers' "constant" has no warmup."""
     name: Any = settings.lr_scheduler
     if name == "constant" and settings.warmup_steps:
         name = "constant_with_warmup"
-    return get_scheduler(name, optimizer, settings.warmup_steps, settings.steps)
+    return get_scheduler(name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.steps)
 
 
 class MovingAverage:

@@ -6,6 +6,7 @@ pytest's process cannot be the parent: torch refuses a backward pass in a fork o
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import sys
@@ -28,6 +29,7 @@ from tasks.bundled import text
 from tasks.language.style import Style
 
 POSITIONS = 64
+LOADED_BY_RUNS = ("pandas", "peft", "scipy.stats", "experiments.training.loop")  # else by each child again
 METHODS: tuple[Adapter, ...] = (Lora(rank=2, dropout=0.1), FullFinetuning())
 TRAIN = Train(
     steps=6,
@@ -69,6 +71,8 @@ class Runner:
     @classmethod
     def create(cls, folder: Path) -> Runner:
         torch.set_num_threads(1)
+        for module in LOADED_BY_RUNS:
+            importlib.import_module(module)
         os.environ["ADAPTER_TESTBED_CACHE"] = str(folder / "cache")
         task = tiny_style(folder / "base")
         return cls(task, task.prepare(torch.device("cpu")), folder)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.measure.memory.prediction import predict
+from experiments.measure.memory.prediction import predict, predict_training
 from experiments.measure.memory.validation import RandomWeights, measure_peak
 from experiments.precision import stored_in
 from tasks.language.style import Style
@@ -31,7 +31,7 @@ def test_the_prediction_matches_the_training_loop(task, method, precision):
     for each in (task, chunked):
         config = configuration(each, method, mixed_precision=precision)
         measured = measure_peak(config, RandomWeights(each.meta_model(), stored_in(config.task)))
-        predicted = predict(config).training.peak
+        predicted = predict_training(config).peak
         assert predicted == pytest.approx(measured.peak, rel=0.05)
         assert predicted == pytest.approx(measured.profiler_peak, rel=0.05)
         peaks[each.logits_at_once] = measured.peak

@@ -15,7 +15,7 @@ from experiments.config import RunConfig, Train
 from experiments.measure.file_sizes import adapter_files
 from experiments.measure.memory.device_rules import CUDA
 from experiments.measure.memory.phases import Assumptions
-from experiments.measure.memory.prediction import predict
+from experiments.measure.memory.prediction import predict, predict_training
 from experiments.measure.memory.validation import RandomWeights, measure_peak
 from experiments.precision import stored_in
 from experiments.records.adapter_file import adapter_metadata
@@ -64,7 +64,7 @@ def test_a_layer_and_adamw_by_hand():
 @pytest.mark.parametrize("method", ["lora", "full", "bottleneck", "prefix", "subspace"])
 def test_the_prediction_matches_the_training_loop(task, method, checkpointing):
     config = configuration(task, method, gradient_checkpointing=checkpointing)
-    predicted = predict(config).training.timeline.by_category()
+    predicted = predict_training(config).timeline.by_category()
     measured = measure_peak(config, RandomWeights(task.meta_model()))
     total = sum(predicted.values())
     assert total == pytest.approx(measured.peak, rel=0.02)
@@ -79,7 +79,7 @@ def test_the_prediction_matches_in_bf16(task, method):
     config = configuration(task, method, mixed_precision="bf16")
     stored = stored_in(config.task)
     measured = measure_peak(config, RandomWeights(task.meta_model(), stored))
-    predicted = predict(config).training
+    predicted = predict_training(config)
     assert predicted.peak == pytest.approx(measured.profiler_peak, rel=0.05)
     weights = predicted.timeline.by_category()[WEIGHTS]
     assert weights == pytest.approx(measured.categories[WEIGHTS], rel=0.05)
@@ -92,7 +92,7 @@ def test_the_prediction_matches_in_bf16(task, method):
 def test_the_states_of_the_8_bit_optimizer_are_predicted(task, method):
     pytest.importorskip("bitsandbytes")
     config = configuration(task, method, optimizer="adamw-8bit")
-    predicted, measured = predict(config).training, measure_peak(config, RandomWeights(task.meta_model()))
+    predicted, measured = predict_training(config), measure_peak(config, RandomWeights(task.meta_model()))
     assert predicted.timeline.by_category()[OPTIMIZER] == measured.categories[OPTIMIZER]
     assert predicted.peak == pytest.approx(measured.profiler_peak, rel=0.02)
 
@@ -100,29 +100,29 @@ def test_the_states_of_the_8_bit_optimizer_are_predicted(task, method):
 def test_a_prefix_leaves_fewer_tokens_to_the_rows(task):
     whole = replace(task, max_length=64)  # all positions of the model
     config = configuration(whole, "prefix")
-    predicted, measured = predict(config).training.peak, measure_peak(config, RandomWeights(whole.meta_model()))
+    predicted, measured = predict_training(config).peak, measure_peak(config, RandomWeights(whole.meta_model()))
     assert predicted == pytest.approx(measured.profiler_peak, rel=0.05)
 
 
 def test_accumulated_gradients_stay_alive_during_the_next_micro_batch(task):
     config = configuration(task, "full", gradient_accumulation_steps=2)
     measured = measure_peak(config, RandomWeights(task.meta_model()))
-    assert predict(config).training.peak == pytest.approx(measured.profiler_peak, rel=0.05)
-    assert predict(config).training.peak > predict(configuration(task, "full")).training.peak
+    assert predict_training(config).peak == pytest.approx(measured.profiler_peak, rel=0.05)
+    assert predict_training(config).peak > predict_training(configuration(task, "full")).peak
 
 
 def test_effect_of_each_setting(task):
     config = configuration(task)
     default = predict(config)
-    plain = predict(config, Assumptions(fused_attention=False))
-    assert plain.training.peak > default.training.peak
+    plain = predict_training(config, Assumptions(fused_attention=False))
+    assert plain.peak > default.training.peak
     checkpointed = replace(config, train=replace(config.train, gradient_checkpointing=True))
-    assert predict(checkpointed).training.peak < default.training.peak
+    assert predict_training(checkpointed).peak < default.training.peak
     frozen = 4 * (default.total - default.trainable)
     full_size, halved = (
-        predict(
+        predict_training(
             configuration(replace(task, base_precision=precision), mixed_precision="bf16")
-        ).training.timeline.by_category()[WEIGHTS]
+        ).timeline.by_category()[WEIGHTS]
         for precision in ("fp32", "bf16")
     )
     assert full_size - halved == frozen // 2
@@ -132,7 +132,7 @@ def test_only_cuda_adamw_copies_a_moment_of_every_weight_at_once(task):
     config = configuration(replace(task, max_length=4), "full", batch_size=1)
     trained = predict(config).trainable
     on_cpu, on_cuda = (
-        predict(config, assumptions).training.timeline.by_category()[TEMPORARIES]
+        predict_training(config, assumptions).timeline.by_category()[TEMPORARIES]
         for assumptions in (Assumptions(), Assumptions(CUDA))
     )
     assert on_cuda >= 4 * trained > 3 * on_cpu
@@ -146,7 +146,7 @@ def test_cuda_rules_apply_inside_recomputed_blocks(task):
     for share in (0.0, 0.1):
         (folder / "config.json").write_text(json.dumps(settings | {"attn_pdrop": share}))
         config = configuration(task, batch_size=1, gradient_checkpointing=True, mixed_precision="bf16")
-        peaks.append(predict(config, Assumptions(CUDA)).training.peak)
+        peaks.append(predict_training(config, Assumptions(CUDA)).peak)
     (folder / "config.json").write_text(json.dumps(settings))
     assert peaks[0] == peaks[1]
 

@@ -43,7 +43,7 @@ def pictures(tmp_path_factory) -> dict[str, Any]:
 
 
 def training_peak(config: RunConfig, settings: PlanSettings = CPU, **train) -> int:
-    return plan(replace(config, train=replace(config.train, **train)), settings).prediction.training.peak
+    return training_step(replace(config, train=replace(config.train, **train)), settings).peak
 
 
 def training_step(config: RunConfig, settings: PlanSettings = EXACT) -> Phase:
