@@ -59,7 +59,7 @@ function levels(references) {
 }
 
 function titleOf(metric) {
-  return `${metric.name}\n${metric.unit ? `${metric.unit}, ` : ""}${metric.lower ? "lower" : "higher"} is better`;
+  return [metric.name, metric.unit, `${metric.lower ? "lower" : "higher"} is better`].filter(Boolean).join("\n");
 }
 
 function hoverOf(task, index, metric, more = "") {
