@@ -13,7 +13,7 @@ from tasks.errors import TaskError
 from tasks.language.metrics.e2e_scores import E2E_METRICS
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, REFERENCE_PERPLEXITY, VALIDATION_LOSS
 from tasks.language.metrics.slot_error_rate import SLOT_ACCURACY, SLOTS_ADDED, SLOTS_MISSING, SLOTS_WRONG
-from tasks.language.settings import LanguageSettings
+from tasks.language.settings import GENERATION, LanguageSettings
 from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     )
     primary_metric = "slot_accuracy"  # perfect texts of the bundled grammar have a BLEU of 66, as trained models do
     data_size_field = "train_items"
+    evaluation_settings: ClassVar = (*LanguageSettings.evaluation_settings, *GENERATION, "extra_metrics")
     option_hints: ClassVar = {
         "evaluation_seeds": "nothing in this evaluation is random: a beam search writes the same texts each time",
         "max_length": "--task.max-new-tokens limits the length of a generated text",
@@ -100,7 +101,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         metrics = self.all_metrics()
         splits = e2e_data.load(self.data, self.train_items, self.test_items, self.on_bad_item)
         base = bases.load(self.base, device, self.allow_pickle, self.logits_at_once, self.base_precision)
-        return DataToText(base, splits, self._generation(), self.label_smoothing, self.drift_items, metrics)
+        return DataToText(base, splits, self.generation(), self.label_smoothing, self.drift_items, metrics)
 
     def describe_data(self) -> DataReport:
         from tasks.language.data import e2e_data
@@ -134,11 +135,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
         from tasks.language.model.loaded_base import LoadedLanguageModel
 
         options: Any = {"allow_pickle": self.allow_pickle, "precision": self.base_precision}
-        return LoadedLanguageModel(self.base, device, self._generation(), meaning_ids, **options)
-
-    def _generation(self) -> dict[str, Any]:
-        names = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")
-        return {name: getattr(self, name) for name in names}
+        return LoadedLanguageModel(self.base, device, self.generation(), meaning_ids, **options)
 
 
 def meaning_ids(base: LanguageModel, prompt: str) -> list[int]:

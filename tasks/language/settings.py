@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from tasks.language.model.loaded_base import LoadedLanguageModel
 
 
+GENERATION = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")  # fields of tasks that generate
+
+
 @dataclass(frozen=True)
 class LanguageSettings(PretrainedSettings, ABC):
     """The base and how drift is measured; a task is a subclass that is also a `Task`."""
 
     name: ClassVar[str]
     generates: ClassVar[Literal["texts"]] = "texts"
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("drift_items",)
     base: str = LANGUAGE_MODEL
     """Language model: the bundled "gpt-mini", a published one by name (gpt2, smollm2, llama, qwen and gemma with their
     sizes: "gpt2-medium", "llama-3.2-1b", "qwen3-8b", ...), a folder, or a hub repository "org/name" or
@@ -47,6 +51,10 @@ class LanguageSettings(PretrainedSettings, ABC):
         from tasks.language.model.cards import recommended
 
         return recommended(self.base, self.name, adapter)
+
+    def generation(self) -> dict[str, Any]:
+        """The settings of a `tasks.language.model.generation.BeamSearch`, in a task that has them."""
+        return {name: getattr(self, name) for name in GENERATION}
 
     def load_for_text(self, device: torch.device, **generation: Any) -> LoadedLanguageModel:
         """Load the base without its data, to continue any text; `generation` has the defaults of its generation."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from adapters.bounds import bounded
 from tasks.bad_items import OnBadItem
 from tasks.base import Task, declare
 from tasks.language.metrics.answers import ANSWER_ACCURACY, COMPLETION_PERPLEXITY, EXACT_MATCH, compiled
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, VALIDATION_LOSS
-from tasks.language.settings import LanguageSettings
+from tasks.language.settings import GENERATION, LanguageSettings
 from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Sft(LanguageSettings, Task, name="sft"):
     primary_metric = "completion_perplexity"  # every data set has it; answers need exact ones
     input_size_field = "max_length"
     data_size_field = "train_items"
+    evaluation_settings: ClassVar = (*LanguageSettings.evaluation_settings, *GENERATION, "answer_pattern")
     option_hints: ClassVar = {
         "evaluation_seeds": "nothing in this evaluation is random: a search writes the same texts each time",
         "block_size": "it is called --task.max-length here",
@@ -98,7 +99,7 @@ class Sft(LanguageSettings, Task, name="sft"):
         return SupervisedFineTuning(
             base,
             splits,
-            self._generation(),
+            self.generation(),
             self.max_length,
             self.packing,
             self._pattern(),
@@ -138,7 +139,7 @@ class Sft(LanguageSettings, Task, name="sft"):
         return LoadedLanguageModel(
             self.base,
             device,
-            self._generation(),
+            self.generation(),
             prompt_ids=lambda base, prompt: chat.prompt_ids(base, prompt, is_chat),
             all_lines=True,
             allow_pickle=self.allow_pickle,
@@ -161,7 +162,3 @@ class Sft(LanguageSettings, Task, name="sft"):
         elif pattern is None and (known := instruction_sets.instruction_set(self.data)) is not None:
             pattern = known.answer_pattern
         return None if pattern is None else compiled(pattern)
-
-    def _generation(self) -> dict[str, Any]:
-        names = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")
-        return {name: getattr(self, name) for name in names}
