@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Compute = Literal["no", "bf16", "fp16"]  # autocast dtype of a model's forward pass
@@ -220,7 +221,7 @@ def _expand(roles: Iterable[str], recommended: tuple[str, ...]) -> list[str]:
     return [word for role in roles for word in (recommended if role == "auto" else (role,))]
 
 
-def without_autocast(device: Any) -> AbstractContextManager[Any]:
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """A context that computes in the tensors' own dtypes."""
     import torch
 

@@ -15,8 +15,7 @@ from experiments.cli.errors import command
 from experiments.cli.parser import parse_options
 from experiments.errors import check_names, check_numbers
 from experiments.records.load_run import LARGEST_SCALE, load_models, runs_and_prompts
-
-SETTINGS = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")  # that override the task's
+from tasks.language.settings import GENERATION
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class GenerateOptions:
 def main() -> None:
     options = parse_options(GenerateOptions, sys.argv[1:], "python -m experiments.generate")
     runs, prompts = runs_and_prompts(options.words)
-    settings = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
+    settings = {name: value for name in GENERATION if (value := getattr(options, name)) is not None}
     texts = generate(runs, prompts, scale=options.scale, with_base=options.compare == "base", **settings)
     for i, prompt in enumerate(prompts):
         print(prompt)
@@ -61,7 +60,7 @@ def generate(
     `settings` override the task's: those of `SETTINGS`. Raises UsageError for a number out of bounds, for a folder that
     is not a finished run, and for a run that generates no texts; nothing is loaded before.
     """
-    check_names(settings, SETTINGS, "generate()")
+    check_names(settings, GENERATION, "generate()")
     check_numbers(GenerateOptions((), scale=scale, **settings))
     return {
         ", ".join(model.label.split("\n")): model.base.generate(prompts, **settings)

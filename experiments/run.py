@@ -50,7 +50,7 @@ def main() -> None:
             _print_reduced_defaults(requested, config)
             if changed := changed_since(folder, config):
                 print(changed, file=sys.stderr)
-            if expected := expected_time([config], options.runs):
+            if expected := expected_time([config], options.runs, overwrite=options.overwrite):
                 print(f"expected to take {expected}", file=sys.stderr, flush=True)
         record = execute(config, folder, overwrite=options.overwrite)
     if distributed.is_main():

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -167,6 +167,12 @@ class Task(ABC):
         """Whether training writes samples, which `evaluation_settings` change."""
         return False
 
+    def training_alone(self) -> Task:
+        """This task with the defaults of its `evaluation_settings`: tasks with the same training are equal."""
+        default: Any = type(self)()
+        same: Any = {name: getattr(default, name) for name in self.evaluation_settings}
+        return replace(self, **same)
+
     def recommended(self, adapter: str) -> dict[str, Any]:
         """Training settings (fields of `experiments.config.Train`) that the base's card recommends for a method.
 
@@ -304,6 +310,8 @@ When = Literal["set-up", "training", "evaluation"]
 class EvaluationCall:
     """A call to the models without gradients, at its largest shapes; `run` makes it once.
 
+    It is made with tensors without values too, on the meta device: `run` neither reads values nor moves the results.
+
     `when` it is made: in the set-up, before the adapter is attached; in training, between two steps and beside the
     optimizer's state; in the evaluation of the tuned model. `count` is how often, an evaluation makes it so often for
     each of `seeds`. All of `MetaModel.evaluation_models` are on the device in the set-up and the evaluation; in
@@ -341,7 +349,8 @@ class MetaModel(ABC):
         """Leave `count` of a language model's positions to the method, as the prepared task does."""
 
     def evaluation(self, device: torch.device) -> Sequence[EvaluationCall]:
-        """The calls with the most memory besides a training step's; without them a plan predicts that step alone."""
+        """The calls with the most memory besides a training step's, on whose FLOPs the expected time rests too; without
+        them a plan predicts that step alone."""
         return ()
 
     def without_values(self) -> AbstractContextManager[Any]:

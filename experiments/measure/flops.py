@@ -92,10 +92,10 @@ def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accu
     return StepFlops(accumulation * forward, accumulation * backward, adamw_flops(sum(p.numel() for p in trained)))
 
 
-def count(work: Callable[[], object]) -> int:
-    """FLOPs of the products, convolutions and attention that `work` computes."""
+def count_call(call: Callable[[], object]) -> int:
+    """FLOPs of the products, convolutions and attention in a call without gradients."""
     with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
-        work()
+        call()
     return counter.get_total_flops()
 
 

@@ -35,24 +35,32 @@ class Expected:
     source: str
 
 
-def expected_time(configs: Sequence[RunConfig], runs: Path, at_once: int = 1, threads: int | None = None) -> str | None:
+def expected_time(
+    configs: Sequence[RunConfig], runs: Path, at_once: int = 1, threads: int | None = None, overwrite: bool = False
+) -> str | None:
     """A sentence about the time that resolved configurations take; None if nothing is known.
 
     `at_once` is the number of runs that compute at a time without slowing each other down; each has `threads` threads
-    of a CPU (default: this process's). An error here must not stop the runs.
+    of a CPU (default: this process's). With `overwrite` runs train even if another one has their training. An error
+    here must not stop the runs.
     """
+    trained, threads = None if overwrite else runs, threads or threads_here()
     try:
-        return _sentence(configs, list(_finished(runs)), at_once, threads or threads_here())
+        return _sentence(configs, trained, list(_finished(runs)), at_once, threads)
     except Exception:  # a record of another program, or a step that cannot be computed without values
         return None
 
 
 def _sentence(
-    configs: Sequence[RunConfig], finished: Sequence[dict[str, Any]], at_once: int, threads: int
+    configs: Sequence[RunConfig], trained: Path | None, finished: Sequence[dict[str, Any]], at_once: int, threads: int
 ) -> str | None:
+    """`trained` is the folder of runs whose trainings are used again."""
     estimates: dict[str, Expected | None] = {}
     total = []
     for config in configs:
+        if trained is not None and (alone := _of_evaluation(config, trained, threads)):
+            total.append(alone)
+            continue
         alike = replace(config, train=replace(config.train, seed=0, learning_rate=None))
         key = json.dumps(alike.as_record(), sort_keys=True, default=str)
         if key not in estimates:
@@ -106,6 +114,19 @@ def _from_records(config: RunConfig, finished: Iterable[dict[str, Any]], threads
     return None
 
 
+def _of_evaluation(config: RunConfig, runs: Path, threads: int) -> Expected | None:
+    """The time of a run that loads the training of another one."""
+    from experiments.records.folder import RunFolder
+    from experiments.records.shared_training import trained_before
+
+    source = trained_before(config, RunFolder.of(runs, config))
+    record = None if source is None else source.result()
+    if record is None:
+        return None
+    seconds = _on_threads(record["seconds"]["setup"] + record["seconds"]["evaluate"], record, config, threads)
+    return Expected(seconds, seconds, "already trained: set-up and evaluation as in the finished run")
+
+
 def _is_alike(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether a step, the evaluation and, in epochs, the number of steps take as long as in `wanted`."""
     recorded, steps = record["config"], wanted["train"]
@@ -137,8 +158,12 @@ def _seconds(record: Mapping[str, Any], config: RunConfig, threads: int) -> floa
         validations = _validations(steps, config.train.validation_steps)
         training = steps * seconds["step_median"]
         training += between * validations / max(1, _validations(before, recorded["validation_steps"]))
-    whole = seconds["setup"] + training + seconds["evaluate"]
-    return whole if uses_cuda(config.train) else whole * _threads(record["host"]) / threads
+    return _on_threads(seconds["setup"] + training + seconds["evaluate"], record, config, threads)
+
+
+def _on_threads(seconds: float, record: Mapping[str, Any], config: RunConfig, threads: int) -> float:
+    """The time that a record has, with these threads on a CPU."""
+    return seconds if uses_cuda(config.train) else seconds * _threads(record["host"]) / threads
 
 
 def _validations(steps: int, between: int | None) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from experiments.config import ResolvedTrain, RunConfig
-from experiments.measure.flops import count, count_step
+from experiments.measure.flops import count_call, count_step
+from experiments.precision import stored_in
 
 META = torch.device("meta")
 
@@ -23,19 +24,21 @@ class RunFlops:
 def run_flops(config: RunConfig) -> RunFlops:
     """Count a resolved configuration; the rows and pictures have the largest shapes that occur.
 
-    Raises AdapterError or TaskError if the run itself would, and NotImplementedError if a method reads values of its
-    weights, which tensors on the meta device do not have.
+    Raises AdapterError or TaskError if the run itself would, and RuntimeError if a method reads values of its weights,
+    which tensors on the meta device do not have.
     """
     settings, meta = ResolvedTrain.of_steps(config.train, 1), config.task.meta_model()
     model = meta.backbone.model
     with meta.without_values():
         meta.reserve_positions(config.adapter.positions_taken)
-        trained = config.adapter.attach(meta.backbone).parameters().values()
+        attachment = config.adapter.attach(meta.backbone)
         meta.backbone.set_gradient_checkpointing(settings.gradient_checkpointing)
         model.train()
         loss = lambda: meta.loss(meta.batch(settings.batch_size, META))  # noqa: E731
-        step = count_step(loss, trained, settings.gradient_accumulation_steps).total
+        step = count_step(loss, attachment.parameters().values(), settings.gradient_accumulation_steps).total
         model.eval()
         calls = [call for call in meta.evaluation(META) if "evaluation" in call.when]
         with torch.no_grad():
-            return RunFlops(step, sum(count(call.run) * call.count * call.seeds for call in calls))
+            if config.adapter.mergeable and stored_in(config.task) == "fp32":
+                attachment.merge()  # as the evaluation of a run does
+            return RunFlops(step, sum(count_call(call.run) * call.count * call.seeds for call in calls))

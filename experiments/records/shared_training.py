@@ -55,9 +55,7 @@ def _content_of(config: RunConfig, content: Mapping[str, Mapping[str, str]] | No
 
 
 def _training_of(config: RunConfig) -> dict[str, Any]:
-    default = type(config.task)()
-    same = {name: getattr(default, name) for name in config.task.evaluation_settings}
-    return replace(config, task=replace(config.task, **same)).identity()
+    return replace(config, task=config.task.training_alone()).identity()
 
 
 def load_training(source: RunFolder, folder: RunFolder, attachment: Attachment) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class LearningRateSearch:
     def config(self, config: RunConfig, rate: float) -> RunConfig:
         """The configuration of a trial: a share of the resolved `config`'s steps or epochs, validated at its end.
 
-        Raises UsageError for less than half an epoch.
+        Runs that differ in their evaluation alone have the same trials. Raises UsageError for less than half an epoch.
         """
         train = config.train
         whole = train.epochs if train.steps is None else train.steps
@@ -104,7 +104,8 @@ class LearningRateSearch:
             short = {"steps": length, "validation_steps": length}
             warmup_steps = 0 if length == 1 else warmup_steps
         short |= {"warmup_steps": warmup_steps, "evaluate_every": None}
-        return replace(config, train=replace(train, learning_rate=rate, **short))
+        task = replace(config, task=config.task.training_alone()).resolved().task
+        return replace(config, task=task, train=replace(train, learning_rate=rate, **short))
 
     def chosen(self, trials: Sequence[Trial], run: Train) -> dict[str, Any]:
         """The entry of a `run`'s search in the records. `chosen` is None if no rate has a finite loss."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler  # transformers' computes the same, and loads peft
+from diffusers.optimization import get_scheduler  # transformers' computes the same, but loads peft
 from torch import Tensor, nn
 
 from experiments.config import ResolvedTrain

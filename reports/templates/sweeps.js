@@ -82,7 +82,7 @@ function heat(task, off, { x, y, metric: name }) {
     top -= heights[i] + gap;
   });
   const { xaxis, yaxis, ...more } = layout;
-  return { traces, title: `${titleOf(metric)}, over ${x} and ${y}`, height: total + 110, layout: layoutOf(xaxis, yaxis, { ...more, margin: { l: 54, r: 14, t: 40, b: 50 } }) };
+  return { traces, title: `${metric.name} over ${x} and ${y}`, height: total + 110, layout: layoutOf(xaxis, yaxis, { ...more, margin: { l: 54, r: 14, t: 40, b: 50 } }) };
 }
 
 // the metric over one setting; a line per method, size and other settings, coloured by size

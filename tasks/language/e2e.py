@@ -13,7 +13,7 @@ from tasks.errors import TaskError
 from tasks.language.metrics.e2e_scores import E2E_METRICS
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, REFERENCE_PERPLEXITY, VALIDATION_LOSS
 from tasks.language.metrics.slot_error_rate import SLOT_ACCURACY, SLOTS_ADDED, SLOTS_MISSING, SLOTS_WRONG
-from tasks.language.settings import GENERATION, LanguageSettings
+from tasks.language.settings import GeneratedTextSettings
 from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EndToEnd(LanguageSettings, Task, name="e2e"):
+class EndToEnd(GeneratedTextSettings, Task, name="e2e"):
     """Data to text: from "name[The Mill], food[Thai]" to a sentence about a restaurant (Hu et al. 2021, Table 3)."""
 
     other_names = ("end-to-end", "e2e-nlg", "e2e_nlg", "data-to-text")
@@ -38,7 +38,7 @@ class EndToEnd(LanguageSettings, Task, name="e2e"):
     )
     primary_metric = "slot_accuracy"  # perfect texts of the bundled grammar have a BLEU of 66, as trained models do
     data_size_field = "train_items"
-    evaluation_settings: ClassVar = (*LanguageSettings.evaluation_settings, *GENERATION, "extra_metrics")
+    evaluation_settings: ClassVar = (*GeneratedTextSettings.evaluation_settings, "extra_metrics")
     option_hints: ClassVar = {
         "evaluation_seeds": "nothing in this evaluation is random: a beam search writes the same texts each time",
         "max_length": "--task.max-new-tokens limits the length of a generated text",

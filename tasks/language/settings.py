@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tasks.language.model.loaded_base import LoadedLanguageModel
 
 
-GENERATION = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")  # fields of tasks that generate
+# fields of a task that generates texts, and of a `tasks.language.model.generation.BeamSearch`
+GENERATION = ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,6 @@ class LanguageSettings(PretrainedSettings, ABC):
 
         return recommended(self.base, self.name, adapter)
 
-    def generation(self) -> dict[str, Any]:
-        """The settings of a `tasks.language.model.generation.BeamSearch`, in a task that has them."""
-        return {name: getattr(self, name) for name in GENERATION}
-
     def load_for_text(self, device: torch.device, **generation: Any) -> LoadedLanguageModel:
         """Load the base without its data, to continue any text; `generation` has the defaults of its generation."""
         from tasks.language.model.loaded_base import LoadedLanguageModel
@@ -72,3 +69,13 @@ class LanguageSettings(PretrainedSettings, ABC):
 
     def base_revision(self) -> str:
         return find_source(self.base, self.allow_pickle).revision
+
+
+class GeneratedTextSettings(LanguageSettings, ABC):
+    """Of a task whose evaluation generates texts; it has the fields `GENERATION`."""
+
+    evaluation_settings: ClassVar[tuple[str, ...]] = (*LanguageSettings.evaluation_settings, *GENERATION)
+
+    def generation(self) -> dict[str, Any]:
+        """The settings of the beam search."""
+        return {name: getattr(self, name) for name in GENERATION}

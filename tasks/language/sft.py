@@ -11,7 +11,7 @@ from tasks.bad_items import OnBadItem
 from tasks.base import Task, declare
 from tasks.language.metrics.answers import ANSWER_ACCURACY, COMPLETION_PERPLEXITY, EXACT_MATCH, compiled
 from tasks.language.metrics.perplexity import DRIFT, FAMILIAR_PERPLEXITY, VALIDATION_LOSS
-from tasks.language.settings import GENERATION, LanguageSettings
+from tasks.language.settings import GeneratedTextSettings
 from tasks.pretrained.settings import LARGEST_ITEMS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sft(LanguageSettings, Task, name="sft"):
+class Sft(GeneratedTextSettings, Task, name="sft"):
     """Supervised fine-tuning: from a prompt to its completion, or a conversation to its answers, on your own JSONL."""
 
     other_names = ("instruction", "instructions", "instruct", "chat", "supervised", "supervised-fine-tuning")
@@ -36,7 +36,7 @@ class Sft(LanguageSettings, Task, name="sft"):
     primary_metric = "completion_perplexity"  # every data set has it; answers need exact ones
     input_size_field = "max_length"
     data_size_field = "train_items"
-    evaluation_settings: ClassVar = (*LanguageSettings.evaluation_settings, *GENERATION, "answer_pattern")
+    evaluation_settings: ClassVar = (*GeneratedTextSettings.evaluation_settings, "answer_pattern")
     option_hints: ClassVar = {
         "evaluation_seeds": "nothing in this evaluation is random: a search writes the same texts each time",
         "block_size": "it is called --task.max-length here",

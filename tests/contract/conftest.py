@@ -12,7 +12,7 @@ from adapters.base import Adapter, adapter_registry
 from tests.contract import tiny
 
 
-@pytest.fixture(params=[kind for kind in tiny.BUILDERS if kind != "unet+clip"])  # "xl+clips" has all that it has
+@pytest.fixture(params=tiny.BUILDERS)
 def backbone(request) -> Backbone:
     """A fresh tiny model, with the same weights each time."""
     return copy.deepcopy(tiny.built(request.param))

@@ -323,7 +323,8 @@ def test_the_axes_of_the_heat_map_can_be_swapped(sweep_page):
     Select(sweep_page.find_element(By.CSS_SELECTOR, ".heat .x")).select_by_visible_text("adapter.rank")
     Select(sweep_page.find_element(By.CSS_SELECTOR, ".heat .y")).select_by_visible_text("train.learning_rate")
     label = chart_of(sweep_page, "heat").get_attribute("aria-label")
-    assert label.endswith("over adapter.rank and train.learning_rate")
+    assert label.endswith(" over adapter.rank and train.learning_rate")
+    assert "\n" not in label
     assert len(cell_texts(sweep_page)) == 9
 
 

@@ -43,7 +43,7 @@ def encode_posterior(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def _posterior(vae: Any, pixels: Tensor) -> Tensor:
-    with without_autocast(vae.device):  # the activations of SDXL's leave the range of fp16
+    with without_autocast(vae.device):  # SDXL's VAE leaves the range of fp16
         posterior = vae.encode(pixels.to(vae.device).float() / 127.5 - 1).latent_dist
     return torch.stack([posterior.mean, posterior.std], dim=1).cpu()
 
@@ -71,8 +71,8 @@ def decoded(vae: Any, part: Tensor) -> Tensor:
 
 
 def decoded_on_device(vae: Any, part: Tensor) -> Tensor:
-    """The same, on the VAE's device."""
-    with without_autocast(vae.device):
+    """Scaled latents (n, channels, h, w) as pictures uint8 (n, 3, height, width), all at once."""
+    with without_autocast(vae.device):  # SDXL's VAE leaves the range of fp16
         pictures = vae.decode(part.to(vae.device, torch.float32) / vae.config.scaling_factor).sample
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 

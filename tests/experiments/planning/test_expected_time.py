@@ -162,6 +162,23 @@ def pictures(**train) -> RunConfig:
     return RunConfig(Lora(), task, replace(CPU, **train)).resolved()
 
 
+def test_a_run_that_is_trained_already_takes_its_evaluation(tmp_path, tiny_task, monkeypatch):
+    """By hand: 7 s of set-up and 5 s of evaluation; the other seed has to be trained."""
+    monkeypatch.setattr(module, "_from_operations", lambda config, threads: module.Expected(100, 100, "estimated"))
+    monkeypatch.setattr(Tiny, "evaluation_settings", ("diary",))
+    record = run(Lora(rank=2), Tiny(), steps=1, device="cpu", runs=tmp_path)
+    seconds = record.data["seconds"] | {"setup": 7.0, "evaluate": 5.0}
+    write_json(record.folder / "result.json", record.data | {"seconds": seconds})
+    again, other = (
+        RunConfig(Lora(rank=2), Tiny(diary=str(tmp_path)), replace(CPU, steps=1, seed=seed)) for seed in (0, 1)
+    )
+    of_the_run = "already trained: set-up and evaluation as in the finished run"
+    assert expected_time([again.resolved()], tmp_path) == f"about 12 s ({of_the_run})"
+    assert expected_time([again.resolved()], tmp_path, overwrite=True) == "about 1.7 min (estimated)"
+    both = [again.resolved(), other.resolved()]
+    assert expected_time(both, tmp_path) == f"about 1.9 min ({of_the_run}; estimated)"
+
+
 def test_without_runs_the_flops_decide(tmp_path, monkeypatch):
     """By hand: 1 TFLOP/s on the threads of this process, and between a half and a fifth of it; 20 steps, and one
     evaluation or two."""

@@ -16,6 +16,7 @@ from experiments.errors import UsageError
 from experiments.sweeping.learning_rates import FOLDER, LARGEST_RATE, MOST_GROWTH, LearningRateSearch, seed_groups
 from experiments.sweeping.runner import find_rates, perform_runs, sweep
 from reports.records import collect
+from tasks import EndToEnd
 from tests.experiments.tiny_task import Tiny, diary_of
 from tests.survival.runner import tiny_style
 
@@ -63,6 +64,17 @@ def test_every_setting_begins_with_as_many_trials_of_the_same_budget(groups):
         for group in groups
         for t in group.trials()
     } == {(3, 1, 0)}
+
+
+def test_another_evaluation_has_the_same_trials(tmp_path):
+    search = LearningRateSearch(count=3, factor=4.0)
+    tasks = (EndToEnd(), EndToEnd(num_beams=2, drift_items=9), EndToEnd(label_smoothing=0.0))
+    trials, others, trained_otherwise = (
+        seed_groups([RunConfig(Lora(), task, Train(device="cpu")).resolved()], tmp_path, search)[0].trials()
+        for task in tasks
+    )
+    assert [trial.folder.path for trial in others] == [trial.folder.path for trial in trials]
+    assert not {trial.folder.path for trial in trained_otherwise} & {trial.folder.path for trial in trials}
 
 
 def searched(search: LearningRateSearch, centre: float, loss: Callable[[float], float | None]) -> dict:

@@ -1,6 +1,7 @@
 """Optimizers, schedules and the moving average against other implementations and formulas."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from experiments.config import ResolvedTrain
 from experiments.training.optimizer import average_of, averaged, optimizer_of, schedule_of
+from experiments.training.settings import LRScheduler
 
 
 def trained(optimizer, parameter, steps=5):
@@ -36,6 +38,26 @@ def test_a_constant_rate_is_warmed_up():
         optimizer.step()
         schedule.step()
     assert rates == [0, 0.25, 0.5, 0.75, 1, 1]
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("name", get_args(LRScheduler))
+def test_schedules_are_those_of_transformers(name, warmup):
+    from transformers import get_scheduler
+
+    settings = ResolvedTrain(lr_scheduler=name, warmup_steps=warmup, steps=20)
+    theirs = "constant_with_warmup" if name == "constant" and warmup else name
+    rates = []
+    for schedule in (lambda o: schedule_of(settings, o), lambda o: get_scheduler(theirs, o, warmup, 20)):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.7)
+        scheduler, values = schedule(optimizer), []
+        for _ in range(22):
+            values.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        rates.append(values)
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 1 or (name, warmup) == ("constant", 0)
 
 
 def test_without_a_decay_there_is_no_average():

@@ -66,3 +66,14 @@ def e2e_csv(tmp_path_factory) -> Path:
     rows = [f'"{item.line}","{reference}"' for item in items for reference in item.references[:2]]
     file.write_text("mr,ref\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return file
+
+
+@pytest.fixture(scope="session")  # once: Python keeps the package into which the scripts are copied
+def evaluate_cache(tmp_path_factory):
+    """The evaluate library copies scripts to a cache before it imports them; here not to the user's."""
+    from evaluate import config
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
+            patched.setattr(config, name, str(tmp_path_factory.mktemp(name)))
+        yield

@@ -29,18 +29,8 @@ class Module(evaluate.Metric):
         {body}
 """
 ONE, SEVERAL = "text", "datasets.Sequence(text)"
+pytestmark = pytest.mark.usefixtures("evaluate_cache")
 TEXTS = Corpus(["a b c", "d e"], [["a b", "a x c"], ["d e"]])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _private_modules(tmp_path_factory):
-    """The library copies scripts to a cache before it imports them."""
-    from evaluate import config
-
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
-            patched.setattr(config, name, str(tmp_path_factory.mktemp(name)))
-        yield
 
 
 def module(folder: Path, body: str, references: str = SEVERAL, arguments: str = "") -> str:
