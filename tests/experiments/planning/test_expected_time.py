@@ -168,7 +168,7 @@ def test_a_run_that_is_trained_already_takes_its_evaluation(tmp_path, tiny_task,
     monkeypatch.setattr(Tiny, "evaluation_settings", ("diary",))
     record = run(Lora(rank=2), Tiny(), steps=1, device="cpu", runs=tmp_path)
     seconds = record.data["seconds"] | {"setup": 7.0, "evaluate": 5.0}
-    write_json(record.folder / "result.json", record.data | {"seconds": seconds})
+    write_json(record.folder / "result.json", {**record.data, "seconds": seconds})
     again, other = (
         RunConfig(Lora(rank=2), Tiny(diary=str(tmp_path)), replace(CPU, steps=1, seed=seed)) for seed in (0, 1)
     )
