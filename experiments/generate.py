@@ -57,8 +57,8 @@ def generate(
 ) -> dict[str, list[str]]:
     """One text per prompt from every run, by the run's label.
 
-    `settings` override the task's: those of `SETTINGS`. Raises UsageError for a number out of bounds, for a folder that
-    is not a finished run, and for a run that generates no texts; nothing is loaded before.
+    `settings` override the task's: those of `GENERATION`. Raises UsageError for a number out of bounds, for a folder
+    that is not a finished run, and for a run that generates no texts; nothing is loaded before.
     """
     check_names(settings, GENERATION, "generate()")
     check_numbers(GenerateOptions((), scale=scale, **settings))

@@ -82,7 +82,7 @@ def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accu
     backward. Changes no parameter and leaves no gradient.
     """
     trained = list(trained)
-    with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
+    with _counting() as counter:
         value = loss()
         forward = counter.get_total_flops()
         value.backward()
@@ -94,9 +94,13 @@ def count_step(loss: Callable[[], Tensor], trained: Iterable[nn.Parameter], accu
 
 def count_call(call: Callable[[], object]) -> int:
     """FLOPs of the products, convolutions and attention in a call without gradients."""
-    with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
+    with _counting() as counter:
         call()
     return counter.get_total_flops()
+
+
+def _counting() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=dict(FORMULAS))
 
 
 def adamw_flops(parameters: int) -> int:
