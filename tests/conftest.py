@@ -15,6 +15,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # set before torch is imported; more th
     os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each test process has neighbouring tests, which share a module's fixtures, and takes over others at the end."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()

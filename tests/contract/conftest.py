@@ -12,7 +12,10 @@ from adapters.base import Adapter, adapter_registry
 from tests.contract import tiny
 
 
-@pytest.fixture(params=tiny.BUILDERS)
+KINDS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in tiny.USUAL)) for kind in tiny.BUILDERS]
+
+
+@pytest.fixture(params=KINDS)
 def backbone(request) -> Backbone:
     """A fresh tiny model, with the same weights each time."""
     return copy.deepcopy(tiny.built(request.param))

@@ -19,9 +19,8 @@ STEPS, TOLERANCE = 8, 0.02  # bf16 rounds by 0.4 %
 frozen_base = [adapter for adapter in EXAMPLES if not adapter.trains_base]
 
 
-@pytest.fixture(params=("gpt2", "llama", "xl+clips"))
+@pytest.fixture(params=tiny.USUAL)
 def backbone(request) -> Backbone:
-    """One of each kind of layer."""
     return copy.deepcopy(tiny.built(request.param))
 
 

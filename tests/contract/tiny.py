@@ -110,6 +110,9 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "unet+clip": with_text_encoder,
     "xl+clips": xl_with_text_encoders,
 }
+USUAL = ("gpt2", "llama", "unet+clip")
+"""With one of each kind of layer; every method is tested on the others each night."""
+
 ALL = {**BUILDERS, "xl": stable_diffusion_xl}  # its UNet alone
 
 

@@ -103,7 +103,7 @@ def test_quantised_bases_need_bitsandbytes_and_cuda(monkeypatch):
         check_before_loading(config)
 
 
-@pytest.mark.parametrize("task", ["pictures", "texts"])
+@pytest.mark.parametrize("task", [pytest.param("pictures", marks=pytest.mark.slow), "texts"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_in_bf16(method, task, base, texts, tmp_path):
     """Trained, evaluated and saved; the figures are those of fp32 within the dtype's rounding."""

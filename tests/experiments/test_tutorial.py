@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ def smaller(source: str) -> str:
     return TASK.sub(r"\1(num_inference_steps=2, ", source)
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs():
     notebook = nbformat.read(ROOT / "experiments" / "tutorial.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -51,8 +51,17 @@ def training_step(config: RunConfig, settings: PlanSettings = EXACT) -> Phase:
     return predict_training(resolved_for(config, settings.device), assumptions_of(settings))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("method", ["lora", "full", "subspace"])
+@pytest.mark.parametrize(
+    ("method", "checkpointing"),
+    [
+        ("lora", True),
+        ("full", False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("lora", False), ("full", True), ("subspace", False), ("subspace", True)]
+        ),
+    ],
+)
 def test_a_step_traced_at_a_prime_batch_is_the_step(monkeypatch, pictures, method, checkpointing):
     from tasks.diffusion.model.meta_model import DiffusionMetaModel
 
@@ -67,7 +76,7 @@ def test_a_step_traced_at_a_prime_batch_is_the_step(monkeypatch, pictures, metho
     assert at_a_prime.flops == pytest.approx(itself.flops, rel=0.005)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", ["lora", "full", "bottleneck", "prefix", "subspace", "peft"])
 def test_one_trace_gives_the_peak_of_every_batch(task, method, checkpointing):
     first = plan(configuration(task, method, gradient_checkpointing=checkpointing), CPU)

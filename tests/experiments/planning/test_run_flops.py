@@ -50,7 +50,11 @@ def test_flops_of_every_method(texts, method):
     check(RunConfig(adapter_registry()[method](), texts, CPU))
 
 
-@pytest.mark.parametrize("task", task_registry())
+BUILT_IN = [name for name, task in task_registry().items() if task.__module__.startswith("tasks.")]
+"""A task of another package, or of a test collected before, may define no model to plan with."""
+
+
+@pytest.mark.parametrize("task", BUILT_IN)
 def test_every_task_can_be_counted(task):
     flops = run_flops(RunConfig(Lora(rank=1), task_registry()[task](), Train(device="cpu")).resolved())
     assert flops.step > 0

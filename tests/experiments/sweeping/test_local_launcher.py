@@ -122,6 +122,7 @@ def test_runs_on_the_cpu_have_no_gpu_and_one_worker(cards, tmp_path):
     assert LocalLauncher().places([job]) == [Place(threads=8)]
 
 
+@pytest.mark.slow
 def test_a_worker_starts_with_its_gpu_and_passes_it_to_the_one_that_replaces_it(tmp_path, monkeypatch):
     """Two workers with pretended GPUs, one of which is killed in its second step."""
     runs = runs_of(tmp_path, 4, deadly=True)

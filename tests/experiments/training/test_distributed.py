@@ -61,6 +61,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(task, tmp_path):
     assert not leftovers
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_ends_every_process(task, tmp_path):
     """Without its own error, the second process would wait for the first one until torchrun kills it."""
     (tmp_path / "file").write_text("")

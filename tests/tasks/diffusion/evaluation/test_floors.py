@@ -26,7 +26,7 @@ from tests.tasks.diffusion.evaluation.jackknife import jackknife
 from tests.tasks.diffusion.tiny_base import write_base, write_pictures
 
 CPU = torch.device("cpu")
-COUNT = 200
+COUNT = 100
 OTHER = 900  # streams that no task draws
 
 
@@ -54,10 +54,10 @@ def test_the_floor_of_drawn_data_has_the_captions_of_the_test_and_other_pictures
 
 @pytest.fixture(scope="module")
 def embedded() -> tuple[Any, list[Any], Any]:
-    """The test's pictures, the same captions redrawn 21 times, and pictures of other captions."""
+    """The test's pictures, the same captions redrawn 13 times, and pictures of other captions."""
     scorer, world = ClipScorer(str(SCORER), "bundled", CPU), Creatures()
     test = draw(world, COUNT, TEST_STREAM, True, full_caption=True)
-    redrawn = [scorer.embeddings(redraw(world, test, OTHER + i).pixels) for i in range(21)]
+    redrawn = [scorer.embeddings(redraw(world, test, OTHER + i).pixels) for i in range(13)]
     return scorer.embeddings(test.pixels), redrawn, scorer.embeddings(draw(world, COUNT, OTHER, True).pixels)
 
 

@@ -101,10 +101,9 @@ def test_every_seed_has_noise_of_its_own(task):
     assert len({each.sampling.seed + stream for each in inputs for stream in (0, 1)}) == 2 * SEEDS
 
 
+@pytest.mark.parametrize("task", ["sd-pokemon"], indirect=True)
 def test_the_interval_of_a_distance_is_the_jackknife_of_the_mean_distance(task):
     prepared, several = measured(replace(task, evaluation_seeds=SEEDS))
-    if "kid" not in several.figures:  # DreamBooth measures none
-        return
     inputs = [replace(prepared.evaluation.inputs, seed=seed) for seed in range(SEEDS)]
     features = torch.stack([each.features for each in inputs], dim=1)  # (n, seeds, d)
 
