@@ -11,7 +11,6 @@ from adapters.backbone import Backbone
 from adapters.base import Adapter, adapter_registry
 from tests.contract import tiny
 
-
 KINDS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in tiny.USUAL)) for kind in tiny.BUILDERS]
 
 
