@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from adapters.base import Adapter, adapter_registry
+from adapters.base import Adapter, adapter_registry, method_names
 from experiments.config import RunConfig, Train
 from experiments.errors import UsageError, check_names, did_you_mean
 from tasks.base import Task
@@ -72,6 +72,9 @@ def axis_of(setting: str, values: Sequence[Any]) -> Axis:
 def check_part(part: str, what: str) -> None:
     """Raise UsageError, beginning with `what`, for a part that is neither the name of a method nor in PARTS."""
     valid = [*PARTS, *adapter_registry()]
+    if part in method_names().keys() - valid:
+        of = method_names()[part].preset_of
+        raise UsageError(f"{what}: {part} runs as {of}: vary its size with --sizes, other settings as {of}.SETTING")
     if part not in valid:
         raise UsageError(
             f"{what}: unknown part '{part}'{did_you_mean(part, valid)}; expected train, task, adapter or the name of a "

@@ -32,11 +32,6 @@ def base(tmp_path_factory) -> str:
     return str(write_base(tmp_path_factory.mktemp("sd") / "base"))
 
 
-@pytest.fixture(autouse=True)
-def _empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def pokemon(base) -> Pokemon:
     return Pokemon(base=base, **FEW, train_items=4, validation_items=2)

@@ -28,11 +28,6 @@ def base(tmp_path_factory) -> str:
     return str(write_base(tmp_path_factory.mktemp("sd") / "base"))
 
 
-@pytest.fixture(autouse=True)
-def _empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADAPTER_TESTBED_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(params=["sd-pokemon", "sd-dreambooth"])
 def task(request, base) -> Pokemon | DreamBooth:
     few = {"base": base, "drift_items": 2, "train_items": 2, "resolution": 16, "test_items": 12}
