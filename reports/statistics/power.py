@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from reports.statistics.seeds import Estimate
+from reports.statistics.seeds import Estimate, holm
 
 POWER = 0.8
 QUANTILES = (np.arange(100) + 0.5) / 100
@@ -40,15 +40,15 @@ def _errors_needed(df: float, level: float) -> float:
     return float(brentq(lacking, 0, 100 * (critical + 1), rtol=1e-4))  # type: ignore[arg-type]
 
 
-def levels_in_use(adjusted: Sequence[float | None], level: float) -> list[float | None]:
-    """The significance level at which Holm's procedure tested each comparison, from its adjusted p-values.
+def levels_in_use(p_values: Sequence[float | None], level: float) -> list[float | None]:
+    """The significance level at which Holm's procedure tested each comparison, from its unadjusted p-value.
 
     The k-th smallest of m p-values is tested at level / (m - k + 1); the procedure stops at the first that misses its
-    level, at which all later ones therefore fail too.
+    level, at which all later ones therefore fail too. (Adjusted p-values are often equal, and then have no order.)
     """
-    known = sorted((p, i) for i, p in enumerate(adjusted) if p is not None)
-    rejected = sum(p < level for p, _ in known)
-    levels: list[float | None] = [None] * len(adjusted)
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    rejected = sum(p is not None and p < level for p in holm(p_values))
+    levels: list[float | None] = [None] * len(p_values)
     for rank, (_, i) in enumerate(known):
         levels[i] = level / (len(known) - min(rank, rejected))
     return levels

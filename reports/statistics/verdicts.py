@@ -104,8 +104,8 @@ class Verdicts:
     def _family(self, pairs: Sequence[Pair]) -> dict[Pair, Verdict]:
         """The verdicts on comparisons that are corrected together."""
         found = [self._difference(pair) for pair in pairs]
-        adjusted = holm([each.p if each else None for each in found])
-        levels = levels_in_use(adjusted, 1 - LEVEL)
+        p_values = [each.p if each else None for each in found]
+        adjusted, levels = holm(p_values), levels_in_use(p_values, 1 - LEVEL)
         return {
             pair: Verdict(each, p, self._better(each, p), level, paired=self._paired(pair))
             for pair, each, p, level in zip(pairs, found, adjusted, levels, strict=True)

@@ -86,10 +86,13 @@ def test_rounding_is_not_taken_for_noise_between_seeds():
 
 def test_holm_by_hand():
     # sorted: .01 x 4, .02 x 3, .03 x 2, .04 x 1, and never below the one before
-    adjusted = holm([0.04, 0.01, None, 0.03, 0.02])
-    assert adjusted == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+    p_values = [0.04, 0.01, None, 0.03, 0.02]
+    assert holm(p_values) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
     # .01 passes .05 / 4; .02 fails .05 / 3, so that the others fail there too
-    assert levels_in_use(adjusted, 0.05) == pytest.approx([0.05 / 3, 0.05 / 4, None, 0.05 / 3, 0.05 / 3])
+    assert levels_in_use(p_values, 0.05) == pytest.approx([0.05 / 3, 0.05 / 4, None, 0.05 / 3, 0.05 / 3])
+    # all pass; adjusted they are equal, but each was tested at a level of its own
+    assert holm([0.012, 0.011, 0.01]) == pytest.approx([0.03] * 3)
+    assert levels_in_use([0.012, 0.011, 0.01], 0.05) == pytest.approx([0.05, 0.05 / 2, 0.05 / 3])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
