@@ -97,11 +97,12 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """How many bits does an adapter store per trained parameter? LoRA, bottleneck and full, on ever more random facts.
 
     Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often, 200
-    times. LoRA adapts all linear layers. The pairs of an adapter hold a quarter of a bit to one bit for each of its
-    parameters. Full fine-tuning has 55 to 220 times as many parameters as LoRA and only 304 pairs, so that its figure
-    is a lower bound. `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the
-    capacities. For scale: about 1 bit per parameter for knowledge seen 100 times and 2 bits for 1,000 times
-    (Allen-Zhu & Li 2024), up to 3.6 for random strings (Morris et al. 2025), all of whole models.
+    times. LoRA adapts all linear layers. The pairs hold half a bit and one bit for each of the adapter's parameters; of
+    the smallest of each method, whose runs are short, two bits too. Full fine-tuning has 55 to 220 times as many
+    parameters as LoRA and only 304 pairs, so that its figure is a lower bound.
+    `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the capacities. For scale: about
+    1 bit per parameter for knowledge seen 100 times and 2 bits for 1,000 times (Allen-Zhu & Li 2024), up to 3.6 for
+    random strings (Morris et al. 2025), all of whole models.
 
     Command: python -m experiments.sweep --study facts --jobs 2
     Time: not yet measured
@@ -111,7 +112,8 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     backbone = Facts().meta_model().backbone
     configs = []
     for adapter in adapters:
-        tasks = [Facts(pairs=pairs_of_bits(adapter, backbone, bits)) for bits in (0.25, 0.5, 1)]
+        bits_each = (0.5, 1, 2) if adapter in (Lora(rank=1), Bottleneck(width=1)) else (0.5, 1)
+        tasks = [Facts(pairs=pairs_of_bits(adapter, backbone, bits)) for bits in bits_each]
         configs += crossed(tasks, seeds or SEEDS, [adapter])
     return configs + crossed([Facts(pairs=304)], seeds or SEEDS, [FullFinetuning()])
 
