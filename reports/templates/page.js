@@ -7,13 +7,15 @@ function options(select, entries) {
 }
 
 const axesOf = (task) => task.sweep.axes.map(({ name }) => [name, name]);
+// those over which some line has two points: a searched rate may have one value for each rank
+const lineAxesOf = (task) => axesOf(task).filter(([name]) => task.sweep.lines[name].some((line) => line.groups.length > 1));
 const metricsOf = (task) => task.metrics.map((m) => [m.name, m.name]);
 // by the class of their card: how they are drawn, and the entries of their controls
 const KINDS = {
   pareto: [pareto, (task) => ({ x: [...task.costs.map((c) => [`cost:${c.name}`, c.title]), ...task.metrics.map((m) => [`metric:${m.name}`, m.name])], y: metricsOf(task) })],
   curve: [curve, (task) => ({ x: task.fields.map((f) => [f, f]), y: metricsOf(task) })],
   heat: [heat, (task) => (task.sweep.axes.length > 1 ? { x: axesOf(task), y: axesOf(task).map((_, i, all) => all[(i + 1) % all.length]), metric: metricsOf(task) } : { x: [] })],
-  ucurve: [ucurve, (task) => ({ x: axesOf(task), y: metricsOf(task) })],
+  ucurve: [ucurve, (task) => ({ x: lineAxesOf(task), y: metricsOf(task) })],
   effects: [effects, (task) => ({ y: metricsOf(task).filter(([name]) => task.sweep.effects[name]) })],
   losses: [losses, (task) => ({ y: [["loss", "training loss"], ["validation_loss", "validation loss"]].filter(([kind]) => task.losses.some((run) => run.curves[kind])) })],
   quality: [quality, (task) => ({ y: metricsOf(task).filter(([name]) => task.quality[name]) })],
@@ -35,7 +37,8 @@ function wireChart(card, task, off, open) {
     const empty = layoutOf({ visible: false }, { visible: false }, { annotations: [{ text: "no run has both values", showarrow: false }] });
     node.setAttribute("aria-label", figure ? figure.title : "empty chart");
     detail.textContent = "";
-    Plotly.react(node, figure ? figure.traces : [], { ...(figure ? figure.layout : empty), height }, CONFIG);
+    node.style.height = `${height}px`; // of the layout's own height, Plotly keeps nothing when the window's size changes
+    Plotly.react(node, figure ? figure.traces : [], figure ? figure.layout : empty, CONFIG);
   };
   draw();
   node.on("plotly_click", ({ points: [point] }) => open(point.customdata, point.data.meta.texts[point.pointIndex]));

@@ -25,6 +25,7 @@ from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
 FLAGS = [
     "--headless",
@@ -343,7 +344,7 @@ def test_the_main_effects_say_share_and_means(sweep_page, browser):
     assert "mean score at" in detail
 
 
-def test_a_phone_needs_no_horizontal_scrolling(page, browser):
+def test_a_phone_needs_no_horizontal_scrolling_and_wider_charts_keep_their_height(page, browser):
     size = browser.get_window_size()
     try:
         browser.execute_cdp_cmd(
@@ -351,6 +352,17 @@ def test_a_phone_needs_no_horizontal_scrolling(page, browser):
         )
         browser.refresh()
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 375
+        dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)  # draws the charts again
+        wide = {"width": 1300, "height": 800, "deviceScaleFactor": 2, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", wide)
+        charts = "[...document.querySelectorAll('.chart:has(.main-svg)')].filter(chart => chart.clientWidth)"
+        charts += ".map(chart => [chart, chart.querySelector('.main-svg')])"
+        narrow = f"{charts}.filter(([chart, svg]) => svg.clientWidth != chart.clientWidth)"
+        WebDriverWait(browser, 10).until(lambda driver: driver.execute_script(f"return !{narrow}.length"))
+        outside = f"{charts}.filter(([chart, svg]) => svg.clientHeight > chart.clientHeight)"
+        assert not browser.execute_script(f"return {outside}.length"), "a chart is drawn over what follows it"
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         browser.set_window_size(size["width"], size["height"])
