@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from reports.errors import ReportError
 from reports.run_groups import RunGroup, settings_text, value_text, versions_of
 from reports.statistics.gains import is_perplexity
-from reports.sweeps.axes import differences_text, in_order, is_number, settings_with_size, varied
+from reports.sweeps.axes import RATE, differences_text, in_order, is_number, settings_with_size, varied
 from reports.tables import Table
 from reports.text.format import count_text, interval_text, one_line, tabulated
 
@@ -109,12 +109,15 @@ def _model(groups: Sequence[RunGroup], metric: str) -> Model | None:
 
 
 def _identified(columns: Mapping[str, pd.DataFrame]) -> list[str]:
-    """The settings whose columns add to the rank of those before them; the others follow from them."""
+    """The settings whose columns add to the rank of those before them; the others follow from them.
+
+    The learning rate comes last: where each setting has one rate, a search chose it for that setting.
+    """
     import numpy as np
 
     kept: list[str] = []
     rank = 1
-    for name in sorted(columns, key=lambda name: (columns[name].shape[1], name)):
+    for name in sorted(columns, key=lambda name: (name == RATE, columns[name].shape[1], name)):
         whole = np.column_stack([np.ones(len(columns[name])), *(columns[other] for other in [*kept, name])])
         if (grown := int(np.linalg.matrix_rank(whole))) == rank + columns[name].shape[1]:
             kept, rank = [*kept, name], grown

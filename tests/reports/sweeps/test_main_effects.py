@@ -81,8 +81,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say(tmp_path):
     assert 34 <= sum(covered) <= 40  # binomial(40, .95): below 34 once in a thousand
 
 
-def test_a_setting_that_follows_another_is_left_out_and_named(tmp_path):
-    for rank, rate in zip(RANKS, RATES, strict=True):
+@pytest.mark.parametrize("rates", [RATES, (0.01, 0.001, 0.001)], ids=["each its own", "two share one"])
+def test_a_rate_that_follows_the_rank_is_left_out_and_named(tmp_path, rates):
+    """As a search for each rank leaves it: what differs is the rank, whatever its rate."""
+    for rank, rate in zip(RANKS, rates, strict=True):
         for seed in (0, 1):
             write(tmp_path, grid_record(rank, rate, 10.0 + rank + seed / 10, seed))
     model = model_of(tmp_path)
