@@ -85,11 +85,14 @@ def worse_than_base(group: RunGroup, metric: str) -> bool:
 
 
 def shown_range(values: Sequence[float], lower: bool) -> tuple[float, float]:
-    """From the best value to the worst that is worth telling apart: a diverged run must not hide all others."""
+    """From the best value to the worst that is worth telling apart: a diverged run must not hide all others.
+
+    Values somewhat beyond that, up to twice as far, are shown too.
+    """
     best, worst = (min(values), max(values)) if lower else (max(values), min(values))
     middle = sorted(values)[len(values) // 2] if lower else sorted(values)[(len(values) - 1) // 2]
     limit = best + SPREAD * (middle - best)
-    end = min(worst, limit) if lower else max(worst, limit)
+    end = worst if abs(worst - best) <= 2 * abs(limit - best) else limit
     if end == best:
         end = best + (abs(best) * 0.05 or 1.0) * (1 if lower else -1)
     return min(best, end), max(best, end)

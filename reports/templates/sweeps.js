@@ -33,7 +33,7 @@ function cellText(task, index, name, where) {
 function shownRange(values, lower) {
   const sorted = [...values].sort((a, b) => (lower ? a - b : b - a)), best = sorted[0], worst = sorted.at(-1);
   const limit = best + 4 * (sorted[Math.floor(sorted.length / 2)] - best);
-  let end = lower ? Math.min(worst, limit) : Math.max(worst, limit);
+  let end = Math.abs(worst - best) <= 2 * Math.abs(limit - best) ? worst : limit;
   if (end === best) end = best + (Math.abs(best) * 0.05 || 1) * (lower ? 1 : -1);
   return [Math.min(best, end), Math.max(best, end)];
 }

@@ -99,6 +99,7 @@ def test_a_diverged_value_does_not_hide_the_others():
     assert shown_range([1.0, 1.2, 1.3, 1e9], lower=True) == (1.0, pytest.approx(2.2))
     assert shown_range([9.0, 8.0, 7.0, -1e9], lower=False) == (pytest.approx(1.0), 9.0)
     assert shown_range([1.0, 2.0], lower=True) == (1.0, 2.0)
+    assert shown_range([1.0, 1.2, 1.3, 3.0], lower=True) == (1.0, 3.0), "not so far that it needs a mark at the edge"
     assert shown_range([5.0], lower=False)[0] < 5.0
 
 
