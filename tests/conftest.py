@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # set before torch is imported; more th
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each test process has neighbouring tests, which share a module's fixtures, and takes over others at the end."""
+    """Give each process neighbouring tests, which share a module's fixtures; idle processes take over from others."""
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)

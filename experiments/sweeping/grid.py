@@ -70,11 +70,18 @@ def axis_of(setting: str, values: Sequence[Any]) -> Axis:
 
 
 def check_part(part: str, what: str) -> None:
-    """Raise UsageError, beginning with `what`, for a part that is neither the name of a method nor in PARTS."""
+    """Raise UsageError, beginning with `what`, for a part that is neither the name of a method nor in PARTS.
+
+    A preset, such as `dora`, is no method by the time that settings vary.
+    """
     valid = [*PARTS, *adapter_registry()]
     if part in method_names().keys() - valid:
-        of = method_names()[part].preset_of
-        raise UsageError(f"{what}: {part} runs as {of}: vary its size with --sizes, other settings as {of}.SETTING")
+        preset = method_names()[part]
+        size = "" if preset.size_field is None else "vary its size with --sizes, and "
+        raise UsageError(
+            f"{what}: {part} runs as {preset.preset_of}: {size}set others with --set {part}.SETTING=VALUE, a sweep for "
+            "each value"
+        )
     if part not in valid:
         raise UsageError(
             f"{what}: unknown part '{part}'{did_you_mean(part, valid)}; expected train, task, adapter or the name of a "

@@ -43,11 +43,11 @@ def rank(seeds: Sequence[int] | None = None) -> list[RunConfig]:
 
     Command: python -m experiments.sweep --study rank --search-lr 5 --jobs 2
     One task: python -m experiments.sweep sd-pokemon --study rank --jobs 2
-    Time: 47 minutes for the 18 runs of e2e on two cores; sd-pokemon not yet measured
+    Time: 47 minutes for the 18 runs of e2e at the base's rates on two cores; sd-pokemon not yet measured
     Outcome: e2e: slot accuracy by rank .480 .583 .664 .701 .712, full .763 (untuned .080; 60 meanings, three seeds):
-    every rank is told apart from full. sd-pokemon: not yet measured at tuned rates; with alpha = rank and one rate for
-    all ranks, KID x1000 by rank 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds); the base of
-    sd-pokemon then drew at 32 pixels
+    every rank is significantly worse than full. sd-pokemon: not yet measured at tuned rates; with alpha = rank and one
+    rate for all ranks, KID x1000 by rank 996 849 716 610 619, full 472 (untuned 1810; 500 prompts, three seeds); the
+    base of sd-pokemon then drew at 32 pixels
     """
     ranks = (1, 2, 4, 8, 16)
     return crossed(BUNDLED, seeds or SEEDS, [*(Lora(rank=rank) for rank in ranks), FullFinetuning()])
@@ -97,12 +97,13 @@ def facts(seeds: Sequence[int] | None = None) -> list[RunConfig]:
     """How many bits does an adapter store per trained parameter? LoRA, bottleneck and full, on ever more random facts.
 
     Bits recalled grow with the number of pairs until the adapter is full; every run sees each pair equally often, 200
-    times. LoRA adapts all linear layers. The pairs hold half a bit and one bit for each of the adapter's parameters; of
-    the smallest of each method, whose runs are short, two bits too. Full fine-tuning has 55 to 220 times as many
+    times. LoRA adapts all linear layers. The pairs hold half a bit and one bit for each of the adapter's parameters,
+    and two bits for LoRA r=1 and the bottleneck, whose runs are short. Full fine-tuning has 55 to 220 times as many
     parameters as LoRA and only 304 pairs, so that its figure is a lower bound.
-    `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the capacities. For scale: about
-    1 bit per parameter for knowledge seen 100 times and 2 bits for 1,000 times (Allen-Zhu & Li 2024), up to 3.6 for
-    random strings (Morris et al. 2025), all of whole models.
+    `python -m reports peak facts --over task.pairs --metric bits_per_parameter` shows the largest figure of each, which
+    is a lower bound if it is that of the most pairs. For scale: about 1 bit per parameter for knowledge seen 100 times
+    and 2 bits for 1,000 times (Allen-Zhu & Li 2024), up to 3.6 for random strings (Morris et al. 2025), all of whole
+    models.
 
     Command: python -m experiments.sweep --study facts --jobs 2
     Time: not yet measured

@@ -13,7 +13,7 @@ from reports.tables import Table
 from reports.text.format import count_text, one_line, tabulated
 from reports.text.table import mean_text
 
-SPREAD = 4.0  # the colours and axes show values up to so many times the median's distance from the best
+SPREAD = 4.0  # colours and axes show values up to so many times the median's distance from the best
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def worse_than_base(group: RunGroup, metric: str) -> bool:
 def shown_range(values: Sequence[float], lower: bool) -> tuple[float, float]:
     """From the best value to the worst that is worth telling apart: a diverged run must not hide all others.
 
-    Values somewhat beyond that, up to twice as far, are shown too.
+    If no value is more than twice as far, all are shown.
     """
     best, worst = (min(values), max(values)) if lower else (max(values), min(values))
     middle = sorted(values)[len(values) // 2] if lower else sorted(values)[(len(values) - 1) // 2]

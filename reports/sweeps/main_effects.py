@@ -8,6 +8,7 @@ the model with and without it (type II sums of squares).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,10 @@ def _model(groups: Sequence[RunGroup], metric: str) -> Model | None:
     observed = pd.Series([row[""] for row in rows], dtype=float)
     wide = observed.max() > METRIC_SPAN * observed.min()
     log = bool(observed.min() > 0 and (wide or is_perplexity(metric)))
-    columns = {name: _columns([row[name] for row in rows], values) for name, values in factors.items()}
+    followed = {RATE} if _rate_follows(rows, factors) else set()
+    columns = {
+        name: _columns([row[name] for row in rows], values) for name, values in factors.items() if name not in followed
+    }
     kept = _identified(columns)
     parts = {name: columns[name] for name in kept}
     if not parts or len(rows) <= 1 + sum(part.shape[1] for part in parts.values()) or observed.nunique() < 2:
@@ -108,16 +112,27 @@ def _model(groups: Sequence[RunGroup], metric: str) -> Model | None:
     return _fitted(groups, rows, metric, observed.map(math.log) if log else observed, log, parts, factors)
 
 
-def _identified(columns: Mapping[str, pd.DataFrame]) -> list[str]:
-    """The settings whose columns add to the rank of those before them; the others follow from them.
+def _rate_follows(rows: Sequence[Mapping[str, Any]], factors: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether each combination of the other settings has one learning rate, as after a search for each of them.
 
-    The learning rate comes last: where each setting has one rate, a search chose it for that setting.
+    Its effect is then theirs. Settings that are modelled by a slope are not counted: all of their values may differ.
     """
+    others = [name for name, values in factors.items() if name != RATE and not _is_slope(values)]
+    if RATE not in factors or not others:
+        return False
+    rates: dict[tuple[str, ...], set[Any]] = defaultdict(set)
+    for row in rows:
+        rates[tuple(value_text(row[name]) for name in others)].add(row[RATE])
+    return max(map(len, rates.values())) == 1
+
+
+def _identified(columns: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The settings whose columns add to the rank of those before them; the others follow from them."""
     import numpy as np
 
     kept: list[str] = []
     rank = 1
-    for name in sorted(columns, key=lambda name: (name == RATE, columns[name].shape[1], name)):
+    for name in sorted(columns, key=lambda name: (columns[name].shape[1], name)):
         whole = np.column_stack([np.ones(len(columns[name])), *(columns[other] for other in [*kept, name])])
         if (grown := int(np.linalg.matrix_rank(whole))) == rank + columns[name].shape[1]:
             kept, rank = [*kept, name], grown
@@ -128,13 +143,17 @@ def _columns(values: Sequence[Any], distinct: Sequence[Any]) -> pd.DataFrame:
     """The columns of a setting, centred: an indicator for each value but the first, or the (logarithmic) number."""
     import pandas as pd
 
-    if len(distinct) > LEVELS and all(map(is_number, distinct)):
+    if _is_slope(distinct):
         scale = _scale(distinct)
         columns = pd.DataFrame({"slope": [scale(value) for value in values]})
     else:
         texts = [value_text(value) for value in values]
         columns = pd.DataFrame({value_text(d): [float(text == value_text(d)) for text in texts] for d in distinct[1:]})
     return columns - columns.mean()
+
+
+def _is_slope(distinct: Sequence[Any]) -> bool:
+    return len(distinct) > LEVELS and all(map(is_number, distinct))
 
 
 def _scale(distinct: Sequence[float]):

@@ -37,7 +37,7 @@ function wireChart(card, task, off, open) {
     const empty = layoutOf({ visible: false }, { visible: false }, { annotations: [{ text: "no run has both values", showarrow: false }] });
     node.setAttribute("aria-label", figure ? figure.title : "empty chart");
     detail.textContent = "";
-    node.style.height = `${height}px`; // of the layout's own height, Plotly keeps nothing when the window's size changes
+    node.style.height = `${height}px`; // Plotly drops the layout's height when the window's size changes
     Plotly.react(node, figure ? figure.traces : [], figure ? figure.layout : empty, CONFIG);
   };
   draw();

@@ -29,7 +29,7 @@ function cellText(task, index, name, where) {
   return [`${group.label}: ${figure}`, where, failed ? `${failed} failed` : "", worse, group.settings].filter(Boolean).join("; ");
 }
 
-// from the best value to the worst that is worth telling apart: a diverged run must not hide all others
+// as shown_range of reports/sweeps/grid.py
 function shownRange(values, lower) {
   const sorted = [...values].sort((a, b) => (lower ? a - b : b - a)), best = sorted[0], worst = sorted.at(-1);
   const limit = best + 4 * (sorted[Math.floor(sorted.length / 2)] - best);

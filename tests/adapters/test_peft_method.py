@@ -58,7 +58,9 @@ LINEAR_LAYERS = {
     "shira": {"r": 2},
     "osf": {},
 }
-CASES = [(kind, *case) for kind in tiny.USUAL for case in ANY_LAYER.items()] + [("xl+clips", "vera", {"r": 4})]
+CASES: list[Any] = [(kind, *case) for kind in tiny.USUAL for case in ANY_LAYER.items()]
+CASES += [pytest.param("unet", *case, marks=pytest.mark.slow) for case in ANY_LAYER.items()]
+CASES += [("xl+clips", "vera", {"r": 4})]
 CASES += [(kind, *case) for kind in ("llama", "unet") for case in LINEAR_LAYERS.items()]
 # the base's own biases train
 CASES += [(kind, "lora", {"r": 2, "bias": biases}) for kind in tiny.BUILDERS for biases in ("all", "lora_only")]

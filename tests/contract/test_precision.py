@@ -8,20 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from adapters.backbone import Backbone
 from adapters.base import attach
-from tests.contract import tiny
 from tests.contract.conftest import EXAMPLES, label
 from tests.contract.test_contract import attach_perturbed, attach_seeded, gradients
 from tests.contract.tiny import loss, output
 
 STEPS, TOLERANCE = 8, 0.02  # bf16 rounds by 0.4 %
 frozen_base = [adapter for adapter in EXAMPLES if not adapter.trains_base]
-
-
-@pytest.fixture(params=tiny.USUAL)
-def backbone(request) -> Backbone:
-    return copy.deepcopy(tiny.built(request.param))
 
 
 @pytest.fixture

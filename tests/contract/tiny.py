@@ -111,7 +111,7 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "xl+clips": xl_with_text_encoders,
 }
 USUAL = ("gpt2", "llama", "unet+clip")
-"""With one of each kind of layer; every method is tested on the others each night."""
+"""Together they contain every kind of layer; the contract's tests run on the others each night."""
 
 ALL = {**BUILDERS, "xl": stable_diffusion_xl}  # its UNet alone
 

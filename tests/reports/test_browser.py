@@ -315,7 +315,8 @@ def test_the_heat_map_shows_every_cell_and_marks_the_failed_one(sweep_page):
 
 
 def test_the_page_shows_the_range_of_the_plots(sweep_page, browser):
-    for values, lower in (([1.0, 1.2, 1.3, 1e9], True), ([9.0, 8.0, 7.0, 0.0], False), ([5.0], True)):
+    higher = ([9.0, 8.0, 7.0, -1e9], [9.0, 8.0, 7.0, 0.0])
+    for values, lower in (([1.0, 1.2, 1.3, 1e9], True), ([5.0], True), *((each, False) for each in higher)):
         shown = browser.execute_script("return shownRange(arguments[0], arguments[1])", values, lower)
         assert shown == pytest.approx(shown_range(values, lower))
 
@@ -354,12 +355,15 @@ def test_a_phone_needs_no_horizontal_scrolling_and_wider_charts_keep_their_heigh
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 375
         dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)  # draws the charts again
+        redrawn = "document.querySelector('.chart:has(.main-svg)').layout.font.color == colour('quiet')"
+        WebDriverWait(browser, 10).until(lambda driver: driver.execute_script(f"return {redrawn}"))
         wide = {"width": 1300, "height": 800, "deviceScaleFactor": 2, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", wide)
         charts = "[...document.querySelectorAll('.chart:has(.main-svg)')].filter(chart => chart.clientWidth)"
         charts += ".map(chart => [chart, chart.querySelector('.main-svg')])"
         narrow = f"{charts}.filter(([chart, svg]) => svg.clientWidth != chart.clientWidth)"
         WebDriverWait(browser, 10).until(lambda driver: driver.execute_script(f"return !{narrow}.length"))
+        assert browser.execute_script(f"return {charts}.length") > 5
         outside = f"{charts}.filter(([chart, svg]) => svg.clientHeight > chart.clientHeight)"
         assert not browser.execute_script(f"return {outside}.length"), "a chart is drawn over what follows it"
     finally:

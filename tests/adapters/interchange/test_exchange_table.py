@@ -30,7 +30,7 @@ READERS = ("read", "diffusers back", "kohya back", "peft back")
 APPLIED = ("diffusers: diffusers", "diffusers: kohya", "peft: peft")
 # ranks and alphas by role; every layer, convolutions and embeddings too, in "everywhere"
 CASES = {
-    "one rank, alpha = rank": {"targets": ("attention",), "rank": 4},
+    "one rank, alpha = rank": {"targets": ("attention",), "rank": 4, "alpha": "rank"},
     "alpha 16": {"targets": ("attention",), "rank": 4, "alpha": 16.0},
     "ranks by role": {"targets": ("attention",), "rank": 4, "ranks": {"query": 2}},
     "ranks by role, alpha 6": {"targets": ("linear",), "rank": 4, "ranks": {"query": 1, "value": 5}, "alpha": 6.0},
@@ -170,7 +170,7 @@ def error(model: Any, reference: torch.Tensor) -> float:
 
 # peft's folder is for one model
 WHO = [(writer, kind) for writer in WRITERS for kind in KINDS if (writer, kind) != ("peft", "unet+clip")]
-SIMPLER = ("one rank, alpha = rank", "alpha 16", "ranks by role")  # parts of the other cases
+SIMPLER = ("one rank, alpha = rank", "alpha 16", "ranks by role")  # the other cases combine them
 
 
 @pytest.mark.parametrize(("writer", "kind"), WHO)

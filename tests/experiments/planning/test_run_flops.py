@@ -51,7 +51,7 @@ def test_flops_of_every_method(texts, method):
 
 
 BUILT_IN = [name for name, task in task_registry().items() if task.__module__.startswith("tasks.")]
-"""A task of another package, or of a test collected before, may define no model to plan with."""
+"""Tasks of other packages or of test modules need not have a model to plan with."""
 
 
 @pytest.mark.parametrize("task", BUILT_IN)

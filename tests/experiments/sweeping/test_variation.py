@@ -69,7 +69,11 @@ LORA = ("tiny", "--methods", "lora")
         ((*LORA, "--vary", "train.learning-rate"), "SETTING VALUE"),
         ((*LORA, "--vary", "lr", "1"), "did you mean 'train.learning-rate'"),
         ((*LORA, "--vary", "trian.steps", "1"), "did you mean 'train'"),
-        (("tiny", "--methods", "dora", "--vary", "dora.rank", "1"), "dora runs as peft: vary its size with --sizes"),
+        (
+            ("tiny", "--methods", "dora", "--vary", "dora.rank", "1"),
+            "dora runs as peft: vary its size with --sizes",
+        ),
+        (("tiny", "--methods", "ia3", "--vary", "ia3.x", "1"), r"ia3 runs as peft: set others with --set ia3.SETTING"),
         ((*LORA, "--vary", "train.seed", "1"), "--seeds"),
         ((*LORA, "--vary", "prefix.length", "1"), "not among the methods"),
         ((*LORA, "full", "--vary", "adapter.targets", "all"), "METHOD.SETTING"),

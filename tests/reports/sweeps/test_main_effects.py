@@ -92,6 +92,17 @@ def test_a_rate_that_follows_the_rank_is_left_out_and_named(tmp_path, rates):
     assert model.confounded == ("train.learning_rate",)
 
 
+def test_a_rate_for_each_cell_is_left_out_and_named(tmp_path):
+    """As a search for each cell leaves it; what two settings share would otherwise go to the rate."""
+    for (i, rank), alpha, seed in itertools.product(enumerate(RANKS), (8, 16), (0, 1)):
+        content = grid_record(rank, 0.001 if i * alpha > 8 else 0.01, 10.0 + rank + seed / 10, seed)
+        content["config"]["adapter"]["alpha"] = alpha
+        write(tmp_path, content | {"fingerprint": f"{rank}-{alpha}-{seed}"})
+    model = model_of(tmp_path)
+    assert [effect.setting for effect in model.effects] == ["adapter.rank", "adapter.alpha"]
+    assert model.confounded == ("train.learning_rate",)
+
+
 def test_many_values_are_one_slope_over_the_logarithm(tmp_path):
     rates = np.geomspace(1e-4, 1e-1, 12)
     for i, rate in enumerate(rates):
