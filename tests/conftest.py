@@ -17,10 +17,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # set before torch is imported; more th
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each process neighbouring tests, which share a module's fixtures; idle processes take over from others."""
-    from xdist.scheduler import WorkStealingScheduling
+    """Give each process whole files, whose tests share fixtures; the files with the most tests first."""
+    from xdist.scheduler import LoadFileScheduling
 
-    return WorkStealingScheduling(config, log)
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
